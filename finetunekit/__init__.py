@@ -1,0 +1,89 @@
+"""finetunekit: fine-tune a pretrained image classifier on a few hundred photos, and hear how sure the result is.
+
+What a plugin author or a notebook imports. `run` and `load` are resolved on first use, so that importing this stays cheap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from finetunekit.errors import (
+    ConfigError,
+    DataError,
+    FinetuneKitError,
+    PluginError,
+    RunError,
+    WeightsError,
+    did_you_mean,
+)
+from finetunekit.hookspecs import hookimpl
+from finetunekit.types import (
+    Augmentation,
+    Backbone,
+    BackboneSpec,
+    Features,
+    Fill,
+    FreezeDecision,
+    LayerInfo,
+    Options,
+    PhotoListing,
+    PhotoRecord,
+    PixelContract,
+    SourceContext,
+    WeightSource,
+)
+
+if TYPE_CHECKING:
+    from finetunekit.engine import RunResult, run
+    from finetunekit.inference import LoadedRun, load
+    from finetunekit.keys import draw_uniform
+    from finetunekit.runs import FinishedRun
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "run": "finetunekit.engine",
+    "RunResult": "finetunekit.engine",
+    "load": "finetunekit.inference",
+    "LoadedRun": "finetunekit.inference",
+    "FinishedRun": "finetunekit.runs",
+    "draw_uniform": "finetunekit.keys",
+}
+
+__all__ = [
+    "Augmentation",
+    "Backbone",
+    "BackboneSpec",
+    "ConfigError",
+    "DataError",
+    "Features",
+    "Fill",
+    "FinetuneKitError",
+    "FinishedRun",
+    "FreezeDecision",
+    "LayerInfo",
+    "LoadedRun",
+    "Options",
+    "PhotoListing",
+    "PhotoRecord",
+    "PixelContract",
+    "PluginError",
+    "RunError",
+    "RunResult",
+    "SourceContext",
+    "WeightSource",
+    "WeightsError",
+    "did_you_mean",
+    "draw_uniform",
+    "hookimpl",
+    "load",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'finetunekit' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_LAZY[name]), name)

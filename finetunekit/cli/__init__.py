@@ -1,0 +1,94 @@
+"""The command line: one short file per verb group, loaded when its verb is used. It prints and never computes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from finetunekit import __version__
+from finetunekit.errors import FinetuneKitError
+
+#: Verb → module, and the line that `--help` shows without loading it.
+_VERBS = {
+    "run": ("run", "Train, evaluate and report a preset."),
+    "plan": ("plan", "Show what a preset would do; nothing is trained."),
+    "predict": ("predict", "Predict photos with a finished run."),
+    "evaluate": ("evaluate", "Score a finished run on a folder of labelled photos."),
+    "report": ("report", "Rebuild a finished run's reports."),
+    "compare": ("compare", "Compare finished runs on the same test photos."),
+    "verify": ("verify", "Test a run against the result its preset reproduces."),
+    "presets": ("presets", "List and show presets."),
+    "plugins": ("plugins", "List plugins and what they give."),
+    "weights": ("weights", "List, fetch and find pretrained weights."),
+    "cache": ("cache", "List and clear cached features."),
+    "data": ("data", "Make and look at photos."),
+    "doctor": ("doctor", "Say what works on this machine."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose verbs are imported when they are called, so that `--help` answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"finetunekit.cli.{_VERBS[cmd_name][0]}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _VERBS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from finetunekit.errors import did_you_mean
+
+        if args and not args[0].startswith("-") and args[0] not in _VERBS:
+            raise click.UsageError(f"no such command '{args[0]}'.{did_you_mean(args[0], _VERBS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FinetuneKitError as exc:
+            click.echo(f"error: {exc}".replace("\n", "\nerror: "), err=True)
+            ctx.exit(exc.exit_code)
+        except KeyboardInterrupt:
+            click.echo("interrupted; what was finished is kept.", err=True)
+            ctx.exit(130)
+        except BrokenPipeError:
+            # the reader of stdout went away; keep Python from complaining again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(141)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="finetunekit")
+@click.option(
+    "--disable-plugin",
+    "disabled",
+    multiple=True,
+    metavar="NAME",
+    help="Do not load this plugin; 'all': built-ins only.",
+)
+@click.option("--strict-plugins", is_flag=True, help="Make a broken installed plugin an error.")
+def main(disabled: tuple[str, ...], strict_plugins: bool) -> None:
+    """Fine-tune a pretrained image classifier on a few hundred photos, from one YAML file.
+
+    Start with:  finetunekit run felidae4
+    """
+    from finetunekit.environment import quiet_tensorflow
+
+    quiet_tensorflow()
+    if disabled:
+        os.environ["FINETUNEKIT_DISABLE_PLUGINS"] = ",".join(disabled)
+    if strict_plugins:
+        os.environ["FINETUNEKIT_STRICT_PLUGINS"] = "1"

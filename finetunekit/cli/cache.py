@@ -1,0 +1,49 @@
+"""`finetunekit cache`."""
+
+from __future__ import annotations
+
+import click
+
+from finetunekit.cli.common import json_option, make_progress, print_json, print_table
+
+
+@click.group("cache")
+def command() -> None:
+    """List and clear cached features. What is cleared is computed again when a run needs it."""
+
+
+@command.command("list")
+@json_option
+def list_entries(as_json: bool) -> None:
+    """Every entry: what it holds, how large it is, when it was last used."""
+    import dataclasses
+    from datetime import UTC, datetime
+
+    from finetunekit.features import open_cache
+
+    entries = open_cache(make_progress().say).entries()
+    if as_json:
+        print_json([dataclasses.asdict(entry) for entry in entries])
+        return
+    print_table(
+        ("entry", "MB", "photos", "last used (UTC)", "features of"),
+        [
+            (
+                e.key[:12],
+                f"{e.size_bytes / 1e6:.1f}",
+                e.photos,
+                datetime.fromtimestamp(e.used_at, UTC).strftime("%Y-%m-%d %H:%M"),
+                e.note,
+            )
+            for e in entries
+        ],
+    )
+    click.echo(f"{len(entries)} entries, {sum(e.size_bytes for e in entries) / 1e6:.1f} MB")
+
+
+@command.command("clear")
+def clear() -> None:
+    """Delete every entry."""
+    from finetunekit.features import open_cache
+
+    click.echo(f"freed {open_cache(make_progress().say).clear() / 1e6:.1f} MB")

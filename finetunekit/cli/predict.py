@@ -1,0 +1,55 @@
+"""`finetunekit predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from finetunekit.cli.common import json_option, make_progress, out_option, print_json
+
+
+@click.command("predict")
+@click.argument("run")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@out_option
+@json_option
+@click.option("--csv", "csv_path", type=click.Path(dir_okay=False, path_type=Path), help="Also write a CSV file.")
+@click.option(
+    "--sort-into", type=click.Path(file_okay=False, path_type=Path), help="Copy photos into DIR/<predicted class>/."
+)
+@click.option(
+    "--abstain-below",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="Give no label below this probability; sorted into DIR/unsure/.",
+)
+def command(
+    run: str,
+    paths: tuple[Path, ...],
+    out: str,
+    as_json: bool,
+    csv_path: Path | None,
+    sort_into: Path | None,
+    abstain_below: float,
+) -> None:
+    """Predict photos, or folders of them, with RUN: a run's folder, its name, or 'last'."""
+    from finetunekit.inference import as_dict, load
+    from finetunekit.sorting import prediction_csv, sort_photos
+
+    progress = make_progress()
+    loaded = load(run, out=out)
+    if loaded.run.stand_in:
+        progress.say(f"NOTE this run was trained on {loaded.run.stand_in}")
+    predictions = loaded.predict(paths, abstain_below=abstain_below, count=progress.counter("predicting"))
+    if csv_path:
+        from finetunekit.runs import write_whole
+
+        write_whole(csv_path, prediction_csv(predictions, loaded.classes))
+    if sort_into:
+        sort_photos(predictions, sort_into)
+    if as_json:
+        print_json([as_dict(p) for p in predictions])
+        return
+    for p in predictions:
+        click.echo(f"{p.probability:6.1%}  {p.label or 'unsure'}  {p.path}")

@@ -1,0 +1,18 @@
+"""`finetunekit report`."""
+
+from __future__ import annotations
+
+import click
+
+from finetunekit.cli.common import make_progress, out_option
+
+
+@click.command("report")
+@click.argument("run")
+@out_option
+def command(run: str, out: str) -> None:
+    """Rebuild the reports of RUN from its folder alone: a run's folder, its name, or 'last'."""
+    from finetunekit.engine import rebuild_reports
+
+    for path in rebuild_reports(run, out=out, progress=make_progress()):
+        click.echo(str(path))

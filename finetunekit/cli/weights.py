@@ -1,0 +1,70 @@
+"""`finetunekit weights`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from finetunekit.cli.common import json_option, load_host, make_progress, print_json, print_table
+from finetunekit.errors import WeightsError
+
+
+@click.group("weights")
+def command() -> None:
+    """List, fetch and find pretrained weights."""
+
+
+def _backbone(name: str) -> Any:
+    entry = load_host().find("backbone", name, "weights")
+    return entry.spec
+
+
+@command.command("list")
+@json_option
+def list_weights(as_json: bool) -> None:
+    """Every backbone's weights: whether they are here, their licence and their sources."""
+    from finetunekit.weights import weights_status
+
+    rows = []
+    for name, entry in sorted(load_host().registries["backbone"].items()):
+        status = weights_status(name, entry.spec)
+        rows.append(
+            {
+                "backbone": name,
+                "cached": status.is_cached,
+                "path": str(status.path) if status.is_cached else None,
+                "licence": entry.spec.licence,
+                "attribution": entry.spec.attribution,
+                "sources": [f"{source.kind}: {source.location}" for source in entry.spec.weight_sources],
+            }
+        )
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(
+            ("backbone", "here", "licence", "sources"),
+            [(r["backbone"], "yes" if r["cached"] else "no", r["licence"], len(r["sources"])) for r in rows],
+        )
+
+
+@command.command("fetch")
+@click.argument("backbone")
+def fetch(backbone: str) -> None:
+    """Fetch and verify BACKBONE's weights, so that a later run needs no network."""
+    from finetunekit.weights import resolve_weights
+
+    found = resolve_weights(backbone, _backbone(backbone), explicit_path=None, say=make_progress().say)
+    click.echo(str(found.path))
+
+
+@command.command("where")
+@click.argument("backbone")
+def where(backbone: str) -> None:
+    """Print where BACKBONE's verified weights lie; exit code 1 where they are not here."""
+    from finetunekit.weights import weights_status
+
+    status = weights_status(backbone, _backbone(backbone))
+    if not status.is_cached:
+        raise WeightsError(f"{backbone}: no verified weights here. Fetch them: finetunekit weights fetch {backbone}")
+    click.echo(str(status.path))

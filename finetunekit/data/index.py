@@ -1,0 +1,227 @@
+"""Listing → index: every photo read and hashed once, labels bound by name, every problem reported before training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.data.decode import decode_stream
+from finetunekit.data.opening import open_photo_file, pillow_guard, printable
+from finetunekit.data.parallel import Progress, bounded, gather
+from finetunekit.errors import DataError
+from finetunekit.types import DISPLAY, SPLITS, TEST, TRAIN, VALID, PhotoListing, PhotoRecord
+
+NO_LABEL = -1
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedPhoto:
+    """One photo of one split, read and found usable.
+
+    Attributes:
+        path: File.
+        shown: Path relative to the index's root with `/`, on one line (line breaks and backslashes as Python escapes).
+        label: Class name; None only in the `display` split.
+        split: One of `train`, `valid`, `test`, `display`.
+        group: Photos of one group belong on one side of a split.
+        sha256: Of the file, hexadecimal.
+        width_px: Width as decoded, the right way up.
+        height_px: Height likewise.
+    """
+
+    path: Path
+    shown: str
+    label: str | None
+    split: str
+    group: str | None
+    sha256: str
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoIndex:
+    """Every photo of every split, in a fixed order: by split, class name, folder, file name.
+
+    Attributes:
+        classes: Names of the training split's classes, sorted; a class's number is its position here.
+        photos: All photos.
+        root: Folder that `shown` is relative to.
+        stand_in: The sentence that says so if these are not the user's photos.
+        notes: One line each about what was passed over.
+    """
+
+    classes: tuple[str, ...]
+    photos: tuple[IndexedPhoto, ...]
+    root: Path
+    stand_in: str | None
+    notes: tuple[str, ...]
+
+    def split(self, name: str) -> tuple[IndexedPhoto, ...]:
+        """The photos of one split, by class name, then folder, then file name."""
+        return tuple(photo for photo in self.photos if photo.split == name)
+
+    def labels(self, name: str) -> NDArray[np.int64]:
+        """Class numbers of one split's photos, `(photos,)` int64; -1 where a display photo has no label."""
+        number = {label: position for position, label in enumerate(self.classes)}
+        found = [NO_LABEL if photo.label is None else number[photo.label] for photo in self.split(name)]
+        return np.array(found, np.int64)
+
+    def content_key(self, name: str) -> str:
+        """SHA-256, hexadecimal, of one split's sorted (file hash, label) pairs, whatever the files are called."""
+        pairs = sorted((photo.sha256, photo.label or "") for photo in self.split(name))
+        return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Split → class → number of photos; display photos without a label are counted under an empty name."""
+        counted = Counter((photo.split, photo.label or "") for photo in self.photos)
+        return {split: {label: n for (of, label), n in counted.items() if of == split} for split in SPLITS}
+
+
+def build_index(
+    listing: PhotoListing, *, max_pixels: int, workers: int = 2, progress: Progress | None = None
+) -> PhotoIndex:
+    """Read every photo of a listing once: hash it, decode it, bind its label by name.
+
+    Where the listing has no display photos, the test photos are displayed. A file that stands in several splits is read
+    once.
+
+    Args:
+        listing: From a data source.
+        max_pixels: Photos whose header claims more are refused.
+        workers: Number of threads.
+        progress: Called in the calling thread with (files done, files in all).
+
+    Returns:
+        The index, in a fixed order.
+
+    Raises:
+        DataError: All problems at once: an empty split, fewer than two classes, a class that a split lacks or that
+            train lacks, class names that differ in case only, photos without a label or that cannot be read.
+    """
+    paths = tuple(dict.fromkeys(record.path for record in listing.photos))
+    with pillow_guard(max_pixels):
+        facts, unreadable = gather(
+            lambda path: _read_facts(path, max_pixels), paths, workers=workers, progress=progress
+        )
+    problems = (*check_listing(listing), *bounded(unreadable))
+    if problems:
+        raise DataError(problems)
+    photos = _index_photos(listing, dict(zip(paths, facts, strict=True)))
+    classes = tuple(sorted(_count_labels(listing.photos)[TRAIN]))
+    return PhotoIndex(classes, photos, listing.root, listing.stand_in, listing.notes)
+
+
+def check_listing(listing: PhotoListing) -> tuple[str, ...]:
+    """What is wrong with the splits and classes of a listing, one line each; no photo is read."""
+    counts = _count_labels(listing.photos)
+    root = printable(str(listing.root))
+    empty = [split for split in (TRAIN, VALID, TEST) if not counts[split]]
+    problems = [f"{root}: no {split} photos. Put some into {split}/<class>/." for split in empty]
+    problems += bounded([*_check_records(listing.photos)])
+    if len(counts[TRAIN]) == 1:
+        (only,) = counts[TRAIN]
+        problems.append(f"{root}: train has one class only, '{printable(only)}'. At least two are needed.")
+    twins = list(_case_twins(counts))
+    problems += [_describe_twins(root, names) for names in twins]
+    settled = {name for names in twins for name in names}
+    return (*problems, *bounded([*_check_coverage(root, counts, settled)]))
+
+
+class _Facts(NamedTuple):
+    sha256: str
+    width_px: int
+    height_px: int
+
+
+def _read_facts(path: Path, max_pixels: int) -> _Facts:
+    with open_photo_file(path) as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        height_px, width_px, _ = decode_stream(file, path, max_pixels=max_pixels).shape
+    return _Facts(sha256, width_px, height_px)
+
+
+def _index_photos(listing: PhotoListing, facts: Mapping[Path, _Facts]) -> tuple[IndexedPhoto, ...]:
+    records = listing.photos
+    if not any(record.split == DISPLAY for record in records):
+        records += tuple(replace(record, split=DISPLAY) for record in records if record.split == TEST)
+    ordered = sorted(records, key=_order)
+    return tuple(
+        IndexedPhoto(
+            record.path,
+            _shown(record.path, listing.root),
+            record.label,
+            record.split,
+            record.group,
+            *facts[record.path],
+        )
+        for record in ordered
+    )
+
+
+def _order(record: PhotoRecord) -> tuple[int, str, str, str]:
+    # The order of Keras' flow_from_directory: classes by name, folders inside a class by path, files by name.
+    return SPLITS.index(record.split), record.label or "", str(record.path.parent), record.path.name
+
+
+def _shown(path: Path, root: Path) -> str:
+    relative = path.relative_to(root) if path.is_relative_to(root) else path
+    return "/".join(printable(part) for part in relative.parts) if relative is not path else printable(path.as_posix())
+
+
+def _count_labels(records: Sequence[PhotoRecord]) -> dict[str, Counter[str]]:
+    counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    for record in records:
+        if record.split in counts and record.label is not None:
+            counts[record.split][record.label] += 1
+    return counts
+
+
+def _check_records(records: Sequence[PhotoRecord]) -> Iterator[str]:
+    for record in records:
+        name = printable(str(record.path))
+        if record.split not in SPLITS:
+            yield f"{name}: unknown split '{printable(record.split)}'. Allowed: {', '.join(SPLITS)}."
+        elif record.label is None and record.split != DISPLAY:
+            yield f"{name}: has no class. Every {record.split} photo needs one."
+
+
+def _case_twins(counts: Mapping[str, Counter[str]]) -> Iterator[tuple[str, ...]]:
+    alike: dict[str, set[str]] = {}
+    for name in {name for labels in counts.values() for name in labels}:
+        alike.setdefault(unicodedata.normalize("NFC", name).casefold(), set()).add(name)
+    for key in sorted(alike):
+        if len(alike[key]) > 1:
+            yield tuple(sorted(alike[key]))
+
+
+def _describe_twins(root: str, names: Sequence[str]) -> str:
+    shown = " and ".join(f"'{printable(name)}'" for name in names)
+    return f"{root}: classes {shown} differ only in case or in the encoding of accents. Give them one name."
+
+
+def _check_coverage(root: str, counts: Mapping[str, Counter[str]], settled: set[str]) -> Iterator[str]:
+    train = counts[TRAIN]
+    for split in (VALID, TEST, DISPLAY):
+        found = counts[split]
+        missing = sorted(set(train) - set(found) - settled) if found and split != DISPLAY else []
+        for name in missing:
+            yield (
+                f"{root}: class '{printable(name)}' has {train[name]} train photos but none in {split}."
+                f" Add some, or take the class out of train."
+            )
+        for name in sorted(set(found) - set(train) - settled) if train else []:
+            yield (
+                f"{root}: class '{printable(name)}' has {found[name]} {split} photos but none in train."
+                f" Add some, or take the class out of {split}."
+            )

@@ -1,0 +1,479 @@
+"""One run from preset to report: the sequence and the hook calls, nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finetunekit import runs
+from finetunekit.config import RunConfig
+from finetunekit.environment import describe_environment, prepare_tensorflow, resolve_precision
+from finetunekit.errors import FinetuneKitError, PluginError, RunFolderError
+from finetunekit.folders import cache_dir
+from finetunekit.plan import Chosen, Plan, make_plan
+from finetunekit.plugins import PluginHost, load_plugins
+from finetunekit.presets import read_document
+from finetunekit.progress import Progress, show_duration
+from finetunekit.types import DISPLAY, SPLITS, TEST, TRAIN, VALID, PhotoListing, SourceContext
+
+if TYPE_CHECKING:
+    from finetunekit.data.index import IndexedPhoto, PhotoIndex
+    from finetunekit.model import Classifier
+    from finetunekit.stages import Photos, Prepared, StageContext
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        path: The run folder.
+        metrics: Content of `metrics.json`.
+        summary: Sentences for the user, at most 80 columns a line.
+    """
+
+    path: Path
+    metrics: Mapping[str, Any]
+    summary: tuple[str, ...]
+
+
+def prepare(
+    preset: str, *, settings: Sequence[str] = (), seed: int | None = None, progress: Progress | None = None
+) -> tuple[Plan, PluginHost]:
+    """From a preset's name or path to a plan; nothing heavy is loaded.
+
+    Args:
+        preset: Preset name or path of a YAML file.
+        settings: `a.b[0].c=VALUE` texts.
+        seed: Replaces the preset's seed.
+        progress: Receives warnings about broken plugins.
+
+    Raises:
+        ConfigError: With every problem, one a line.
+        PluginError: If a plugin file that the run names cannot be loaded.
+    """
+    host = load_plugins((progress or Progress()).say)
+    if seed is not None:
+        settings = [*settings, f"seed={seed}"]
+    document = read_document(preset, host.presets, settings)
+    for path in document.plugin_files:
+        host.load_file(path)
+    return make_plan(document, host), host
+
+
+def run(
+    preset: str,
+    *,
+    settings: Sequence[str] = (),
+    seed: int | None = None,
+    out: str | Path = "runs",
+    progress: Progress | None = None,
+) -> RunResult:
+    """Run a preset: train, evaluate, save and report.
+
+    Args:
+        preset: Preset name or path of a YAML file.
+        settings: `a.b[0].c=VALUE` texts, VALUE being YAML; they go over the preset.
+        seed: Replaces the preset's seed.
+        out: Folder in which the run's own folder is made.
+        progress: Where progress is printed; default: stderr.
+
+    Returns:
+        The run's folder, metrics and summary.
+
+    Raises:
+        ConfigError: Before anything is written, with every problem of the configuration; or with those of the photos.
+        PluginError: If a plugin fails or returns what its hook does not allow.
+        RunError: If training cannot go on.
+        WeightsError: If the pretrained weights cannot be had.
+        RunFolderError: If the run folder cannot be written.
+        KeyboardInterrupt: After what was finished was saved.
+    """
+    progress = progress or Progress()
+    plan, host = prepare(preset, settings=settings, seed=seed, progress=progress)
+    path = runs.new_run_path(Path(out), plan.config.name)
+    with runs.locked(path):
+        return _Run(plan, host, path, progress).execute()
+
+
+class _Run:
+    """The state of one run while it goes on."""
+
+    def __init__(self, plan: Plan, host: PluginHost, path: Path, progress: Progress) -> None:
+        self.plan, self.host, self.path, self.progress = plan, host, path, progress
+        self.config: RunConfig = plan.config
+        self.started = time.time()
+        self.rows: list[dict[str, Any]] = []
+        self.state: dict[str, Any] = {
+            "status": "running",
+            "name": plan.config.name,
+            "seed": plan.config.seed,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    # ---- the sequence ------------------------------------------------------------------------------------------------------------
+
+    def execute(self) -> RunResult:
+        try:
+            self._write_plan()
+            self.host.notify("before_run", plan=self.plan, run_path=self.path)
+            index = self._index_photos()
+            context = self._build(index)
+            self._train(context)
+            metrics = self._evaluate(context, index)
+            self._save_model(context.classifier)
+            self._finish("finished")
+            self._report()
+            self.host.notify("after_run", metrics=metrics, run_path=self.path)
+            return RunResult(self.path, metrics, tuple(self._summary(metrics)))
+        except BaseException as exc:
+            self._stopped(exc)
+            raise
+
+    def _write_plan(self) -> None:
+        plan = self.plan.to_dict()
+        runs.write_whole(self.path / runs.CONFIG, dump_config(self.config))
+        runs.write_whole(self.path / runs.PLAN, runs.to_json(plan))
+        self._write_state()
+        self.progress.say(f"run {self.path}")
+
+    def _index_photos(self) -> PhotoIndex:
+        from finetunekit.data.index import build_index
+        from finetunekit.data.manifest import MANIFEST_COLUMNS, manifest_rows
+
+        listing = list_photos(self.plan, self.progress)
+        if listing.stand_in:
+            self.progress.say(f"NOTE {listing.stand_in}")
+        for note in listing.notes:
+            self.progress.say(f"note: {note}")
+        index = build_index(
+            listing, max_pixels=self.config.data.max_photo_pixels, progress=self.progress.counter("reading photos")
+        )
+        runs.write_whole(self.path / runs.PHOTOS, runs.to_csv(manifest_rows(index), MANIFEST_COLUMNS))
+        self.state |= {
+            "classes": list(index.classes),
+            "stand_in": index.stand_in,
+            "photo_root": str(index.root.resolve()),
+        }
+        self._write_state()
+        self.progress.say(_describe_photos(index))
+        return index
+
+    def _build(self, index: PhotoIndex) -> StageContext:
+        from finetunekit.features import open_cache
+        from finetunekit.model import build_classifier
+        from finetunekit.pixels import contract_of
+        from finetunekit.stages import StageContext, build_augmenter
+
+        prepare_tensorflow(seed=self.config.seed, is_deterministic=self.config.deterministic)
+        precision = resolve_precision(self.config.precision)
+        runs.write_whole(self.path / runs.ENVIRONMENT, runs.to_json(describe_environment()))
+        classifier = build_classifier(self.plan, len(index.classes), precision)
+        self._load_weights(classifier)
+        contract = contract_of(self.config.pixels, self.plan.spec)
+        self.state |= {"precision": precision, "pixels": dataclasses.asdict(contract)}
+        context = StageContext(
+            plan=self.plan,
+            classifier=classifier,
+            contract=contract,
+            precision=precision,
+            augmenter=build_augmenter(self.plan),
+            train=self._decode(index, TRAIN),
+            valid=self._decode(index, VALID),
+            num_classes=len(index.classes),
+            cache=open_cache(self.progress.say),
+            progress=self.progress,
+        )
+        return context
+
+    def _load_weights(self, classifier: Classifier) -> None:
+        weights = self.config.weights
+        if weights.mode == "random":
+            runs.write_whole(self.path / runs.WEIGHTS, runs.to_json({"kind": "random", "seed": self.config.seed}))
+            self.progress.say("weights: random (weights.mode: random)")
+            return
+        from finetunekit.weights import fit_arrays, load_arrays, resolve_weights
+
+        explicit = Path(weights.path).expanduser() if weights.path else None
+        found = resolve_weights(self.plan.backbone.name, self.plan.spec, explicit_path=explicit, say=self.progress.say)
+        fit_arrays(classifier.backbone.model, load_arrays(found.path), origin=str(found.provenance.location))
+        runs.write_whole(self.path / runs.WEIGHTS, runs.to_json(found.provenance.to_json()))
+        self.progress.say(f"weights: {self.plan.spec.title}, {found.provenance.licence} ({found.provenance.location})")
+
+    def _decode(self, index: PhotoIndex, split: str) -> Photos:
+        from finetunekit.data.decode import load_photos
+        from finetunekit.stages import Photos
+
+        photos = index.split(split)
+        pixels = load_photos(
+            [photo.path for photo in photos],
+            size_px=self.config.pixels.size_px,
+            resize=self.config.pixels.resize,
+            fit=self.config.pixels.fit,
+            max_pixels=self.config.data.max_photo_pixels,
+            progress=self.progress.counter(f"decoding {split} photos"),
+        )
+        labels = np.zeros(len(photos), np.int64) if split == DISPLAY else index.labels(split)
+        return Photos(pixels, labels, tuple(photo.sha256 for photo in photos))
+
+    # ---- training ----------------------------------------------------------------------------------------------------------------
+
+    def _train(self, context: StageContext) -> None:
+        from finetunekit.stages import prepare_stage
+        from finetunekit.train import EPOCH_COLUMNS
+
+        runs.write_whole(self.path / runs.EPOCHS, runs.to_csv([], EPOCH_COLUMNS))
+        for number, stage in enumerate(self.config.stages):
+            prepared = prepare_stage(context, number)
+            self._announce_stage(number, prepared)
+            try:
+                rows = self._run_stage(context, prepared, number)
+            except BaseException:
+                if self.rows:
+                    self._save_model(context.classifier)
+                raise
+            self.host.notify("after_stage", stage=stage.name, rows=rows, run_path=self.path)
+
+    def _run_stage(self, context: StageContext, prepared: Prepared, number: int) -> tuple[dict[str, Any], ...]:
+        from finetunekit.train import StageJob, Validation, run_stage
+
+        config = self.config
+        job = StageJob(
+            stage=config.stages[number],
+            model=prepared.model,
+            rates=prepared.rates,
+            feed=prepared.feed,
+            validation=Validation(
+                prepared.forward_valid, context.valid.labels, config.train.validation_draws, config.seed
+            ),
+            first_epoch=sum(stage.epochs for stage in config.stages[:number]),
+            total_epochs=sum(stage.epochs for stage in config.stages),
+            keep=self._keep_row,
+            progress=self.progress,
+            name_photos=lambda indices: _name_photos(self.path, indices),
+        )
+        return run_stage(job)
+
+    def _announce_stage(self, number: int, prepared: Prepared) -> None:
+        frozen = sum(1 for rate in prepared.decision.values() if rate == 0)
+        stage = self.config.stages[number]
+        self.progress.say(
+            f"stage {number + 1} of {len(self.config.stages)}, {stage.name}: {stage.epochs} epochs, "
+            f"{frozen} of {len(prepared.decision)} backbone layers frozen"
+        )
+        self.progress.say(prepared.mode)
+        self.state.setdefault("stages", []).append(
+            {
+                "name": stage.name,
+                "mode": prepared.mode,
+                "decision": prepared.decision,
+                "trained_variables": prepared.rates,
+            }
+        )
+        self._write_state()
+
+    def _keep_row(self, row: dict[str, Any]) -> None:
+        from finetunekit.train import EPOCH_COLUMNS
+
+        self.rows.append(row)
+        line = runs.to_csv([row], EPOCH_COLUMNS).split("\n", 1)[1]
+        runs.append_line(self.path / runs.EPOCHS, line)
+        self.host.notify("after_epoch", row=row, run_path=self.path)
+
+    # ---- evaluation and artefacts ------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, context: StageContext, index: PhotoIndex) -> dict[str, Any]:
+        """The test split is first decoded here, after the last epoch."""
+        from finetunekit.evaluate import predict_photos, prediction_columns, prediction_rows, softmax
+        from finetunekit.scoring import score_splits
+
+        started = time.time()
+        rows: list[dict[str, Any]] = []
+        for split in SPLITS:
+            photos: tuple[IndexedPhoto, ...] = index.split(split)
+            pixels = {TRAIN: context.train, VALID: context.valid}.get(split) or self._decode(index, split)
+            self.progress.tick(f"evaluating {len(photos)} {split} photos")
+            probabilities = softmax(predict_photos(context.classifier.logits, pixels.pixels, context.contract))
+            rows += prediction_rows(photos, probabilities, index.classes)
+        columns = prediction_columns(index.classes)
+        runs.write_whole(self.path / runs.PREDICTIONS, runs.to_csv(rows, columns))
+        metrics = {
+            "name": self.config.name,
+            "seed": self.config.seed,
+            "stand_in": index.stand_in,
+            "classes": list(index.classes),
+            "epochs": len(self.rows),
+            "last_epoch": self.rows[-1],
+            **score_splits(rows, index.classes, (TRAIN, VALID, TEST)),
+            "seconds": {
+                "training": round(sum(row["seconds"] for row in self.rows), 1),
+                "evaluation": round(time.time() - started, 1),
+                "whole": round(time.time() - self.started, 1),
+            },
+        }
+        runs.write_whole(self.path / runs.METRICS, runs.to_json(metrics))
+        return metrics
+
+    def _save_model(self, classifier: Classifier) -> None:
+        from finetunekit.model import save_h5
+
+        with runs.replacing(self.path / runs.MODEL) as partial:
+            classifier.probabilities.save(partial)
+        if self.config.save.h5:
+            with runs.replacing(self.path / runs.MODEL_H5) as partial:
+                save_h5(classifier.probabilities, partial)
+
+    def _report(self) -> None:
+        write_reports(self.plan.reports, self.path, self.progress)
+
+    def _summary(self, metrics: Mapping[str, Any]) -> list[str]:
+        accuracy = metrics[TEST]["accuracy"]
+        low, high = accuracy["interval"]["low"], accuracy["interval"]["high"]
+        return [
+            f"{accuracy['successes']} of {accuracy['photos']} test photos right: {accuracy['value']:.1%} "
+            f"(95 % interval {low:.1%} to {high:.1%})",
+            f"took {show_duration(time.time() - self.started)}",
+        ]
+
+    # ---- state -------------------------------------------------------------------------------------------------------------------
+
+    def _write_state(self) -> None:
+        runs.write_whole(self.path / runs.STATE, runs.to_json(self.state))
+
+    def _finish(self, status: str) -> None:
+        self.state |= {"status": status, "ended": datetime.now(UTC).isoformat(timespec="seconds")}
+        self._write_state()
+
+    def _stopped(self, exc: BaseException) -> None:
+        status = "interrupted" if isinstance(exc, (KeyboardInterrupt, SystemExit)) else "failed"
+        self.state["error"] = " ".join(f"{type(exc).__name__}: {exc}".split())
+        self.host.notify("on_run_error", error=exc, run_path=self.path)
+        try:
+            self._finish(status)
+        except FinetuneKitError as second:  # the first error is the one to show
+            self.progress.say(f"warning: {second}")
+
+
+def list_photos(plan: Plan, progress: Progress) -> PhotoListing:
+    """Ask the plan's data source for its photos; the stand-in where the root does not exist and the preset allows it.
+
+    Raises:
+        DataError: If the photos cannot be listed.
+        PluginError: If the source returns something else than a `PhotoListing`.
+    """
+    from finetunekit.model import blame, call_builder
+
+    root = Path(plan.config.data.root).expanduser() if plan.config.data.root else None
+    source = plan.data_source
+    if plan.stand_in is not None and (root is None or not root.exists()):
+        source = plan.stand_in
+    context = SourceContext(root=root, cache_dir=cache_dir(), seed=plan.config.seed, say=progress.say)
+    listing = call_builder(source, context)
+    if not isinstance(listing, PhotoListing):
+        raise PluginError(f"{blame(source)} must return finetunekit.PhotoListing. Received: {listing!r:.200}")
+    return listing
+
+
+def write_reports(reports: Sequence[Chosen], path: Path, progress: Progress) -> tuple[Path, ...]:
+    """Rebuild every report of a finished run from its folder; a reporter that fails is named and the others go on.
+
+    Returns:
+        The files written.
+    """
+    from finetunekit.model import blame, call_builder
+
+    finished = runs.FinishedRun(path)
+    written: list[Path] = []
+    for chosen in reports:
+        try:
+            files = call_builder(chosen, finished)
+            _check_files(chosen, files)
+        except FinetuneKitError as exc:
+            progress.say(
+                f"warning: no {chosen.name} report: {exc}" if not isinstance(exc, PluginError) else f"warning: {exc}"
+            )
+            continue
+        for name, content in files.items():
+            runs.write_whole(path / runs.REPORTS / name, content)
+            written.append(path / runs.REPORTS / name)
+        progress.tick(f"{blame(chosen)} done")
+    return tuple(written)
+
+
+def _check_files(chosen: Chosen, files: Any) -> None:
+    from finetunekit.model import blame
+
+    if not isinstance(files, Mapping):
+        raise PluginError(
+            f"{blame(chosen)} must return a mapping of file name to bytes. Received: {type(files).__name__}"
+        )
+    for name, content in files.items():
+        if (
+            not isinstance(name, str)
+            or not isinstance(content, bytes)
+            or Path(name).name != name
+            or name.startswith(".")
+        ):
+            raise PluginError(
+                f"{blame(chosen)} must return plain file names and bytes. Received: {name!r}: {type(content).__name__}"
+            )
+
+
+def rebuild_reports(run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None) -> tuple[Path, ...]:
+    """Rebuild the reports of a finished run from its folder alone.
+
+    Args:
+        run: The run folder, its name under `out`, or `last`.
+        out: Folder of runs.
+        progress: Receives warnings.
+
+    Returns:
+        The files written.
+
+    Raises:
+        RunFolderError: If there is no such run or it is not finished.
+        ConfigError: If a reporter that it names is not installed any more.
+    """
+    progress = progress or Progress()
+    path = runs.find_run(run, Path(out))
+    status = runs.FinishedRun(path).state["status"]
+    if status != "finished":
+        raise RunFolderError(f"{path}: is '{status}'; reports are made from finished runs.")
+    plan, _ = prepare(str(path / runs.CONFIG), progress=progress)
+    with runs.locked(path):
+        return write_reports(plan.reports, path, progress)
+
+
+def dump_config(config: RunConfig) -> str:
+    """A configuration as YAML that can be run again."""
+    import io
+
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    stream = io.StringIO()
+    yaml.dump(config.model_dump(mode="json", exclude_none=True), stream)
+    return stream.getvalue()
+
+
+def _describe_photos(index: PhotoIndex) -> str:
+    counts = {split: len(index.split(split)) for split in (TRAIN, VALID, TEST)}
+    listed = ", ".join(f"{count} {split}" for split, count in counts.items())
+    return f"photos: {listed}; {len(index.classes)} classes: {', '.join(index.classes[:8])}" + (
+        " …" if len(index.classes) > 8 else ""
+    )
+
+
+def _name_photos(path: Path, indices: Sequence[int]) -> str:
+    names = [row["path"] for row in runs.FinishedRun(path).photos if row["split"] == TRAIN]
+    shown = [names[i] for i in indices[:4]]
+    return ", ".join(shown) + (f" and {len(indices) - 4} more" if len(indices) > 4 else "")

@@ -1,0 +1,75 @@
+"""Every deliberate error, its exit code, and the suggestion that goes with a mistyped name.
+
+The command line converts these once, in one place, into one line each on stderr. Anything else that escapes is a bug and keeps its
+traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class FinetuneKitError(Exception):
+    """Base of every deliberate error. Its text is one line: what was wrong, where, what is allowed, what to do."""
+
+    exit_code = 1
+
+
+class ConfigError(FinetuneKitError):
+    """The configuration, or what it points at, cannot be used as written. Carries every problem found, one a line."""
+
+    exit_code = 2
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class UnknownComponentError(ConfigError):
+    """A name that no loaded plugin registers."""
+
+
+class DataError(ConfigError):
+    """The photos, or the folders and tables that list them, cannot be used."""
+
+
+class PluginError(FinetuneKitError):
+    """A plugin could not be loaded, or returned something that its hook does not allow."""
+
+    exit_code = 3
+
+
+class RunError(FinetuneKitError):
+    """Training or evaluation could not go on: non-finite loss, nothing trainable, an empty split."""
+
+    exit_code = 4
+
+
+class WeightsError(FinetuneKitError):
+    """Pretrained arrays could not be found, fetched, verified or fitted to the model."""
+
+
+class RunFolderError(FinetuneKitError):
+    """A run folder is missing, locked by another process, unreadable or cannot be written."""
+
+
+def did_you_mean(received: str, choices: Iterable[str]) -> str:
+    """Suggest the nearest allowed name.
+
+    Args:
+        received: What the user wrote.
+        choices: What is allowed.
+
+    Returns:
+        ` Did you mean 'x'?` when one choice is close, else ` Allowed: a, b, c.` (at most 12 named), else an empty string.
+    """
+    names = sorted(set(choices))
+    lowered = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(received.lower(), lowered, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean '{lowered[close[0]]}'?"
+    if not names:
+        return ""
+    shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    return f" Allowed: {shown}."

@@ -1,0 +1,95 @@
+"""Predictions of a network on photos, and the rows and scores that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.data.index import IndexedPhoto
+from finetunekit.features import EXTRACTION_BATCH
+from finetunekit.pixels import as_input
+from finetunekit.types import PixelContract
+
+if TYPE_CHECKING:
+    import keras
+
+SUFFIX_BATCH = 256
+
+
+def prediction_columns(classes: Sequence[str]) -> tuple[str, ...]:
+    """Header of `predictions.csv`."""
+    return ("split", "path", "sha256", "true", "predicted", *(f"p_{name}" for name in classes))
+
+
+def input_batches(photos: NDArray[np.uint8], contract: PixelContract) -> Iterator[NDArray[np.float32]]:
+    """Un-augmented photos as standardised batches, `(at most 32, size, size, 3)` float32, in order."""
+    for start in range(0, len(photos), EXTRACTION_BATCH):
+        yield as_input(photos[start : start + EXTRACTION_BATCH], contract)
+
+
+def make_forward(model: keras.Model, batch_size: int) -> Callable[..., NDArray[np.float32]]:
+    """Inference in batches of one fixed size, so that a photo's logits do not depend on which photos came with it.
+
+    Returns:
+        A function of one array a model input, `(photos, ...)`, to logits `(photos, classes)` float32.
+    """
+    import tensorflow as tf
+
+    step = tf.function(lambda *x: model(x[0] if len(x) == 1 else list(x), training=False), reduce_retracing=True)
+
+    def forward(*arrays: NDArray[Any]) -> NDArray[np.float32]:
+        outputs = []
+        for start in range(0, len(arrays[0]), batch_size):
+            parts = [np.asarray(a[start : start + batch_size]) for a in arrays]
+            count = len(parts[0])
+            padded = [
+                np.concatenate([p, np.repeat(p[-1:], batch_size - count, axis=0)]) if count < batch_size else p
+                for p in parts
+            ]
+            outputs.append(step(*(tf.constant(p) for p in padded)).numpy()[:count])
+        return np.concatenate(outputs) if outputs else np.zeros((0, model.output_shape[-1]), np.float32)
+
+    return forward
+
+
+def predict_photos(model: keras.Model, photos: NDArray[np.uint8], contract: PixelContract) -> NDArray[np.float32]:
+    """Logits of un-augmented photos.
+
+    Args:
+        model: `(batch, size, size, 3)` → logits.
+        photos: `(photos, size, size, 3)` uint8 RGB.
+        contract: What the network is fed by.
+
+    Returns:
+        `(photos, classes)` float32.
+    """
+    forward = make_forward(model, EXTRACTION_BATCH)
+    parts = [forward(batch) for batch in input_batches(photos, contract)]
+    return np.concatenate(parts) if parts else np.zeros((0, model.output_shape[-1]), np.float32)
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities, `(photos, classes)` float64, rows sum to 1 within rounding."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def prediction_rows(
+    photos: Sequence[IndexedPhoto], probabilities: NDArray[np.float64], classes: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Rows of `predictions.csv`, one a photo; probabilities as the shortest text that reads back to the same number."""
+    return [
+        {
+            "split": photo.split,
+            "path": photo.shown,
+            "sha256": photo.sha256,
+            "true": photo.label or "",
+            "predicted": classes[int(row.argmax())],
+            **{f"p_{name}": repr(float(p)) for name, p in zip(classes, row, strict=True)},
+        }
+        for photo, row in zip(photos, probabilities, strict=True)
+    ]

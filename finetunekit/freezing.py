@@ -1,0 +1,145 @@
+"""Freezing decisions applied to leaf layers, by path, and checked afterwards.
+
+Flags go on leaf layers only: a composite's flag overwrites its children's when it changes and hides them when it does not (keras#20285,
+and the traps in docs/architecture.md). Weights that a composite layer owns itself are frozen one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from finetunekit.errors import PluginError, RunError, did_you_mean
+from finetunekit.types import Backbone, FreezeDecision, LayerInfo
+
+if TYPE_CHECKING:
+    import keras
+
+
+def leaf_layers(model: keras.Model) -> Iterator[tuple[str, keras.Layer]]:
+    """Every layer that has no layers inside it, and every composite that owns weights itself, with its path, in order."""
+    yield from _walk(model, "")
+
+
+def _walk(owner: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    children = owner.layers if hasattr(owner, "layers") else owner._flatten_layers(include_self=False, recursive=False)
+    for layer in children:
+        path = f"{prefix}{layer.name}"
+        has_children = bool(layer._flatten_layers(include_self=False, recursive=False))
+        if not has_children or own_variables(layer):
+            yield path, layer
+        if has_children:
+            yield from _walk(layer, f"{path}/")
+
+
+def own_variables(layer: keras.Layer) -> list[keras.Variable]:
+    """Weights of the layer itself, without those of layers inside it."""
+    inner = {id(v) for child in layer._flatten_layers(include_self=False) for v in child.weights}
+    return [v for v in layer.weights if id(v) not in inner]
+
+
+def is_batch_norm(layer: keras.Layer) -> bool:
+    """Whether the layer keeps moving statistics that `fit` would change."""
+    return hasattr(layer, "moving_mean") and hasattr(layer, "moving_variance")
+
+
+def describe_layers(backbone: Backbone) -> tuple[LayerInfo, ...]:
+    """What a freezing policy sees of a backbone."""
+    block_of = {path: block for block, paths in backbone.blocks.items() for path in paths}
+    return tuple(
+        LayerInfo(
+            path=path,
+            index=index,
+            class_name=type(layer).__name__,
+            block=block_of.get(path),
+            parameters=sum(_size(v) for v in own_variables(layer)),
+            is_batch_norm=is_batch_norm(layer),
+        )
+        for index, (path, layer) in enumerate(leaf_layers(backbone.model))
+    )
+
+
+def _size(variable: keras.Variable) -> int:
+    size = 1
+    for side in variable.shape:
+        size *= int(side)
+    return size
+
+
+def check_decision(
+    decision: Any, layers: tuple[LayerInfo, ...], policy: str, *, train_batch_norm: bool
+) -> dict[str, float]:
+    """Fill a policy's decision in for every layer.
+
+    Args:
+        decision: What the policy returned.
+        layers: What it was shown.
+        policy: Its name and origin, for messages.
+        train_batch_norm: Whether BatchNorm layers follow the decision; otherwise they are frozen.
+
+    Returns:
+        Layer path → rate multiplier, for every layer.
+
+    Raises:
+        PluginError: If it is not a mapping of known paths to finite numbers >= 0.
+    """
+    if not isinstance(decision, Mapping):
+        raise PluginError(
+            f"{policy} must return a mapping of layer path to rate multiplier. Received: {type(decision).__name__}"
+        )
+    known = [layer.path for layer in layers]
+    for path, rate in decision.items():
+        if path not in known:
+            raise PluginError(
+                f"{policy} decides on '{path}', which the backbone does not have.{did_you_mean(str(path), known)}"
+            )
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < float("inf"):
+            raise PluginError(
+                f"{policy} gives '{path}' a rate multiplier that is not a finite number >= 0. Received: {rate!r}"
+            )
+    return {
+        layer.path: 0.0 if layer.is_batch_norm and not train_batch_norm else float(decision.get(layer.path, 1.0))
+        for layer in layers
+    }
+
+
+def apply_decision(model: keras.Model, backbone: keras.Model, decision: FreezeDecision) -> dict[str, float]:
+    """Set every flag of the backbone, train everything else of the model, and check what came of it.
+
+    Args:
+        model: The whole model, backbone and head.
+        backbone: The part that the decision is about.
+        decision: From `check_decision`: every leaf layer of the backbone.
+
+    Returns:
+        Variable path → rate multiplier, for every variable that will train.
+
+    Raises:
+        RunError: If nothing would train, or Keras disagrees with the decision.
+    """
+    for layer in (model, *model._flatten_layers(include_self=False)):
+        layer.trainable = True
+    rates: dict[str, float] = {}
+    frozen: set[int] = set()
+    for path, layer in leaf_layers(backbone):
+        rate = decision[path]
+        is_leaf = not layer._flatten_layers(include_self=False, recursive=False)
+        if is_leaf:
+            layer.trainable = rate > 0
+        for variable in own_variables(layer):
+            if not is_leaf and variable.trainable:
+                variable.trainable = rate > 0
+            if rate == 0:
+                frozen.add(id(variable))
+            rates[variable.path] = rate
+    return _check_applied(model, frozen, rates)
+
+
+def _check_applied(model: keras.Model, frozen: set[int], rates: Mapping[str, float]) -> dict[str, float]:
+    training = list(model.trainable_weights)
+    if not training:
+        raise RunError("nothing would train: every layer is frozen. Freeze fewer layers.")
+    wrong = [v.path for v in training if id(v) in frozen]
+    if wrong:
+        raise RunError(f"{wrong[0]} and {len(wrong) - 1} more would train although the policy froze them.")
+    return {v.path: rates.get(v.path, 1.0) for v in training}

@@ -1,0 +1,207 @@
+"""A finished run's network on new photos, with the labels and the pixels it was trained with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit import runs
+from finetunekit.environment import quiet_tensorflow
+from finetunekit.errors import DataError, RunFolderError, did_you_mean
+from finetunekit.types import PixelContract
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a network says of one photo.
+
+    Attributes:
+        path: The photo.
+        label: The most probable class; None where its probability is below the threshold asked for.
+        probability: Of the most probable class.
+        probabilities: Class name → probability, in class order.
+    """
+
+    path: Path
+    label: str | None
+    probability: float
+    probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run's network, ready to predict.
+
+    Attributes:
+        run: The run folder.
+        classes: Class names; position is the class index.
+        model: Keras model up to its logits.
+    """
+
+    run: runs.FinishedRun
+    classes: tuple[str, ...]
+    model: Any
+
+    def predict(
+        self,
+        paths: Iterable[str | Path],
+        *,
+        abstain_below: float = 0.0,
+        count: Callable[[int, int], None] | None = None,
+    ) -> list[Prediction]:
+        """Predict photos, prepared exactly as in training.
+
+        Args:
+            paths: Photo files, or folders, which are searched for photos.
+            abstain_below: Give no label where the most probable class has a lower probability.
+            count: Called with photos done and photos in all.
+
+        Returns:
+            One prediction a photo, in the order given; a folder's photos by name.
+
+        Raises:
+            DataError: If a path does not exist, a folder has no photo, or a photo cannot be read.
+        """
+        photos = find_photos(paths)
+        predictions: list[Prediction] = []
+        for start in range(0, len(photos), _CHUNK):
+            part = photos[start : start + _CHUNK]
+            for path, row in zip(part, self.probabilities(part), strict=True):
+                predictions.append(self._prediction(path, row, abstain_below))
+            if count:
+                count(len(predictions), len(photos))
+        return predictions
+
+    def probabilities(self, paths: Sequence[Path]) -> NDArray[np.float64]:
+        """Probabilities of photo files, `(photos, classes)` float64.
+
+        Raises:
+            DataError: If a photo cannot be read.
+        """
+        from finetunekit.data.decode import load_photos
+        from finetunekit.evaluate import predict_photos, softmax
+
+        pixels = self.run.config["pixels"]
+        loaded = load_photos(
+            paths,
+            size_px=pixels["size_px"],
+            resize=pixels["resize"],
+            fit=pixels["fit"],
+            max_pixels=self.run.config["data"]["max_photo_pixels"],
+        )
+        contract = PixelContract(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in self.run.state["pixels"].items()}
+        )
+        return softmax(predict_photos(self.model, loaded, contract))
+
+    def evaluate(self, folder: Path, *, count: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+        """Score labelled photos: `folder/<class>/photo`, classes matched by name.
+
+        Args:
+            folder: One folder of photos a class; classes without photos may be left out.
+            count: Called with photos done and photos in all.
+
+        Returns:
+            Every score with denominator and interval, as plain values (`finetunekit.statistics.Scores`).
+
+        Raises:
+            DataError: If a folder is not one of the run's classes, or there are no photos.
+        """
+        from finetunekit.statistics import summarise_predictions
+
+        paths, labels = labelled_photos(folder, self.classes)
+        predictions = self.predict(paths, count=count)
+        rows = np.array([list(p.probabilities.values()) for p in predictions], dtype=np.float64)
+        summary = summarise_predictions(rows, np.array(labels), num_classes=len(self.classes))
+        return {"stand_in": self.run.stand_in, "folder": str(folder), **dataclasses.asdict(summary)}
+
+    def _prediction(self, path: Path, row: NDArray[np.float64], abstain_below: float) -> Prediction:
+        best = int(row.argmax())
+        label = self.classes[best] if row[best] >= abstain_below else None
+        return Prediction(path, label, float(row[best]), dict(zip(self.classes, map(float, row), strict=True)))
+
+
+def load(run: str | Path, *, out: str | Path = "runs") -> LoadedRun:
+    """Load a run's network.
+
+    Args:
+        run: The run folder, its name under `out`, or `last`.
+        out: Folder of runs.
+
+    Raises:
+        RunFolderError: If there is no such run, or it has no model.
+    """
+    quiet_tensorflow()
+    import keras
+
+    from finetunekit.model import logits_of
+
+    finished = runs.FinishedRun(runs.find_run(run, Path(out)))
+    path = finished.path / runs.MODEL
+    if not path.is_file():
+        raise RunFolderError(
+            f"{path}: is missing; the run ended as '{finished.state['status']}' before a model was saved."
+        )
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, OSError, TypeError, KeyError) as exc:
+        raise RunFolderError(f"{path}: cannot be loaded ({' '.join(str(exc).split())[:200]}).") from exc
+    return LoadedRun(finished, finished.classes, logits_of(model))
+
+
+def find_photos(paths: Iterable[str | Path]) -> list[Path]:
+    """Photo files among paths, folders searched.
+
+    Raises:
+        DataError: With every path that does not exist or holds no photo.
+    """
+    from finetunekit.data.opening import photo_suffixes
+
+    found: list[Path] = []
+    problems: list[str] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(
+                p for p in path.rglob("*") if p.suffix.lower() in photo_suffixes() and not p.name.startswith(".")
+            )
+            found += inside
+            problems += [] if inside else [f"{path}: no photos in this folder."]
+        elif path.is_file():
+            found.append(path)
+        else:
+            problems.append(f"{path}: no such file or folder.")
+    if problems:
+        raise DataError(problems)
+    return found
+
+
+def labelled_photos(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
+    """Photos of `folder/<class>/` and the index of each one's class.
+
+    Raises:
+        DataError: If a folder is not a class, or there are no photos.
+    """
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    unknown = [name for name in names if name not in classes]
+    if unknown:
+        listed = ", ".join(classes)
+        raise DataError(
+            [f"{folder / n}: not a class of this run ({listed}).{did_you_mean(n, classes)}" for n in unknown]
+        )
+    if not names:
+        raise DataError(f"{folder}: no class folders. Put photos in {folder}/<class>/; classes: {', '.join(classes)}.")
+    found = {name: find_photos([folder / name]) for name in names}
+    return [p for name in names for p in found[name]], [classes.index(name) for name in names for _ in found[name]]
+
+
+def as_dict(prediction: Prediction) -> dict[str, Any]:
+    """Plain values of a prediction, for JSON."""
+    return {**dataclasses.asdict(prediction), "path": str(prediction.path)}

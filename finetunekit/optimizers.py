@@ -1,0 +1,57 @@
+"""Keras optimizers with a rate multiplier for each variable.
+
+Scaling gradients does nothing under Adam, whose step does not depend on their size; the rate itself is scaled instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from finetunekit.config import OptimizerSection
+
+if TYPE_CHECKING:
+    import keras
+
+
+def build_optimizer(section: OptimizerSection, variables: Sequence[keras.Variable], rates: Mapping[str, float]) -> Any:
+    """A new optimizer for one stage.
+
+    Args:
+        section: Name, rate and the rest.
+        variables: What will train, in the order of `model.trainable_weights`.
+        rates: Variable path → multiplier of the learning rate.
+
+    Returns:
+        A Keras optimizer; plain where every multiplier is 1.
+    """
+    import keras
+
+    multipliers = [rates[v.path] for v in variables]
+    base = keras.optimizers.SGD if section.name == "sgd" else keras.optimizers.AdamW
+    kind = base if all(m == 1 for m in multipliers) else _with_multipliers(base, multipliers)
+    decay = section.weight_decay or None
+    if section.name == "sgd":
+        return kind(section.learning_rate, momentum=section.momentum, nesterov=section.nesterov, weight_decay=decay)
+    return kind(section.learning_rate, weight_decay=section.weight_decay)
+
+
+def _with_multipliers(base: Any, multipliers: Sequence[float]) -> Any:
+    """A subclass whose step and weight decay use `learning_rate * multiplier` of each variable."""
+
+    class LayerWise(base):  # type: ignore[misc]
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> Any:
+            return super().update_step(
+                gradient, variable, learning_rate * multipliers[self._get_variable_index(variable)]
+            )
+
+        def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
+            if not self.weight_decay:
+                return
+            for variable in variables:
+                if self._use_weight_decay(variable):
+                    rate = self.learning_rate * self.weight_decay * multipliers[self._get_variable_index(variable)]
+                    variable.assign(variable * (1 - rate))
+
+    LayerWise.__name__ = f"LayerWise{base.__name__}"
+    return LayerWise

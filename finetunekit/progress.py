@@ -1,0 +1,66 @@
+"""What a long job says while it works: whole lines on stderr, and on a terminal one live line below them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+_REFRESH_S = 0.2
+
+
+def show_duration(seconds: float) -> str:
+    """`41 s`, `6 min 10 s`, `2 h 05 min`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class Progress:
+    """Prints progress; quiet ones print nothing. No colour and no live line off a terminal."""
+
+    def __init__(self, stream: TextIO | None = None, *, is_quiet: bool = False) -> None:
+        self._stream = stream or sys.stderr
+        self._is_quiet = is_quiet
+        self._is_live = not is_quiet and self._stream.isatty()
+        self._live_width = 0
+        self._shown_at = 0.0
+
+    def say(self, line: str) -> None:
+        """Print one whole line; a line that cannot be encoded by the terminal is escaped rather than lost."""
+        if self._is_quiet:
+            return
+        self._clear()
+        encoding = self._stream.encoding or "utf-8"
+        self._stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        self._stream.flush()
+
+    def tick(self, text: str) -> None:
+        """Replace the live line, a few times a second at most; it is cut to 79 columns."""
+        now = time.monotonic()
+        if not self._is_live or now - self._shown_at < _REFRESH_S:
+            return
+        self._shown_at = now
+        line = text[:79]
+        self._stream.write("\r" + line.ljust(self._live_width))
+        self._stream.flush()
+        self._live_width = len(line)
+
+    def counter(self, what: str) -> Callable[[int, int], None]:
+        """A callback `(done, total)` that keeps the live line current, with the time left."""
+        started = time.monotonic()
+
+        def count(done: int, total: int) -> None:
+            left_s = (time.monotonic() - started) / max(done, 1) * (total - done)
+            self.tick(f"{what}: {done} of {total}, {show_duration(left_s)} left")
+
+        return count
+
+    def _clear(self) -> None:
+        if self._live_width:
+            self._stream.write("\r" + " " * self._live_width + "\r")
+            self._live_width = 0

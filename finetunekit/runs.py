@@ -1,0 +1,268 @@
+"""The run folder: its name, its lock, whole files, and what a finished run's files say."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from finetunekit.errors import RunFolderError, did_you_mean
+
+CONFIG, PLAN, ENVIRONMENT, STATE = "config.yaml", "plan.json", "environment.json", "run.json"
+WEIGHTS, PHOTOS, EPOCHS, PREDICTIONS = "weights.json", "photos.csv", "epochs.csv", "predictions.csv"
+METRICS, MODEL, MODEL_H5, REPORTS, LOCK = "metrics.json", "model.keras", "model.h5", "reports", "run.lock"
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file beside its place and rename it there, so that a reader sees the old content or the new, never a part.
+
+    Raises:
+        RunFolderError: If the folder cannot be written or the disk is full; what was there stays.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside `path`, with the same suffix, that is synced and renamed to it when the block ends well.
+
+    Raises:
+        RunFolderError: If the folder cannot be written or the disk is full; what was there stays.
+    """
+    partial: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".partial{path.suffix}", dir=path.parent)
+        os.close(handle)
+        partial = Path(name)
+        yield partial
+        with partial.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        partial.chmod(0o666 & ~umask)
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except OSError as exc:
+        raise RunFolderError(
+            f"{path}: cannot be written ({exc.strerror or exc}). Free space or choose another folder with --out."
+        ) from exc
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # Windows cannot open a folder for syncing; os.replace is all there is
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one whole line in one write and sync it; a line cut off by a crash is the last one.
+
+    Raises:
+        RunFolderError: If the file cannot be written.
+    """
+    try:
+        with path.open("ab", buffering=0) as stream:
+            stream.write(line.encode())
+            os.fsync(stream.fileno())
+    except OSError as exc:
+        raise RunFolderError(f"{path}: cannot be written ({exc.strerror or exc}).") from exc
+
+
+def to_json(value: Any) -> str:
+    """Indented JSON that ends in a newline; non-finite numbers are refused, since JSON has none."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_jsonable) + "\n"
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is not JSON: {value!r}")
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Rows as CSV with a header and `\\n` line ends; floats as Python's shortest exact form."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=columns, lineterminator="\n", extrasaction="raise")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def new_run_path(out: Path, name: str, now: datetime | None = None) -> Path:
+    """Create the folder `out/<name>-<UTC time>`; a number is appended where it exists.
+
+    Raises:
+        RunFolderError: If `out` cannot be written.
+    """
+    stamp = (now or datetime.now(UTC)).strftime("%Y%m%d-%H%M%S")
+    for attempt in range(1, 1000):
+        path = out / (f"{name}-{stamp}" + (f"-{attempt}" if attempt > 1 else ""))
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if not out.is_dir():
+                raise RunFolderError(f"{out}: is not a folder. Choose another with --out.") from None
+            continue
+        except OSError as exc:
+            raise RunFolderError(
+                f"{out}: cannot be written ({exc.strerror or exc}). Choose another folder with --out."
+            ) from exc
+        return path
+    raise RunFolderError(f"{out}: no free name for '{name}-{stamp}'.")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a run folder for one writer; the operating system drops the lock when the process ends, a crash included.
+
+    Raises:
+        RunFolderError: If another process holds it.
+    """
+    import filelock
+
+    lock = filelock.FileLock(path / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as exc:
+        raise RunFolderError(
+            f"{path}: another process is writing this run. Wait for it, or use another folder."
+        ) from exc
+    except OSError as exc:
+        raise RunFolderError(f"{path}: cannot be written ({exc.strerror or exc}).") from exc
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def find_run(argument: str | Path, out: Path = Path("runs")) -> Path:
+    """The folder of a run, given as a path, as a name under `out`, or as `last`.
+
+    Raises:
+        RunFolderError: If there is none; the nearest name is suggested.
+    """
+    path = Path(argument)
+    if (path / CONFIG).is_file():
+        return path
+    names = sorted((p.name for p in out.glob("*") if (p / CONFIG).is_file()), key=_stamp) if out.is_dir() else []
+    if str(argument) == "last" and names:
+        return out / names[-1]
+    if str(argument) in names:
+        return out / str(argument)
+    raise RunFolderError(
+        f"{argument}: no run there (no {CONFIG}).{did_you_mean(str(argument), names) if names else ''}"
+    )
+
+
+def _stamp(name: str) -> tuple[str, str]:
+    found = re.search(r"\d{8}-\d{6}(-\d+)?$", name)
+    return (found.group() if found else "", name)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run as its files tell it; nothing is computed here.
+
+    Attributes:
+        path: The run folder.
+    """
+
+    path: Path
+
+    @functools.cached_property
+    def config(self) -> Mapping[str, Any]:
+        """The resolved configuration, as plain values."""
+        return self._json(PLAN)["config"]
+
+    @functools.cached_property
+    def plan(self) -> Mapping[str, Any]:
+        """The plan: every component with its options, defaults filled in, and where it came from."""
+        return self._json(PLAN)
+
+    @functools.cached_property
+    def metrics(self) -> Mapping[str, Any]:
+        """Every score, with denominators."""
+        return self._json(METRICS)
+
+    @functools.cached_property
+    def state(self) -> Mapping[str, Any]:
+        """Status, seed, classes, stand-in sentence, versions."""
+        return self._json(STATE)
+
+    @functools.cached_property
+    def environment(self) -> Mapping[str, Any]:
+        """Machine, versions and thread counts."""
+        return self._json(ENVIRONMENT)
+
+    @functools.cached_property
+    def weights(self) -> Mapping[str, Any]:
+        """Where the pretrained arrays came from, with licence and attribution."""
+        return self._json(WEIGHTS)
+
+    @functools.cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; position is the class index."""
+        return tuple(self.state["classes"])
+
+    @functools.cached_property
+    def stand_in(self) -> str | None:
+        """The sentence to show beside every figure when the photos are a stand-in."""
+        return self.state["stand_in"]
+
+    @functools.cached_property
+    def epochs(self) -> tuple[Mapping[str, str], ...]:
+        """Rows of the epoch log, as text."""
+        return self._csv(EPOCHS)
+
+    @functools.cached_property
+    def predictions(self) -> tuple[Mapping[str, str], ...]:
+        """Rows of `predictions.csv`, as text: split, path, sha256, true, predicted, and `p_<class>` for each class."""
+        return self._csv(PREDICTIONS)
+
+    @functools.cached_property
+    def photos(self) -> tuple[Mapping[str, str], ...]:
+        """Rows of the photo manifest, as text: path, sha256, label, split, width_px, height_px."""
+        return self._csv(PHOTOS)
+
+    def photo_path(self, shown: str) -> Path:
+        """Where the photo that a row calls `shown` lies now; it may have been moved since."""
+        return Path(self.state["photo_root"]) / shown
+
+    def _json(self, name: str) -> Any:
+        try:
+            return json.loads(self._text(name))
+        except json.JSONDecodeError as exc:
+            raise RunFolderError(f"{self.path / name}: is not JSON ({exc}).") from exc
+
+    def _csv(self, name: str) -> tuple[Mapping[str, str], ...]:
+        return tuple(csv.DictReader(io.StringIO(self._text(name), newline="")))
+
+    def _text(self, name: str) -> str:
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except OSError as exc:
+            raise RunFolderError(
+                f"{self.path / name}: cannot be read ({exc.strerror or exc}). Is the run finished?"
+            ) from exc

@@ -1,0 +1,306 @@
+"""For one stage: freeze, find the cut, check it, and choose what the stage trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.augmentation import AugmentComponent, Augmenter
+from finetunekit.errors import ConfigError, PluginError, RunError
+from finetunekit.evaluate import SUFFIX_BATCH, input_batches, make_forward
+from finetunekit.features import EXTRACTION_BATCH, Arrays, FeatureCache, extract, features_key, prefix_signature
+from finetunekit.feeds import Draws, Feed, FeatureFeed, PixelFeed, augmented
+from finetunekit.freezing import apply_decision, check_decision, describe_layers
+from finetunekit.model import Classifier, blame, call_builder
+from finetunekit.plan import Plan
+from finetunekit.prefix import Cut, find_cut
+from finetunekit.progress import Progress
+from finetunekit.stream import bank_keys
+from finetunekit.types import PixelContract
+
+if TYPE_CHECKING:
+    import keras
+
+Grade = Literal["bitwise", "close", "refused"]
+CLOSE = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Photos:
+    """Decoded photos of one split.
+
+    Attributes:
+        pixels: `(photos, size, size, 3)` uint8 RGB.
+        labels: `(photos,)` int64.
+        sha256: Of each file.
+    """
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    sha256: tuple[str, ...]
+
+    def one_hot(self, num_classes: int) -> NDArray[np.float32]:
+        """Labels, `(photos, classes)` float32."""
+        rows: NDArray[np.float32] = np.eye(num_classes, dtype=np.float32)[self.labels]
+        return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What one stage trains and how its network is evaluated.
+
+    Attributes:
+        model: What is trained: the whole network, or the part after the cut.
+        rates: Variable path → rate multiplier.
+        feed: Training batches.
+        forward_valid: Network as it is now → logits of the validation photos.
+        decision: Layer path → rate multiplier, for the record.
+        cut: Where the frozen prefix ends; None if the whole network is computed each time.
+        mode: One line: how features are reused, for the first lines of the run.
+    """
+
+    model: keras.Model
+    rates: dict[str, float]
+    feed: Feed
+    forward_valid: Callable[[], NDArray[np.float32]]
+    decision: dict[str, float]
+    cut: Cut | None
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageContext:
+    """What every stage of a run shares.
+
+    Attributes:
+        plan: The run's plan.
+        classifier: The network.
+        contract: What it is fed by.
+        precision: `float32` or `bfloat16`.
+        augmenter: None where nothing is augmented.
+        train: Training photos.
+        valid: Validation photos.
+        num_classes: Number of classes.
+        cache: Features of earlier runs.
+        progress: Says what is under way.
+    """
+
+    plan: Plan
+    classifier: Classifier
+    contract: PixelContract
+    precision: str
+    augmenter: Augmenter | None
+    train: Photos
+    valid: Photos
+    num_classes: int
+    cache: FeatureCache
+    progress: Progress
+
+    @property
+    def pixel_parts(self) -> list[Any]:
+        """What un-augmented input follows from besides the photo's bytes."""
+        pixels = self.plan.config.pixels
+        c = self.contract
+        return [pixels.size_px, pixels.resize, pixels.fit, c.order, c.scale, list(c.mean), list(c.std)]
+
+
+def build_augmenter(plan: Plan) -> Augmenter | None:
+    """All augmentations of a plan as one; None where it has none.
+
+    Raises:
+        PluginError: If a builder fails or returns something else than steps.
+    """
+    components = []
+    for i, chosen in enumerate(plan.augment):
+        steps = call_builder(chosen)
+        if not isinstance(steps, (tuple, list)):
+            raise PluginError(
+                f"{blame(chosen)} must return a tuple of finetunekit.Augmentation. Received: {steps!r:.200}"
+            )
+        components.append(AugmentComponent(i, blame(chosen), tuple(steps)))
+    augmenter = Augmenter(components)
+    return None if augmenter.is_identity else augmenter
+
+
+def prepare_stage(context: StageContext, number: int) -> Prepared:
+    """Set the flags of one stage and choose what it trains on.
+
+    Args:
+        context: What every stage shares.
+        number: Of the stage, from 0.
+
+    Raises:
+        PluginError: If the freezing policy returns something that its hook does not allow.
+        RunError: If nothing would train, or the cache's self-check is below `cache.require`.
+        ConfigError: If `cache.mode: bank` meets an augmentation that cannot be banked.
+    """
+    classifier, config = context.classifier, context.plan.config
+    chosen, stage = context.plan.freeze[number], config.stages[number]
+    layers = describe_layers(classifier.backbone)
+    decision = check_decision(
+        call_builder(chosen, layers), layers, blame(chosen), train_batch_norm=stage.train_batch_norm
+    )
+    rates = apply_decision(classifier.logits, classifier.backbone.model, decision)
+    cut = None if config.cache.mode == "off" else find_cut(classifier.logits)
+    if cut is None:
+        why = "the whole network is computed at every draw"
+        return _without_cut(context, rates, decision, why)
+    grade, difference = check_cut(cut, classifier.logits, _sample(context))
+    if grade == "refused" or (grade == "close" and config.cache.require == "bitwise"):
+        line = f"the cache's self-check is '{grade}' (logits differ by {difference:.1e} relative)"
+        if config.cache.require == "bitwise":
+            raise RunError(f"{line}; cache.require asks for bitwise. Set cache.require: close, or cache.mode: off.")
+        return _without_cut(context, rates, decision, f"{line}: the whole network is computed at every draw")
+    return _with_cut(context, rates, decision, cut, f"{grade} at {', '.join(cut.boundary)}")
+
+
+def _draws(context: StageContext) -> Draws:
+    config = context.plan.config
+    return Draws(
+        photos=len(context.train.pixels),
+        draws=config.train.draws_per_epoch,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        view_seed=config.seed if config.view_seed is None else config.view_seed,
+    )
+
+
+def _pixel_feed(context: StageContext) -> PixelFeed:
+    labels = context.train.one_hot(context.num_classes)
+    return PixelFeed(context.train.pixels, labels, context.augmenter, context.contract, _draws(context))
+
+
+def _without_cut(context: StageContext, rates: dict[str, float], decision: dict[str, float], why: str) -> Prepared:
+    model = context.classifier.logits
+    forward = make_forward(model, EXTRACTION_BATCH)
+    batches = list(input_batches(context.valid.pixels, context.contract))
+    return Prepared(
+        model=model,
+        rates=rates,
+        feed=_pixel_feed(context),
+        forward_valid=lambda: np.concatenate([forward(batch) for batch in batches]),
+        decision=decision,
+        cut=None,
+        mode=f"cache off: {why}",
+    )
+
+
+def _with_cut(
+    context: StageContext, rates: dict[str, float], decision: dict[str, float], cut: Cut, grade: str
+) -> Prepared:
+    config = context.plan.config
+    signature = [*prefix_signature(cut, context.pixel_parts, context.precision)]
+    valid = plain_features(context, cut, signature, context.valid, "validation")
+    forward = make_forward(cut.suffix, SUFFIX_BATCH)
+    is_banked = config.cache.mode == "bank" and context.augmenter is not None
+    feed: Feed
+    if context.augmenter is None:
+        views = [plain_features(context, cut, signature, context.train, "training")]
+        feed = FeatureFeed(views, context.train.one_hot(context.num_classes), _draws(context))
+        mode = f"cache exact ({grade}): no augmentation, every photo's features are computed once"
+    elif is_banked:
+        feed = FeatureFeed(_bank(context, cut, signature), context.train.one_hot(context.num_classes), _draws(context))
+        mode = f"cache bank ({grade}): {config.cache.views} augmented views of each photo, reused over the epochs"
+    else:
+        feed = _pixel_feed(context)
+        mode = f"cache exact ({grade}): fresh views every epoch, features of validation and test photos once"
+    model = cut.suffix if isinstance(feed, FeatureFeed) else context.classifier.logits
+    return Prepared(model, rates, feed, lambda: forward(*valid), decision, cut, mode)
+
+
+def plain_features(context: StageContext, cut: Cut, signature: Sequence[Any], photos: Photos, what: str) -> Arrays:
+    """Features of un-augmented photos, from the cache where they are there; one array a boundary tensor, `(photos, ...)`."""
+    key = features_key([*signature, "plain", list(photos.sha256)])
+    batches = input_batches(photos.pixels, context.contract)
+    return _cached(context, cut, key, batches, len(photos.pixels), f"{what} photos")
+
+
+def _bank(context: StageContext, cut: Cut, signature: Sequence[Any]) -> list[Arrays]:
+    _check_bankable(context)
+    config, photos = context.plan.config, context.train
+    ids = np.array([int(sha[:15], 16) for sha in photos.sha256], dtype=np.int64)
+    keys = bank_keys(_draws(context).view_seed, len(ids), config.cache.views, photo_ids=ids)
+    augment = [[c.name, c.options.model_dump(mode="json"), str(c.registered.origin)] for c in context.plan.augment]
+    views = []
+    for view in range(config.cache.views):
+        key = features_key([*signature, "view", augment, list(photos.sha256), keys[:, view].tolist()])
+        batches = _view_batches(context, keys[:, view])
+        views.append(_cached(context, cut, key, batches, len(ids), f"view {view + 1} of {config.cache.views}"))
+    return views
+
+
+def _view_batches(context: StageContext, keys: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    labels = context.train.one_hot(context.num_classes)
+    for start in range(0, len(keys), EXTRACTION_BATCH):
+        part = slice(start, start + EXTRACTION_BATCH)
+        x, _ = augmented(context.train.pixels[part], labels[part], keys[part], context.augmenter, context.contract)
+        yield np.asarray(x)
+
+
+def _check_bankable(context: StageContext) -> None:
+    augmenter = context.augmenter
+    assert augmenter is not None  # only augmented photos are banked
+    if augmenter.scope == "batch":
+        raise ConfigError(
+            "cache.mode: bank: mixing features is not mixing pixels; an augmentation here mixes photos. Use exact."
+        )
+    if not augmenter.is_deterministic:
+        raise ConfigError(
+            "cache.mode: bank: an augmentation here is not deterministic, so that its views cannot be kept. Use exact."
+        )
+
+
+def _cached(
+    context: StageContext, cut: Cut, key: str, batches: Iterator[NDArray[np.float32]], photos: int, what: str
+) -> Arrays:
+    found = context.cache.get(key)
+    if found is not None:
+        return found
+    count = context.progress.counter(f"features of {what}")
+
+    def counted() -> Iterator[Arrays]:
+        done = 0
+        for features in extract(cut, batches):
+            done += len(features[0])
+            count(done, photos)
+            yield features
+
+    return context.cache.put(
+        key, counted(), photos, f"{context.plan.backbone.name} to {', '.join(cut.boundary)}, {what}"
+    )
+
+
+def _sample(context: StageContext) -> NDArray[np.float32]:
+    return next(input_batches(context.train.pixels, context.contract))
+
+
+def check_cut(cut: Cut, model: keras.Model, x: NDArray[np.float32]) -> tuple[Grade, float]:
+    """Compare logits by way of the cut with logits of the whole network, at two batch sizes and in training mode.
+
+    Args:
+        cut: Of `model`.
+        model: The whole network.
+        x: A batch of its input.
+
+    Returns:
+        `bitwise` (equal), `close` (at most 1e-5 of the largest logit apart) or `refused`, and the relative difference.
+    """
+    import tensorflow as tf
+
+    def flat(tensors: Any) -> list[NDArray[np.float32]]:
+        return [np.asarray(tf.cast(t, tf.float32)) for t in tf.nest.flatten(tensors)]
+
+    features = next(extract(cut, iter([x])))
+    whole = flat(model(x, training=False))
+    parts = flat(cut.suffix(list(features) if len(features) > 1 else features[0], training=False))
+    few = max(1, len(x) // 3)
+    checks = [*zip(whole, parts, strict=True)]
+    kept = [np.asarray(f, np.float32) for f in features]
+    checks += [*zip([f[:few] for f in kept], flat(cut.prefix(x[:few], training=False)), strict=True)]
+    checks += [*zip(kept, flat(cut.prefix(x, training=True)), strict=True)]
+    difference = max(float(np.abs(a - b).max() / max(float(np.abs(a).max()), 1e-30)) for a, b in checks)
+    return ("bitwise" if difference == 0 else "close" if difference <= CLOSE else "refused"), difference

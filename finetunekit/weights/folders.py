@@ -1,0 +1,68 @@
+"""Folders and locks of the cache: what keeps two processes from harming each other's fetches."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import filelock
+
+from finetunekit.errors import WeightsError
+from finetunekit.types import BackboneSpec
+from finetunekit.weights import cache
+from finetunekit.weights.fetch import whole_timeout_s
+
+
+@contextlib.contextmanager
+def temporary_folder(name: str) -> Iterator[Path]:
+    """Folder of this process inside the cache, gone afterwards whatever happens.
+
+    Raises:
+        WeightsError: If the cache cannot be written.
+    """
+    root = cache.weights_cache_dir()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{cache.safe_name(name)}~", dir=root))
+    except OSError as exc:
+        raise unwritable(root, exc) from exc
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def unwritable(root: Path, error: OSError) -> WeightsError:
+    """The cache folder cannot be used."""
+    why = error.strerror or cache.one_line(error)
+    return WeightsError(
+        f"{root}: the cache of weights cannot be written ({why}). Set {cache.CACHE_VARIABLE} to another folder."
+    )
+
+
+@contextlib.contextmanager
+def only_fetcher(name: str, spec: BackboneSpec, say: Callable[[str], None], timeout_s: float) -> Iterator[None]:
+    """Hold the lock of one cache entry. The system frees it when a process dies."""
+    root = cache.weights_cache_dir()
+    lock = filelock.FileLock(root / f"{cache.safe_name(name)}.lock")
+    limit_s = 60 + sum(whole_timeout_s(timeout_s, source.size_mb) for source in spec.weight_sources)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            say(f"{name}: another process is fetching these weights; waiting for it")
+            lock.acquire(timeout=limit_s)
+    except filelock.Timeout as exc:
+        raise WeightsError(
+            f"{name}: another process has held {lock.lock_file} for {limit_s:.0f} s; end it and try again."
+        ) from exc
+    except OSError as exc:
+        raise unwritable(root, exc) from exc
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,62 @@
+"""The built-in plugins: registered through the same entry-point group as a stranger's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from finetunekit import hookimpl
+from finetunekit.hookspecs import Register, RegisterBackbone, RegisterPreset
+from finetunekit_builtin import drawn, folders, freezing, gap_dense, keras_generator, reporters, vgg16
+
+_BESIDE = Path(__file__).parent / "presets"
+_IN_CHECKOUT = Path(__file__).parents[3] / "presets"
+
+
+@hookimpl
+def register_backbones(register: RegisterBackbone) -> None:
+    """VGG16."""
+    register("vgg16", vgg16.build_vgg16, vgg16.VGG16Options, spec=vgg16.VGG16_SPEC)
+
+
+@hookimpl
+def register_heads(register: Register) -> None:
+    """The experiment's head."""
+    register("gap_dense", gap_dense.build_gap_dense, gap_dense.GapDenseOptions)
+
+
+@hookimpl
+def register_freezing_policies(register: Register) -> None:
+    """Policies that need no pattern."""
+    register("first_n", freezing.build_first_n, freezing.FirstNOptions)
+    register("none", freezing.build_none)
+    register("all", freezing.build_all)
+
+
+@hookimpl
+def register_augmentations(register: Register) -> None:
+    """Keras' ImageDataGenerator."""
+    register("keras_generator", keras_generator.build_keras_generator, keras_generator.KerasGeneratorOptions)
+
+
+@hookimpl
+def register_data_sources(register: Register) -> None:
+    """Folders of photos, and the drawn stand-in."""
+    register("folders", folders.build_folders, folders.FoldersOptions)
+    register("drawn", drawn.build_drawn, drawn.DrawnOptions)
+
+
+@hookimpl
+def register_reporters(register: Register) -> None:
+    """Figures and files made from a finished run."""
+    register("architecture_json", reporters.build_architecture_json, reporters.ArchitectureJsonOptions)
+    register("learning_curves", reporters.build_learning_curves, reporters.LearningCurvesOptions)
+    register("confusion_matrix", reporters.build_confusion_matrix, reporters.ConfusionMatrixOptions)
+    register("display_grid", reporters.build_display_grid, reporters.DisplayGridOptions)
+
+
+@hookimpl
+def register_presets(register: RegisterPreset) -> None:
+    """Every preset of the project: beside this package in a wheel, in the checkout of an editable install."""
+    folder = _BESIDE if _BESIDE.is_dir() else _IN_CHECKOUT
+    for path in sorted(folder.rglob("*.yaml")):
+        register(path.stem, path)

@@ -1,0 +1,8 @@
+"""Cats, lions, lynxes and tigers that this project draws itself: a stand-in where no photos are at hand."""
+
+from __future__ import annotations
+
+from .folder import DEFAULT_PER_CLASS, write_drawn_photos
+from .photo import CLASSES, SPLITS, draw_photo
+
+__all__ = ["CLASSES", "DEFAULT_PER_CLASS", "SPLITS", "draw_photo", "write_drawn_photos"]

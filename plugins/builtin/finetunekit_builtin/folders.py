@@ -1,0 +1,237 @@
+"""Data source `folders`: photos in `root/<split>/<class>/`, or in `root/<class>/` to be split here."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from finetunekit import DataError, Options, PhotoListing, PhotoRecord, SourceContext
+from finetunekit_builtin.scanning import Contents, Scanner, folder_id, plain, some
+
+#: Split → what its folder may be called, in any case.
+SPLIT_FOLDERS: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "valid": ("valid", "val", "validation", "dev"),
+    "test": ("test", "testing"),
+    "display": ("display",),
+}
+SCORED = ("train", "valid", "test")
+FEWEST_TO_SPLIT = 3
+
+
+class FoldersOptions(Options):
+    """Options of `folders`; all are for a root without split folders, and ignored where it has them."""
+
+    valid_fraction: float = Field(
+        default=0.2, gt=0, lt=1, description="Part of each class that becomes validation photos."
+    )
+    test_fraction: float = Field(default=0.2, gt=0, lt=1, description="Part of each class that becomes test photos.")
+    split_seed: int = Field(
+        0, ge=0, description="Which photos go where; not the run's seed, so that runs share a test set."
+    )
+
+    @model_validator(mode="after")
+    def _check_sum(self) -> Self:
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise ValueError("valid_fraction and test_fraction must add up to less than 1")
+        return self
+
+
+def build_folders(options: FoldersOptions, context: SourceContext) -> PhotoListing:
+    """List the photos of a folder; nothing is decoded.
+
+    Three split folders, `train`, `valid` (or `val`, `validation`, `dev`) and `test`, each with one folder a class;
+    photos may lie any number of folders deeper. `display`, if there is one, needs no class folders, and its photos get
+    no label. Where there are class folders but no split folders, each class is split by the hashes of its photos'
+    names: those with the smallest become the test photos, the next ones the validation photos, so that a photo added
+    later moves few. At least one photo of a class goes to each split. Links to files and folders are followed once.
+
+    Args:
+        options: The fractions of that split.
+        context: `root` is the folder.
+
+    Returns:
+        Photos by split, class, folder and name. `notes` counts photos outside class folders and files that are no photos.
+
+    Raises:
+        DataError: If the folder is missing or its layout cannot be understood; every empty class folder is named.
+    """
+    root = _check_root(context.root)
+    scanner = Scanner()
+    top = scanner.list_folder(str(root))
+    splits = _match_splits(root, top)
+    if any(split in splits for split in SCORED):
+        photos, notes = _list_splits(root, top, splits, scanner)
+    else:
+        photos, notes = _list_classes(root, top, options, scanner)
+    if "display" in splits:
+        shown = _walk(scanner, root, splits["display"])
+        photos += [PhotoRecord(Path(path), None, "display") for path in shown]
+    return PhotoListing(tuple(photos), root, notes=(*notes, *scanner.notes()))
+
+
+def _check_root(root: Path | None) -> Path:
+    if root is None:
+        raise DataError("data.root: data source 'folders' needs the folder that holds the photos. Set data.root.")
+    if root.is_dir():
+        return root
+    if root.exists():
+        raise DataError(f"data.root: {plain(root.resolve())} is a file. Name the folder that holds the photos.")
+    raise DataError(f"data.root: {plain(root.resolve())} does not exist.{_suggest(root.resolve())}")
+
+
+def _suggest(missing: Path) -> str:
+    """The folder that may have been meant: the nearest one that exists, and what in it is called alike."""
+    above = next(folder for folder in missing.parents if folder.is_dir())
+    wanted = missing.relative_to(above).parts[0]
+    try:
+        names = [entry.name for entry in os.scandir(above) if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError:
+        names = []  # The suggestion is a courtesy; what is wrong is said without it.
+    alike = difflib.get_close_matches(wanted, names, n=1)
+    if alike:
+        return f" Did you mean {plain(above / alike[0])}?"
+    return f" {plain(above)} is there, '{plain(wanted)}' is not in it. Relative paths begin at the working directory."
+
+
+def _match_splits(root: Path, top: Contents) -> dict[str, str]:
+    """Split → the name of its folder."""
+    found: dict[str, str] = {}
+    for split, names in SPLIT_FOLDERS.items():
+        folders = [name for name in top.folders if name.lower() in names]
+        if len(folders) > 1:
+            both = " and ".join(f"{plain(name)}/" for name in folders)
+            raise DataError(f"{plain(root)}: {both} both mean the {split} split. Keep one, or merge them.")
+        if folders:
+            found[split] = folders[0]
+    return found
+
+
+def _list_splits(
+    root: Path, top: Contents, splits: Mapping[str, str], scanner: Scanner
+) -> tuple[list[PhotoRecord], list[str]]:
+    _check_top(root, top, splits, scanner)
+    notes = _note_loose(root, top)
+    photos: list[PhotoRecord] = []
+    problems: list[str] = []
+    for split in SCORED:
+        folder = root / splits[split]
+        contents = scanner.list_folder(str(folder))
+        problems += _check_class_folders(folder, contents)
+        notes += _note_loose(folder, contents) if contents.folders else []
+        for label in contents.folders:
+            paths = [*_walk(scanner, root, splits[split], label)]
+            problems += [] if paths else [_empty_class(folder / label, scanner)]
+            photos += [PhotoRecord(Path(path), label, split) for path in paths]
+    if problems:
+        raise DataError(problems)
+    return photos, notes
+
+
+def _list_classes(
+    root: Path, top: Contents, options: FoldersOptions, scanner: Scanner
+) -> tuple[list[PhotoRecord], list[str]]:
+    labels = [name for name in top.folders if name.lower() not in SPLIT_FOLDERS["display"]]
+    problems = _check_class_folders(root, Contents(tuple(labels), top.photos))
+    problems += [line for label in labels for line in _check_not_a_level_up(root / label, scanner)]
+    photos: list[PhotoRecord] = []
+    for label in labels if not problems else []:
+        paths = [*_walk(scanner, root, label)]
+        problems += _check_splittable(root / label, len(paths), scanner)
+        photos += _split_class(root, label, paths, options)
+    if problems:
+        raise DataError(problems)
+    return photos, [_describe_split(root, photos, options), *_note_loose(root, top)]
+
+
+def _check_top(root: Path, top: Contents, splits: Mapping[str, str], scanner: Scanner) -> None:
+    """Every split is there, and no other folder holds photos: it would be a class outside the splits."""
+    there = next(splits[split] for split in SCORED if split in splits)
+    problems = [
+        f"{plain(root)}: there is {plain(there)}/ but no {split}/ (or {', '.join(SPLIT_FOLDERS[split][1:])})."
+        " Add it, or keep class folders only and have them split."
+        for split in SCORED
+        if split not in splits
+    ]
+    apart = Scanner(scanner.suffixes)  # what these folders hold besides photos is nobody's concern
+    for name in top.folders:
+        if name not in splits.values() and next(_walk(apart, root, name), None):
+            problems.append(
+                f"{plain(root)}: {plain(name)}/ holds photos but lies beside the split folders."
+                " Move it into one of them or out of this folder."
+            )
+    if problems:
+        raise DataError(problems)
+
+
+def _check_class_folders(folder: Path, contents: Contents) -> list[str]:
+    if contents.folders:
+        return []
+    if contents.photos:
+        return [
+            f"{plain(folder)}: {len(contents.photos)} photos but no class folders."
+            f" Put the photos of each class into a folder of its own, {plain(folder.name)}/<class>/."
+        ]
+    return [f"{plain(folder)}: no photos and no class folders in it. Put photos into {plain(folder.name)}/<class>/."]
+
+
+def _check_not_a_level_up(folder: Path, scanner: Scanner) -> list[str]:
+    """A split folder inside what should be a class: the root is one level too high."""
+    inner = [name.lower() for name in Scanner(scanner.suffixes).list_folder(str(folder)).folders]
+    held = [split for split in SCORED if any(name in inner for name in SPLIT_FOLDERS[split])]
+    return [f"{plain(folder)}: holds {' and '.join(held)} folders. Set data.root to it."] if len(held) > 1 else []
+
+
+def _check_splittable(folder: Path, photos: int, scanner: Scanner) -> list[str]:
+    if not photos:
+        return [_empty_class(folder, scanner)]
+    if photos < FEWEST_TO_SPLIT:
+        return [f"{plain(folder)}: {photos} photos cannot be split into train, valid and test. At least 3 are needed."]
+    return []
+
+
+def _empty_class(folder: Path, scanner: Scanner) -> str:
+    passed = "; ".join(scanner.notes())
+    return f"{plain(folder)}: no photos in this class folder. Add some or remove it.{f' ({passed})' if passed else ''}"
+
+
+def _walk(scanner: Scanner, root: Path, *inside: str) -> Iterator[str]:
+    """Every photo in a folder below the root; links back to the folders above it are not followed."""
+    above = [root.joinpath(*inside[:depth]) for depth in range(len(inside))]
+    return scanner.walk(str(root.joinpath(*inside)), {folder_id(str(folder)) for folder in above})
+
+
+def _split_class(root: Path, label: str, paths: list[str], options: FoldersOptions) -> list[PhotoRecord]:
+    """Split one class by rank of its names' hashes: exact sizes, and one photo more moves at most one across each bound."""
+
+    def place(path: str) -> bytes:
+        name = Path(path).relative_to(root).as_posix()
+        return hashlib.sha256(f"{options.split_seed}\0{name}".encode(errors="surrogateescape")).digest()
+
+    test = max(1, min(round(len(paths) * options.test_fraction), len(paths) - 2))
+    valid = max(1, min(round(len(paths) * options.valid_fraction), len(paths) - test - 1))
+    ranked = sorted(paths, key=place)
+    split_of = {
+        path: "test" if rank < test else "valid" if rank < test + valid else "train" for rank, path in enumerate(ranked)
+    }
+    return [PhotoRecord(Path(path), label, split_of[path]) for path in paths]
+
+
+def _describe_split(root: Path, photos: list[PhotoRecord], options: FoldersOptions) -> str:
+    sizes = ", ".join(f"{sum(photo.split == split for photo in photos)} {split}" for split in SCORED)
+    return (
+        f"{plain(root)} has no split folders: each class was split by name ({sizes}; split_seed {options.split_seed})"
+    )
+
+
+def _note_loose(folder: Path, contents: Contents) -> list[str]:
+    if not contents.photos:
+        return []
+    count = len(contents.photos)
+    return [f"{count} photos directly in {plain(folder)} are in no class and not used: {some(list(contents.photos))}"]

@@ -1,0 +1,120 @@
+"""Photo files under a folder: links followed, clutter passed over silently, other files that are no photos counted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from finetunekit import DataError
+from finetunekit.data.opening import photo_suffixes
+
+#: What operating systems and file servers leave in folders; names that begin with a dot are passed over as well.
+CLUTTER = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "@eadir", "$recycle.bin", "lost+found"})
+HEIC_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
+NAMED = 3
+
+FolderId: TypeAlias = tuple[int, int]
+
+
+def plain(name: str | Path) -> str:
+    """The name on one line; line breaks, undecodable bytes and backslashes as Python escapes."""
+    return repr(str(name))[1:-1]
+
+
+def some(names: list[str]) -> str:
+    """The first three names, and how many more there are."""
+    shown = ", ".join(plain(name) for name in names[:NAMED])
+    return f"{shown} and {len(names) - NAMED} more" if len(names) > NAMED else shown
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What lies directly in a folder, by name: its folders and its photos."""
+
+    folders: tuple[str, ...]
+    photos: tuple[str, ...]
+
+
+@dataclass
+class Scanner:
+    """Lists folders and remembers what it passed over.
+
+    Attributes:
+        suffixes: Lower-case file name endings that are photos.
+        others: Names of files that are no photos.
+        heic: Number of HEIC files passed over because nothing here reads them.
+    """
+
+    suffixes: frozenset[str] = field(default_factory=photo_suffixes)
+    others: list[str] = field(default_factory=list)
+    heic: int = 0
+
+    def list_folder(self, folder: str) -> Contents:
+        """List one folder.
+
+        Raises:
+            DataError: If it cannot be listed.
+        """
+        folders, photos = [], []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if _is_clutter(entry.name):
+                        continue
+                    if entry.is_dir():
+                        folders.append(entry.name)
+                    elif self._is_photo(entry):
+                        photos.append(entry.name)
+        except OSError as exc:
+            raise DataError(f"{plain(folder)}: the folder cannot be listed ({exc.strerror}). Check its path.") from exc
+        return Contents(tuple(sorted(folders)), tuple(sorted(photos)))
+
+    def walk(self, folder: str, seen: set[FolderId]) -> Iterator[str]:
+        """Every photo in a folder and the folders in it, by folder, then name.
+
+        Args:
+            folder: Where to begin.
+            seen: Folders not to enter; those entered are added, so that a link is followed once and never in a circle.
+        """
+        contents = self.list_folder(folder)
+        seen.add(folder_id(folder))
+        yield from (os.path.join(folder, name) for name in contents.photos)
+        for name in contents.folders:
+            inner = os.path.join(folder, name)
+            if folder_id(inner) not in seen:
+                yield from self.walk(inner, seen)
+
+    def notes(self) -> tuple[str, ...]:
+        """One line on each kind of file that was passed over."""
+        notes = []
+        if self.heic:
+            notes.append(f"{self.heic} HEIC {'file' if self.heic == 1 else 'files'} skipped: pip install pillow-heif")
+        if self.others:
+            subject = "1 file is not a photo" if len(self.others) == 1 else f"{len(self.others)} files are not photos"
+            notes.append(f"{subject}: {some(sorted(self.others))}")
+        return tuple(notes)
+
+    def _is_photo(self, entry: os.DirEntry[str]) -> bool:
+        suffix = os.path.splitext(entry.name)[1].lower()
+        # A link that leads nowhere is listed, so that the missing photo is reported; pipes and devices are not.
+        is_file = entry.is_file() or entry.is_symlink()
+        if suffix in self.suffixes and is_file:
+            return True
+        if suffix in HEIC_SUFFIXES:
+            self.heic += 1
+        else:
+            self.others.append(entry.name)
+        return False
+
+
+def folder_id(folder: str) -> FolderId:
+    """What a folder is, whatever path or link led to it."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _is_clutter(name: str) -> bool:
+    return name.startswith(".") or name.lower() in CLUTTER

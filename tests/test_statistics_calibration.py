@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from finetunekit.statistics import (
+    TEMPERATURE_BOUNDS,
+    apply_temperature,
+    default_bins,
+    fit_temperature,
+    log_probabilities,
+    measure_calibration,
+    photo_log_losses,
+    wilson_interval,
+)
+from finetunekit.statistics.arrays import FloatArray, IntArray
+
+
+def _calibrated(photos: int, sharpness: float = 1.0, seed: int = 0) -> tuple[FloatArray, IntArray]:
+    """Logits, and labels drawn from them at temperature `sharpness`: the one to find."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2.0, (photos, 4))
+    powers = np.exp(logits / sharpness)
+    odds = powers / powers.sum(axis=1, keepdims=True)
+    labels = (rng.random((photos, 1)) > odds.cumsum(axis=1)).sum(axis=1)
+    return logits, np.minimum(labels, 3)
+
+
+def _softmax(logits: FloatArray) -> FloatArray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    softened: FloatArray = powers / powers.sum(axis=1, keepdims=True)
+    return softened
+
+
+def test_hand_computed_errors() -> None:
+    # Two bins in use of four: (0.5, 0.75] holds 0.6 and 0.7, one right; (0.75, 1] has 0.9 twice, both right.
+    top = np.array([0.6, 0.7, 0.9, 0.9])
+    probabilities = np.stack([top, 1 - top], axis=1)
+    found = measure_calibration(probabilities, np.array([0, 1, 0, 0]), bins=4)
+    assert found.expected_error.value == pytest.approx(0.5 * 0.15 + 0.5 * 0.10)
+    assert found.maximum_error.value == pytest.approx(0.15)
+    assert [one.photos for one in found.bins] == [0, 0, 2, 2]
+    assert found.bins[0].accuracy is None
+    assert found.bins[0].interval is None
+    assert (found.bins[2].mean_confidence, found.bins[2].accuracy) == pytest.approx((0.65, 0.5))
+    assert found.bins[3].interval == wilson_interval(2, 2)
+    assert (found.bins[3].low, found.bins[3].high) == (0.75, 1.0)
+
+
+def test_bins_follow_the_number_of_photos() -> None:
+    assert [default_bins(n) for n in (1, 20, 60, 160, 300, 2000)] == [2, 2, 3, 8, 15, 15]
+    logits, labels = _calibrated(160)
+    assert len(measure_calibration(_softmax(logits), labels).bins) == 8
+
+
+def test_a_bin_edge_belongs_to_the_bin_below() -> None:
+    found = measure_calibration(np.array([[0.5, 0.5], [1.0, 0.0]]), np.array([0, 0]), bins=2)
+    assert [one.photos for one in found.bins] == [1, 1]
+
+
+def test_a_calibrated_classifier_is_not_accused() -> None:
+    logits, labels = _calibrated(2000)
+    error = measure_calibration(_softmax(logits), labels).expected_error
+    assert error.value > 0.0
+    assert error.interval.low == 0.0
+    assert error.value == pytest.approx(error.if_calibrated, abs=0.01)
+
+
+def test_an_overconfident_classifier_is() -> None:
+    logits, labels = _calibrated(2000, sharpness=3.0)
+    found = measure_calibration(_softmax(logits), labels)
+    assert found.expected_error.interval.low > 5 * found.expected_error.if_calibrated
+    assert found.expected_error.interval.contains(found.expected_error.value)
+    assert found.maximum_error.value >= found.expected_error.value
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_temperature_is_found(temperature: float) -> None:
+    logits, labels = _calibrated(20_000, sharpness=temperature)
+    fit = fit_temperature(logits, labels)
+    assert fit.temperature == pytest.approx(temperature, rel=0.05)
+    assert fit.bound_hit is None
+    assert fit.photos == 20_000
+    assert fit.log_loss_after <= fit.log_loss_before
+
+
+def test_fitted_temperature_is_a_minimum() -> None:
+    logits, labels = _calibrated(200, sharpness=2.0)
+    fit = fit_temperature(logits, labels)
+    losses = [
+        photo_log_losses(_softmax(logits / (fit.temperature * step)), labels).mean()
+        for step in (0.98, 1.0, 1.02)
+    ]
+    assert losses[1] == min(losses)
+    assert fit.log_loss_after == pytest.approx(losses[1])
+
+
+def test_log_probabilities_serve_as_logits() -> None:
+    logits, labels = _calibrated(300, sharpness=1.7)
+    from_logits = fit_temperature(logits, labels)
+    from_probabilities = fit_temperature(log_probabilities(_softmax(logits)), labels)
+    assert from_probabilities.temperature == pytest.approx(from_logits.temperature, rel=1e-4)
+
+
+def test_scaling_lowers_the_calibration_error_and_changes_no_answer() -> None:
+    logits, labels = _calibrated(4000, sharpness=2.5)
+    fit = fit_temperature(logits[:2000], labels[:2000])
+    before = _softmax(logits[2000:])
+    after = apply_temperature(before, fit.temperature)
+    assert np.array_equal(after.argmax(axis=1), before.argmax(axis=1))
+    assert after.sum(axis=1) == pytest.approx(1.0)
+    errors = [measure_calibration(p, labels[2000:]).expected_error.value for p in (before, after)]
+    assert errors[1] < errors[0] / 3
+
+
+def test_separated_validation_split_stops_at_the_bound_and_says_so() -> None:
+    logits = np.eye(4)[[0, 1, 2, 3]] * 5.0
+    fit = fit_temperature(logits, np.arange(4))
+    assert (fit.temperature, fit.bound_hit) == (TEMPERATURE_BOUNDS[0], "low")
+    worst = fit_temperature(logits, (np.arange(4) + 1) % 4)
+    assert (worst.temperature, worst.bound_hit) == (TEMPERATURE_BOUNDS[1], "high")
+
+
+def test_saturated_probabilities_stay_finite() -> None:
+    softened = apply_temperature(np.array([[1.0, 0.0]]), 2.0)
+    assert 0.0 < softened[0, 1] < 1e-7
+    assert apply_temperature(np.array([[0.8, 0.2]]), 1.0) == pytest.approx(np.array([[0.8, 0.2]]))
+
+
+def test_impossible_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        apply_temperature(np.array([[0.8, 0.2]]), 0.0)
+    with pytest.raises(ValueError, match="logits must be finite"):
+        fit_temperature(np.array([[0.0, -np.inf]]), np.array([0]))
+    with pytest.raises(ValueError, match="at least one photo"):
+        fit_temperature(np.zeros((0, 2)), np.zeros(0, int))
+    with pytest.raises(ValueError, match="bins must be 1 or more"):
+        measure_calibration(np.array([[0.8, 0.2]]), np.array([0]), bins=0)
