@@ -34,6 +34,7 @@ from finetunekit.types import (
 )
 
 if TYPE_CHECKING:
+    from finetunekit.data.opening import photo_suffixes
     from finetunekit.engine import RunResult, run
     from finetunekit.inference import LoadedRun, load
     from finetunekit.keys import draw_uniform
@@ -48,6 +49,7 @@ _LAZY = {
     "LoadedRun": "finetunekit.inference",
     "FinishedRun": "finetunekit.runs",
     "draw_uniform": "finetunekit.keys",
+    "photo_suffixes": "finetunekit.data.opening",
 }
 
 __all__ = [
@@ -77,6 +79,7 @@ __all__ = [
     "draw_uniform",
     "hookimpl",
     "load",
+    "photo_suffixes",
     "run",
 ]
 

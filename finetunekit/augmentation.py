@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from finetunekit.errors import FinetuneKitError, PluginError
 from finetunekit.keys import derive_keys
-from finetunekit.types import Augmentation, Fill
+from finetunekit.resampling import resample
+from finetunekit.types import Augmentation
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -136,7 +137,7 @@ class Augmenter:
         resampling = 0
         for stage in self._stages:
             if _is_affine(stage):
-                images = _resample(images, matrices[:, resampling], stage[0].step.fill)
+                images = resample(images, matrices[:, resampling], stage[0].step.fill)
                 resampling += 1
             else:
                 images, labels = _apply(stage[0], images, labels, keys)
@@ -274,43 +275,3 @@ def _describe(value: Any) -> str:
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{getattr(value.dtype, 'name', value.dtype)} {tuple(value.shape)}"
     return type(value).__name__
-
-
-def _resample(images: tf.Tensor, matrices: tf.Tensor, fill: Fill) -> tf.Tensor:
-    """Bilinear resampling of `(batch, height, width, 3)` float32 by matrices `(batch, 3, 3)` float64."""
-    import tensorflow as tf
-
-    # The op counts columns first: output (column, row) → (a0 c + a1 r + a2, b0 c + b1 r + b2); two projective terms.
-    rows, columns = matrices[:, 0], matrices[:, 1]
-    order = [1, 0, 2]
-    flat = tf.concat([tf.gather(columns, order, axis=1), tf.gather(rows, order, axis=1)], axis=1)
-    resampled = tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=tf.pad(tf.cast(flat, tf.float32), [[0, 0], [0, 2]]),
-        output_shape=tf.shape(images)[1:3],
-        interpolation="BILINEAR",
-        fill_mode="NEAREST" if fill.mode == "constant" else fill.mode.upper(),
-        fill_value=fill.value,
-    )
-    if fill.mode != "constant":
-        return resampled
-    return tf.where(_is_inside(matrices, images)[..., tf.newaxis], resampled, tf.constant(fill.value, tf.float32))
-
-
-def _is_inside(matrices: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-    """Whether an output pixel reads between the centres of the outermost pixels, `(batch, height, width)` bool.
-
-    Beyond them scipy's `constant` is the constant alone; the op's own CONSTANT fades into it over one pixel.
-    """
-    import tensorflow as tf
-
-    height_px, width_px = int(images.shape[1]), int(images.shape[2])
-    row = tf.range(height_px, dtype=tf.float64)[:, tf.newaxis]
-    column = tf.range(width_px, dtype=tf.float64)[tf.newaxis, :]
-
-    def is_within(axis: int, size_px: int) -> tf.Tensor:
-        terms = [matrices[:, axis, i, tf.newaxis, tf.newaxis] for i in range(3)]
-        source = terms[0] * row + terms[1] * column + terms[2]
-        return (source >= 0.0) & (source <= size_px - 1.0)
-
-    return is_within(0, height_px) & is_within(1, width_px)

@@ -126,8 +126,8 @@ class _Run:
             self.host.notify("before_run", plan=self.plan, run_path=self.path)
             index = self._index_photos()
             context = self._build(index)
-            self._train(context)
-            metrics = self._evaluate(context, index)
+            prepared = self._train(context)
+            metrics = self._evaluate(context, index, prepared)
             self._save_model(context.classifier)
             self._finish("finished")
             self._report()
@@ -202,7 +202,7 @@ class _Run:
         from finetunekit.weights import fit_arrays, load_arrays, resolve_weights
 
         explicit = Path(weights.path).expanduser() if weights.path else None
-        found = resolve_weights(self.plan.backbone.name, self.plan.spec, explicit_path=explicit, say=self.progress.say)
+        found = resolve_weights(self.plan.backbone.name, self.plan.spec, explicit=explicit, say=self.progress.say)
         fit_arrays(classifier.backbone.model, load_arrays(found.path), origin=str(found.provenance.location))
         runs.write_whole(self.path / runs.WEIGHTS, runs.to_json(found.provenance.to_json()))
         self.progress.say(f"weights: {self.plan.spec.title}, {found.provenance.licence} ({found.provenance.location})")
@@ -225,7 +225,7 @@ class _Run:
 
     # ---- training ----------------------------------------------------------------------------------------------------------------
 
-    def _train(self, context: StageContext) -> None:
+    def _train(self, context: StageContext) -> Prepared:
         from finetunekit.stages import prepare_stage
         from finetunekit.train import EPOCH_COLUMNS
 
@@ -240,6 +240,7 @@ class _Run:
                     self._save_model(context.classifier)
                 raise
             self.host.notify("after_stage", stage=stage.name, rows=rows, run_path=self.path)
+        return prepared
 
     def _run_stage(self, context: StageContext, prepared: Prepared, number: int) -> tuple[dict[str, Any], ...]:
         from finetunekit.train import StageJob, Validation, run_stage
@@ -251,7 +252,10 @@ class _Run:
             rates=prepared.rates,
             feed=prepared.feed,
             validation=Validation(
-                prepared.forward_valid, context.valid.labels, config.train.validation_draws, config.seed
+                lambda: prepared.predict(context.valid, VALID),
+                context.valid.labels,
+                config.train.validation_draws,
+                config.seed,
             ),
             first_epoch=sum(stage.epochs for stage in config.stages[:number]),
             total_epochs=sum(stage.epochs for stage in config.stages),
@@ -289,18 +293,22 @@ class _Run:
 
     # ---- evaluation and artefacts ------------------------------------------------------------------------------------------------
 
-    def _evaluate(self, context: StageContext, index: PhotoIndex) -> dict[str, Any]:
+    def _evaluate(self, context: StageContext, index: PhotoIndex, prepared: Prepared) -> dict[str, Any]:
         """The test split is first decoded here, after the last epoch."""
-        from finetunekit.evaluate import predict_photos, prediction_columns, prediction_rows, softmax
+        from finetunekit.evaluate import prediction_columns, prediction_rows, softmax
         from finetunekit.scoring import score_splits
 
         started = time.time()
         rows: list[dict[str, Any]] = []
+        known: dict[str, Any] = {}  # photo content → probabilities: display photos are the test photos by default
         for split in SPLITS:
             photos: tuple[IndexedPhoto, ...] = index.split(split)
-            pixels = {TRAIN: context.train, VALID: context.valid}.get(split) or self._decode(index, split)
-            self.progress.tick(f"evaluating {len(photos)} {split} photos")
-            probabilities = softmax(predict_photos(context.classifier.logits, pixels.pixels, context.contract))
+            if not {photo.sha256 for photo in photos} <= known.keys():
+                pixels = {TRAIN: context.train, VALID: context.valid}.get(split) or self._decode(index, split)
+                self.progress.tick(f"evaluating {len(photos)} {split} photos")
+                computed = softmax(prepared.predict(pixels, split))
+                known |= {photo.sha256: row for photo, row in zip(photos, computed, strict=True)}
+            probabilities = np.array([known[photo.sha256] for photo in photos])
             rows += prediction_rows(photos, probabilities, index.classes)
         columns = prediction_columns(index.classes)
         runs.write_whole(self.path / runs.PREDICTIONS, runs.to_csv(rows, columns))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import sys
+import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,14 +22,42 @@ _SWITCHES = (
 )
 
 
-def quiet_tensorflow() -> None:
-    """Keep TensorFlow's start-up messages off stderr, unless the user set the level. Call before TensorFlow is imported."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+_CHATTER = re.compile(rb"^([IWE]\d{4} |WARNING: All log messages before absl|To enable the following instructions)")
+
+
+def start_tensorflow() -> None:
+    """Import TensorFlow and wake its devices without its start-up chatter on stderr.
+
+    The C++ side writes some of it before any level can be set, straight to the file descriptor. Lines of its log format are dropped while
+    it starts; anything else is passed on. With `TF_CPP_MIN_LOG_LEVEL` set by the user nothing is held back.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        _wake()
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            _wake()
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            os.write(2, b"".join(line for line in held if not _CHATTER.match(line)))
+
+
+def _wake() -> None:
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()
+    tf.constant(0) + 1
 
 
 def prepare_tensorflow(*, seed: int, is_deterministic: bool) -> None:
     """Seed Python, NumPy and TensorFlow, and ask for deterministic operations where wanted."""
-    quiet_tensorflow()
+    start_tensorflow()
     import keras
     import tensorflow as tf
 

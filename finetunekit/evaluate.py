@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.data.index import IndexedPhoto
-from finetunekit.features import EXTRACTION_BATCH
+from finetunekit.features import EXTRACTION_BATCH, padded
 from finetunekit.pixels import as_input
 from finetunekit.types import PixelContract
 
@@ -38,18 +38,15 @@ def make_forward(model: keras.Model, batch_size: int) -> Callable[..., NDArray[n
     """
     import tensorflow as tf
 
-    step = tf.function(lambda *x: model(x[0] if len(x) == 1 else list(x), training=False), reduce_retracing=True)
+    specs = [tf.TensorSpec((batch_size, *t.shape[1:]), t.dtype) for t in model.inputs]
+    step = tf.function(lambda *x: model(x[0] if len(x) == 1 else list(x), training=False)).get_concrete_function(*specs)
 
     def forward(*arrays: NDArray[Any]) -> NDArray[np.float32]:
         outputs = []
         for start in range(0, len(arrays[0]), batch_size):
-            parts = [np.asarray(a[start : start + batch_size]) for a in arrays]
-            count = len(parts[0])
-            padded = [
-                np.concatenate([p, np.repeat(p[-1:], batch_size - count, axis=0)]) if count < batch_size else p
-                for p in parts
-            ]
-            outputs.append(step(*(tf.constant(p) for p in padded)).numpy()[:count])
+            parts = [a[start : start + batch_size] for a in arrays]
+            logits = step(*(tf.constant(padded(part, batch_size)) for part in parts))
+            outputs.append(logits.numpy()[: len(parts[0])])
         return np.concatenate(outputs) if outputs else np.zeros((0, model.output_shape[-1]), np.float32)
 
     return forward

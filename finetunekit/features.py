@@ -198,12 +198,15 @@ def extract(cut: Cut, batches: Iterator[NDArray[np.float32]]) -> Iterator[Arrays
     """
     import tensorflow as tf
 
-    forward = tf.function(lambda x: cut.prefix(x, training=False), reduce_retracing=True)
+    shape = (EXTRACTION_BATCH, *cut.prefix.inputs[0].shape[1:])
+    # one graph of one shape: nothing is traced twice, and a photo's features do not depend on which photos came with it
+    graph = tf.function(lambda x: cut.prefix(x, training=False)).get_concrete_function(tf.TensorSpec(shape, tf.float32))
     for batch in batches:
-        count = len(batch)
-        padded = (
-            np.concatenate([batch, np.repeat(batch[-1:], EXTRACTION_BATCH - count, axis=0)])
-            if count < EXTRACTION_BATCH
-            else batch
-        )
-        yield tuple(t.numpy()[:count] for t in tf.nest.flatten(forward(tf.constant(padded))))
+        features = graph(tf.constant(padded(batch, EXTRACTION_BATCH)))
+        yield tuple(t.numpy()[: len(batch)] for t in tf.nest.flatten(features))
+
+
+def padded(batch: NDArray[Any], size: int) -> NDArray[Any]:
+    """A batch brought to a fixed size by repeating its last photo."""
+    missing = size - len(batch)
+    return np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else np.asarray(batch)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit import runs
-from finetunekit.environment import quiet_tensorflow
+from finetunekit.environment import start_tensorflow
 from finetunekit.errors import DataError, RunFolderError, did_you_mean
 from finetunekit.types import PixelContract
 
@@ -139,7 +139,7 @@ def load(run: str | Path, *, out: str | Path = "runs") -> LoadedRun:
     Raises:
         RunFolderError: If there is no such run, or it has no model.
     """
-    quiet_tensorflow()
+    start_tensorflow()
     import keras
 
     from finetunekit.model import logits_of

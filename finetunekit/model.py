@@ -88,7 +88,7 @@ def build_classifier(plan: Plan, num_classes: int, precision: str) -> Classifier
         logits = call_builder(plan.head, features, num_classes)
         _check_logits(plan.head, logits, num_classes)
         probabilities = keras.layers.Softmax(dtype="float32", name=PROBABILITIES)(logits)
-    inputs = backbone.model.input
+    inputs = backbone.model.inputs[0]
     return Classifier(
         backbone=backbone,
         logits=keras.Model(inputs, logits, name="logits"),
@@ -100,7 +100,7 @@ def logits_of(model: keras.Model) -> keras.Model:
     """A saved model up to its logits: what its softmax reads."""
     import keras
 
-    return keras.Model(model.input, model.get_layer(PROBABILITIES).input, name="logits")
+    return keras.Model(model.inputs[0], model.get_layer(PROBABILITIES).input, name="logits")
 
 
 def save_h5(model: keras.Model, path: Path) -> None:
@@ -127,8 +127,9 @@ def _check_backbone(chosen: Chosen, backbone: Any, size_px: int) -> None:
             f"{blame(chosen)} must return finetunekit.Backbone(model=keras.Model). Received: {backbone!r:.200}"
         )
     expected = (None, size_px, size_px, 3)
-    if tuple(backbone.model.input_shape) != expected:
-        raise PluginError(f"{blame(chosen)}: input must be {expected}. Received: {backbone.model.input_shape}")
+    shapes = [tuple(tensor.shape) for tensor in backbone.model.inputs]
+    if shapes != [expected]:
+        raise PluginError(f"{blame(chosen)}: there must be one input, {expected}. Received: {shapes}")
     rank = len(backbone.model.output_shape) if isinstance(backbone.model.output_shape, tuple) else None
     if backbone.kind not in _RANKS or rank != _RANKS[backbone.kind]:
         raise PluginError(

@@ -50,7 +50,7 @@ def find_cut(model: keras.Model) -> Cut | None:
     boundary = tuple(dict.fromkeys(_history(t).operation.name for t in crossing))
     single = len(crossing) == 1
     return Cut(
-        prefix=keras.Model(model.input, crossing[0] if single else crossing, name="prefix"),
+        prefix=keras.Model(model.inputs[0], crossing[0] if single else crossing, name="prefix"),
         suffix=keras.Model(crossing[0] if single else crossing, model.outputs[0], name="suffix"),
         boundary=boundary,
         prefix_layers=graph.prefix_names(),

@@ -57,7 +57,7 @@ class Prepared:
         model: What is trained: the whole network, or the part after the cut.
         rates: Variable path → rate multiplier.
         feed: Training batches.
-        forward_valid: Network as it is now → logits of the validation photos.
+        predict: Photos and what messages call them → logits of the network as it is now, `(photos, classes)` float32.
         decision: Layer path → rate multiplier, for the record.
         cut: Where the frozen prefix ends; None if the whole network is computed each time.
         mode: One line: how features are reused, for the first lines of the run.
@@ -66,7 +66,7 @@ class Prepared:
     model: keras.Model
     rates: dict[str, float]
     feed: Feed
-    forward_valid: Callable[[], NDArray[np.float32]]
+    predict: Callable[[Photos, str], NDArray[np.float32]]
     decision: dict[str, float]
     cut: Cut | None
     mode: str
@@ -177,16 +177,11 @@ def _pixel_feed(context: StageContext) -> PixelFeed:
 def _without_cut(context: StageContext, rates: dict[str, float], decision: dict[str, float], why: str) -> Prepared:
     model = context.classifier.logits
     forward = make_forward(model, EXTRACTION_BATCH)
-    batches = list(input_batches(context.valid.pixels, context.contract))
-    return Prepared(
-        model=model,
-        rates=rates,
-        feed=_pixel_feed(context),
-        forward_valid=lambda: np.concatenate([forward(batch) for batch in batches]),
-        decision=decision,
-        cut=None,
-        mode=f"cache off: {why}",
-    )
+
+    def predict(photos: Photos, _: str) -> NDArray[np.float32]:
+        return np.concatenate([forward(batch) for batch in input_batches(photos.pixels, context.contract)])
+
+    return Prepared(model, rates, _pixel_feed(context), predict, decision, None, f"cache off: {why}")
 
 
 def _with_cut(
@@ -194,12 +189,18 @@ def _with_cut(
 ) -> Prepared:
     config = context.plan.config
     signature = [*prefix_signature(cut, context.pixel_parts, context.precision)]
-    valid = plain_features(context, cut, signature, context.valid, "validation")
     forward = make_forward(cut.suffix, SUFFIX_BATCH)
+    known: dict[tuple[str, ...], Arrays] = {}
+
+    def features(photos: Photos, what: str) -> Arrays:
+        if photos.sha256 not in known:
+            known[photos.sha256] = plain_features(context, cut, signature, photos, what)
+        return known[photos.sha256]
+
     is_banked = config.cache.mode == "bank" and context.augmenter is not None
     feed: Feed
     if context.augmenter is None:
-        views = [plain_features(context, cut, signature, context.train, "training")]
+        views = [features(context.train, "train")]
         feed = FeatureFeed(views, context.train.one_hot(context.num_classes), _draws(context))
         mode = f"cache exact ({grade}): no augmentation, every photo's features are computed once"
     elif is_banked:
@@ -209,7 +210,7 @@ def _with_cut(
         feed = _pixel_feed(context)
         mode = f"cache exact ({grade}): fresh views every epoch, features of validation and test photos once"
     model = cut.suffix if isinstance(feed, FeatureFeed) else context.classifier.logits
-    return Prepared(model, rates, feed, lambda: forward(*valid), decision, cut, mode)
+    return Prepared(model, rates, feed, lambda photos, what: forward(*features(photos, what)), decision, cut, mode)
 
 
 def plain_features(context: StageContext, cut: Cut, signature: Sequence[Any], photos: Photos, what: str) -> Arrays:
@@ -291,16 +292,33 @@ def check_cut(cut: Cut, model: keras.Model, x: NDArray[np.float32]) -> tuple[Gra
     """
     import tensorflow as tf
 
-    def flat(tensors: Any) -> list[NDArray[np.float32]]:
-        return [np.asarray(tf.cast(t, tf.float32)) for t in tf.nest.flatten(tensors)]
+    def flat(forward: Any, x: Any, training: bool) -> list[NDArray[np.float32]]:
+        # in a graph, as in training: fusing changes the rounding of bfloat16
+        given = tf.nest.map_structure(tf.convert_to_tensor, x)
+        graph = tf.function(lambda inputs: forward(inputs, training=training)).get_concrete_function(given)
+        outputs = graph(*tf.nest.flatten(given))
+        return [np.asarray(tf.cast(t, tf.float32)) for t in tf.nest.flatten(outputs)]
 
     features = next(extract(cut, iter([x])))
-    whole = flat(model(x, training=False))
-    parts = flat(cut.suffix(list(features) if len(features) > 1 else features[0], training=False))
-    few = max(1, len(x) // 3)
-    checks = [*zip(whole, parts, strict=True)]
     kept = [np.asarray(f, np.float32) for f in features]
-    checks += [*zip([f[:few] for f in kept], flat(cut.prefix(x[:few], training=False)), strict=True)]
-    checks += [*zip(kept, flat(cut.prefix(x, training=True)), strict=True)]
-    difference = max(float(np.abs(a - b).max() / max(float(np.abs(a).max()), 1e-30)) for a, b in checks)
+    few = max(1, len(x) // 3)
+    checks = [
+        *zip(
+            flat(model, x, False),
+            flat(cut.suffix, list(features) if len(features) > 1 else features[0], False),
+            strict=True,
+        ),
+        *zip([f[:few] for f in kept], flat(cut.prefix, x[:few], False), strict=True),
+        *zip(kept, flat(cut.prefix, x, True), strict=True),
+    ]
+    difference = max(_relative_difference(a, b) for a, b in checks)
     return ("bitwise" if difference == 0 else "close" if difference <= CLOSE else "refused"), difference
+
+
+def _relative_difference(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """Largest difference relative to the largest value; 0 for equal bits, NaN and infinity included."""
+    if np.array_equal(first, second, equal_nan=True):
+        return 0.0
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        return float("inf")
+    return float(np.abs(first - second).max() / max(float(np.abs(first).max()), 1e-30))

@@ -20,7 +20,8 @@ from PIL import Image
 from finetunekit.errors import DataError
 
 Array = NDArray[np.float64]
-Sample = tuple[NDArray[np.uint8], NDArray[np.int64]]
+Labels = NDArray[np.int64]
+Sample = tuple[NDArray[np.uint8], Labels]
 
 
 @lru_cache(maxsize=4)
@@ -30,7 +31,7 @@ def _sample(split: str, seed: int) -> Sample:
     return np.stack(photos), np.repeat(np.arange(len(CLASSES)), count)
 
 
-def _logistic_accuracy(train: Array, train_labels: Array, test: Array, test_labels: Array) -> float:
+def _logistic_accuracy(train: Array, train_labels: Labels, test: Array, test_labels: Labels) -> float:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -46,7 +47,8 @@ def _logistic_accuracy(train: Array, train_labels: Array, test: Array, test_labe
 def _colour_histograms(photos: NDArray[np.uint8], bins: int) -> Array:
     levels = photos.astype(np.int64) * bins // 256
     codes = (levels[..., 0] * bins + levels[..., 1]) * bins + levels[..., 2]
-    return np.stack([np.bincount(code.ravel(), minlength=bins**3) for code in codes]) / codes[0].size
+    counts = [np.bincount(code.ravel(), minlength=bins**3) for code in codes]
+    return np.stack(counts).astype(np.float64) / float(codes[0].size)
 
 
 def _thumbnails(photos: NDArray[np.uint8]) -> Array:
@@ -123,15 +125,17 @@ def test_any_size(size_px: int) -> None:
         assert photo.std() > 5
 
 
+def _layout(photo: NDArray[np.uint8]) -> Array:
+    coarse = Image.fromarray(photo).resize((15, 15), Image.Resampling.BOX)
+    return np.asarray(coarse, dtype=np.float64).ravel()
+
+
 def test_the_composition_does_not_depend_on_the_size() -> None:
     for label in CLASSES:
         small = draw_photo(label, seed=0, index=1, split="train", size_px=75)
         large = draw_photo(label, seed=0, index=1, split="train", size_px=300)
-        coarse = [
-            np.asarray(Image.fromarray(p).resize((15, 15), Image.Resampling.BOX)).ravel()
-            for p in (small, large)
-        ]
-        assert np.corrcoef(*coarse)[0, 1] > 0.95
+        first, second = _layout(small), _layout(large)
+        assert np.corrcoef(first, second)[0, 1] > 0.95
 
 
 def test_wrong_arguments_are_one_clear_line() -> None:

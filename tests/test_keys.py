@@ -99,7 +99,7 @@ def test_keys_of_another_kind_are_refused() -> None:
 
     with pytest.raises(TypeError, match="keys must be int64, not float64"):
         draw_uniform(np.zeros(3), 1)  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match="keys must be int64, not .*int32"):
+    with pytest.raises(TypeError, match=r"keys must be int64, not .*int32"):
         draw_uniform(tf.zeros(3, tf.int32), 1)
     with pytest.raises(TypeError, match="a numpy array or a TensorFlow tensor, not list"):
         draw_uniform([1, 2], 1)

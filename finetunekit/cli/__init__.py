@@ -85,9 +85,6 @@ def main(disabled: tuple[str, ...], strict_plugins: bool) -> None:
 
     Start with:  finetunekit run felidae4
     """
-    from finetunekit.environment import quiet_tensorflow
-
-    quiet_tensorflow()
     if disabled:
         os.environ["FINETUNEKIT_DISABLE_PLUGINS"] = ",".join(disabled)
     if strict_plugins:

@@ -54,7 +54,7 @@ def fetch(backbone: str) -> None:
     """Fetch and verify BACKBONE's weights, so that a later run needs no network."""
     from finetunekit.weights import resolve_weights
 
-    found = resolve_weights(backbone, _backbone(backbone), explicit_path=None, say=make_progress().say)
+    found = resolve_weights(backbone, _backbone(backbone), explicit=None, say=make_progress().say)
     click.echo(str(found.path))
 
 

@@ -217,11 +217,15 @@ def _check_coverage(root: str, counts: Mapping[str, Counter[str]], settled: set[
         missing = sorted(set(train) - set(found) - settled) if found and split != DISPLAY else []
         for name in missing:
             yield (
-                f"{root}: class '{printable(name)}' has {train[name]} train photos but none in {split}."
+                f"{root}: class '{printable(name)}' has {train[name]} train {_noun(train[name])} but none in {split}."
                 f" Add some, or take the class out of train."
             )
         for name in sorted(set(found) - set(train) - settled) if train else []:
             yield (
-                f"{root}: class '{printable(name)}' has {found[name]} {split} photos but none in train."
+                f"{root}: class '{printable(name)}' has {found[name]} {split} {_noun(found[name])} but none in train."
                 f" Add some, or take the class out of {split}."
             )
+
+
+def _noun(count: int) -> str:
+    return "photo" if count == 1 else "photos"

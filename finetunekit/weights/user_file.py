@@ -50,7 +50,7 @@ def _from_npz(name: str, spec: BackboneSpec, path: Path) -> ResolvedWeights:
 
 def _converted(name: str, spec: BackboneSpec, path: Path) -> ResolvedWeights:
     convert, member = reader_for(spec, path)
-    with temporary_folder(name) as folder:
+    with temporary_folder(name, "reading") as folder:
         file = path
         if member is not None:
             file = folder / f"member{Path(member).suffix}"
@@ -93,11 +93,11 @@ def describe(name: str, spec: BackboneSpec, path: Path, arrays: Arrays) -> Weigh
     is_pinned = any(known & {source.checksum, source.member_checksum} for source in spec.weight_sources)
     beside = cache.read_provenance(path) if path.suffix == ".npz" else None
     licence, attribution, pretrained_on, note = UNKNOWN, "", UNKNOWN, "a file named by weights.path"
-    if is_pinned:
-        licence, attribution, pretrained_on = spec.licence, spec.attribution, spec.pretrained_on
-    elif beside is not None and beside.arrays_sha256 == digest:
+    if beside is not None and beside.arrays_sha256 == digest:
         licence, attribution, pretrained_on = beside.licence, beside.attribution, beside.pretrained_on
         note = f"{note}; first from {beside.kind} {beside.location}"
+    elif is_pinned:
+        licence, attribution, pretrained_on = spec.licence, spec.attribution, spec.pretrained_on
     return WeightsProvenance(
         backbone=name,
         kind="path",

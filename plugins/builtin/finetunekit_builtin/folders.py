@@ -33,7 +33,7 @@ class FoldersOptions(Options):
     )
     test_fraction: float = Field(default=0.2, gt=0, lt=1, description="Part of each class that becomes test photos.")
     split_seed: int = Field(
-        0, ge=0, description="Which photos go where; not the run's seed, so that runs share a test set."
+        default=0, ge=0, description="Which photos go where; not the run's seed, so that runs share a test set."
     )
 
     @model_validator(mode="after")
@@ -233,5 +233,6 @@ def _describe_split(root: Path, photos: list[PhotoRecord], options: FoldersOptio
 def _note_loose(folder: Path, contents: Contents) -> list[str]:
     if not contents.photos:
         return []
-    count = len(contents.photos)
-    return [f"{count} photos directly in {plain(folder)} are in no class and not used: {some(list(contents.photos))}"]
+    count, names = len(contents.photos), some(list(contents.photos))
+    subject, verb = ("1 photo", "is") if count == 1 else (f"{count} photos", "are")
+    return [f"{subject} directly in {plain(folder)} {verb} in no class and not used: {names}"]

@@ -77,8 +77,8 @@ class KerasGeneratorOptions(Options):
     channel_shift_range: float = Field(
         0.0, ge=0, le=255, description="Added to all channels, uniform in ± this many grey levels, then clipped."
     )
-    fill_mode: Literal["nearest", "constant", "reflect"] = Field(
-        "nearest", description="What is read outside the photo. Keras' `wrap` is not offered."
+    fill_mode: Literal["nearest", "constant", "reflect", "wrap"] = Field(
+        "nearest", description="What is read outside the photo."
     )
     cval: float = Field(0.0, ge=0, le=255, description="Grey level outside the photo, for `constant`.")
     horizontal_flip: bool = Field(False, description="Mirror left and right with probability 1/2.")

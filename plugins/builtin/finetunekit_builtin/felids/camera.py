@@ -20,10 +20,10 @@ _TILE_PX = 256
 def _fur_tile() -> NDArray[np.float32]:
     """Short vertical strands, `(256, 256)`, mean 0, deviation 1; constant, so computed once."""
     noise = np.random.Generator(np.random.PCG64(7)).standard_normal((_TILE_PX, _TILE_PX))
-    strands = sum(np.roll(noise, shift, axis=0) for shift in range(5))
+    strands = np.stack([np.roll(noise, shift, axis=0) for shift in range(5)]).sum(axis=0)
     patches = np.kron(noise[:32, :32], np.ones((8, 8)))
     mixed = strands / strands.std() + 0.6 * patches
-    return (mixed / mixed.std()).astype(np.float32)
+    return np.asarray(mixed / mixed.std(), dtype=np.float32)
 
 
 def _fur(rng: Random, side_px: int) -> Pixels:
@@ -54,7 +54,7 @@ def light_animal(rng: Random, animal: Pixels, pose: Pose) -> Pixels:
     ball = 1.06 - 0.1 * (u * u + v * v)
     light = ball + np.float32(sideways) * u + np.float32(down) * v
     light += np.float32(rng.uniform(0.02, 0.06)) * _fur(rng, side_px)
-    return animal * light[..., None].clip(0.35, 1.6)
+    return np.asarray(animal * light[..., None].clip(0.35, 1.6), dtype=np.float32)
 
 
 def develop(rng: Random, photo: Pixels, noise_seed: int) -> NDArray[np.uint8]:

@@ -69,10 +69,10 @@ def add_nose_bridge(scene: Scene, build: Build, colour: Colour) -> None:
         np.array([[-0.62 * n, top], [0.62 * n, top], [1.02 * n, y], [-1.02 * n, y]]), shade(colour, 1.08)
     )
     for side in SIDES:
-        edge = [
-            np.array([[side * x, v]]) for x, v in ((0.66 * n, top), (0.6 * n, (top + y) / 2), (1.1 * n, y))
-        ]
-        scene.add(blades(*edge, np.array([0.035]))[0], shade(colour, 0.72))
+        start = np.array([[side * 0.66 * n, top]])
+        bend = np.array([[side * 0.6 * n, (top + y) / 2]])
+        end = np.array([[side * 1.1 * n, y]])
+        scene.add(blades(start, bend, end, np.array([0.035]))[0], shade(colour, 0.72))
 
 
 def add_tufts(scene: Scene, rng: Random, build: Build) -> None:

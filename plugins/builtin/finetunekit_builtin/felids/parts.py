@@ -90,7 +90,10 @@ def add_chest(scene: Scene, rng: Random, coat: Coat, side: float, width: float) 
     scene.add(ellipse(0.06 * side, 2.0, 0.52 * width, 1.25), mix(coat.base, coat.light, 0.75), depth=-0.2)
     count = 9
     top = pairs(jitter(rng, count, -0.5, 0.5) * width, jitter(rng, count, 0.8, 1.9))
-    bend, end = top + [0.03, 0.2], top + pairs(jitter(rng, count, -0.1, 0.1), jitter(rng, count, 0.3, 0.5))
+    bend, end = (
+        top + np.array([0.03, 0.2]),
+        top + pairs(jitter(rng, count, -0.1, 0.1), jitter(rng, count, 0.3, 0.5)),
+    )
     tint = mix(coat.base, coat.light, 0.55)
     scene.add_all(
         blades(top, bend, end, jitter(rng, count, 0.05, 0.1)), varied(rng, tint, count, 0.08), depth=-0.2
@@ -111,7 +114,8 @@ def add_round_ears(scene: Scene, build: Build, coat: Coat, rim: Colour) -> None:
 
 def _curve(start: tuple[float, float], bend: tuple[float, float], end: tuple[float, float]) -> Points:
     t = np.linspace(0, 1, 6)[:, None]
-    return (1 - t) ** 2 * np.array(start) + 2 * t * (1 - t) * np.array(bend) + t**2 * np.array(end)
+    curve: Points = (1 - t) ** 2 * np.array(start) + 2 * t * (1 - t) * np.array(bend) + t**2 * np.array(end)
+    return curve
 
 
 def ear_tip(build: Build, side: float) -> tuple[float, float]:
@@ -159,10 +163,8 @@ def add_muzzle(scene: Scene, build: Build, coat: Coat, light: Colour) -> None:
         scene.add(ellipse(side * 0.5 * w, y + 0.12 * w, 0.62 * w, 0.55 * w, tilt=0.2 * side), light)
     nose_y = y - 0.28 * w
     n = build.nose
-    top = np.array(
-        [[-n, -0.4 * n], [-0.5 * n, -0.66 * n], [0.5 * n, -0.66 * n], [n, -0.4 * n], [0.22 * n, 0.62 * n]]
-    )
-    scene.add(np.concatenate([top, [[-0.22 * n, 0.62 * n]]]) + [0, nose_y], coat.nose)
+    half = np.array([[-0.22, 0.62], [-1.0, -0.4], [-0.5, -0.66]]) * n
+    scene.add(np.concatenate([half, half[::-1] * [-1, 1]]) + np.array([0.0, nose_y]), coat.nose)
     line = mix(coat.nose, BLACK, 0.75)
     x, ends = np.zeros(3), np.array([0.0, -0.5 * w, 0.5 * w])
     start = pairs(x, np.full(3, nose_y + 0.4 * n))
@@ -181,8 +183,8 @@ def add_eyes(scene: Scene, rng: Random, build: Build, coat: Coat) -> None:
         x = side * build.eye_x
         tilt = -0.24 * side
         scene.add(ellipse(x, y, 1.22 * s, (open_ + 0.2) * s, tilt=tilt, points=14), BLACK)
-        tear = blades(*(np.array([[side * a, b]]) for a, b in _tear(build)), np.array([0.22 * s]))
-        scene.add(tear[0], BLACK)
+        start, bend, end = (np.array([point]) * [side, 1] for point in _tear(build))
+        scene.add(blades(start, bend, end, np.array([0.22 * s]))[0], BLACK)
         scene.add(ellipse(x, y, 0.95 * s, open_ * s, tilt=tilt, points=14), coat.iris)
         scene.add(ellipse(x + glance, y, 0.62 * build.slit * s, 0.62 * s, points=12), BLACK)
         scene.add(ellipse(x + glance + 0.22 * s, y - 0.28 * s, 0.17 * s, 0.17 * s, points=8), WHITE)

@@ -37,7 +37,8 @@ def _circle(points: int) -> Points:
 def ellipse(x: float, y: float, rx: float, ry: float, *, tilt: float = 0.0, points: int = 20) -> Points:
     """Outline of an ellipse, `(points, 2)`; `tilt` in radians."""
     c, s = math.cos(tilt), math.sin(tilt)
-    return _circle(points) @ np.array([[rx * c, rx * s], [-ry * s, ry * c]]) + np.array([x, y])
+    outline: Points = _circle(points) @ np.array([[rx * c, rx * s], [-ry * s, ry * c]]) + np.array([x, y])
+    return outline
 
 
 def blades(start: Points, bend: Points, end: Points, width: Points, *, lock: bool = False) -> Points:

@@ -103,7 +103,7 @@ def draw_confusion_matrix(counts: Counts, classes: Sequence[str], split: str) ->
     top = TITLE_PX + 26 + above
     side = n * cell
     total, right = sum(sum(row) for row in counts), sum(counts[i][i] for i in range(n))
-    title = f"Confusion matrix, {split} split: {right} of {total} photos on the diagonal"
+    title = f"Confusion matrix, {split} split: {right} of {total} photos right"
     lean = longest * 0.75 if is_turned else 0.0
     width = max(left + side + max(lean, 24), width_px(title, 15, bold=True) + 32, 360)
     items: list[Item] = [Text(16, 28, title, 15, bold=True)]
@@ -157,6 +157,7 @@ def _grid(n: int, left: float, top: float, cell: float) -> Iterator[Item]:
 
 def _numbers(counts: Counts, left: float, top: float, cell: float, with_percent: bool) -> Iterator[Item]:
     for i, row in enumerate(counts):
+        total = sum(row)
         for j, count in enumerate(row):
             if not count and (not with_percent or i != j):
                 continue
@@ -166,8 +167,8 @@ def _numbers(counts: Counts, left: float, top: float, cell: float, with_percent:
             yield Text(
                 x, y + (0 if with_percent else size * 0.36), str(count), size, ink, "middle", bold=i == j
             )
-            if with_percent and sum(row):
-                yield Text(x, y + cell * 0.28, f"{100 * count / sum(row):.0f} %", cell * 0.2, ink, "middle")
+            if with_percent and total:
+                yield Text(x, y + cell * 0.28, f"{100 * count / total:.0f} %", cell * 0.2, ink, "middle")
 
 
 def _row_labels(

@@ -11,7 +11,6 @@ from pydantic import Field
 
 from finetunekit import Options, RunError
 
-from .fonts import missing_letters, pick_fonts
 from .output import Format, figure_files
 from .scene import BLUE, VERMILION, Drawing, Item, Line, Photo, Rects, Text, one_line, shortened, wrapped
 from .thumbnails import Thumbnail, make_thumbnail
@@ -96,7 +95,7 @@ def choose_rows(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
 
 
 def _tile(row: Row, truth: str | None, options: DisplayGridOptions, run: FinishedRun) -> Tile:
-    side = options.tile_px * (options.png_scale if "png" in options.formats else 2)
+    side = (options.tile_px - 2 * FRAME_PX) * (options.png_scale if "png" in options.formats else 2)
     thumbnail = make_thumbnail(run.photo_path(row["path"]), row["sha256"], side)
     predicted = row["predicted"]
     return Tile(row["path"], thumbnail, predicted, float(row[f"p_{predicted}"]), truth or row["true"] or None)
@@ -116,10 +115,6 @@ def draw_display_grid(tiles: Sequence[Tile], columns: int, tile_px: int, subtitl
         left = MARGIN_PX + (i % columns) * (tile_px + GAP_PX)
         items += _draw_tile(tile, left, HEAD_PX + (i // columns) * (tile_px + CAPTION_PX), tile_px)
     bottom = HEAD_PX + lines * (tile_px + CAPTION_PX)
-    note = _missing_note(tiles)
-    for line in wrapped(note, 12, width - 2 * MARGIN_PX) if note else ():
-        bottom += 16
-        items.append(Text(MARGIN_PX, bottom - 6, line, 12, "muted"))
     return Drawing(
         "display-grid",
         "Display photos with predicted class",
@@ -175,20 +170,15 @@ def _caption(tile: Tile, left: float, top: float, side: float) -> Iterator[Item]
         yield from _symbol(is_right, left, below + 16)
         start = left + 17
     share = f"{100 * tile.probability:.1f} %"
-    yield Text(
-        start,
-        below + 16,
-        shortened(predicted, 13, side - (start - left), True),
-        13,
-        bold=True,
-        whole=predicted,
-    )
+    yield _fitted(start, below + 16, predicted, 13, left + side - start, bold=True)
     yield Text(left, below + 32, share, 12)
     if tile.truth is not None and tile.truth != tile.predicted:
-        truth = one_line(tile.truth)
-        yield Text(
-            left + 54, below + 32, shortened(f"true: {truth}", 12, side - 54), 12, whole=f"true: {truth}"
-        )
+        yield _fitted(left + 54, below + 32, f"true: {one_line(tile.truth)}", 12, side - 54)
+
+
+def _fitted(x: float, y: float, text: str, size_px: float, limit_px: float, bold: bool = False) -> Text:
+    kept = shortened(text, size_px, limit_px, bold)
+    return Text(x, y, kept, size_px, bold=bold, whole=text, limit_px=limit_px)
 
 
 def _frame(left: float, top: float, side: float, colour: str) -> Iterator[Item]:
@@ -210,17 +200,6 @@ def _symbol(is_right: bool, left: float, baseline: float) -> Iterator[Item]:
     else:
         yield Line(((x, y - 10), (x + 10, y)), VERMILION, 2.5)
         yield Line(((x, y), (x + 10, y - 10)), VERMILION, 2.5)
-
-
-def _missing_note(tiles: Sequence[Tile]) -> str:
-    names = dict.fromkeys(one_line(name) for tile in tiles for name in (tile.predicted, tile.truth) if name)
-    fonts = pick_fonts(names)
-    lacking = [name for name in names if missing_letters(name, fonts)]
-    return (
-        "Letters that no font here has are shown as Unicode code points (U+…); `finetunekit doctor` lists fonts."
-        if lacking
-        else ""
-    )
 
 
 def _description(tiles: Sequence[Tile]) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from .fonts import coverage, font_files, missing_letters, pick_fonts
+from .fonts import base_font, coverage, missing_letters, pick_fonts
 
 MAX_EMBEDDED_BYTES = 120_000
 
@@ -19,24 +20,27 @@ def embedded_font_css(texts: Iterable[str]) -> str:
         texts: Every text of the figure.
 
     Returns:
-        `@font-face` rules of the family `ftk-names`; empty where the base font has every letter, or no font has the others.
+        `@font-face` rules of the family `ftk-names`, for those letters only; empty
+        where the base font has every letter, or no font has the others.
     """
     whole = "".join(texts)
-    rare = missing_letters(whole, tuple(font_files())[:1])
+    base = base_font()
+    rare = missing_letters(whole, [base] if base is not None else [])
     rules: list[str] = []
-    for path in pick_fonts(["".join(rare)])[1:]:
+    for path in pick_fonts(["".join(rare)])[1:] if rare else ():
         letters = "".join(c for c in rare if c in coverage(path))
         content = _subset(path, letters)
         if sum(map(len, rules)) + len(content) * 4 // 3 <= MAX_EMBEDDED_BYTES:
             ranges = ",".join(f"U+{ord(c):x}" for c in letters)
             data = base64.b64encode(content).decode("ascii")
             rules.append(
-                f"@font-face{{font-family:ftk-names;font-weight:100 900;unicode-range:{ranges},U+20,U+200c-200d;"
+                f"@font-face{{font-family:ftk-names;font-weight:100 900;unicode-range:{ranges},U+200c-200d;"
                 f"src:url(data:font/woff;base64,{data}) format('woff')}}"
             )
     return "".join(rules)
 
 
+@functools.lru_cache(maxsize=32)  # several figures of a run need the same letters
 def _subset(path: Path, letters: str) -> bytes:
     from fontTools import subset  # type: ignore[import-untyped, unused-ignore]
     from fontTools.ttLib import TTFont  # type: ignore[import-untyped, unused-ignore]

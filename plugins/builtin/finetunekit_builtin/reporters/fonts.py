@@ -69,10 +69,12 @@ def pick_fonts(texts: Iterable[str], bold: bool = False) -> tuple[Path, ...]:
 
 
 def missing_letters(text: str, fonts: Iterable[Path]) -> tuple[str, ...]:
-    """Letters of a text that none of the fonts has, each once, in order."""
+    """Letters of a text that none of the fonts has, each once, in order; Pillow's own font has ASCII at least."""
     covered = [coverage(path) for path in fonts]
     return tuple(
-        dict.fromkeys(c for c in text if needs_glyph(c) and not any(c in letters for letters in covered))
+        dict.fromkeys(
+            c for c in text if needs_glyph(c) and not c.isascii() and not any(c in f for f in covered)
+        )
     )
 
 
@@ -116,10 +118,22 @@ def coverage(path: Path) -> frozenset[str]:
 
 
 def font_files(bold: bool = False) -> Iterator[Path]:
-    """Every font file worth asking, the base font first."""
-    base = _package_folder("matplotlib")
+    """Every font file worth asking, the base font, which has the Latin letters, first."""
+    base = base_font(bold)
     if base is not None:
-        yield base / "mpl-data" / "fonts" / "ttf" / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
+        yield base
+    yield from (path for path in _other_fonts() if path != base)
+
+
+def base_font(bold: bool = False) -> Path | None:
+    """Matplotlib's DejaVu Sans (Latin, Greek, Cyrillic, Arabic, Hebrew), else the first font with Latin letters, else None."""
+    folder = _package_folder("matplotlib")
+    if folder is not None:
+        return folder / "mpl-data" / "fonts" / "ttf" / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
+    return next((path for path in _other_fonts() if set("Az09") <= coverage(path)), None)
+
+
+def _other_fonts() -> Iterator[Path]:
     for package in FONT_PACKAGES:
         folder = _package_folder(package)
         if folder is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,17 +31,31 @@ class Run:
 def visual_runs(text: str, bold: bool = False) -> tuple[Run, ...]:
     """Split a text into runs of one font, in the order in which they are drawn from left to right.
 
-    Letters that no installed font has become their code points, such as `U+732B`: legible, and never an empty box.
+    Letters that no installed font has are spelled out: legible, and never an empty box.
     """
     fonts = pick_fonts([text], bold)
     missing = missing_letters(text, fonts)
-    spelled = "".join(f" U+{ord(c):04X} " if c in missing else c for c in text) if missing else text
-    runs = list(_merged(" ".join(spelled.split()) if missing else spelled, fonts))
+    spelled = (
+        " ".join("".join(spell_out(c) if c in missing else c for c in text).split()) if missing else text
+    )
+    runs = list(_merged(spelled, fonts))
     if not is_right_to_left(text):
         return tuple(runs)
     if not has_shaping():  # Pillow then draws letters in memory order
         runs = [Run("".join(reversed(list(_clusters(run.letters)))), run.font) for run in runs]
     return tuple(reversed(runs))
+
+
+def spell_out(letter: str) -> str:
+    """A letter in ASCII: the sound of a syllable sign (`ラ` is `ra`), else the code point (`猫` is `U+732B`).
+
+    Source: character names of the Unicode standard, which are the readings in these scripts.
+    """
+    named = re.fullmatch(
+        r"(?:HIRAGANA|KATAKANA|HANGUL|ETHIOPIC) (?:LETTER|SYLLABLE) (?:SMALL )?([A-Z]+)",
+        unicodedata.name(letter, ""),
+    )
+    return named[1].lower() if named else f" U+{ord(letter):04X} "
 
 
 def is_right_to_left(text: str) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from .embed import embedded_font_css
+from .fonts import missing_letters, pick_fonts
 from .raster import to_png
-from .scene import Drawing, Text, with_stand_in
+from .scene import Drawing, Text, with_caption
 from .svg import to_svg
 
 Format: TypeAlias = Literal["svg", "png"]
+NO_FONT = "Letters that no font on this machine has are spelled out, or shown as U+…; `finetunekit doctor` lists the scripts it can draw."
 
 
 def figure_files(
@@ -26,12 +28,16 @@ def figure_files(
     Returns:
         `<name>.svg` and `<name>.png`, as asked for; `-` in the figure's name becomes `_`.
     """
-    complete = with_stand_in(drawing, stand_in)
+    complete = with_caption(drawing, stand_in, is_warning=True) if stand_in else drawing
+    texts = [item.content for item in complete.items if isinstance(item, Text)]
     stem = drawing.name.replace("-", "_")
     files: dict[str, bytes] = {}
     if "svg" in formats:
-        texts = [item.content for item in complete.items if isinstance(item, Text)]
         files[f"{stem}.svg"] = to_svg(complete, embedded_font_css(texts))
     if "png" in formats:
-        files[f"{stem}.png"] = to_png(complete, png_scale)
+        whole = "".join(texts)
+        has_gap = bool(missing_letters(whole, pick_fonts([whole])))
+        files[f"{stem}.png"] = to_png(
+            with_caption(complete, NO_FONT, False) if has_gap else complete, png_scale
+        )
     return files

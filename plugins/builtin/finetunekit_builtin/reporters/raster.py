@@ -106,6 +106,9 @@ def _draw_text(canvas: Image.Image, text: Text, scale: int) -> None:
     size = text.size_px * scale
     runs = visual_runs(text.content, text.bold)
     width = measured_px(runs, size, text.bold)
+    if text.limit_px is not None and width > text.limit_px * scale:
+        size *= text.limit_px * scale / width
+        width = measured_px(runs, size, text.bold)
     reach = int(width + 2 * size) + 1
     height = reach if text.turn_deg else int(2 * size) + 1
     mask = Image.new("L", (2 * reach, 2 * height), 0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 #: Colours with a meaning: a page may restyle them (light, dark, print). Text on paper has a contrast of at least 7 : 1.
@@ -70,6 +70,7 @@ class Text:
         bold: Whether it is bold.
         turn_deg: Counter-clockwise rotation about the anchor.
         whole: The untruncated text where `content` is shortened.
+        limit_px: A PNG's text is made smaller where the font at hand is wider than this.
     """
 
     x: float
@@ -81,6 +82,7 @@ class Text:
     bold: bool = False
     turn_deg: float = 0.0
     whole: str | None = None
+    limit_px: float | None = None
 
 
 Item: TypeAlias = Rects | Line | Marks | Photo | Text
@@ -107,22 +109,23 @@ class Drawing:
     items: tuple[Item, ...]
 
 
-def with_stand_in(drawing: Drawing, stand_in: str | None) -> Drawing:
-    """The figure with the sentence that says its photos are a stand-in below it, or as it is where there is no such sentence."""
-    if not stand_in:
-        return drawing
+def with_caption(drawing: Drawing, sentence: str, is_warning: bool) -> Drawing:
+    """The figure with a sentence below it, and in its description; a warning is ruled off, bold and coloured."""
     size_px, line_px, margin_px = 12.0, 17, 12
-    lines = wrapped(stand_in, size_px, drawing.width_px - 2 * margin_px, bold=True)
+    fill = VERMILION_TEXT if is_warning else "muted"
+    lines = wrapped(sentence, size_px, drawing.width_px - 2 * margin_px, bold=is_warning)
     top = drawing.height_px
-    added = [
-        Text(margin_px, top + line_px * (i + 1), line, size_px, VERMILION_TEXT, bold=True)
+    added: list[Item] = [
+        Text(margin_px, top + line_px * (i + 1), line, size_px, fill, bold=is_warning)
         for i, line in enumerate(lines)
     ]
-    rule = Line(((margin_px, top + 1), (drawing.width_px - margin_px, top + 1)), VERMILION_TEXT)
-    height = top + line_px * len(lines) + margin_px
-    description = f"{drawing.description} {one_line(stand_in)}"
-    return Drawing(
-        drawing.name, drawing.title, description, drawing.width_px, height, (*drawing.items, rule, *added)
+    if is_warning:
+        added.append(Line(((margin_px, top + 1), (drawing.width_px - margin_px, top + 1)), fill))
+    return replace(
+        drawing,
+        description=f"{drawing.description} {one_line(sentence)}",
+        height_px=top + line_px * len(lines) + margin_px,
+        items=(*drawing.items, *added),
     )
 
 

@@ -29,9 +29,8 @@ def to_svg(drawing: Drawing, font_css: str = "") -> bytes:
         UTF-8 XML with `<title>` and `<desc>`.
     """
     name, width, height = drawing.name, drawing.width_px, drawing.height_px
-    families = (
-        f"{FONT_FAMILIES.removesuffix(', sans-serif')}, ftk-names, sans-serif" if font_css else FONT_FAMILIES
-    )
+    # First in the list: Chromium draws boxes for the first use of an embedded font that it only falls back to.
+    families = f"ftk-names, {FONT_FAMILIES}" if font_css else FONT_FAMILIES
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
         f'aria-labelledby="{name}-title {name}-desc" font-family="{families}">\n'

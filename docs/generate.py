@@ -1,0 +1,175 @@
+"""Write the generated pages of the documentation, or with --check say which are out of date.
+
+Usage: python docs/generate.py [--check]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from finetunekit import hookspecs, types
+from finetunekit.plugins import COLLECT_HOOKS, NOTIFY_HOOKS, PluginHost, load_plugins
+
+DOCS = Path(__file__).parent
+#: Types that cross a seam, in the order in which an author meets them.
+VALUES = (
+    types.BackboneSpec,
+    types.PixelContract,
+    types.WeightSource,
+    types.Backbone,
+    types.Features,
+    types.LayerInfo,
+    types.Augmentation,
+    types.Fill,
+    types.SourceContext,
+    types.PhotoListing,
+    types.PhotoRecord,
+)
+
+HEAD = """\
+<!-- Written by docs/generate.py from finetunekit/hookspecs.py and finetunekit/types.py: change those and run `make docs`. -->
+
+# Hooks
+
+A plugin is a module with functions marked `@finetunekit.hookimpl`. It is found by the entry-point group `finetunekit`, or named in a
+preset: `plugins: [./my_head.py]`. [Writing a plugin](writing.md) goes through one from the first line to a run.
+
+Hooks are called plugin by plugin. One that raises while it registers is not used at all, and says so in one warning; the others are.
+`FINETUNEKIT_TRACE=1` prints each call. `--disable-plugin NAME` leaves a plugin out, `--disable-plugin all` every one that is not built
+in; `--strict-plugins` makes a broken one an error.
+"""
+
+
+def render_hooks() -> str:
+    """The page `plugins/hooks.md`."""
+    host = load_plugins(_refuse, disabled=frozenset({"all"}), is_strict=True)
+    kinds = {hook: kind for kind, hook in COLLECT_HOOKS.items()}
+    parts = [HEAD, "## Collect", _COLLECT]
+    parts += [_hook(name, _users(host, kinds.get(name))) for name in (*COLLECT_HOOKS.values(), "register_presets")]
+    parts += ["## Notify", _NOTIFY, *(_hook(name, "") for name in NOTIFY_HOOKS)]
+    parts += ["## What `register` takes", *map(_callable, _PROTOCOLS)]
+    parts += ["## Values", "Frozen. Import them from `finetunekit`.", *map(_value, VALUES)]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+_COLLECT = """
+Each is called once, when plugins are loaded, with a function `register`. A name registered twice is an error that names both plugins.
+Options are a subclass of `finetunekit.Options`; every key that YAML gives beside `name` goes there.
+"""
+_NOTIFY = """
+They tell what happened. What they return is ignored, and one that raises is a warning that names its plugin. A function may leave out
+arguments that it does not need.
+"""
+_PROTOCOLS = (hookspecs.Register, hookspecs.RegisterBackbone, hookspecs.RegisterPreset)
+
+
+def _refuse(line: str) -> None:
+    raise SystemExit(line)
+
+
+def _users(host: PluginHost, kind: str | None) -> str:
+    names = host.registries[kind] if kind else {name: None for name in sorted(host.presets)}
+    return "Built in: " + ", ".join(f"`{name}`" for name in names) + "."
+
+
+def _hook(name: str, users: str) -> str:
+    spec = getattr(hookspecs, name)
+    return "\n\n".join(filter(None, (f"### {name}", _signature(name, spec), inspect.getdoc(spec), users)))
+
+
+def _callable(protocol: Any) -> str:
+    doc = inspect.getdoc(protocol)
+    return f"### {protocol.__name__}\n\n{_signature('register', protocol.__call__)}\n\n{doc}"
+
+
+def _signature(name: str, function: Callable[..., Any]) -> str:
+    """As in the source: annotations are text there, and stay so."""
+    signature = inspect.signature(function)
+    parameters = [p for p in signature.parameters.values() if p.name != "self"]
+    listed = ", ".join(_parameters(parameters))
+    return f"```python\ndef {name}({listed}) -> {signature.return_annotation}: ...\n```"
+
+
+def _parameters(parameters: list[inspect.Parameter]) -> Iterator[str]:
+    is_keyword = False
+    for parameter in parameters:
+        if parameter.kind is parameter.KEYWORD_ONLY and not is_keyword:
+            is_keyword = True
+            yield "*"
+        default = "" if parameter.default is parameter.empty else f" = {_name(parameter.default)}"
+        yield f"{parameter.name}: {parameter.annotation}{default}"
+
+
+def _name(value: Any) -> str:
+    return value.__name__ if isinstance(value, type) else repr(value)
+
+
+def _value(kind: type[Any]) -> str:
+    fields = "\n".join(_field(field) for field in dataclasses.fields(kind))
+    summary, _, attributes = (inspect.getdoc(kind) or "").partition("\nAttributes:\n")
+    parts = (f"### {kind.__name__}", summary.strip(), f"```python\n{fields}\n```", _attributes(attributes))
+    return "\n\n".join(filter(None, parts))
+
+
+def _field(field: dataclasses.Field[Any]) -> str:
+    if field.default is not dataclasses.MISSING:
+        return f"{field.name}: {field.type} = {field.default!r}"
+    if field.default_factory is not dataclasses.MISSING:
+        return f"{field.name}: {field.type} = {_name(field.default_factory)}()"
+    return f"{field.name}: {field.type}"
+
+
+def _attributes(text: str) -> str:
+    """`name: what it is`, continued on deeper lines → a list."""
+    items: list[str] = []
+    for line in textwrap.dedent(text).splitlines():
+        if line.startswith(" "):
+            items[-1] += f" {line.strip()}"
+        else:
+            name, _, meaning = line.partition(": ")
+            items.append(f"- `{name}`: {meaning}")
+    return "\n".join(items)
+
+
+#: Page → what writes it.
+PAGES: dict[str, Callable[[], str]] = {"plugins/hooks.md": render_hooks}
+
+
+def out_of_date() -> dict[str, str]:
+    """Page → difference between what is there and what should be."""
+    differences = {}
+    for page, render in PAGES.items():
+        path = DOCS / page
+        there = path.read_text(encoding="utf-8") if path.is_file() else ""
+        lines = difflib.unified_diff(there.splitlines(), render().splitlines(), f"{page} (there)", f"{page} (generated)", lineterm="")
+        if difference := "\n".join(lines):
+            differences[page] = difference
+    return differences
+
+
+def main() -> int:
+    """Write the pages, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a page is out of date")
+    if not parser.parse_args().check:
+        for page, render in PAGES.items():
+            (DOCS / page).write_text(render(), encoding="utf-8")
+        return 0
+    differences = out_of_date()
+    for difference in differences.values():
+        print(difference)
+    if differences:
+        print(f"out of date: {', '.join(differences)}. Run: make docs", file=sys.stderr)
+    return 1 if differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Fixtures that every test module may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TESTS = Path(__file__).parent
+CLASSES = ("blue", "green", "red")
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes into the user's ledger."""
+    monkeypatch.setenv("FINETUNEKIT_STATE", str(tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder."""
+    monkeypatch.setenv("FINETUNEKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def write_photos(root: Path, *, per_class: int = 4, size_px: int = 8, seed: int = 0) -> Path:
+    """Noisy photos whose mean colour is their class, in `root/{train,valid,test}/<class>/`."""
+    generator = np.random.default_rng(seed)
+    for split in ("train", "valid", "test"):
+        for channel, name in ((2, "blue"), (1, "green"), (0, "red")):
+            folder = root / split / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in range(per_class if split == "train" else max(2, per_class // 2)):
+                pixels = generator.integers(0, 140, (size_px, size_px, 3), dtype=np.uint8)
+                pixels[..., channel] += 100
+                Image.fromarray(pixels).save(folder / f"{name}-{number}.png")
+    return root
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """24 photos of three classes, 8 × 8 px: 4 a class to train on, 2 a class to validate and to test on."""
+    return write_photos(tmp_path / "photos")
+
+
+TINY = f"""
+name: tiny
+plugins: [{TESTS / "tiny_plugin.py"}]
+data: {{source: folders, root: ROOT}}
+pixels: {{size_px: 8, resize: nearest, contract: zero_to_one}}
+backbone: {{name: tiny}}
+weights: {{mode: random}}
+head: {{name: gap_dense, units: 8}}
+augment:
+  - {{name: keras_generator, zoom_range: 0.2, horizontal_flip: true}}
+train: {{batch_size: 5, draws_per_epoch: 30, validation_draws: 9}}
+stages:
+  - {{name: tune, epochs: 2, freeze: {{name: first_n, n: 3}}, optimizer: {{learning_rate: 0.05, momentum: 0.9}}}}
+"""
+
+
+@pytest.fixture
+def tiny_yaml(tmp_path: Path, photos: Path) -> Path:
+    """A preset that trains a tiny network on `photos` in a second."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY.replace("ROOT", str(photos)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_start() -> None:
+    """TensorFlow's start-up chatter is of no use in test output."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -1,0 +1,98 @@
+"""The cache of features: content-keyed, checked, bounded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from finetunekit.features import FeatureCache, features_key
+
+
+def make(folder: Path, max_bytes: int = 1 << 30) -> tuple[FeatureCache, list[str]]:
+    said: list[str] = []
+    return FeatureCache(folder, max_bytes, said.append), said
+
+
+def arrays(dtype: object = np.float32) -> list[np.ndarray]:
+    return [np.arange(24, dtype=np.float32).reshape(4, 3, 2).astype(dtype), np.ones((4, 5), np.float32)]
+
+
+def put(cache: FeatureCache, key: str = "k", dtype: object = np.float32) -> tuple[np.ndarray, ...]:
+    first, second = arrays(dtype)
+    return cache.put(key, iter([(first[:3], second[:3]), (first[3:], second[3:])]), 4, "a note")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_what_is_put_is_got_bit_for_bit(tmp_path: Path, dtype: object) -> None:
+    cache, said = make(tmp_path)
+    put(cache, dtype=dtype)
+    for got, expected in zip(cache.get("k") or (), arrays(dtype), strict=True):
+        assert got.dtype == expected.dtype
+        assert np.array_equal(got, expected)
+    assert said == []
+
+
+def test_a_flipped_byte_is_found_said_and_made_again(tmp_path: Path) -> None:
+    cache, said = make(tmp_path)
+    put(cache)
+    path = tmp_path / "k" / "0.bin"
+    data = bytearray(path.read_bytes())
+    data[7] ^= 1
+    path.write_bytes(data)
+    assert cache.get("k") is None
+    assert "entry k is damaged (0.bin does not match its checksum)" in said[0]
+    put(cache)
+    assert cache.get("k") is not None
+
+
+def test_a_truncated_or_half_deleted_entry_is_found(tmp_path: Path) -> None:
+    cache, said = make(tmp_path)
+    put(cache, "cut")
+    put(cache, "lost")
+    os.truncate(tmp_path / "cut" / "0.bin", 5)
+    (tmp_path / "lost" / "1.bin").unlink()
+    assert cache.get("cut") is None
+    assert cache.get("lost") is None
+    assert len(said) == 2
+
+
+def test_an_extraction_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    cache, _ = make(tmp_path)
+
+    def batches():  # noqa: ANN202
+        yield (np.ones((2, 3), np.float32),)
+        raise ValueError("no photo")
+
+    with pytest.raises(ValueError, match="no photo"):
+        cache.put("k", batches(), 4, "")
+    assert cache.get("k") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_oldest_entries_make_room_but_not_those_in_use(tmp_path: Path) -> None:
+    cache, _ = make(tmp_path, max_bytes=1500)
+    for number, key in enumerate(("old", "new")):
+        put(cache, key)
+        if key == "old":
+            os.utime(tmp_path / key / "meta.json", (number, number))
+    put(cache, "newest")
+    put(cache, "more")
+    assert {entry.key for entry in cache.entries()} == {"new", "newest", "more"}
+
+
+def test_entries_and_clear(tmp_path: Path) -> None:
+    cache, _ = make(tmp_path)
+    put(cache)
+    (entry,) = cache.entries()
+    assert (entry.photos, entry.note) == (4, "a note")
+    assert cache.clear() == entry.size_bytes
+    assert cache.entries() == []
+
+
+def test_keys_follow_every_part() -> None:
+    keys = {features_key(parts) for parts in (["a", 1], ["a", 2], ["b", 1], ["a", [1]], ["a", 1, None])}
+    assert len(keys) == 5
