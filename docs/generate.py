@@ -76,7 +76,7 @@ def _refuse(line: str) -> None:
 
 
 def _users(host: PluginHost, kind: str | None) -> str:
-    names = host.registries[kind] if kind else {name: None for name in sorted(host.presets)}
+    names = host.registries[kind] if kind else dict.fromkeys(sorted(host.presets))
     return "Built in: " + ", ".join(f"`{name}`" for name in names) + "."
 
 
@@ -149,7 +149,9 @@ def out_of_date() -> dict[str, str]:
     for page, render in PAGES.items():
         path = DOCS / page
         there = path.read_text(encoding="utf-8") if path.is_file() else ""
-        lines = difflib.unified_diff(there.splitlines(), render().splitlines(), f"{page} (there)", f"{page} (generated)", lineterm="")
+        lines = difflib.unified_diff(
+            there.splitlines(), render().splitlines(), f"{page} (there)", f"{page} (generated)", lineterm=""
+        )
         if difference := "\n".join(lines):
             differences[page] = difference
     return differences

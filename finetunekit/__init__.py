@@ -34,6 +34,7 @@ from finetunekit.types import (
 )
 
 if TYPE_CHECKING:
+    from finetunekit.data.decode import decode_photo
     from finetunekit.data.opening import photo_suffixes
     from finetunekit.engine import RunResult, run
     from finetunekit.inference import LoadedRun, load
@@ -48,6 +49,7 @@ _LAZY = {
     "load": "finetunekit.inference",
     "LoadedRun": "finetunekit.inference",
     "FinishedRun": "finetunekit.runs",
+    "decode_photo": "finetunekit.data.decode",
     "draw_uniform": "finetunekit.keys",
     "photo_suffixes": "finetunekit.data.opening",
 }
@@ -75,6 +77,7 @@ __all__ = [
     "SourceContext",
     "WeightSource",
     "WeightsError",
+    "decode_photo",
     "did_you_mean",
     "draw_uniform",
     "hookimpl",

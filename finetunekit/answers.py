@@ -47,15 +47,11 @@ class Answers:
     by_content: Mapping[str, Answer]
     copies: int
 
-    def arrays(
-        self, contents: Sequence[str], classes: Sequence[str]
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def arrays(self, contents: Sequence[str], classes: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Probabilities `(photos, classes)` and labels `(photos,)` of chosen photos, in the order of `classes`."""
         columns = [self.classes.index(name) for name in classes]
         chosen = [self.by_content[content] for content in contents]
-        probabilities = np.array(
-            [[answer.probabilities[i] for i in columns] for answer in chosen], np.float64
-        )
+        probabilities = np.array([[answer.probabilities[i] for i in columns] for answer in chosen], np.float64)
         labels = np.array([list(classes).index(answer.true) for answer in chosen], np.int64)
         return probabilities.reshape(-1, len(columns)), labels
 

@@ -59,9 +59,7 @@ def compare_runs(
     adjusted = holm([score.mcnemar.p_exact for score in scores])
     pairs = [
         _pair(sides[0], side, number, common, score, p)
-        for number, (side, common, score, p) in enumerate(
-            zip(sides[1:], contents, scores, adjusted, strict=True), 2
-        )
+        for number, (side, common, score, p) in enumerate(zip(sides[1:], contents, scores, adjusted, strict=True), 2)
     ]
     runs = tuple(_describe(side, number) for number, side in enumerate(sides, 1))
     return Comparison(runs, tuple(pairs), margin_points, log_loss_margin)
@@ -108,9 +106,7 @@ def _common_photos(first: Answers, second: Answers, is_strict: bool) -> tuple[st
     common = tuple(content for content in first.by_content if content in second.by_content)
     names = f"{first.run.path} and {second.run.path}"
     if not common:
-        raise ConfigError(
-            f"{names} have no test photo in common. Compare runs that were tested on the same photos."
-        )
+        raise ConfigError(f"{names} have no test photo in common. Compare runs that were tested on the same photos.")
     left = len(first.by_content) - len(common), len(second.by_content) - len(common)
     if is_strict and any(left):
         raise ConfigError(

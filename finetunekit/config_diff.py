@@ -80,9 +80,7 @@ def config_key(
     kept = flatten({key: value for key, value in config.items() if key not in left_out})
     for component in components:
         if component["kind"] not in ("reporter", "data source"):
-            kept |= {
-                f"{component['path']}.{key}": value for key, value in flatten(component["options"]).items()
-            }
+            kept |= {f"{component['path']}.{key}": value for key, value in flatten(component["options"]).items()}
     text = json.dumps([kept, *photo_keys], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -116,6 +114,4 @@ def _describe_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Change, ...]:
     keys = [*first, *(key for key in second if key not in first)]
-    return tuple(
-        Change(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)
-    )
+    return tuple(Change(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key))

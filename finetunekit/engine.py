@@ -20,11 +20,12 @@ from finetunekit.folders import cache_dir
 from finetunekit.plan import Chosen, Plan, make_plan
 from finetunekit.plugins import PluginHost, load_plugins
 from finetunekit.presets import read_document
-from finetunekit.progress import Progress, show_duration
+from finetunekit.progress import Progress
 from finetunekit.types import DISPLAY, SPLITS, TEST, TRAIN, VALID, PhotoListing, SourceContext
 
 if TYPE_CHECKING:
     from finetunekit.data.index import IndexedPhoto, PhotoIndex
+    from finetunekit.ledger import Openings
     from finetunekit.model import Classifier
     from finetunekit.stages import Photos, Prepared, StageContext
 
@@ -127,12 +128,12 @@ class _Run:
             index = self._index_photos()
             context = self._build(index)
             prepared = self._train(context)
-            metrics = self._evaluate(context, index, prepared)
             self._save_model(context.classifier)
+            metrics = self._evaluate(context, index, prepared)
             self._finish("finished")
             self._report()
             self.host.notify("after_run", metrics=metrics, run_path=self.path)
-            return RunResult(self.path, metrics, tuple(self._summary(metrics)))
+            return RunResult(self.path, metrics, self._summary(metrics))
         except BaseException as exc:
             self._stopped(exc)
             raise
@@ -312,6 +313,7 @@ class _Run:
             rows += prediction_rows(photos, probabilities, index.classes)
         columns = prediction_columns(index.classes)
         runs.write_whole(self.path / runs.PREDICTIONS, runs.to_csv(rows, columns))
+        openings = self._open_test_split(index)
         metrics = {
             "name": self.config.name,
             "seed": self.config.seed,
@@ -320,6 +322,7 @@ class _Run:
             "epochs": len(self.rows),
             "last_epoch": self.rows[-1],
             **score_splits(rows, index.classes, (TRAIN, VALID, TEST)),
+            "openings": dataclasses.asdict(openings) if openings else None,
             "seconds": {
                 "training": round(sum(row["seconds"] for row in self.rows), 1),
                 "evaluation": round(time.time() - started, 1),
@@ -341,14 +344,25 @@ class _Run:
     def _report(self) -> None:
         write_reports(self.plan.reports, self.path, self.progress)
 
-    def _summary(self, metrics: Mapping[str, Any]) -> list[str]:
-        accuracy = metrics[TEST]["accuracy"]
-        low, high = accuracy["interval"]["low"], accuracy["interval"]["high"]
-        return [
-            f"{accuracy['successes']} of {accuracy['photos']} test photos right: {accuracy['value']:.1%} "
-            f"(95 % interval {low:.1%} to {high:.1%})",
-            f"took {show_duration(time.time() - self.started)}",
-        ]
+    def _summary(self, metrics: Mapping[str, Any]) -> tuple[str, ...]:
+        from finetunekit.ledger import Openings
+        from finetunekit.summary import summary_lines
+
+        openings = Openings(**metrics["openings"]) if metrics["openings"] else None
+        return summary_lines(metrics, openings, time.time() - self.started)
+
+    def _open_test_split(self, index: PhotoIndex) -> Openings | None:
+        """Note in the user's ledger that test labels are about to meet predictions; None where the ledger cannot be written."""
+        from finetunekit.ledger import config_key, record_opening
+
+        plan = self.plan.to_dict()
+        photos = [index.content_key(TRAIN), index.content_key(VALID)]
+        key = config_key(plan["config"], components=plan["components"], photo_keys=photos)
+        try:
+            return record_opening(index.content_key(TEST), key, name=self.config.name, run_path=self.path)
+        except RunFolderError as exc:
+            self.progress.say(f"warning: this opening of the test split is not counted: {exc}")
+            return None
 
     # ---- state -------------------------------------------------------------------------------------------------------------------
 

@@ -144,7 +144,7 @@ def _open_tensor(path: Path, tensor: dict[str, Any]) -> NDArray[Any]:
         raise ValueError(f"{path.name} has {mapped.size} bytes")
     checksum = 0
     for start in range(0, mapped.size, _CHUNK_BYTES):
-        checksum = zlib.crc32(mapped[start : start + _CHUNK_BYTES], checksum)
+        checksum = zlib.crc32(mapped[start : start + _CHUNK_BYTES].data, checksum)
     if checksum != tensor["crc32"]:
         raise ValueError(f"{path.name} does not match its checksum")
     return mapped.view(dtype).reshape(tensor["shape"])

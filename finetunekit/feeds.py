@@ -61,7 +61,10 @@ class Draws:
 class Feed(Protocol):
     """Gives a stage its batches."""
 
-    draws: Draws
+    @property
+    def draws(self) -> Draws:
+        """How the split is drawn."""
+        ...
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Batches of one epoch, counted from 0 across stages; a pure function of the epoch."""

@@ -118,6 +118,7 @@ def apply_decision(model: keras.Model, backbone: keras.Model, decision: FreezeDe
         RunError: If nothing would train, or Keras disagrees with the decision.
     """
     for layer in (model, *model._flatten_layers(include_self=False)):
+        layer.trainable = False  # setting what is set already is a no-op that leaves the layer's variables as they are
         layer.trainable = True
     rates: dict[str, float] = {}
     frozen: set[int] = set()

@@ -25,19 +25,25 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 class Register(Protocol):
     """Adds one component: its name in YAML, its builder, and the pydantic model of its own options."""
 
-    def __call__(self, name: str, build: Builder, options: type[Options] = Options) -> None: ...
+    def __call__(self, name: str, build: Builder, options: type[Options] = Options) -> None:
+        """Register it."""
+        ...
 
 
 class RegisterBackbone(Protocol):
     """Like `Register`, with the data about the backbone that a listing shows without building it."""
 
-    def __call__(self, name: str, build: Builder, options: type[Options] = Options, *, spec: BackboneSpec) -> None: ...
+    def __call__(self, name: str, build: Builder, options: type[Options] = Options, *, spec: BackboneSpec) -> None:
+        """Register it."""
+        ...
 
 
 class RegisterPreset(Protocol):
     """Adds one preset: its name on the command line and the YAML file that holds it."""
 
-    def __call__(self, name: str, path: Path) -> None: ...
+    def __call__(self, name: str, path: Path) -> None:
+        """Register it."""
+        ...
 
 
 @hookspec

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from finetunekit import runs
 from finetunekit.environment import start_tensorflow
 from finetunekit.errors import DataError, RunFolderError, did_you_mean
-from finetunekit.types import PixelContract
 
 _CHUNK = 256
 
@@ -97,9 +96,7 @@ class LoadedRun:
             fit=pixels["fit"],
             max_pixels=self.run.config["data"]["max_photo_pixels"],
         )
-        contract = PixelContract(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in self.run.state["pixels"].items()}
-        )
+        contract = contract_from(self.run.state["pixels"])
         return softmax(predict_photos(self.model, loaded, contract))
 
     def evaluate(self, folder: Path, *, count: Callable[[int, int], None] | None = None) -> dict[str, Any]:

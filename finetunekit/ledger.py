@@ -224,9 +224,7 @@ def _parse(line: bytes) -> dict[str, str] | None:
         entry = json.loads(line)
     except ValueError:  # UnicodeDecodeError is one too
         return None
-    is_whole = isinstance(entry, dict) and all(
-        isinstance(entry.get(key), str) for key in ("when", "config", "run")
-    )
+    is_whole = isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("when", "config", "run"))
     return entry if is_whole else None
 
 

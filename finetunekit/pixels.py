@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from finetunekit.config import PixelsSection
@@ -21,6 +22,12 @@ _NAMED = {
 def contract_of(section: PixelsSection, spec: BackboneSpec) -> PixelContract:
     """The contract a run feeds by: the backbone's own, or the one its preset names."""
     return spec.pixels if section.contract == "backbone" else _NAMED[section.contract]
+
+
+def contract_from(values: Mapping[str, Any]) -> PixelContract:
+    """A contract as `run.json` keeps it."""
+    first, second, third = values["mean"]
+    return PixelContract(values["order"], values["scale"], (first, second, third), tuple(values["std"]))
 
 
 def standardise(images: Any, contract: PixelContract) -> Any:

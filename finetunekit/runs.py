@@ -194,7 +194,8 @@ class FinishedRun:
     @functools.cached_property
     def config(self) -> Mapping[str, Any]:
         """The resolved configuration, as plain values."""
-        return self._json(PLAN)["config"]
+        config: Mapping[str, Any] = self._json(PLAN)["config"]
+        return config
 
     @functools.cached_property
     def plan(self) -> Mapping[str, Any]:
@@ -229,7 +230,8 @@ class FinishedRun:
     @functools.cached_property
     def stand_in(self) -> str | None:
         """The sentence to show beside every figure when the photos are a stand-in."""
-        return self.state["stand_in"]
+        sentence: str | None = self.state["stand_in"]
+        return sentence
 
     @functools.cached_property
     def epochs(self) -> tuple[Mapping[str, str], ...]:
@@ -250,9 +252,10 @@ class FinishedRun:
         """Where the photo that a row calls `shown` lies now; it may have been moved since."""
         return Path(self.state["photo_root"]) / shown
 
-    def _json(self, name: str) -> Any:
+    def _json(self, name: str) -> dict[str, Any]:
         try:
-            return json.loads(self._text(name))
+            content: dict[str, Any] = json.loads(self._text(name))
+            return content
         except json.JSONDecodeError as exc:
             raise RunFolderError(f"{self.path / name}: is not JSON ({exc}).") from exc
 

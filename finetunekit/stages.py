@@ -13,7 +13,7 @@ from finetunekit.augmentation import AugmentComponent, Augmenter
 from finetunekit.errors import ConfigError, PluginError, RunError
 from finetunekit.evaluate import SUFFIX_BATCH, input_batches, make_forward
 from finetunekit.features import EXTRACTION_BATCH, Arrays, FeatureCache, extract, features_key, prefix_signature
-from finetunekit.feeds import Draws, Feed, FeatureFeed, PixelFeed, augmented
+from finetunekit.feeds import Draws, FeatureFeed, Feed, PixelFeed, augmented
 from finetunekit.freezing import apply_decision, check_decision, describe_layers
 from finetunekit.model import Classifier, blame, call_builder
 from finetunekit.plan import Plan

@@ -151,11 +151,7 @@ def _worst_pair(test: Mapping[str, Any], classes: Sequence[str]) -> str:
     count, true, given = max(pairs, key=lambda pair: pair[0])
     if count == 1:
         wrong = len(pairs)
-        return (
-            "One test photo was wrong."
-            if wrong == 1
-            else f"The {wrong:,} mistakes were all of different kinds."
-        )
+        return "One test photo was wrong." if wrong == 1 else f"The {wrong:,} mistakes were all of different kinds."
     start = f"Commonest mistake: {count:,} of {sum(test['confusion'][true]):,} '"
     middle, end = "' photos taken for '", "'."
     room = (WIDTH_COLUMNS - len(start + middle + end)) // 2
@@ -172,8 +168,8 @@ def _validation(epoch: Mapping[str, Any]) -> str:
     if draws == photos:
         return f"{of_photos}{share}."
     of_draws = f", {drawn:,} of {draws:,} draws ({_percent(drawn / draws)})."
-    whole = of_photos + share + of_draws
-    return whole if len(whole) <= WIDTH_COLUMNS else of_photos + of_draws
+    longest_first = (of_photos + share + of_draws, of_photos + of_draws, f"{of_photos}{share}.")
+    return next((text for text in longest_first if len(text) <= WIDTH_COLUMNS), f"{of_photos}.")
 
 
 def _calibration(calibration: Mapping[str, Any]) -> str:

@@ -146,7 +146,7 @@ def _run_epoch(job: StageJob, epoch: int) -> Row:
             logs = job.model.train_on_batch(batch.x, batch.y, return_dict=True)
             loss = float(logs["loss"])
             if not np.isfinite(loss):
-                raise _not_finite(job, epoch, seen, batch.photos)
+                raise _not_finite(job, epoch, seen, batch.photos.tolist())
             loss_sum += loss * size
             correct += round(float(logs["accuracy"]) * size)
             seen += size

@@ -86,17 +86,13 @@ def verify_run(path: Path) -> Verdict:
     expected = _expected(run)
     claim = _claim(expected, run.path)
     correct, photos = answers.count_correct(), len(answers.by_content)
-    check = check_claim(
-        claim, correct, photos, margin=expected.margin_points / 100.0, direction=expected.direction
-    )
+    check = check_claim(claim, correct, photos, margin=expected.margin_points / 100.0, direction=expected.direction)
     return Verdict(
         path=path,
         name=str(run.config["name"]),
         source=expected.source,
         check=check,
-        published_interval=wilson_interval(claim.value * claim.photos, claim.photos)
-        if claim.photos
-        else None,
+        published_interval=wilson_interval(claim.value * claim.photos, claim.photos) if claim.photos else None,
         observed_interval=wilson_interval(correct, photos),
         copies=answers.copies,
         exit_code=EXIT_CODES[check.outcome],
@@ -112,9 +108,7 @@ def verdict_lines(verdict: Verdict) -> list[str]:
         text.append(f"Only a margin above {_points(passed)} would pass; it has to be stated before the run.")
     text.append(_photos_needed(check))
     if not check.is_published_error_known:
-        text.append(
-            "How many photos the published figure rests on is not known, so its own error is left out."
-        )
+        text.append("How many photos the published figure rests on is not known, so its own error is left out.")
     if verdict.copies:
         text.append(f"{verdict.copies} test photos are copies of others and were left out.")
     text.append(f"Published: {' '.join(verdict.source.split())}")
@@ -190,9 +184,7 @@ def _photos_needed(check: ClaimCheck) -> str:
             " photos are too few."
         )
     rate = 100 * check.claim.value
-    return (
-        f"{check.photos_needed:,} test photos would settle it for a run that gets exactly {rate:.1f} % right."
-    )
+    return f"{check.photos_needed:,} test photos would settle it for a run that gets exactly {rate:.1f} % right."
 
 
 def _between(interval: Interval) -> str:

@@ -93,9 +93,7 @@ def epoch_row(epoch: int, stage: str = "fine-tune", of: int = 50) -> dict[str, o
     }  # fmt: skip
 
 
-def _predictions(
-    root: Path, classes: Sequence[str], per_class: int, wrong_every: int
-) -> list[dict[str, object]]:
+def _predictions(root: Path, classes: Sequence[str], per_class: int, wrong_every: int) -> list[dict[str, object]]:
     test: list[dict[str, object]] = []
     for i, truth in enumerate(classes):
         for j in range(per_class):
@@ -105,8 +103,7 @@ def _predictions(
             (root / "test" / str(i)).mkdir(parents=True, exist_ok=True)
             (root / shown).write_bytes(content)
             shares = {
-                f"p_{name}": 0.9 if k == predicted else 0.1 / (len(classes) - 1)
-                for k, name in enumerate(classes)
+                f"p_{name}": 0.9 if k == predicted else 0.1 / (len(classes) - 1) for k, name in enumerate(classes)
             }
             sha256 = hashlib.sha256(content).hexdigest()
             test.append(

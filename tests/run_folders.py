@@ -73,9 +73,7 @@ def make_run(
     (path / "config.yaml").write_text(f"name: felidae4\nseed: {seed}\n", encoding="utf-8")
     _write_json(path / "plan.json", {"source": "felidae4", "config": config, "components": list(components)})
     state = {"status": status, "name": "felidae4", "seed": seed, "classes": list(classes)}
-    _write_json(
-        path / "run.json", state | {"stand_in": stand_in, "photo_root": str(path), "precision": "float32"}
-    )
+    _write_json(path / "run.json", state | {"stand_in": stand_in, "photo_root": str(path), "precision": "float32"})
     if environment is not None:
         _write_json(path / "environment.json", environment)
     with (path / "predictions.csv").open("w", encoding="utf-8", newline="") as stream:

@@ -41,9 +41,7 @@ def test_scores_agree_with_other_libraries(two: list[Path]) -> None:
     scores = compare_runs(two).pairs[0].scores
     assert scores.mcnemar.p_exact == pytest.approx(binomtest(2, 7).pvalue)
     assert scores.accuracy_difference == pytest.approx(3 / 160)
-    assert holm([0.03, 0.01, 0.04, 0.5]) == pytest.approx(
-        multipletests([0.03, 0.01, 0.04, 0.5], method="holm")[1]
-    )
+    assert holm([0.03, 0.01, 0.04, 0.5]) == pytest.approx(multipletests([0.03, 0.01, 0.04, 0.5], method="holm")[1])
 
 
 def test_changed_photos_carry_both_answers(two: list[Path]) -> None:
@@ -191,9 +189,7 @@ def test_several_pairs_are_adjusted(tmp_path: Path, two: list[Path]) -> None:
     assert compare_runs([two[0], third]).pairs[0].is_told_apart
     pairs = compare_runs([two[0], third, make_run(tmp_path / "d", answers([*range(4), 31]))]).pairs
     alone = compare_runs([two[0], third, two[1]])
-    assert [pair.p_adjusted for pair in pairs] == pytest.approx(
-        [2 * pair.scores.mcnemar.p_exact for pair in pairs]
-    )
+    assert [pair.p_adjusted for pair in pairs] == pytest.approx([2 * pair.scores.mcnemar.p_exact for pair in pairs])
     assert "adjusted for 2 pairs (Holm)" in _flat(comparison_lines(alone))
 
 
@@ -218,14 +214,8 @@ def test_stand_in_is_said_in_the_first_line(tmp_path: Path, two: list[Path]) -> 
 
 def test_every_line_fits_80_columns(tmp_path: Path) -> None:
     classes = ("a class with quite a long name", "another class with quite a long name")
-    rows = [
-        photo_row(f"{i} {'long ' * 30}", classes[i % 2], {classes[0]: 0.7, classes[1]: 0.3})
-        for i in range(40)
-    ]
-    other = [
-        photo_row(f"{i} {'long ' * 30}", classes[i % 2], {classes[0]: 0.2, classes[1]: 0.8})
-        for i in range(40)
-    ]
+    rows = [photo_row(f"{i} {'long ' * 30}", classes[i % 2], {classes[0]: 0.7, classes[1]: 0.3}) for i in range(40)]
+    other = [photo_row(f"{i} {'long ' * 30}", classes[i % 2], {classes[0]: 0.2, classes[1]: 0.8}) for i in range(40)]
     config = {"data": {"options": {"a_long_key_that_never_ends_and_more": ["a long value " * 9]}}}
     a = make_run(tmp_path / "a", rows, classes=classes, stand_in=STAND_IN)
     b = make_run(tmp_path / ("b" * 120), other, classes=classes, config=config)
@@ -238,9 +228,7 @@ def test_command_prints_words_and_json(two: list[Path]) -> None:
     words = CliRunner().invoke(main, ["compare", *map(str, two)])
     assert words.exit_code == 0
     assert words.stdout.startswith("Run 2 and run 1 cannot be told apart")
-    printed = CliRunner().invoke(
-        main, ["compare", "b", "a", "--out", str(two[0].parent), "--json", "--margin", "3"]
-    )
+    printed = CliRunner().invoke(main, ["compare", "b", "a", "--out", str(two[0].parent), "--json", "--margin", "3"])
     found = json.loads(printed.stdout)
     expected = compare_runs([two[1], two[0]], margin_points=3.0)
     assert found == json.loads(json.dumps(dataclasses.asdict(expected), default=str))

@@ -224,8 +224,14 @@ def test_a_mistyped_root_is_an_error_even_with_a_stand_in(tiny_yaml: Path) -> No
         run_tiny(tiny_yaml, "data.root=nowhere")
 
 
-def test_the_stand_in_is_announced_everywhere(tiny_yaml: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = tiny_yaml.read_text().replace(str(photos), "missing").replace("source: folders,", "source: folders, otherwise: small,")
+def test_the_stand_in_is_announced_everywhere(
+    tiny_yaml: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (
+        tiny_yaml.read_text()
+        .replace(str(photos), "missing")
+        .replace("source: folders,", "source: folders, otherwise: small,")
+    )
     plugin = tiny_yaml.parent / "small.py"
     plugin.write_text(
         "import dataclasses\n"
@@ -238,14 +244,19 @@ def test_the_stand_in_is_announced_everywhere(tiny_yaml: Path, photos: Path, cap
     )
     tiny_yaml.write_text(text.replace("plugins: [", f"plugins: [{plugin}, "))
     result = ftk.run(
-        str(tiny_yaml), settings=["reports=[{name: learning_curves}]"], out=tiny_yaml.parent / "runs", progress=Progress()
+        str(tiny_yaml),
+        settings=["reports=[{name: learning_curves}]"],
+        out=tiny_yaml.parent / "runs",
+        progress=Progress(),
     )
     assert "NOTE painted squares" in capsys.readouterr().err
     assert result.metrics["stand_in"] == "painted squares"
     assert "painted squares" in (result.path / "reports" / "learning_curves.svg").read_text()
 
 
-def test_a_reporter_that_fails_is_named_and_the_run_survives(tiny_yaml: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reporter_that_fails_is_named_and_the_run_survives(
+    tiny_yaml: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     plugin = tiny_yaml.parent / "bad_report.py"
     plugin.write_text(
         "from finetunekit import hookimpl, Options\n"
@@ -267,7 +278,10 @@ def test_a_reporter_that_fails_is_named_and_the_run_survives(tiny_yaml: Path, ca
     ("body", "match"),
     [
         ("return features.tensor", r"logits must be \(batch, 3\) float32"),
-        ("import keras; return keras.layers.Dense(3, activation='softmax')(keras.layers.Flatten()(features.tensor))", "probabilities"),
+        (
+            "import keras; return keras.layers.Dense(3, activation='softmax')(keras.layers.Flatten()(features.tensor))",
+            "probabilities",
+        ),
         ("return 1", "must return a Keras tensor"),
         ("raise KeyError('x')", "KeyError"),
     ],
@@ -296,7 +310,9 @@ def test_report_is_rebuilt_from_the_folder_alone(tiny_yaml: Path) -> None:
 
 
 def test_bfloat16_trains_and_is_recorded(tiny_yaml: Path) -> None:
-    result = run_tiny(tiny_yaml, "precision=bfloat16", "cache={mode: bank, views: 2}", "stages[0].epochs=8", "stages[0].freeze.n=2")
+    result = run_tiny(
+        tiny_yaml, "precision=bfloat16", "cache={mode: bank, views: 2}", "stages[0].epochs=8", "stages[0].freeze.n=2"
+    )
     assert ftk.FinishedRun(result.path).state["precision"] == "bfloat16"
     assert result.metrics["train"]["log_loss"]["value"] < np.log(3)
     with (result.path / "predictions.csv").open() as stream:

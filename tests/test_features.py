@@ -74,14 +74,20 @@ def test_an_extraction_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_oldest_entries_make_room_but_not_those_in_use(tmp_path: Path) -> None:
-    cache, _ = make(tmp_path, max_bytes=1500)
-    for number, key in enumerate(("old", "new")):
+    cache, _ = make(tmp_path)
+    put(cache)
+    size = cache.entries()[0].size_bytes
+    cache.clear()
+    cache, _ = make(tmp_path, max_bytes=2 * size)
+    for number, key in enumerate(("older", "old")):
         put(cache, key)
-        if key == "old":
-            os.utime(tmp_path / key / "meta.json", (number, number))
+        os.utime(tmp_path / key / "meta.json", (number, number))
+    put(cache, "new")
+    assert {entry.key for entry in cache.entries()} == {"old", "new"}
+    put(cache, "newer")
+    assert {entry.key for entry in cache.entries()} == {"new", "newer"}
     put(cache, "newest")
-    put(cache, "more")
-    assert {entry.key for entry in cache.entries()} == {"new", "newest", "more"}
+    assert {entry.key for entry in cache.entries()} == {"new", "newer", "newest"}
 
 
 def test_entries_and_clear(tmp_path: Path) -> None:

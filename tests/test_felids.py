@@ -98,9 +98,7 @@ def test_the_same_arguments_draw_the_same_photo_in_another_process() -> None:
     )
     path = os.pathsep.join(entry for entry in sys.path if entry)
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "11"}
-    there = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
+    there = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     here = [draw_photo(label, seed=3, index=7, split="valid", size_px=64) for label in CLASSES]
     assert there.stdout.split() == [hashlib.sha256(photo.tobytes()).hexdigest() for photo in here]
 
@@ -175,9 +173,7 @@ def test_a_folder_has_its_splits_and_a_display_without_class_names(tmp_path: Pat
     } <= set(photos)
     display = {name: data for name, data in photos.items() if name.startswith("display")}
     assert all(re.fullmatch(r"display/photo-\d{3}\.png", name) for name in display)
-    assert sorted(display.values()) == sorted(
-        data for name, data in photos.items() if name.startswith("test")
-    )
+    assert sorted(display.values()) == sorted(data for name, data in photos.items() if name.startswith("test"))
     with Image.open(tmp_path / "felids/train/tiger/tiger-train-001.png") as image:
         expected = draw_photo("tiger", seed=5, index=1, split="train", size_px=40)
         np.testing.assert_array_equal(np.asarray(image), expected)
@@ -204,9 +200,7 @@ def test_two_folders_are_equal_byte_for_byte_and_a_broken_one_is_completed(tmp_p
 
 
 def test_no_display_and_no_empty_splits_when_not_asked_for(tmp_path: Path) -> None:
-    write_drawn_photos(
-        tmp_path, seed=1, per_class={"train": 1, "valid": 0, "test": 1}, size_px=16, with_display=False
-    )
+    write_drawn_photos(tmp_path, seed=1, per_class={"train": 1, "valid": 0, "test": 1}, size_px=16, with_display=False)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["test", "train"]
 
 

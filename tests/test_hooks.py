@@ -212,6 +212,8 @@ def test_a_listener_that_fails_is_named_and_keeps_nobody_from_hearing(ran: Ran) 
     warned = [line for line in ran.said.splitlines() if line.startswith("warning: ")]
     for hook, times in (("before_run", 1), ("after_epoch", 3), ("after_stage", 2), ("after_run", 1)):
         for name in ("aa_deaf", "zz_deaf"):
-            line = f"warning: plugin '{name}' ({name.replace('_', '-')} 2.5) failed in {hook}: ValueError: {name} is deaf"
+            line = (
+                f"warning: plugin '{name}' ({name.replace('_', '-')} 2.5) failed in {hook}: ValueError: {name} is deaf"
+            )
             assert warned.count(line) == times
         assert len(ran.of(hook)) == times

@@ -22,17 +22,16 @@ from finetunekit_builtin.reporters import (
     build_confusion_matrix,
     build_display_grid,
     build_learning_curves,
-    font_report,
 )
 from finetunekit_builtin.reporters.axes import round_ticks
 from finetunekit_builtin.reporters.embed import embedded_font_css
-from finetunekit_builtin.reporters.fonts import SCRIPT_SAMPLES, missing_letters, pick_fonts
 from finetunekit_builtin.reporters.lettering import spell_out, visual_runs
 from finetunekit_builtin.reporters.scene import one_line, shortened, width_px, wrapped
 from helpers_run_folder import STAND_IN, epoch_row, make_run
 from PIL import Image
 
 from finetunekit import FinishedRun, RunError
+from finetunekit.fonts import SCRIPT_SAMPLES, font_report, missing_letters, pick_fonts
 
 SVG = "{http://www.w3.org/2000/svg}"
 BOTH = ("svg", "png")
@@ -123,19 +122,14 @@ def test_curves_name_both_denominators_and_units(tmp_path: Path) -> None:
     last = epoch_row(3)
     assert "training, 1584 draws an epoch" in said
     assert "validation, 360 draws of 200 photos" in said
-    assert (
-        f"last epoch: {last['val_correct']} of 360 draws ({100 * int(str(last['val_correct'])) / 360:.1f} %)"
-        in said
-    )
+    assert f"last epoch: {last['val_correct']} of 360 draws ({100 * int(str(last['val_correct'])) / 360:.1f} %)" in said
     assert f"last epoch: {last['val_photos_correct']} of 200 photos" in " ".join(said)
     assert {"epoch", "accuracy, %", "cross-entropy, nats"} <= set(said)
 
 
 def test_stages_are_ruled_off_and_one_stage_is_not(tmp_path: Path) -> None:
     rows = [epoch_row(1, "probe"), epoch_row(2, "probe"), epoch_row(1, "fine-tune")]
-    two = build_learning_curves(LearningCurvesOptions(), make_run(tmp_path / "two", epochs=rows))[
-        "learning_curves.svg"
-    ]
+    two = build_learning_curves(LearningCurvesOptions(), make_run(tmp_path / "two", epochs=rows))["learning_curves.svg"]
     one = build_learning_curves(LearningCurvesOptions(), make_run(tmp_path / "one"))["learning_curves.svg"]
     assert texts_of(two).count("probe") == texts_of(two).count("fine-tune") == 2
     assert "fine-tune" not in texts_of(one)
@@ -144,9 +138,7 @@ def test_stages_are_ruled_off_and_one_stage_is_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize("epochs", [1, 500])
 def test_curves_of_one_epoch_and_of_many(tmp_path: Path, epochs: int) -> None:
     rows = [epoch_row(i, of=epochs) for i in range(1, epochs + 1)]
-    svg = build_learning_curves(LearningCurvesOptions(), make_run(tmp_path, epochs=rows))[
-        "learning_curves.svg"
-    ]
+    svg = build_learning_curves(LearningCurvesOptions(), make_run(tmp_path, epochs=rows))["learning_curves.svg"]
     lines = [line.get("points", "") for line in ElementTree.fromstring(svg).iter(f"{SVG}polyline")]
     drawn = [line for line in lines if line.count(",") == epochs]
     assert len(drawn) == (4 if epochs > 1 else 0)
@@ -156,9 +148,7 @@ def test_curves_of_one_epoch_and_of_many(tmp_path: Path, epochs: int) -> None:
 
 
 def test_curves_without_validation_show_training_only(tmp_path: Path) -> None:
-    rows = [
-        {key: "" if key.startswith("val_") else value for key, value in epoch_row(i).items()} for i in (1, 2)
-    ]
+    rows = [{key: "" if key.startswith("val_") else value for key, value in epoch_row(i).items()} for i in (1, 2)]
     said = texts_of(
         build_learning_curves(LearningCurvesOptions(), make_run(tmp_path, epochs=rows))["learning_curves.svg"]
     )
@@ -276,9 +266,7 @@ def test_grid_without_truth_claims_nothing(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     rows = {row["path"]: {"split": "display", "true": ""} for row in run.predictions}
     said = texts_of(
-        build_display_grid(DisplayGridOptions(formats=("svg",)), rewrite_predictions(run, rows))[
-            "display_grid.svg"
-        ]
+        build_display_grid(DisplayGridOptions(formats=("svg",)), rewrite_predictions(run, rows))["display_grid.svg"]
     )
     assert "True classes are not known." in said
     assert not any(text.startswith(("right", "true:")) for text in said)
@@ -306,9 +294,7 @@ def test_grid_choice_follows_the_seed_and_not_the_order_of_rows(tmp_path: Path) 
     run = make_run(tmp_path, photos_per_class=10)
 
     def chosen(seed: int, of: FinishedRun) -> list[str]:
-        svg = build_display_grid(DisplayGridOptions(photos=5, seed=seed, formats=("svg",)), of)[
-            "display_grid.svg"
-        ]
+        svg = build_display_grid(DisplayGridOptions(photos=5, seed=seed, formats=("svg",)), of)["display_grid.svg"]
         return re.findall(r"test/\d+/\d+\.png", described(svg))
 
     first = chosen(1, run)

@@ -88,8 +88,7 @@ def test_fitted_temperature_is_a_minimum() -> None:
     logits, labels = _calibrated(200, sharpness=2.0)
     fit = fit_temperature(logits, labels)
     losses = [
-        photo_log_losses(_softmax(logits / (fit.temperature * step)), labels).mean()
-        for step in (0.98, 1.0, 1.02)
+        photo_log_losses(_softmax(logits / (fit.temperature * step)), labels).mean() for step in (0.98, 1.0, 1.02)
     ]
     assert losses[1] == min(losses)
     assert fit.log_loss_after == pytest.approx(losses[1])

@@ -35,9 +35,7 @@ TRIALS = {20: 400, 160: 400, 2000: 150}
 PHOTOS = tuple(TRIALS)
 
 
-def _classify(
-    rng: np.random.Generator, photos: int, signal: float, sharpness: float
-) -> tuple[FloatArray, IntArray]:
+def _classify(rng: np.random.Generator, photos: int, signal: float, sharpness: float) -> tuple[FloatArray, IntArray]:
     labels = rng.integers(0, 4, photos)
     logits = rng.normal(0, 1, (photos, 4))
     logits[np.arange(photos), labels] += signal
@@ -73,9 +71,7 @@ def test_newcombe(photos: int, rates: tuple[float, float]) -> None:
     assert 0.935 <= np.mean(held) <= 0.99
 
 
-@pytest.mark.parametrize(
-    ("photos", "lowest", "highest"), [(20, 0.96, 1.0), (160, 0.935, 0.98), (2000, 0.93, 0.97)]
-)
+@pytest.mark.parametrize(("photos", "lowest", "highest"), [(20, 0.96, 1.0), (160, 0.935, 0.98), (2000, 0.93, 0.97)])
 @pytest.mark.parametrize(("difference", "changing"), [(0.0, 0.03), (0.0, 0.15), (0.02, 0.08), (0.05, 0.15)])
 def test_tango(photos: int, lowest: float, highest: float, difference: float, changing: float) -> None:
     interval = cache(lambda gained, lost: tango_interval(gained, lost, photos))
@@ -135,9 +131,7 @@ def test_macro_scores(photos: int, accuracy: float, is_design_fixed: bool) -> No
     assert np.mean(held, axis=0).max() <= (1.0 if photos == 20 or accuracy == 0.98 else 0.99)
 
 
-@pytest.mark.parametrize(
-    ("signal", "sharpness", "at_20"), [(2.0, 3.0, 0.91), (2.5, 2.5, 0.88), (3.2, 2.0, 0.83)]
-)
+@pytest.mark.parametrize(("signal", "sharpness", "at_20"), [(2.0, 3.0, 0.91), (2.5, 2.5, 0.88), (3.2, 2.0, 0.83)])
 def test_log_loss_and_brier(signal: float, sharpness: float, at_20: float) -> None:
     """Bootstrap-t for skewed losses: 82, 91 and 97 % accuracy; 20 photos of the last often hold no error."""
     rng = np.random.default_rng(0)
@@ -200,9 +194,7 @@ def test_seeds(seeds: int) -> None:
 @pytest.mark.parametrize("photos", PHOTOS)
 def test_claims_are_rarely_judged_wrongly(photos: int) -> None:
     """A true figure is seldom "not reproduced"; one that is off by the margin is seldom "reproduced"."""
-    outcome = cache(
-        lambda old, new: check_claim(Claim(old / photos, photos), new, photos, margin=0.05).outcome
-    )
+    outcome = cache(lambda old, new: check_claim(Claim(old / photos, photos), new, photos, margin=0.05).outcome)
     rng = np.random.default_rng(0)
     same = rng.binomial(photos, 0.92, size=(1000, 2))
     worse = rng.binomial(photos, (0.92, 0.87), size=(1000, 2))

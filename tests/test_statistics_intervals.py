@@ -25,9 +25,7 @@ def test_published_accuracy_has_its_interval() -> None:
     assert interval.method == "wilson"
 
 
-@pytest.mark.parametrize(
-    ("successes", "photos"), [(0, 1), (1, 1), (0, 20), (7, 20), (160, 160), (1834, 2000)]
-)
+@pytest.mark.parametrize(("successes", "photos"), [(0, 1), (1, 1), (0, 20), (7, 20), (160, 160), (1834, 2000)])
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
 def test_wilson_agrees_with_scipy_and_statsmodels(successes: int, photos: int, level: float) -> None:
     ours = wilson_interval(successes, photos, level)
@@ -46,9 +44,7 @@ def test_wilson_ends_are_exact_at_none_and_all() -> None:
 @pytest.mark.parametrize("counts", [(147, 160, 146, 160), (56, 70, 48, 80), (10, 10, 0, 20), (9, 10, 3, 10)])
 def test_newcombe_agrees_with_statsmodels(counts: tuple[int, int, int, int]) -> None:
     ours = newcombe_interval(*counts)
-    assert (ours.low, ours.high) == pytest.approx(
-        confint_proportions_2indep(*counts, method="newcomb"), abs=1e-9
-    )
+    assert (ours.low, ours.high) == pytest.approx(confint_proportions_2indep(*counts, method="newcomb"), abs=1e-9)
 
 
 def test_newcombe_published_example() -> None:
@@ -74,12 +70,8 @@ def _restricted_score(gained: int, lost: int, photos: int, difference: float) ->
 
 @pytest.mark.parametrize("counts", [(9, 3, 20), (1, 1, 20), (6, 5, 160), (2, 17, 160), (80, 120, 2000)])
 @pytest.mark.parametrize("difference", [-0.2, -0.03, 0.01, 0.15])
-def test_paired_score_agrees_with_a_numerical_maximum(
-    counts: tuple[int, int, int], difference: float
-) -> None:
-    assert paired_score(*counts, difference) == pytest.approx(
-        _restricted_score(*counts, difference), rel=1e-4
-    )
+def test_paired_score_agrees_with_a_numerical_maximum(counts: tuple[int, int, int], difference: float) -> None:
+    assert paired_score(*counts, difference) == pytest.approx(_restricted_score(*counts, difference), rel=1e-4)
 
 
 def test_tango_interval_ends_where_the_score_is_critical() -> None:
@@ -119,9 +111,7 @@ def test_mean_interval_is_longer_towards_the_long_tail() -> None:
 
 def test_mean_interval_keeps_its_seed_and_its_bounds() -> None:
     values = np.random.default_rng(0).exponential(0.5, 30)
-    assert mean_interval(values, seed=3, bounds=(0.0, 2.0)) == mean_interval(
-        values, seed=3, bounds=(0.0, 2.0)
-    )
+    assert mean_interval(values, seed=3, bounds=(0.0, 2.0)) == mean_interval(values, seed=3, bounds=(0.0, 2.0))
     assert mean_interval(values, seed=3) != mean_interval(values, seed=4)
     interval = mean_interval(np.array([0.0, 0.0, 0.1, 2.0]), bounds=(0.0, 2.0))
     assert interval.low >= 0.0

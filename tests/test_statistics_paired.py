@@ -160,9 +160,7 @@ def test_seeds_agree_with_scipy() -> None:
     assert found is not None
     low, high = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
     assert (found.interval.low, found.interval.high) == pytest.approx((low, high))
-    assert (found.seeds, found.mean, found.standard_deviation) == pytest.approx(
-        (5, 0.915, np.std(values, ddof=1))
-    )
+    assert (found.seeds, found.mean, found.standard_deviation) == pytest.approx((5, 0.915, np.std(values, ddof=1)))
 
 
 def test_one_seed_has_no_spread() -> None:

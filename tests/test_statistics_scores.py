@@ -35,9 +35,7 @@ def test_scores_agree_with_scikit_learn() -> None:
     for i, one in enumerate(scores.classes):
         assert one.precision is not None
         assert one.recall is not None
-        assert (one.precision.value, one.recall.value, one.f1) == pytest.approx(
-            (precision[i], recall[i], f1[i])
-        )
+        assert (one.precision.value, one.recall.value, one.f1) == pytest.approx((precision[i], recall[i], f1[i]))
         assert (one.support, one.predicted) == (support[i], (predicted == i).sum())
     assert np.array_equal(scores.confusion, metrics.confusion_matrix(labels, predicted))
     assert scores.macro_f1.value == pytest.approx(metrics.f1_score(labels, predicted, average="macro"))
@@ -159,8 +157,7 @@ def test_same_seed_same_numbers_and_json() -> None:
     first = summarise_predictions(probabilities, labels, num_classes=4, seed=7)
     assert first == summarise_predictions(probabilities, labels, num_classes=4, seed=7)
     assert (
-        first.log_loss.interval
-        != summarise_predictions(probabilities, labels, num_classes=4, seed=8).log_loss.interval
+        first.log_loss.interval != summarise_predictions(probabilities, labels, num_classes=4, seed=8).log_loss.interval
     )
     text = json.dumps(asdict(first), allow_nan=False)
     assert json.loads(text)["accuracy"]["photos"] == 80

@@ -201,9 +201,7 @@ def test_seeds_in_words_say_which_interval_is_which() -> None:
     ("seeds", "photos", "message"),
     [((0, 0), (160, 160), "come once"), ((0, 1), (160, 156), "same test photos")],
 )
-def test_seeds_that_cannot_be_put_together(
-    seeds: tuple[int, int], photos: tuple[int, int], message: str
-) -> None:
+def test_seeds_that_cannot_be_put_together(seeds: tuple[int, int], photos: tuple[int, int], message: str) -> None:
     runs = [make_metrics((), n, seed=seed) for seed, n in zip(seeds, photos, strict=True)]
     with pytest.raises(ValueError, match=message):
         summarise_runs(runs)

@@ -100,7 +100,9 @@ def build_darken(options: Options) -> tuple[Augmentation, ...]:
 def build_flat_folder(options: Options, context: SourceContext) -> PhotoListing:
     """`<split>-<class>-<number>.png` in one folder."""
     root = context.root or Path()
-    records = [PhotoRecord(path, path.name.split("-")[1], path.name.split("-")[0]) for path in sorted(root.glob("*.png"))]
+    records = [
+        PhotoRecord(path, path.name.split("-")[1], path.name.split("-")[0]) for path in sorted(root.glob("*.png"))
+    ]
     return PhotoListing(tuple(records), root, notes=(f"{len(records)} photos in one folder",))
 
 

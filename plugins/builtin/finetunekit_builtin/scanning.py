@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from finetunekit import DataError
-from finetunekit import photo_suffixes
+from finetunekit import DataError, photo_suffixes
 
 #: What operating systems and file servers leave in folders; names that begin with a dot are passed over as well.
 CLUTTER = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "@eadir", "$recycle.bin", "lost+found"})

@@ -30,9 +30,7 @@ def draw_cat(rng: Random, side: float) -> Scene:
     light = markings.add_cat_pattern(scene, rng, pattern, coat)
     parts.add_muzzle(scene, build, coat, light)
     parts.add_eyes(scene, rng, build, coat)
-    parts.add_whiskers(
-        scene, rng, build, mix(WHITE, coat.base, 0.1), length=rng.uniform(0.9, 1.2), each_side=4
-    )
+    parts.add_whiskers(scene, rng, build, mix(WHITE, coat.base, 0.1), length=rng.uniform(0.9, 1.2), each_side=4)
     return scene
 
 

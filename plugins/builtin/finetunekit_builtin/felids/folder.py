@@ -71,9 +71,7 @@ def write_drawn_photos(
             if progress is not None:
                 progress(done, total)
     except OSError as exc:
-        raise DataError(
-            f"drawn photos: cannot write {exc.filename or directory}: {exc.strerror or exc}."
-        ) from exc
+        raise DataError(f"drawn photos: cannot write {exc.filename or directory}: {exc.strerror or exc}.") from exc
     return total
 
 
@@ -82,9 +80,7 @@ def _check_counts(per_class: Mapping[str, int]) -> None:
         check_name("split", split, SPLITS)
         check_at_least(f"per_class[{split!r}]", count, 0)
     if not any(per_class.values()):
-        raise DataError(
-            "drawn photos: per_class asks for no photos; give at least one split a number above 0."
-        )
+        raise DataError("drawn photos: per_class asks for no photos; give at least one split a number above 0.")
 
 
 def _claim(directory: Path, settings: dict[str, object]) -> None:
@@ -93,9 +89,7 @@ def _claim(directory: Path, settings: dict[str, object]) -> None:
     text = json.dumps(settings)
     if marker.is_file():
         if marker.read_text(encoding="utf-8", errors="replace") != text:
-            raise DataError(
-                f"{directory}: holds photos drawn with other settings; choose another folder or delete it."
-            )
+            raise DataError(f"{directory}: holds photos drawn with other settings; choose another folder or delete it.")
         return
     if any(directory.iterdir()):
         raise DataError(f"{directory}: not empty; photos are only drawn into a new or empty folder.")

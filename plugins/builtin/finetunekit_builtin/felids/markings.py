@@ -47,15 +47,11 @@ def _add_locks(scene: Scene, rng: Random, angle: Points, radius: float, colour: 
 
 def add_fringe(scene: Scene, rng: Random, colour: Colour) -> None:
     """Locks that fall over the forehead and along the cheeks, and leave the ears free."""
-    angle = np.concatenate(
-        [np.linspace(-2.1, -1.04, 8), np.linspace(-0.3, 0.95, 7), np.linspace(2.19, 3.44, 7)]
-    )
+    angle = np.concatenate([np.linspace(-2.1, -1.04, 8), np.linspace(-0.3, 0.95, 7), np.linspace(2.19, 3.44, 7)])
     count = len(angle)
     out = pairs(np.cos(angle), 1.04 * np.sin(angle))
     start = out * jitter(rng, count, 0.72, 0.86)[:, None]
-    end = out * jitter(rng, count, 1.2, 1.4)[:, None] + pairs(
-        np.zeros(count), jitter(rng, count, -0.05, 0.15)
-    )
+    end = out * jitter(rng, count, 1.2, 1.4)[:, None] + pairs(np.zeros(count), jitter(rng, count, -0.05, 0.15))
     bend = (start + end) / 2 + pairs(jitter(rng, count, -0.08, 0.08), jitter(rng, count, -0.08, 0.08))
     scene.add_all(
         blades(end, bend, start, np.full(count, 0.16), lock=True), varied(rng, colour, count, 0.14), depth=0.1
@@ -65,9 +61,7 @@ def add_fringe(scene: Scene, rng: Random, colour: Colour) -> None:
 def add_nose_bridge(scene: Scene, build: Build, colour: Colour) -> None:
     """The long broad nose of the big cats."""
     n, top, y = build.nose, build.eye_y - 0.12, build.muzzle_y - 0.2 * build.muzzle
-    scene.add(
-        np.array([[-0.62 * n, top], [0.62 * n, top], [1.02 * n, y], [-1.02 * n, y]]), shade(colour, 1.08)
-    )
+    scene.add(np.array([[-0.62 * n, top], [0.62 * n, top], [1.02 * n, y], [-1.02 * n, y]]), shade(colour, 1.08))
     for side in SIDES:
         start = np.array([[side * 0.66 * n, top]])
         bend = np.array([[side * 0.6 * n, (top + y) / 2]])
@@ -123,9 +117,7 @@ def add_spots(scene: Scene, rng: Random, coat: Coat, side: float) -> None:
     for _ in range(22):
         x, y = rng.uniform(-1.2, 1.2) + side * rng.choice([0.0, 1.2]), rng.uniform(1.0, 2.8)
         if abs(x) > 0.45 * (y < 2):
-            spot = ellipse(
-                x, y, rng.uniform(0.06, 0.12), rng.uniform(0.05, 0.09), tilt=rng.uniform(-1, 1), points=8
-            )
+            spot = ellipse(x, y, rng.uniform(0.06, 0.12), rng.uniform(0.05, 0.09), tilt=rng.uniform(-1, 1), points=8)
             scene.add(spot, tint, depth=-0.3)
 
 
@@ -170,9 +162,7 @@ def add_chest_stripes(scene: Scene, rng: Random, coat: Coat, side: float, width:
         start = pairs(0.12 * side + flank * jitter(rng, count, 0.98, 1.08) * width, y - 0.1)
         end = pairs(flank * jitter(rng, count, 0.3, 0.55), y + jitter(rng, count, 0.05, 0.3))
         bend = (start + end) / 2 + pairs(np.zeros(count), jitter(rng, count, -0.2, 0.1))
-        scene.add_all(
-            blades(start, bend, end, jitter(rng, count, 0.06, 0.1)), [coat.dark] * count, depth=-0.3
-        )
+        scene.add_all(blades(start, bend, end, jitter(rng, count, 0.06, 0.1)), [coat.dark] * count, depth=-0.3)
 
 
 def add_back_stripes(scene: Scene, rng: Random, coat: Coat, side: float) -> None:
@@ -219,9 +209,7 @@ def _add_tabby(scene: Scene, rng: Random, coat: Coat) -> None:
     for side in SIDES:
         start = np.array([[0.62 * side, 0.02], [0.62 * side, 0.2]])
         end = np.array([[0.98 * side, 0.1], [0.94 * side, 0.34]])
-        scene.add_all(
-            blades(start, (start + end) / 2 + [0, 0.05], end, np.full(2, 0.03)), [tint] * 2, depth=0.1
-        )
+        scene.add_all(blades(start, (start + end) / 2 + [0, 0.05], end, np.full(2, 0.03)), [tint] * 2, depth=0.1)
 
 
 def _add_patches(scene: Scene, rng: Random) -> None:

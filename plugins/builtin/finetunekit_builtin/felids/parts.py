@@ -77,9 +77,7 @@ def head_outline(rng: Random, build: Build, *, fur: float) -> Points:
 
 def add_back(scene: Scene, coat: Coat, side: float) -> None:
     """A back that leads away to one side; `side` in [-1, 1]."""
-    scene.add(
-        ellipse(1.5 * side, 2.1, 2.3, 1.75, tilt=0.18 * side, points=28), shade(coat.base, 0.82), depth=-0.5
-    )
+    scene.add(ellipse(1.5 * side, 2.1, 2.3, 1.75, tilt=0.18 * side, points=28), shade(coat.base, 0.82), depth=-0.5)
 
 
 def add_chest(scene: Scene, rng: Random, coat: Coat, side: float, width: float) -> None:
@@ -95,9 +93,7 @@ def add_chest(scene: Scene, rng: Random, coat: Coat, side: float, width: float) 
         top + pairs(jitter(rng, count, -0.1, 0.1), jitter(rng, count, 0.3, 0.5)),
     )
     tint = mix(coat.base, coat.light, 0.55)
-    scene.add_all(
-        blades(top, bend, end, jitter(rng, count, 0.05, 0.1)), varied(rng, tint, count, 0.08), depth=-0.2
-    )
+    scene.add_all(blades(top, bend, end, jitter(rng, count, 0.05, 0.1)), varied(rng, tint, count, 0.08), depth=-0.2)
 
 
 def add_round_ears(scene: Scene, build: Build, coat: Coat, rim: Colour) -> None:
@@ -136,9 +132,7 @@ def add_pointed_ears(scene: Scene, build: Build, coat: Coat, rim: Colour) -> Non
         middle = np.array([x + 0.04 * side, y + 0.1])
         inner = (outline - middle) * 0.68 + middle
         scene.add(inner, coat.inner, depth=-0.05)
-        root = np.array(
-            [[x - 0.9 * w, y + 0.1], [x - 0.3 * w, y - 0.35 * build.ear_height], [x + 0.1 * w, y + 0.3]]
-        )
+        root = np.array([[x - 0.9 * w, y + 0.1], [x - 0.3 * w, y - 0.35 * build.ear_height], [x + 0.1 * w, y + 0.3]])
         scene.add(root, mix(coat.light, coat.base, 0.35), depth=-0.02)
 
 
@@ -195,9 +189,7 @@ def _tear(build: Build) -> tuple[tuple[float, float], ...]:
     return (x - 0.5 * s, y), (x - 1.1 * s, y + 0.4 * s), (x - 1.25 * s, y + 1.1 * s)
 
 
-def add_whiskers(
-    scene: Scene, rng: Random, build: Build, colour: Colour, *, length: float, each_side: int
-) -> None:
+def add_whiskers(scene: Scene, rng: Random, build: Build, colour: Colour, *, length: float, each_side: int) -> None:
     """Whiskers that fan out from the muzzle."""
     w, y = build.muzzle, build.muzzle_y
     count = 2 * each_side

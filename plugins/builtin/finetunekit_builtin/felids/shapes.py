@@ -88,9 +88,7 @@ class Pose:
         x = points[:, 0] * (0.35 + 0.65 * c) + depth * s
         y = points[:, 1] * (0.5 + 0.5 * np.cos(self.pitch)) + depth * np.sin(self.pitch)
         c, s = np.cos(self.roll), np.sin(self.roll)
-        return np.stack(
-            [self.x + self.radius * (c * x - s * y), self.y + self.radius * (s * x + c * y)], axis=1
-        )
+        return np.stack([self.x + self.radius * (c * x - s * y), self.y + self.radius * (s * x + c * y)], axis=1)
 
 
 def face_depth(points: Points) -> Points:

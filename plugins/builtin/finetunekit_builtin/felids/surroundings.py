@@ -29,9 +29,7 @@ _GROUNDS: tuple[tuple[float, float, float], ...] = (
 def _colour(rng: Random) -> Colour:
     hue, saturation, value = rng.choice(_GROUNDS)
     value *= rng.uniform(0.5, 1.2)
-    r, g, b = colorsys.hsv_to_rgb(
-        (hue + rng.gauss(0, 0.03)) % 1, saturation * rng.uniform(0.3, 1.3), min(value, 1)
-    )
+    r, g, b = colorsys.hsv_to_rgb((hue + rng.gauss(0, 0.03)) % 1, saturation * rng.uniform(0.3, 1.3), min(value, 1))
     return 255 * r, 255 * g, 255 * b
 
 
@@ -63,9 +61,7 @@ def _blobs(rng: Random, side_px: int, near: Colour, far: Colour) -> Polygons:
     count = 30
     outlines = np.stack(
         [
-            ellipse(
-                rng.random(), rng.random(), big * rng.uniform(0.4, 1), big * rng.uniform(0.4, 1), points=10
-            )
+            ellipse(rng.random(), rng.random(), big * rng.uniform(0.4, 1), big * rng.uniform(0.4, 1), points=10)
             for _ in range(count)
         ]
     )
@@ -107,10 +103,7 @@ def draw_background(rng: Random, side_px: int) -> Image.Image:
     """A gradient and some scenery, out of focus: RGB, `side_px` square."""
     top, bottom, near, far = (_colour(rng) for _ in range(4))
     slope = rng.uniform(-1, 1)
-    corners = [
-        mix(top, bottom, min(max(t, 0), 1))
-        for t in (0.15 + slope / 4, 0.15 - slope / 4, 0.9, 0.9 - slope / 3)
-    ]
+    corners = [mix(top, bottom, min(max(t, 0), 1)) for t in (0.15 + slope / 4, 0.15 - slope / 4, 0.9, 0.9 - slope / 3)]
     pixels = np.array(corners).reshape(2, 2, 3).clip(0, 255).astype(np.uint8)
     image = Image.fromarray(pixels).resize((side_px, side_px), Image.Resampling.BICUBIC)
     paint(image, rng.choice(_SCENERIES)(rng, side_px, near, far))
@@ -133,13 +126,9 @@ def foreground(rng: Random, side_px: int) -> Polygons:
         return []
     tint = _colour(rng)
     if kind < 0.62:
-        return _front_blades(
-            rng, side_px, tint, count=9, foot=(1.0, 1.25), rise=(-0.7, -0.25), width=(0.008, 0.018)
-        )
+        return _front_blades(rng, side_px, tint, count=9, foot=(1.0, 1.25), rise=(-0.7, -0.25), width=(0.008, 0.018))
     if kind < 0.74:
-        return _front_blades(
-            rng, side_px, tint, count=4, foot=(-0.15, 0.0), rise=(0.15, 0.4), width=(0.03, 0.06)
-        )
+        return _front_blades(rng, side_px, tint, count=4, foot=(-0.15, 0.0), rise=(0.15, 0.4), width=(0.03, 0.06))
     if kind < 0.84:
         return _bars(rng, side_px, tint)
     flakes = [ellipse(rng.random(), rng.random(), r, r, points=7) for r in jitter(rng, 22, 0.006, 0.016)]

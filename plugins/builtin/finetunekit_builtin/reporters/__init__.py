@@ -5,7 +5,6 @@ from __future__ import annotations
 from .architecture import ArchitectureJsonOptions, build_architecture_json
 from .confusion_matrix import ConfusionMatrixOptions, build_confusion_matrix
 from .display_grid import DisplayGridOptions, build_display_grid
-from .fonts import font_report, has_shaping, pick_fonts
 from .learning_curves import LearningCurvesOptions, build_learning_curves
 
 __all__ = [
@@ -17,7 +16,4 @@ __all__ = [
     "build_confusion_matrix",
     "build_display_grid",
     "build_learning_curves",
-    "font_report",
-    "has_shaping",
-    "pick_fonts",
 ]

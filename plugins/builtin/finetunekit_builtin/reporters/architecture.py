@@ -84,9 +84,7 @@ def summary_table(layers: Sequence[Mapping[str, Any]], stand_in: str | None = No
     lines = [_line("Layer (class)", "Output shape", "Parameters", "Trains"), "=" * WIDTH]
     for layer in layers:
         name = f"{layer['path']} ({layer['class_name']})"
-        lines.append(
-            _line(name, _shape(layer.get("output_shape")), f"{layer['parameters']:,}", _trains(layer))
-        )
+        lines.append(_line(name, _shape(layer.get("output_shape")), f"{layer['parameters']:,}", _trains(layer)))
     total = sum(layer["parameters"] for layer in layers)
     trainable = sum(layer["parameters"] for layer in layers if _rate(layer) > 0)
     lines += [

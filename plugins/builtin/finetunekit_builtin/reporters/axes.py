@@ -69,9 +69,7 @@ def round_ticks(low: float, high: float, most: int = 6, least_step: float = 0.0)
     return tuple(step * i for i in range(first, math.floor(high / step + 1e-9) + 1))
 
 
-def draw_panel(
-    panel: Panel, series: Sequence[Series], rules: Sequence[tuple[float, str]] = ()
-) -> Iterator[Item]:
+def draw_panel(panel: Panel, series: Sequence[Series], rules: Sequence[tuple[float, str]] = ()) -> Iterator[Item]:
     """Items of a plot. `rules` are vertical lines at x with the text to their right."""
     yield from _frame(panel)
     for x, text in rules:
@@ -82,9 +80,7 @@ def draw_panel(
         if len(points) > 1:
             yield Line(points, one.colour, 2, one.dash)
         if len(points) <= MAX_MARKED_POINTS:
-            yield Marks(
-                points, "square" if one.is_square else "disc", one.colour, 4 if len(points) < 20 else 2.5
-            )
+            yield Marks(points, "square" if one.is_square else "disc", one.colour, 4 if len(points) < 20 else 2.5)
     yield from _legend(panel, series)
 
 

@@ -27,9 +27,7 @@ TITLE_PX = 66
 class ConfusionMatrixOptions(Options):
     """Options of `confusion_matrix`."""
 
-    split: Literal["test", "valid", "train"] = Field(
-        "test", description="Split whose predictions are counted."
-    )
+    split: Literal["test", "valid", "train"] = Field("test", description="Split whose predictions are counted.")
     formats: tuple[Format, ...] = Field(("svg",), min_length=1, description="Figures to make beside the CSV.")
 
 
@@ -112,14 +110,10 @@ def draw_confusion_matrix(counts: Counts, classes: Sequence[str], split: str) ->
     items += _row_labels(labels, names, totals, (left, top), cell, font, totals_px)
     items += _column_labels(labels, names, (left, top), cell, font, is_turned)
     items.append(Text(left + side / 2, TITLE_PX + 16, "predicted class", 13, anchor="middle", bold=True))
-    items.append(
-        Text(26, top + side / 2, "true class, number of photos", 13, anchor="middle", bold=True, turn_deg=90)
-    )
+    items.append(Text(26, top + side / 2, "true class, number of photos", 13, anchor="middle", bold=True, turn_deg=90))
     items += _scale(left, top + side + 24)
     name = "confusion-matrix" if split == "test" else f"confusion-matrix-{split}"
-    return Drawing(
-        name, title, _description(counts, names), round(width), round(top + side + 66), tuple(items)
-    )
+    return Drawing(name, title, _description(counts, names), round(width), round(top + side + 66), tuple(items))
 
 
 def _cell_px(n: int) -> float:
@@ -137,9 +131,7 @@ def _cells(counts: Counts, left: float, top: float, cell: float) -> Iterator[Ite
     for i, row in enumerate(counts):
         for j, count in enumerate(row):
             if count:
-                by_shade.setdefault(_level(count, row), []).append(
-                    (left + j * cell, top + i * cell, cell, cell)
-                )
+                by_shade.setdefault(_level(count, row), []).append((left + j * cell, top + i * cell, cell, cell))
     for level in sorted(by_shade):
         yield Rects(tuple(by_shade[level]), _shade(level))
     yield from _grid(n, left, top, cell)
@@ -164,9 +156,7 @@ def _numbers(counts: Counts, left: float, top: float, cell: float, with_percent:
             x, y = left + (j + 0.5) * cell, top + (i + 0.5) * cell
             ink = "#ffffff" if _level(count, row) > SHADES // 2 else "#1b1b1b"
             size = min(cell * 0.32, cell * 1.3 / max(len(str(count)), 1))
-            yield Text(
-                x, y + (0 if with_percent else size * 0.36), str(count), size, ink, "middle", bold=i == j
-            )
+            yield Text(x, y + (0 if with_percent else size * 0.36), str(count), size, ink, "middle", bold=i == j)
             if with_percent and total:
                 yield Text(x, y + cell * 0.28, f"{100 * count / total:.0f} %", cell * 0.2, ink, "middle")
 
@@ -234,9 +224,5 @@ def _description(counts: Counts, names: Sequence[str], most: int = 5) -> str:
     """What stands out: the largest confusions, in words."""
     wrong = sorted([(-c, i, j) for i, row in enumerate(counts) for j, c in enumerate(row) if c and i != j])
     mistakes = [f"{-c} of {sum(counts[i])} {names[i]} called {names[j]}" for c, i, j in wrong[:most]]
-    found = (
-        "Largest confusions: " + "; ".join(mistakes)
-        if mistakes
-        else "No photo was called by another class's name"
-    )
+    found = "Largest confusions: " + "; ".join(mistakes) if mistakes else "No photo was called by another class's name"
     return f"Rows are true classes, columns predicted classes, {len(names)} of each. {found}."

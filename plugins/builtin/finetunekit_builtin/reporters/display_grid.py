@@ -32,12 +32,8 @@ class DisplayGridOptions(Options):
     tile_px: int = Field(
         150, ge=48, le=1024, description="Side of a photo in the figure; smaller photos are enlarged to it."
     )
-    seed: int | None = Field(
-        None, ge=0, lt=2**32, description="Seed of the choice of photos; null: the run's seed."
-    )
-    formats: tuple[Format, ...] = Field(
-        ("png",), min_length=1, description="Files to make; an SVG holds its photos."
-    )
+    seed: int | None = Field(None, ge=0, lt=2**32, description="Seed of the choice of photos; null: the run's seed.")
+    formats: tuple[Format, ...] = Field(("png",), min_length=1, description="Files to make; an SVG holds its photos.")
     png_scale: int = Field(1, ge=1, le=4, description="Pixels of the PNG per pixel of the figure.")
 
 
@@ -146,9 +142,7 @@ def _draw_tile(tile: Tile, left: float, top: float, side: float) -> Iterator[Ite
         scale = (side - 2 * FRAME_PX) / max(picture.width_px, picture.height_px)
         w, h = picture.width_px * scale, picture.height_px * scale
         box = (left + (side - w) / 2, top + (side - h) / 2, w, h)
-        yield Photo(
-            box, picture.content, "image/jpeg", f"{one_line(tile.shown_path)}: {one_line(tile.predicted)}"
-        )
+        yield Photo(box, picture.content, "image/jpeg", f"{one_line(tile.shown_path)}: {one_line(tile.predicted)}")
     yield from _caption(tile, left, top, side)
 
 
@@ -205,11 +199,7 @@ def _symbol(is_right: bool, left: float, baseline: float) -> Iterator[Item]:
 def _description(tiles: Sequence[Tile]) -> str:
     said = [
         f"{one_line(tile.shown_path)}: {one_line(tile.predicted)} {100 * tile.probability:.1f} %"
-        + (
-            f", truly {one_line(tile.truth)}"
-            if tile.truth not in (None, tile.predicted) and tile.truth
-            else ""
-        )
+        + (f", truly {one_line(tile.truth)}" if tile.truth not in (None, tile.predicted) and tile.truth else "")
         + (f" ({tile.thumbnail.problem})" if tile.thumbnail.problem else "")
         for tile in tiles
     ]

@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from .fonts import base_font, coverage, missing_letters, pick_fonts
+from finetunekit.fonts import base_font, coverage, missing_letters, pick_fonts
 
 MAX_EMBEDDED_BYTES = 120_000
 

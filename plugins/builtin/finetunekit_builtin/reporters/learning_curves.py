@@ -50,9 +50,7 @@ def build_learning_curves(options: LearningCurvesOptions, run: FinishedRun) -> M
 def draw_learning_curves(options: LearningCurvesOptions, rows: Sequence[Row]) -> Drawing:
     """Two panels side by side, loss in nats and accuracy in percent, over the epochs of all stages."""
     if not rows:
-        raise RunError(
-            "learning_curves: epochs.csv has no row. Train at least one epoch, or drop this reporter."
-        )
+        raise RunError("learning_curves: epochs.csv has no row. Train at least one epoch, or drop this reporter.")
     loss, accuracy = _series(rows, "loss", _loss_legend), _series(rows, "accuracy", _accuracy_legend)
     w, h = options.panel_width_px, options.panel_height_px
     x_range = (0.5, len(rows) + 0.5)
@@ -78,9 +76,7 @@ def draw_learning_curves(options: LearningCurvesOptions, rows: Sequence[Row]) ->
 
 def _series(rows: Sequence[Row], column: str, legend: _Legend) -> tuple[Series, ...]:
     drawn = ((column, BLUE, None, False, ""), (f"val_{column}", VERMILION, DASH, True, "val_"))
-    found = (
-        (_points(rows, name), colour, dash, square, prefix) for name, colour, dash, square, prefix in drawn
-    )
+    found = ((_points(rows, name), colour, dash, square, prefix) for name, colour, dash, square, prefix in drawn)
     return tuple(
         Series(points, colour, dash, square, legend(rows, prefix))
         for points, colour, dash, square, prefix in found
@@ -131,10 +127,7 @@ def _stage_rules(rows: Sequence[Row], panel_width_px: int) -> tuple[tuple[float,
     starts = [i for i, row in enumerate(rows) if i == 0 or row.get("stage") != rows[i - 1].get("stage")]
     if len(starts) < 2:
         return ()
-    room = {
-        s: (e - s) / len(rows) * panel_width_px - 8
-        for s, e in zip(starts, [*starts[1:], len(rows)], strict=True)
-    }
+    room = {s: (e - s) / len(rows) * panel_width_px - 8 for s, e in zip(starts, [*starts[1:], len(rows)], strict=True)}
     names = {s: shortened(one_line(rows[s].get("stage") or ""), 11, room[s]) for s in starts}
     return tuple((s + 0.5, names[s] if len(names[s]) > 2 and room[s] > 14 else "") for s in starts)
 

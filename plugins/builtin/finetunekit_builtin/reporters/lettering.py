@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .fonts import coverage, has_shaping, missing_letters, needs_glyph, pick_fonts
+from finetunekit.fonts import coverage, has_shaping, missing_letters, needs_glyph, pick_fonts
 
 if TYPE_CHECKING:
     from PIL import ImageFont
@@ -35,9 +35,7 @@ def visual_runs(text: str, bold: bool = False) -> tuple[Run, ...]:
     """
     fonts = pick_fonts([text], bold)
     missing = missing_letters(text, fonts)
-    spelled = (
-        " ".join("".join(spell_out(c) if c in missing else c for c in text).split()) if missing else text
-    )
+    spelled = " ".join("".join(spell_out(c) if c in missing else c for c in text).split()) if missing else text
     runs = list(_merged(spelled, fonts))
     if not is_right_to_left(text):
         return tuple(runs)

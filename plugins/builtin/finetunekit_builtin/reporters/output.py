@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
+from finetunekit.fonts import missing_letters, pick_fonts
+
 from .embed import embedded_font_css
-from .fonts import missing_letters, pick_fonts
 from .raster import to_png
 from .scene import Drawing, Text, with_caption
 from .svg import to_svg
@@ -37,7 +38,5 @@ def figure_files(
     if "png" in formats:
         whole = "".join(texts)
         has_gap = bool(missing_letters(whole, pick_fonts([whole])))
-        files[f"{stem}.png"] = to_png(
-            with_caption(complete, NO_FONT, False) if has_gap else complete, png_scale
-        )
+        files[f"{stem}.png"] = to_png(with_caption(complete, NO_FONT, False) if has_gap else complete, png_scale)
     return files

@@ -69,9 +69,7 @@ def _draw_line(draw: ImageDraw.ImageDraw, line: Line, k: int) -> None:
         draw.line(piece, _rgb(line.stroke), width, joint="curve")
 
 
-def _dashes(
-    points: list[tuple[float, float]], on_px: float, off_px: float
-) -> list[list[tuple[float, float]]]:
+def _dashes(points: list[tuple[float, float]], on_px: float, off_px: float) -> list[list[tuple[float, float]]]:
     """Cut an open line into dashes, the pattern running on around corners."""
     pieces: list[list[tuple[float, float]]] = []
     is_on, left = True, on_px

@@ -116,8 +116,7 @@ def with_caption(drawing: Drawing, sentence: str, is_warning: bool) -> Drawing:
     lines = wrapped(sentence, size_px, drawing.width_px - 2 * margin_px, bold=is_warning)
     top = drawing.height_px
     added: list[Item] = [
-        Text(margin_px, top + line_px * (i + 1), line, size_px, fill, bold=is_warning)
-        for i, line in enumerate(lines)
+        Text(margin_px, top + line_px * (i + 1), line, size_px, fill, bold=is_warning) for i, line in enumerate(lines)
     ]
     if is_warning:
         added.append(Line(((margin_px, top + 1), (drawing.width_px - margin_px, top + 1)), fill))
@@ -136,9 +135,7 @@ VERMILION_TEXT = "#a84300"
 def one_line(text: str) -> str:
     """Text on one line without characters that XML forbids or that would change the direction of what follows."""
     kept = (" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
-    clean = "".join(
-        c for c in kept if unicodedata.category(c) not in ("Cs", "Cn") and c not in _BIDI_CONTROLS
-    )
+    clean = "".join(c for c in kept if unicodedata.category(c) not in ("Cs", "Cn") and c not in _BIDI_CONTROLS)
     return " ".join(clean.split()) or "(no name)"
 
 

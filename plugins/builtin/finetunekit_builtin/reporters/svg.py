@@ -66,14 +66,10 @@ def _line(line: Line) -> str:
 def _marks(marks: Marks) -> str:
     r = marks.radius_px
     if marks.shape == "square":
-        shape = "".join(
-            f"M{_n(x - r)} {_n(y - r)}h{_n(2 * r)}v{_n(2 * r)}h{_n(-2 * r)}z" for x, y in marks.points
-        )
+        shape = "".join(f"M{_n(x - r)} {_n(y - r)}h{_n(2 * r)}v{_n(2 * r)}h{_n(-2 * r)}z" for x, y in marks.points)
     else:
         arc = f"a{_n(r)} {_n(r)} 0 1 0 "
-        shape = "".join(
-            f"M{_n(x - r)} {_n(y)}{arc}{_n(2 * r)} 0{arc}{_n(-2 * r)} 0z" for x, y in marks.points
-        )
+        shape = "".join(f"M{_n(x - r)} {_n(y)}{arc}{_n(2 * r)} 0{arc}{_n(-2 * r)} 0z" for x, y in marks.points)
     return f'<path d="{shape}" {_colour("fill", marks.fill)}/>'
 
 

@@ -72,9 +72,7 @@ def missing_letters(text: str, fonts: Iterable[Path]) -> tuple[str, ...]:
     """Letters of a text that none of the fonts has, each once, in order; Pillow's own font has ASCII at least."""
     covered = [coverage(path) for path in fonts]
     return tuple(
-        dict.fromkeys(
-            c for c in text if needs_glyph(c) and not c.isascii() and not any(c in f for f in covered)
-        )
+        dict.fromkeys(c for c in text if needs_glyph(c) and not c.isascii() and not any(c in f for f in covered))
     )
 
 
@@ -96,11 +94,7 @@ def has_shaping() -> bool:
 
 def needs_glyph(char: str) -> bool:
     """Whether a character is drawn at all: spaces, joiners and variation selectors are not."""
-    return (
-        not char.isspace()
-        and unicodedata.category(char) not in ("Cf", "Cc")
-        and not 0xFE00 <= ord(char) <= 0xFE0F
-    )
+    return not char.isspace() and unicodedata.category(char) not in ("Cf", "Cc") and not 0xFE00 <= ord(char) <= 0xFE0F
 
 
 @functools.cache
@@ -154,9 +148,7 @@ def _fonts_under(folder: Path) -> tuple[Path, ...]:
     files = (path for path in folder.rglob("*") if path.suffix.lower() in (".ttf", ".otf", ".ttc"))
     usable = (path for path in files if not any(word in path.name.lower() for word in _CLAIMS_EVERYTHING))
     return tuple(
-        sorted(
-            usable, key=lambda path: (any(word in path.name.lower() for word in _LAST), path.name, str(path))
-        )
+        sorted(usable, key=lambda path: (any(word in path.name.lower() for word in _LAST), path.name, str(path)))
     )
 
 
