@@ -121,10 +121,15 @@ def _value(kind: type[Any]) -> str:
 
 def _field(field: dataclasses.Field[Any]) -> str:
     if field.default is not dataclasses.MISSING:
-        return f"{field.name}: {field.type} = {field.default!r}"
+        return _quoted(f"{field.name}: {field.type} = {field.default!r}")
     if field.default_factory is not dataclasses.MISSING:
         return f"{field.name}: {field.type} = {_name(field.default_factory)}()"
-    return f"{field.name}: {field.type}"
+    return _quoted(f"{field.name}: {field.type}")
+
+
+def _quoted(code: str) -> str:
+    """As the formatter writes it, which reads Markdown too."""
+    return code.replace("'", '"')
 
 
 def _attributes(text: str) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from finetunekit import runs
 from finetunekit.environment import start_tensorflow
 from finetunekit.errors import DataError, RunFolderError, did_you_mean
+from finetunekit.pixels import contract_from
 
 _CHUNK = 256
 
