@@ -15,13 +15,15 @@ import numpy as np
 from finetunekit import runs
 from finetunekit.config import RunConfig
 from finetunekit.environment import describe_environment, prepare_tensorflow, resolve_precision
-from finetunekit.errors import FinetuneKitError, PluginError, RunFolderError
-from finetunekit.folders import cache_dir
-from finetunekit.plan import Chosen, Plan, make_plan
+from finetunekit.errors import FinetuneKitError, RunFolderError
+from finetunekit.plan import Plan, make_plan
 from finetunekit.plugins import PluginHost, load_plugins
 from finetunekit.presets import read_document
 from finetunekit.progress import Progress
-from finetunekit.types import DISPLAY, SPLITS, TEST, TRAIN, VALID, PhotoListing, SourceContext
+from finetunekit.reporting import write_reports
+from finetunekit.sources import describe_photos, list_photos
+from finetunekit.types import DISPLAY, SPLITS, TEST, TRAIN, VALID
+from finetunekit.yamls import dump_yaml
 
 if TYPE_CHECKING:
     from finetunekit.data.index import IndexedPhoto, PhotoIndex
@@ -101,13 +103,64 @@ def run(
     plan, host = prepare(preset, settings=settings, seed=seed, progress=progress)
     path = runs.new_run_path(Path(out), plan.config.name)
     with runs.locked(path):
-        return _Run(plan, host, path, progress).execute()
+        return _Run(plan, host, path, progress, settings).execute()
+
+
+@dataclass(frozen=True, slots=True)
+class SeedsResult:
+    """Runs that differ in their seed only.
+
+    Attributes:
+        runs: One result a seed.
+        scores: Scores of each, and their mean with the interval over seeds and the interval over photos, as plain values.
+        summary: Sentences for the user, at most 80 columns a line.
+    """
+
+    runs: tuple[RunResult, ...]
+    scores: Mapping[str, Any]
+    summary: tuple[str, ...]
+
+
+def run_seeds(
+    preset: str,
+    seeds: int,
+    *,
+    settings: Sequence[str] = (),
+    seed: int | None = None,
+    out: str | Path = "runs",
+    progress: Progress | None = None,
+) -> SeedsResult:
+    """Run a preset with several seeds, one run folder each.
+
+    Args:
+        preset: Preset name or path of a YAML file.
+        seeds: How many, counted up from the first.
+        settings: As in `run`.
+        seed: The first seed; default: the preset's.
+        out: As in `run`.
+        progress: As in `run`.
+
+    Raises:
+        As `run`.
+    """
+    from finetunekit.summary import seeds_lines, summarise_runs
+
+    progress = progress or Progress()
+    plan, _ = prepare(preset, settings=settings, seed=seed, progress=progress)
+    results = []
+    for number in range(seeds):
+        progress.say(f"seed {number + 1} of {seeds}")
+        first = plan.config.seed
+        results.append(run(preset, settings=settings, seed=first + number, out=out, progress=progress))
+    metrics = [result.metrics for result in results]
+    is_sharing = plan.config.view_seed is not None
+    return SeedsResult(tuple(results), summarise_runs(metrics), seeds_lines(metrics, is_sharing_views=is_sharing))
 
 
 class _Run:
     """The state of one run while it goes on."""
 
-    def __init__(self, plan: Plan, host: PluginHost, path: Path, progress: Progress) -> None:
+    def __init__(self, plan: Plan, host: PluginHost, path: Path, progress: Progress, settings: Sequence[str]) -> None:
         self.plan, self.host, self.path, self.progress = plan, host, path, progress
         self.config: RunConfig = plan.config
         self.started = time.time()
@@ -116,6 +169,8 @@ class _Run:
             "status": "running",
             "name": plan.config.name,
             "seed": plan.config.seed,
+            "preset": plan.source,
+            "settings": list(settings),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
@@ -140,7 +195,7 @@ class _Run:
 
     def _write_plan(self) -> None:
         plan = self.plan.to_dict()
-        runs.write_whole(self.path / runs.CONFIG, dump_config(self.config))
+        runs.write_whole(self.path / runs.CONFIG, dump_yaml(self.config.model_dump(mode="json", exclude_none=True)))
         runs.write_whole(self.path / runs.PLAN, runs.to_json(plan))
         self._write_state()
         self.progress.say(f"run {self.path}")
@@ -164,7 +219,7 @@ class _Run:
             "photo_root": str(index.root.resolve()),
         }
         self._write_state()
-        self.progress.say(_describe_photos(index))
+        self.progress.say(describe_photos(index))
         return index
 
     def _build(self, index: PhotoIndex) -> StageContext:
@@ -383,71 +438,6 @@ class _Run:
             self.progress.say(f"warning: {second}")
 
 
-def list_photos(plan: Plan, progress: Progress) -> PhotoListing:
-    """Ask the plan's data source for its photos; the stand-in where the root does not exist and the preset allows it.
-
-    Raises:
-        DataError: If the photos cannot be listed.
-        PluginError: If the source returns something else than a `PhotoListing`.
-    """
-    from finetunekit.model import blame, call_builder
-
-    root = Path(plan.config.data.root).expanduser() if plan.config.data.root else None
-    source = plan.data_source
-    if plan.stand_in is not None and (root is None or not root.exists()):
-        source = plan.stand_in
-    context = SourceContext(root=root, cache_dir=cache_dir(), seed=plan.config.seed, say=progress.say)
-    listing = call_builder(source, context)
-    if not isinstance(listing, PhotoListing):
-        raise PluginError(f"{blame(source)} must return finetunekit.PhotoListing. Received: {listing!r:.200}")
-    return listing
-
-
-def write_reports(reports: Sequence[Chosen], path: Path, progress: Progress) -> tuple[Path, ...]:
-    """Rebuild every report of a finished run from its folder; a reporter that fails is named and the others go on.
-
-    Returns:
-        The files written.
-    """
-    from finetunekit.model import blame, call_builder
-
-    finished = runs.FinishedRun(path)
-    written: list[Path] = []
-    for chosen in reports:
-        try:
-            files = call_builder(chosen, finished)
-            _check_files(chosen, files)
-        except FinetuneKitError as exc:
-            progress.say(
-                f"warning: no {chosen.name} report: {exc}" if not isinstance(exc, PluginError) else f"warning: {exc}"
-            )
-            continue
-        for name, content in files.items():
-            runs.write_whole(path / runs.REPORTS / name, content)
-            written.append(path / runs.REPORTS / name)
-        progress.tick(f"{blame(chosen)} done")
-    return tuple(written)
-
-
-def _check_files(chosen: Chosen, files: Any) -> None:
-    from finetunekit.model import blame
-
-    if not isinstance(files, Mapping):
-        raise PluginError(
-            f"{blame(chosen)} must return a mapping of file name to bytes. Received: {type(files).__name__}"
-        )
-    for name, content in files.items():
-        if (
-            not isinstance(name, str)
-            or not isinstance(content, bytes)
-            or Path(name).name != name
-            or name.startswith(".")
-        ):
-            raise PluginError(
-                f"{blame(chosen)} must return plain file names and bytes. Received: {name!r}: {type(content).__name__}"
-            )
-
-
 def rebuild_reports(run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None) -> tuple[Path, ...]:
     """Rebuild the reports of a finished run from its folder alone.
 
@@ -471,28 +461,6 @@ def rebuild_reports(run: str | Path, *, out: str | Path = "runs", progress: Prog
     plan, _ = prepare(str(path / runs.CONFIG), progress=progress)
     with runs.locked(path):
         return write_reports(plan.reports, path, progress)
-
-
-def dump_config(config: RunConfig) -> str:
-    """A configuration as YAML that can be run again."""
-    import io
-
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    stream = io.StringIO()
-    yaml.dump(config.model_dump(mode="json", exclude_none=True), stream)
-    return stream.getvalue()
-
-
-def _describe_photos(index: PhotoIndex) -> str:
-    counts = {split: len(index.split(split)) for split in (TRAIN, VALID, TEST)}
-    listed = ", ".join(f"{count} {split}" for split, count in counts.items())
-    return f"photos: {listed}; {len(index.classes)} classes: {', '.join(index.classes[:8])}" + (
-        " …" if len(index.classes) > 8 else ""
-    )
 
 
 def _name_photos(path: Path, indices: Sequence[int]) -> str:

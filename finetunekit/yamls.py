@@ -147,3 +147,17 @@ class _Reader:
                 # ruamel keeps the notation in subclasses; YAML 1.2 booleans that carry an anchor are an int subclass
                 return bool(node) if type(node).__name__ == "ScalarBoolean" else kind(node)
         raise ConfigError(f"{place}: {show_path(path)}: this kind of value is not allowed. Received: {node!r}")
+
+
+def dump_yaml(values: Mapping[str, Any]) -> str:
+    """Plain values as YAML, in the order given."""
+    import io
+
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    stream = io.StringIO()
+    yaml.dump(dict(values), stream)
+    return stream.getvalue()

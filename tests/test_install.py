@@ -87,7 +87,9 @@ def run(command: Path, *arguments: str, cwd: Path) -> str:
 def test_the_wheel_holds_every_preset_the_types_marker_and_the_entry_points(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as archive:
         names = set(archive.namelist())
-        (entry_points,) = [archive.read(name).decode() for name in names if name.endswith(".dist-info/entry_points.txt")]
+        (entry_points,) = [
+            archive.read(name).decode() for name in names if name.endswith(".dist-info/entry_points.txt")
+        ]
     assert PRESETS
     assert {f"finetunekit_builtin/presets/{preset}" for preset in PRESETS} <= names
     assert {"finetunekit/py.typed", "finetunekit/cli/run.py", "finetunekit_builtin/vgg16.py"} <= names
@@ -121,7 +123,10 @@ def test_the_command_runs_the_code_that_was_installed(command: Path, tmp_path: P
     python = command.with_name("python")
     is_editable = python.parent == Path(sysconfig.get_path("scripts"))
     for line in run(python, "-c", code, cwd=tmp_path).splitlines():
-        assert Path(line).is_relative_to(ROOT / "finetunekit" if "builtin" not in line else ROOT / "plugins") == is_editable
+        assert (
+            Path(line).is_relative_to(ROOT / "finetunekit" if "builtin" not in line else ROOT / "plugins")
+            == is_editable
+        )
         assert Path(line).is_relative_to(python.parents[1]) != is_editable
 
 
@@ -143,4 +148,6 @@ def test_a_preset_reaches_a_plan_from_any_folder(command: Path, tmp_path: Path) 
 
 
 def test_a_preset_is_shown_as_it_was_written(command: Path, tmp_path: Path) -> None:
-    assert run(command, "presets", "show", "felidae4", cwd=tmp_path) == (ROOT / "presets/felidae4.yaml").read_text("utf-8")
+    assert run(command, "presets", "show", "felidae4", cwd=tmp_path) == (ROOT / "presets/felidae4.yaml").read_text(
+        "utf-8"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from typing import Any
 
@@ -56,6 +57,7 @@ class _LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        signal.signal(signal.SIGTERM, _interrupt)
         try:
             return super().invoke(ctx)
         except FinetuneKitError as exc:
@@ -68,6 +70,11 @@ class _LazyGroup(click.Group):
             # the reader of stdout went away; keep Python from complaining again at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(141)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """A polite request to end is treated as Ctrl-C: what was finished is saved."""
+    raise KeyboardInterrupt
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -1,0 +1,43 @@
+"""Asking a plan's data source for its photos, and saying what came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetunekit.errors import PluginError
+from finetunekit.folders import cache_dir
+from finetunekit.model import blame, call_builder
+from finetunekit.plan import Plan
+from finetunekit.progress import Progress
+from finetunekit.types import TEST, TRAIN, VALID, PhotoListing, SourceContext
+
+if TYPE_CHECKING:
+    from finetunekit.data.index import PhotoIndex
+
+
+def list_photos(plan: Plan, progress: Progress) -> PhotoListing:
+    """Ask the plan's data source for its photos; the stand-in where the root does not exist and the preset allows it.
+
+    Raises:
+        DataError: If the photos cannot be listed.
+        PluginError: If the source returns something else than a `PhotoListing`.
+    """
+    root = Path(plan.config.data.root).expanduser() if plan.config.data.root else None
+    source = plan.data_source
+    if plan.stand_in is not None and (root is None or not root.exists()):
+        source = plan.stand_in
+    context = SourceContext(root=root, cache_dir=cache_dir(), seed=plan.config.seed, say=progress.say)
+    listing = call_builder(source, context)
+    if not isinstance(listing, PhotoListing):
+        raise PluginError(f"{blame(source)} must return finetunekit.PhotoListing. Received: {listing!r:.200}")
+    return listing
+
+
+def describe_photos(index: PhotoIndex) -> str:
+    """One line: photos of each split, and the classes."""
+    counts = {split: len(index.split(split)) for split in (TRAIN, VALID, TEST)}
+    listed = ", ".join(f"{count} {split}" for split, count in counts.items())
+    return f"photos: {listed}; {len(index.classes)} classes: {', '.join(index.classes[:8])}" + (
+        " …" if len(index.classes) > 8 else ""
+    )
