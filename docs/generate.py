@@ -6,6 +6,7 @@ Usage: python docs/generate.py [--check]
 from __future__ import annotations
 
 import argparse
+import ast
 import dataclasses
 import difflib
 import inspect
@@ -144,8 +145,43 @@ def _attributes(text: str) -> str:
     return "\n".join(items)
 
 
+BEGIN, END = "<!-- modules, written by docs/generate.py from docstrings -->\n", "<!-- end of modules -->"
+
+
+def render_architecture() -> str:
+    """The page `architecture.md`: written by hand, but for the list of modules."""
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{_modules()}\n{END}{after}"
+
+
+def _modules() -> str:
+    roots = (DOCS.parent / "finetunekit", DOCS.parent / "plugins" / "builtin" / "finetunekit_builtin")
+    return "\n".join(f"| module | what it does |\n| --- | --- |\n{_rows(root)}\n" for root in roots)
+
+
+def _rows(root: Path) -> str:
+    """A row a module; the command's verbs and what lies below the second level are one row."""
+    paths = sorted(
+        [root / "__init__.py", *root.glob("*.py"), *root.glob("*/__init__.py")], key=lambda p: _module(root, p)
+    )
+    return "\n".join(f"| `{_module(root, path)}` | {_summary(path)} |" for path in dict.fromkeys(paths))
+
+
+def _module(root: Path, path: Path) -> str:
+    parts = path.relative_to(root.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _summary(path: Path) -> str:
+    """First paragraph of a module's docstring."""
+    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return " ".join(doc.split("\n\n")[0].split()).replace("|", "\\|")
+
+
 #: Page → what writes it.
-PAGES: dict[str, Callable[[], str]] = {"plugins/hooks.md": render_hooks}
+PAGES: dict[str, Callable[[], str]] = {"plugins/hooks.md": render_hooks, "architecture.md": render_architecture}
 
 
 def out_of_date() -> dict[str, str]:

@@ -198,7 +198,6 @@ class _Run:
         runs.write_whole(self.path / runs.CONFIG, dump_yaml(self.config.model_dump(mode="json", exclude_none=True)))
         runs.write_whole(self.path / runs.PLAN, runs.to_json(plan))
         self._write_state()
-        self.progress.say(f"run {self.path}")
 
     def _index_photos(self) -> PhotoIndex:
         from finetunekit.data.index import build_index
@@ -207,6 +206,7 @@ class _Run:
         listing = list_photos(self.plan, self.progress)
         if listing.stand_in:
             self.progress.say(f"NOTE {listing.stand_in}")
+        self.progress.say(f"run {self.path}")
         for note in listing.notes:
             self.progress.say(f"note: {note}")
         index = build_index(

@@ -40,6 +40,18 @@ def write_photos(root: Path, *, per_class: int = 4, size_px: int = 8, seed: int 
     return root
 
 
+def write_counted_photos(root: Path, per_class: dict[str, int], classes: tuple[str, ...]) -> Path:
+    """Noise at 8 px, a given number a class in each split."""
+    generator = np.random.default_rng(0)
+    for split, count in per_class.items():
+        for name in classes:
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(folder / f"{number:03d}.png")
+    return root
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """24 photos of three classes, 8 × 8 px: 4 a class to train on, 2 a class to validate and to test on."""

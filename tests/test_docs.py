@@ -39,6 +39,7 @@ def test_a_change_of_a_generated_page_is_noticed(tmp_path: Path, monkeypatch: py
     page = tmp_path / "plugins" / "hooks.md"
     page.parent.mkdir()
     page.write_text(module.render_hooks().replace("### register_heads", "### register_head"), encoding="utf-8")
+    monkeypatch.setattr(module, "PAGES", {"plugins/hooks.md": module.render_hooks})
     monkeypatch.setattr(module, "DOCS", tmp_path)
     difference = module.out_of_date()["plugins/hooks.md"]
     assert "-### register_head\n+### register_heads" in difference

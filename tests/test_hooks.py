@@ -148,9 +148,15 @@ def test_hook_register_freezing_policies(ran: Ran) -> None:
     assert conv == [0.5, 0.5]
 
 
-def test_hook_register_augmentations(ran: Ran) -> None:
+def test_hook_register_augmentations(ran: Ran, world: Path) -> None:
     assert component(ran, "augmentation")["name"] == "darken"
-    assert ran.json("plan.json")["config"]["augment"] == [{"name": "darken"}]
+    (world / "plain").mkdir()
+    ftk.run("every_hook", settings=["augment=[]"], out=world / "plain", progress=Progress(io.StringIO()))
+    (plain,) = (world / "plain").iterdir()
+    losses = [
+        (path / "epochs.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[2] for path in (plain, ran.path)
+    ]
+    assert losses[0] != losses[1]  # everything else is seeded alike
 
 
 def test_hook_register_data_sources(ran: Ran) -> None:

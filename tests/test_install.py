@@ -76,7 +76,9 @@ def _site_of(python: Path) -> Path:
 
 def run(command: Path, *arguments: str, cwd: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([command, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [command, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
