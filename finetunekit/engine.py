@@ -413,6 +413,7 @@ class _Run:
         plan = self.plan.to_dict()
         photos = [index.content_key(TRAIN), index.content_key(VALID)]
         key = config_key(plan["config"], components=plan["components"], photo_keys=photos)
+        self.state |= {"config_key": key, "test_content_key": index.content_key(TEST)}
         try:
             return record_opening(index.content_key(TEST), key, name=self.config.name, run_path=self.path)
         except RunFolderError as exc:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from finetunekit import runs
 from finetunekit.environment import start_tensorflow
 from finetunekit.errors import DataError, RunFolderError, did_you_mean
 from finetunekit.pixels import contract_from
+
+if TYPE_CHECKING:
+    from finetunekit.ledger import Openings
 
 _CHUNK = 256
 
@@ -108,18 +112,36 @@ class LoadedRun:
             count: Called with photos done and photos in all.
 
         Returns:
-            Every score with denominator and interval, as plain values (`finetunekit.statistics.Scores`).
+            Every score with denominator and interval (`finetunekit.statistics.Scores`), and how often these photos have been
+            scored by now, as plain values.
 
         Raises:
             DataError: If a folder is not one of the run's classes, or there are no photos.
+            RunFolderError: If the ledger of openings cannot be written.
         """
         from finetunekit.statistics import summarise_predictions
 
         paths, labels = labelled_photos(folder, self.classes)
         predictions = self.predict(paths, count=count)
+        openings = self._record_opening(paths, labels)
         rows = np.array([list(p.probabilities.values()) for p in predictions], dtype=np.float64)
         summary = summarise_predictions(rows, np.array(labels), num_classes=len(self.classes))
-        return {"stand_in": self.run.stand_in, "folder": str(folder), **dataclasses.asdict(summary)}
+        return {
+            "stand_in": self.run.stand_in,
+            "folder": str(folder),
+            "openings": dataclasses.asdict(openings),
+            **dataclasses.asdict(summary),
+        }
+
+    def _record_opening(self, paths: Sequence[Path], labels: Sequence[int]) -> Openings:
+        """Labels are about to meet predictions: the same opening as the run's own where these are its test photos."""
+        from finetunekit.data.index import content_key
+        from finetunekit.ledger import record_opening
+
+        hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+        key = content_key(zip(hashes, (self.classes[label] for label in labels), strict=True))
+        state = self.run.state
+        return record_opening(key, state["config_key"], name=state["name"], run_path=self.run.path)
 
     def _prediction(self, path: Path, row: NDArray[np.float64], abstain_below: float) -> Prediction:
         best = int(row.argmax())

@@ -48,7 +48,9 @@ def write_counted_photos(root: Path, per_class: dict[str, int], classes: tuple[s
             folder = root / split / name
             folder.mkdir(parents=True)
             for number in range(count):
-                Image.fromarray(generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(folder / f"{number:03d}.png")
+                Image.fromarray(generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(
+                    folder / f"{number:03d}.png"
+                )
     return root
 
 

@@ -137,7 +137,7 @@ def test_the_test_split_reaches_no_network_before_the_last_epoch(tiny_yaml: Path
         f"    for path in Path({str(photos)!r}).glob('test/*/*'): path.write_bytes(b'gone')\n"
     )
     tiny_yaml.write_text(tiny_yaml.read_text().replace("plugins: [", f"plugins: [{plugin}, "))
-    with pytest.raises(ftk.DataError, match="blue-0.png"):
+    with pytest.raises(ftk.DataError, match=r"blue-0\.png"):
         ftk.run(str(tiny_yaml), out=tiny_yaml.parent / "runs", progress=QUIET)
     (path,) = (tiny_yaml.parent / "runs").iterdir()
     assert len(ftk.FinishedRun(path).epochs) == 2

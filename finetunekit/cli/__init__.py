@@ -26,7 +26,6 @@ _VERBS = {
     "plugins": ("plugins", "List plugins and what they give."),
     "weights": ("weights", "List, fetch and find pretrained weights."),
     "cache": ("cache", "List and clear cached features."),
-    "data": ("data", "Make and look at photos."),
     "doctor": ("doctor", "Say what works on this machine."),
 }
 

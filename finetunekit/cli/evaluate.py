@@ -40,3 +40,7 @@ def command(run: str, folder: Path, out: str, as_json: bool) -> None:
         recall = row["recall"]
         if recall is not None:
             click.echo(f"  {name}: {recall['successes']} of {recall['photos']} found")
+    openings = scores["openings"]
+    click.echo(
+        f"these photos have now been scored {openings['openings']} times, by {openings['configs']} configurations"
+    )

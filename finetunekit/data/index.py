@@ -6,7 +6,7 @@ import hashlib
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -77,14 +77,18 @@ class PhotoIndex:
         return np.array(found, np.int64)
 
     def content_key(self, name: str) -> str:
-        """SHA-256, hexadecimal, of one split's sorted (file hash, label) pairs, whatever the files are called."""
-        pairs = sorted((photo.sha256, photo.label or "") for photo in self.split(name))
-        return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+        """What identifies one split: see `content_key`."""
+        return content_key((photo.sha256, photo.label or "") for photo in self.split(name))
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Split → class → number of photos; display photos without a label are counted under an empty name."""
         counted = Counter((photo.split, photo.label or "") for photo in self.photos)
         return {split: {label: n for (of, label), n in counted.items() if of == split} for split in SPLITS}
+
+
+def content_key(pairs: Iterable[tuple[str, str]]) -> str:
+    """SHA-256, hexadecimal, of sorted (file hash, label) pairs, whatever the files are called and wherever they lie."""
+    return hashlib.sha256(json.dumps(sorted(pairs)).encode()).hexdigest()
 
 
 def build_index(
