@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int | None, ...]
 
-COUNTED = "convolutions, dense layers, attention; pooling, activation, norm as 0"
+COUNTED = "convolutions, dense layers and attention; all else as 0"
 
 #: Layers with weights whose arithmetic is element by element, or a look-up.
 _NO_MULTIPLY_ADDS = (
@@ -120,7 +120,7 @@ def count_multiply_adds(layer: Any, inputs: Sequence[Shape], output: Shape | Non
     if isinstance(layer, kinds.MultiHeadAttention):
         return _attention(layer, inputs)
     if isinstance(layer, kinds.EinsumDense):
-        return _einsum(layer, output)
+        return _einsum(layer, inputs[0])
     if isinstance(layer, kinds.Dense):
         return _product([*(output or (None, None))[1:-1], *layer.kernel.shape])
     if isinstance(layer, (kinds.Conv1DTranspose, kinds.Conv2DTranspose, kinds.Conv3DTranspose)):
@@ -155,11 +155,11 @@ def _positions(layer: Any, shape: Shape | None) -> Shape:
     return shape[2:] if layer.data_format == "channels_first" else shape[1:-1]
 
 
-def _einsum(layer: Any, output: Shape | None) -> int | None:
-    given, result = layer.equation.replace("...", "").split("->")
-    letters = given.split(",")[1]
-    summed = [side for letter, side in zip(letters, layer.kernel.shape, strict=True) if letter not in result]
-    return _product([*(output or (None, None))[1:], *summed])
+def _einsum(layer: Any, given: Shape) -> int | None:
+    """Every value of the input meets the kernel once for each index that only the kernel has."""
+    first, second = layer.equation.replace("...", "").split("->")[0].split(",")
+    own = [side for letter, side in zip(second, layer.kernel.shape, strict=True) if letter not in first]
+    return _product([*given[1:], *own])
 
 
 def _attention(layer: Any, inputs: Sequence[Shape]) -> int | None:

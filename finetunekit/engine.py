@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from finetunekit import runs
 from finetunekit.config import RunConfig
 from finetunekit.environment import describe_environment, prepare_tensorflow, resolve_precision
@@ -22,7 +20,7 @@ from finetunekit.presets import read_document
 from finetunekit.progress import Progress
 from finetunekit.reporting import write_reports
 from finetunekit.sources import describe_photos, list_photos
-from finetunekit.types import DISPLAY, SPLITS, TEST, TRAIN, VALID
+from finetunekit.types import SPLITS, TEST, TRAIN, VALID
 from finetunekit.yamls import dump_yaml
 
 if TYPE_CHECKING:
@@ -276,7 +274,7 @@ class _Run:
             max_pixels=self.config.data.max_photo_pixels,
             progress=self.progress.counter(f"decoding {split} photos"),
         )
-        labels = np.zeros(len(photos), np.int64) if split == DISPLAY else index.labels(split)
+        labels = index.labels(split)
         return Photos(pixels, labels, tuple(photo.sha256 for photo in photos))
 
     # ---- training ----------------------------------------------------------------------------------------------------------------
@@ -364,8 +362,7 @@ class _Run:
                 self.progress.tick(f"evaluating {len(photos)} {split} photos")
                 computed = softmax(prepared.predict(pixels, split))
                 known |= {photo.sha256: row for photo, row in zip(photos, computed, strict=True)}
-            probabilities = np.array([known[photo.sha256] for photo in photos])
-            rows += prediction_rows(photos, probabilities, index.classes)
+            rows += prediction_rows(photos, [known[photo.sha256] for photo in photos], index.classes)
         columns = prediction_columns(index.classes)
         runs.write_whole(self.path / runs.PREDICTIONS, runs.to_csv(rows, columns))
         openings = self._open_test_split(index)

@@ -76,7 +76,7 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def prediction_rows(
-    photos: Sequence[IndexedPhoto], probabilities: NDArray[np.float64], classes: Sequence[str]
+    photos: Sequence[IndexedPhoto], probabilities: Sequence[NDArray[np.float64]], classes: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Rows of `predictions.csv`, one a photo; probabilities as the shortest text that reads back to the same number."""
     return [

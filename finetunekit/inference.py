@@ -159,17 +159,17 @@ def load(run: str | Path, *, out: str | Path = "runs") -> LoadedRun:
     Raises:
         RunFolderError: If there is no such run, or it has no model.
     """
-    start_tensorflow()
-    import keras
-
-    from finetunekit.model import logits_of
-
     finished = runs.FinishedRun(runs.find_run(run, Path(out)))
     path = finished.path / runs.MODEL
     if not path.is_file():
         raise RunFolderError(
             f"{path}: is missing; the run ended as '{finished.state['status']}' before a model was saved."
         )
+    start_tensorflow()
+    import keras
+
+    from finetunekit.model import logits_of
+
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, OSError, TypeError, KeyError) as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -167,7 +168,7 @@ def make_plan(document: Document, host: PluginHost) -> Plan:
     if config is not None and backbone is not None:
         _check_size(config, backbone, document, problems)
     if problems or config is None:
-        raise ConfigError(problems)
+        raise ConfigError(sorted(problems, key=_line_order))
     return Plan(
         config=config,
         source=document.source,
@@ -179,6 +180,12 @@ def make_plan(document: Document, host: PluginHost) -> Plan:
         freeze=tuple(map(_sure, freeze)),
         reports=tuple(map(_sure, reports)),
     )
+
+
+def _line_order(problem: str) -> tuple[str, int]:
+    """Problems in the order of their lines, those of `--set` last."""
+    found = re.match(r"(.*?):(\d+): ", problem)
+    return (found.group(1), int(found.group(2))) if found else ("~", 0)
 
 
 def _sure(chosen: Chosen | None) -> Chosen:
@@ -251,13 +258,22 @@ def describe_problems(
 ) -> list[str]:
     """One line a problem: place, path, what is wrong, what is allowed."""
     lines = []
-    for error in exc.errors(include_url=False):
+    errors = exc.errors(include_url=False)
+    for error in errors:
+        # a list whose items are wrong counts as empty for pydantic; the items' own errors say what is wrong
+        inner = [
+            e for e in errors if len(e["loc"]) > len(error["loc"]) and e["loc"][: len(error["loc"])] == error["loc"]
+        ]
+        if error["type"] == "too_short" and inner:
+            continue
         loc = tuple(
             part for part in error["loc"] if not (isinstance(part, str) and part.startswith(("function-", "union-")))
         )
         path: KeyPath = (*at, *loc)
         where = place_of(places, path) or source
-        lines.append(f"{where}: {show_path(path) or 'the file'}: {_problem(error, model, loc)}")
+        shown = show_path(path) or "the file"
+        subject = where if where == f"--set {shown}" else f"{where}: {shown}"
+        lines.append(f"{subject}: {_problem(error, model, loc)}")
     return lines
 
 

@@ -74,9 +74,8 @@ class PluginHost:
 
     def load_installed(self, disabled: frozenset[str] = frozenset()) -> None:
         """Load every installed plugin. `all` in `disabled` leaves only this distribution's own."""
-        for entry in sorted(metadata.entry_points(group=GROUP), key=lambda e: (e.name, e.value)):
-            distribution = entry.dist.name if entry.dist else "unknown"
-            is_own = distribution == OWN_DISTRIBUTION
+        for entry in sorted(metadata.entry_points(group=GROUP), key=lambda e: (not _is_own(e), e.name, e.value)):
+            distribution, is_own = entry.dist.name if entry.dist else "unknown", _is_own(entry)
             if entry.name in disabled or ("all" in disabled and not is_own):
                 continue
             origin = Origin(entry.name, distribution, entry.dist.version if entry.dist else None)
@@ -208,7 +207,7 @@ def _check_registration(
         raise PluginError(f"{kind} '{name}': the builder is not callable. Received: {build!r}")
     if not (isinstance(options, type) and issubclass(options, Options)):
         raise PluginError(f"{kind} '{name}': options must be a subclass of finetunekit.Options. Received: {options!r}")
-    if (kind == "backbone") != isinstance(spec, BackboneSpec):
+    if not isinstance(spec, BackboneSpec) if kind == "backbone" else spec is not None:
         raise PluginError(
             f"{kind} '{name}': spec must be a BackboneSpec for backbones, and absent otherwise. Received: {spec!r}"
         )
@@ -242,6 +241,11 @@ def load_plugins(
     for path in files:
         host.load_file(path)
     return host
+
+
+def _is_own(entry: metadata.EntryPoint) -> bool:
+    """Built-ins are loaded first, so that of two components with one name the stranger's is the one refused."""
+    return entry.dist is not None and entry.dist.name == OWN_DISTRIBUTION
 
 
 def _import_file(path: Path) -> ModuleType:

@@ -205,6 +205,7 @@ def _set_in(values: dict[str, Any], path: KeyPath, value: Any, places: Places, w
     """Merge a one-value layer built along `path`; below a list, the list is copied and its one item merged."""
     cut = next((i for i, part in enumerate(path) if isinstance(part, int)), None)
     if cut is None:
+        _check_maps(values, path, where)
         layer: Any = value
         for part in reversed(path):
             layer = {part: layer}
@@ -228,6 +229,17 @@ def _set_in(values: dict[str, Any], path: KeyPath, value: Any, places: Places, w
     _forget(places, path)
     places[path] = where
     return values
+
+
+def _check_maps(values: Mapping[str, Any], path: KeyPath, where: str) -> None:
+    """What lies on the way to a value has to be a map, or not to be there yet."""
+    owner: Any = values
+    for depth, part in enumerate(path[:-1], start=1):
+        owner = owner.get(part)
+        if owner is None:
+            return
+        if not isinstance(owner, dict):
+            raise ConfigError(f"{where}: {show_path(path[:depth])} is not a map.")
 
 
 def _step(owner: Any, path: KeyPath, depth: int, part: str | int, where: str) -> Any:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from finetunekit.config import Stage
 from finetunekit.errors import RunError
 from finetunekit.feeds import Feed, prefetched
+from finetunekit.kernels import fast_gradients
 from finetunekit.optimizers import build_optimizer
 from finetunekit.progress import Progress, show_duration
 from finetunekit.stream import validation_weights
@@ -120,6 +121,11 @@ def run_stage(job: StageJob) -> tuple[Row, ...]:
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
+    with fast_gradients(job.model):
+        return _run_epochs(job)
+
+
+def _run_epochs(job: StageJob) -> tuple[Row, ...]:
     rows: list[Row] = []
     whole = _snapshot(job.model)
     for number in range(job.stage.epochs):

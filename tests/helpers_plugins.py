@@ -57,4 +57,13 @@ def command(
     """The command in a process of its own, with `path` in front of where Python looks for modules."""
     environment = {**os.environ, **({"PYTHONPATH": str(path)} if path else {}), **(environment or {})}
     run = [sys.executable, "-c", "from finetunekit.cli import main; main(prog_name='finetunekit')", *arguments]
-    return subprocess.run(run, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        run,
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        errors="backslashreplace",
+        timeout=120,
+        check=False,
+    )

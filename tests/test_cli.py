@@ -81,7 +81,7 @@ def test_a_mistyped_command_line_is_refused_with_usage(arguments: tuple[str, ...
     [
         (("plan", "felidae5"), 2, "error: unknown preset 'felidae5'. Did you mean 'felidae4'?"),
         (("run", "gone.yaml"), 2, "error: gone.yaml: no such file."),
-        (("run", "felidae4", "--set", "nope=1"), 2, "error: --set nope: nope: unknown key."),
+        (("run", "felidae4", "--set", "nope=1"), 2, "error: --set nope: unknown key."),
         (("plan", "broken_plugin.yaml"), 3, "error: plugin 'broken' "),
         (("predict", "gone", "a.png"), 1, "error: "),
         (("evaluate", "gone", "--data", "."), 1, "error: "),
@@ -175,7 +175,9 @@ def test_names_in_any_script_are_printed_where_the_terminal_cannot(folder: Path)
     done = command("plan", "lion.yaml", cwd=folder, environment=environment)
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
-    assert "plan of small" in done.stdout
+    assert (
+        "plan of small" in done.stdout
+    )  # the letters that cannot be printed are escaped or replaced, as progress does
 
 
 @pytest.mark.skipif(os.name == "nt", reason="closed pipes are POSIX")

@@ -157,6 +157,7 @@ def test_a_name_registered_twice_is_blamed_on_both_plugins(site: Path) -> None:
 
 
 def test_a_stranger_cannot_replace_a_built_in_component(site: Path) -> None:
+    # its name sorts before `builtin`: whatever the order, the stranger is blamed and the command goes on
     install(site, "a_first_by_name", GOOD_HEAD.format(name="gap_dense"))
     host, warnings = load()
     assert host.registries["head"]["gap_dense"].origin.distribution == "finetunekit"

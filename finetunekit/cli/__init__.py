@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -91,6 +92,8 @@ def main(disabled: tuple[str, ...], strict_plugins: bool) -> None:
 
     Start with:  finetunekit run felidae4
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no traceback
     if disabled:
         os.environ["FINETUNEKIT_DISABLE_PLUGINS"] = ",".join(disabled)
     if strict_plugins:

@@ -2,21 +2,79 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from finetunekit.cli.common import json_option, make_progress, preset_options, print_json
 
+if TYPE_CHECKING:
+    from finetunekit.costs import Preview
+    from finetunekit.plan import Plan
+    from finetunekit.progress import Progress
+
 
 @click.command("plan")
 @preset_options
+@click.option(
+    "--layers",
+    "has_layers",
+    is_flag=True,
+    help="Go on to the photos and the network: layers, cut, cache and time, from a few timed steps.",
+)
 @json_option
-def command(preset: str, settings: tuple[str, ...], seed: int | None, as_json: bool) -> None:
-    """Show what PRESET would do: every component, option and default, and which plugin gave it. Reads no photo."""
+def command(preset: str, settings: tuple[str, ...], seed: int | None, has_layers: bool, as_json: bool) -> None:
+    """Show what PRESET would do: every component, option and default, and which plugin gave it.
+
+    Reads no photo, unless --layers asks for it; nothing is trained.
+    """
     from finetunekit.engine import prepare
 
-    plan, _ = prepare(preset, settings=settings, seed=seed, progress=make_progress())
+    progress = make_progress()
+    plan, _ = prepare(preset, settings=settings, seed=seed, progress=progress)
+    if has_layers:
+        _show_layers(plan, progress, as_json=as_json)
+        return
     if as_json:
         print_json(plan.to_dict())
         return
-    for line in plan.lines():
+    _echo(plan.lines())
+
+
+def _show_layers(plan: Plan, progress: Progress, *, as_json: bool) -> None:
+    import dataclasses
+
+    found = _preview(plan, progress)
+    if as_json:
+        print_json({**plan.to_dict(), "preview": dataclasses.asdict(found)})
+        return
+    from finetunekit.preview_text import preview_lines
+
+    _echo([*plan.lines(), "", *preview_lines(found)])
+
+
+def _preview(plan: Plan, progress: Progress) -> Preview:
+    import time
+
+    from finetunekit.data.index import build_index
+    from finetunekit.preview import count_photos, preview
+    from finetunekit.sources import list_photos
+
+    started = time.perf_counter()
+    listing = list_photos(plan, progress)
+    counter = progress.counter("reading photos")
+    index = build_index(listing, max_pixels=plan.config.data.max_photo_pixels, progress=counter)
+    return preview(
+        plan,
+        photo_counts=count_photos(index),
+        num_classes=len(index.classes),
+        is_calibrated=True,
+        stand_in=index.stand_in,
+        photos_s=2 * (time.perf_counter() - started),  # a run decodes every photo twice: to check it, and to use it
+        progress=progress,
+    )
+
+
+def _echo(lines: list[str]) -> None:
+    for line in lines:
         click.echo(line)

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from PIL import Image
 
-from finetunekit.errors import DataError
+from finetunekit import DataError
 
 from .photo import CLASSES, MIN_SIZE_PX, SPLITS, check_at_least, check_name, draw_photo
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from finetunekit.errors import DataError, did_you_mean
+from finetunekit import DataError, did_you_mean
 
 from .animals import ANIMALS, LARGEST
 from .camera import develop, light_animal

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from xml.sax.saxutils import escape, quoteattr
+from html import escape
 
 from .scene import ROLES, Drawing, Item, Line, Marks, Photo, Rects, Text
 
@@ -77,7 +77,8 @@ def _photo(photo: Photo) -> str:
     x, y, w, h = photo.box
     data = base64.b64encode(photo.content).decode("ascii")
     place = f'x="{_n(x)}" y="{_n(y)}" width="{_n(w)}" height="{_n(h)}"'
-    return f"<image {place} href={quoteattr(f'data:{photo.media_type};base64,{data}')}><title>{escape(photo.alt)}</title></image>"
+    href = f'href="data:{escape(photo.media_type)};base64,{data}"'
+    return f"<image {place} {href}><title>{escape(photo.alt)}</title></image>"
 
 
 def _text(text: Text) -> str:

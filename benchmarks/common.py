@@ -1,0 +1,170 @@
+"""What the benches share: children that are timed and weighed, one at a time, and the job of one contestant as numbers.
+
+Nothing here imports TensorFlow: the process that waits must be small, since Linux counts a parent's memory at the time of the fork into
+its child's peak.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from finetunekit.environment import available_cpus, processor_name
+
+BENCHMARKS = Path(__file__).resolve().parent
+PRESET = BENCHMARKS.parent / "presets" / "felidae4.yaml"
+EPOCHS, STEPS, DRAWS, VALIDATION_DRAWS = 50, 50, 1584, 360
+"""The experiment: 50 epochs of 50 steps. Source: docs/reproduction.md."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch of one contestant.
+
+    Attributes:
+        train_s: Its training steps, in seconds.
+        validation_s: Its validation, in seconds.
+        draws: Photos trained on.
+        validation_draws: Photos that the validation stands for.
+    """
+
+    train_s: float
+    validation_s: float
+    draws: int
+    validation_draws: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One contestant's job, whole.
+
+    Attributes:
+        whole_s: From starting the process to its end.
+        epochs: At least one.
+        extraction_s: Making features of the frozen prefix.
+        evaluation_s: The final evaluation, extraction aside.
+        peak_bytes: Largest resident memory.
+    """
+
+    whole_s: float
+    epochs: tuple[Epoch, ...]
+    extraction_s: float
+    evaluation_s: float
+    peak_bytes: int
+
+    @property
+    def _steady(self) -> tuple[Epoch, ...]:
+        return self.epochs[1:] or self.epochs  # the first epoch builds graphs
+
+    @property
+    def image_s(self) -> float:
+        """Seconds a training draw, once graphs are built."""
+        return statistics.median(epoch.train_s / epoch.draws for epoch in self._steady)
+
+    @property
+    def validation_s(self) -> float:
+        """Seconds a validation, once graphs are built and features are there."""
+        return statistics.median(epoch.validation_s for epoch in self._steady)
+
+    @property
+    def once_s(self) -> float:
+        """What is paid once: everything but steady training and validation."""
+        draws = sum(epoch.draws for epoch in self.epochs)
+        return max(0.0, self.whole_s - draws * self.image_s - len(self.epochs) * self.validation_s)
+
+    @property
+    def rest_s(self) -> float:
+        """What is paid once besides extraction and evaluation: start-up, decoding, graphs, saving, reports."""
+        return max(0.0, self.once_s - self.extraction_s - self.evaluation_s)
+
+    def extrapolate(self, epochs: int = EPOCHS, draws: float = DRAWS) -> float:
+        """Seconds of the same job with `epochs` epochs of `draws` draws; what is paid once stays as measured."""
+        return self.once_s + epochs * (draws * self.image_s + self.validation_s)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process that ended well.
+
+    Attributes:
+        report: The JSON of its last line on stdout.
+        whole_s: From its start to its end.
+        peak_bytes: Its largest resident memory.
+    """
+
+    report: dict[str, Any]
+    whole_s: float
+    peak_bytes: int
+
+
+def run_child(
+    arguments: Sequence[str | Path], variables: Mapping[str, str] | None = None, *, is_shown: bool = False
+) -> Child:
+    """Run one Python process to its end, alone.
+
+    Args:
+        arguments: Script and its arguments; its last line on stdout must be JSON.
+        variables: Added to the environment.
+        is_shown: Let its stderr through; else it is kept and shown only if the process fails.
+
+    Raises:
+        RuntimeError: If it fails, with the end of what it said.
+    """
+    command = [sys.executable, *(str(argument) for argument in arguments)]
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            command, stdout=out, stderr=None if is_shown else err, env={**os.environ, **(variables or {})}
+        )
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        whole_s = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said = _text(out)
+        if process.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{_text(err)[-2000:]}")
+    return Child(json.loads(said.strip().splitlines()[-1]), whole_s, peak_bytes(usage.ru_maxrss))
+
+
+def peak_bytes(ru_maxrss: int) -> int:
+    """`ru_maxrss` in bytes: it counts KiB, on macOS bytes."""
+    return ru_maxrss if sys.platform == "darwin" else ru_maxrss * 1024
+
+
+def _text(stream: Any) -> str:
+    stream.seek(0)
+    return str(stream.read().decode("utf-8", "replace"))
+
+
+def describe_machine() -> str:
+    """Processor, number of CPUs, versions and what else the machine is doing, for the head of every table."""
+    load = os.getloadavg()[0]
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("tensorflow", "keras"))
+    noise = f"load average {load:.2f} before the start" + (": NOISY, others are working" if load > 0.5 else "")
+    return f"{processor_name()}, {available_cpus()} CPUs, {platform.system()}, {versions}; {noise}"
+
+
+def show_spread(values: Sequence[float], digits: int = 1) -> str:
+    """Median and range."""
+    middle = f"{statistics.median(values):.{digits}f}"
+    return middle if len(values) == 1 else f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"

@@ -1,0 +1,181 @@
+"""Does the view bank, or bfloat16, cost anything? Exact against bank, paired by seed and on the same photos, judged by equivalence.
+
+    python benchmarks/evidence.py --data DIR --out DIR [--arms A,B] [--seeds N | 0,1,2 | 10-19] [--epochs N] [--shared-views]
+    python benchmarks/evidence.py --data DIR --out DIR --table
+
+Arms: exact-fp32 (the reference: fresh views every epoch, the letter of the experiment), exact-bf16, bank2-fp32 ... bank16-bf16. Each
+(arm, seed) is one whole `finetunekit.run` in a process of its own. Finished ones are noted in OUT/evidence.jsonl and never run again; one
+that was killed starts anew. --table prints what is there and runs nothing.
+
+Margins, stated before the first run: 1.5 points of accuracy, 0.02 nats of log loss; two one-sided tests at 5 % each. An arm passes if all
+four of its tests pass: accuracy and log loss, over paired seeds and over photos.
+
+--shared-views: all seeds of a bank arm share one set of views (view_seed 0), which saves making a bank for each. The spread over seeds
+then leaves out what the choice of views adds. Exact arms draw fresh views by their own seed in any case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from common import BENCHMARKS, EPOCHS, PRESET, describe_machine, run_child
+from evidence_table import REFERENCE, Scored, read_scored, render_tables
+
+from finetunekit import FinetuneKitError, FinishedRun, runs
+
+VIEWS, PRECISIONS = (2, 4, 8, 16), {"fp32": "float32", "bf16": "bfloat16"}
+ARMS = tuple(f"{kind}-{p}" for kind in ("exact", *(f"bank{k}" for k in VIEWS)) for p in PRECISIONS)
+LEDGER = "evidence.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One run that is asked for: everything its result follows from but the code.
+
+    Attributes:
+        arm: Of `ARMS`.
+        seed: Of the run.
+        epochs: Of its only stage.
+        view_seed: Of its views; None: the seed.
+        data: Folder of the splits.
+    """
+
+    arm: str
+    seed: int
+    epochs: int
+    view_seed: int | None
+    data: str
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Over the preset's."""
+        kind, precision = self.arm.split("-")
+        is_bank = kind.startswith("bank")
+        return (
+            f"cache.mode={'bank' if is_bank else 'exact'}",
+            *((f"cache.views={kind.removeprefix('bank')}",) if is_bank else ()),
+            f"precision={PRECISIONS[precision]}",
+            f"view_seed={'null' if self.view_seed is None else self.view_seed}",
+            f"stages[0].epochs={self.epochs}",
+            f"data.root={json.dumps(self.data)}",
+            "save.h5=false",
+            "reports=[]",
+        )
+
+
+def plan_trials(arms: Sequence[str], seeds: Sequence[int], epochs: int, data: Path, *, is_shared: bool) -> list[Trial]:
+    """Every run asked for: all arms of a seed before the next seed, so that pairs are complete early."""
+    return [
+        Trial(arm, seed, epochs, 0 if is_shared and arm.startswith("bank") else None, str(data))
+        for seed in seeds
+        for arm in arms
+    ]
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`3` → 0, 1, 2; `0,4` → 0, 4; `10-12` → 10, 11, 12.
+
+    Raises:
+        ValueError: If the text is none of these.
+    """
+    if found := re.fullmatch(r"(\d+)-(\d+)", text):
+        return tuple(range(int(found[1]), int(found[2]) + 1))
+    return tuple(int(part) for part in text.split(",")) if "," in text else tuple(range(int(text)))
+
+
+def read_ledger(out: Path) -> dict[Trial, Path]:
+    """Trials whose run folder is there and finished; a line cut off by a crash is left out, and its trial runs again."""
+    done: dict[Trial, Path] = {}
+    path = out / LEDGER
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            entry = json.loads(line)
+            trial, run = Trial(**entry["trial"]), out / entry["run"]
+            status = FinishedRun(run).state["status"]
+        except (json.JSONDecodeError, KeyError, TypeError, FinetuneKitError) as exc:
+            print(f"{path}: a line is left out: {' '.join(str(exc).split())[:120]}", file=sys.stderr)
+            continue
+        if status == "finished":
+            done[trial] = run
+    return done
+
+
+def run_trial(trial: Trial, out: Path) -> None:
+    """Run one trial in a process of its own and note it.
+
+    Raises:
+        RuntimeError: If the run fails.
+    """
+    arguments = ["--one", json.dumps(asdict(trial)), "--out", str(out), "--data", trial.data]
+    child = run_child([BENCHMARKS / "evidence.py", *arguments], is_shown=True)
+    entry = {"trial": asdict(trial), "run": child.report["run"], "seconds": round(child.whole_s, 1)}
+    runs.append_line(out / LEDGER, json.dumps(entry) + "\n")
+
+
+def run_one(trial: Trial, out: Path) -> None:
+    """The child's part: one run, its folder's name on the last line."""
+    import finetunekit as ftk
+
+    with redirect_stdout(sys.stderr):
+        result = ftk.run(str(PRESET), settings=trial.settings, seed=trial.seed, out=out)
+    print(json.dumps({"run": result.path.name}))
+
+
+def run_missing(trials: Sequence[Trial], out: Path) -> None:
+    """Run what is not noted yet, one at a time."""
+    done = read_ledger(out)
+    missing = [trial for trial in trials if trial not in done]
+    print(f"{len(trials)} runs asked for, {len(missing)} to do", file=sys.stderr)
+    for number, trial in enumerate(missing, 1):
+        print(f"{number} of {len(missing)}: {trial.arm}, seed {trial.seed}", file=sys.stderr, flush=True)
+        run_trial(trial, out)
+
+
+def score_trials(trials: Sequence[Trial], out: Path) -> Iterator[Scored]:
+    """Finished ones among the trials."""
+    done = read_ledger(out)
+    for trial in trials:
+        if trial in done:
+            yield read_scored(trial.arm, trial.seed, done[trial])
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds train/, valid/ and test/")
+    parser.add_argument("--out", type=Path, required=True, help="folder of runs and of what is noted")
+    parser.add_argument("--arms", default=",".join(ARMS), help=f"any of {', '.join(ARMS)}; {REFERENCE} is added")
+    parser.add_argument("--seeds", type=parse_seeds, default=(0, 1, 2), help="how many, or which: 0,1,2 or 10-19")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--shared-views", action="store_true", help="all seeds of a bank arm share their views")
+    parser.add_argument("--table", action="store_true", help="print from what is there, run nothing")
+    parser.add_argument("--one", type=lambda text: Trial(**json.loads(text)), help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if unknown := set(asked.arms.split(",")) - set(ARMS):
+        parser.error(f"--arms: {', '.join(sorted(unknown))} unknown; choose from {', '.join(ARMS)}")
+    return asked
+
+
+def main() -> None:
+    asked = parse_arguments()
+    if asked.one:
+        run_one(asked.one, asked.out)
+        return
+    asked.out.mkdir(parents=True, exist_ok=True)
+    arms = list(dict.fromkeys([REFERENCE, *asked.arms.split(",")]))
+    trials = plan_trials(arms, asked.seeds, asked.epochs, asked.data.resolve(), is_shared=asked.shared_views)
+    if not asked.table:
+        print(describe_machine(), file=sys.stderr)
+        with runs.locked(asked.out):
+            run_missing(trials, asked.out)
+    print(render_tables(tuple(score_trials(trials, asked.out)), arms, is_shared=asked.shared_views))
+
+
+if __name__ == "__main__":
+    main()
