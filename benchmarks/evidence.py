@@ -45,6 +45,7 @@ class Trial:
         epochs: Of its only stage.
         view_seed: Of its views; None: the seed.
         data: Folder of the splits.
+        preset: Its path.
     """
 
     arm: str
@@ -52,6 +53,7 @@ class Trial:
     epochs: int
     view_seed: int | None
     data: str
+    preset: str
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -70,10 +72,12 @@ class Trial:
         )
 
 
-def plan_trials(arms: Sequence[str], seeds: Sequence[int], epochs: int, data: Path, *, is_shared: bool) -> list[Trial]:
+def plan_trials(
+    arms: Sequence[str], seeds: Sequence[int], *, epochs: int, data: Path, preset: Path, is_shared: bool
+) -> list[Trial]:
     """Every run asked for: all arms of a seed before the next seed, so that pairs are complete early."""
     return [
-        Trial(arm, seed, epochs, 0 if is_shared and arm.startswith("bank") else None, str(data))
+        Trial(arm, seed, epochs, 0 if is_shared and arm.startswith("bank") else None, str(data), str(preset))
         for seed in seeds
         for arm in arms
     ]
@@ -124,7 +128,7 @@ def run_one(trial: Trial, out: Path) -> None:
     import finetunekit as ftk
 
     with redirect_stdout(sys.stderr):
-        result = ftk.run(str(PRESET), settings=trial.settings, seed=trial.seed, out=out)
+        result = ftk.run(trial.preset, settings=trial.settings, seed=trial.seed, out=out)
     print(json.dumps({"run": result.path.name}))
 
 
@@ -153,6 +157,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--arms", default=",".join(ARMS), help=f"any of {', '.join(ARMS)}; {REFERENCE} is added")
     parser.add_argument("--seeds", type=parse_seeds, default=(0, 1, 2), help="how many, or which: 0,1,2 or 10-19")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--preset", type=Path, default=PRESET, help="YAML with one stage; default: felidae4")
     parser.add_argument("--shared-views", action="store_true", help="all seeds of a bank arm share their views")
     parser.add_argument("--table", action="store_true", help="print from what is there, run nothing")
     parser.add_argument("--one", type=lambda text: Trial(**json.loads(text)), help=argparse.SUPPRESS)
@@ -169,7 +174,14 @@ def main() -> None:
         return
     asked.out.mkdir(parents=True, exist_ok=True)
     arms = list(dict.fromkeys([REFERENCE, *asked.arms.split(",")]))
-    trials = plan_trials(arms, asked.seeds, asked.epochs, asked.data.resolve(), is_shared=asked.shared_views)
+    trials = plan_trials(
+        arms,
+        asked.seeds,
+        epochs=asked.epochs,
+        data=asked.data.resolve(),
+        preset=asked.preset.resolve(),
+        is_shared=asked.shared_views,
+    )
     if not asked.table:
         print(describe_machine(), file=sys.stderr)
         with runs.locked(asked.out):

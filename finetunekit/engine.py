@@ -286,7 +286,7 @@ class _Run:
         runs.write_whole(self.path / runs.EPOCHS, runs.to_csv([], EPOCH_COLUMNS))
         for number, stage in enumerate(self.config.stages):
             prepared = prepare_stage(context, number)
-            self._announce_stage(number, prepared)
+            self._announce_stage(number, prepared, context.classifier)
             try:
                 rows = self._run_stage(context, prepared, number)
             except BaseException:
@@ -319,7 +319,9 @@ class _Run:
         )
         return run_stage(job)
 
-    def _announce_stage(self, number: int, prepared: Prepared) -> None:
+    def _announce_stage(self, number: int, prepared: Prepared, classifier: Classifier) -> None:
+        from finetunekit.layer_table import layer_table
+
         frozen = sum(1 for rate in prepared.decision.values() if rate == 0)
         stage = self.config.stages[number]
         self.progress.say(
@@ -336,6 +338,8 @@ class _Run:
             }
         )
         self._write_state()
+        plan = {**self.plan.to_dict(), "layers": layer_table(classifier, prepared.decision)}
+        runs.write_whole(self.path / runs.PLAN, runs.to_json(plan))
 
     def _keep_row(self, row: dict[str, Any]) -> None:
         from finetunekit.train import EPOCH_COLUMNS

@@ -54,6 +54,8 @@ def test_a_run_folder_holds_everything(tiny_yaml: Path) -> None:
     assert finished.classes == ("blue", "green", "red")
     assert finished.environment["versions"]["tensorflow"]
     assert finished.environment["cpus"] >= 1
+    rates = {layer["path"]: layer["rate"] for layer in finished.plan["layers"]}
+    assert (rates["conv1"], rates["conv2"], rates["hidden"]) == (0.0, 1.0, 1.0)
 
 
 def test_the_log_counts_draws_and_photos(tiny_yaml: Path) -> None:
