@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -434,6 +435,9 @@ class _Run:
         status = "interrupted" if isinstance(exc, (KeyboardInterrupt, SystemExit)) else "failed"
         self.state["error"] = " ".join(f"{type(exc).__name__}: {exc}".split())
         self.host.notify("on_run_error", error=exc, run_path=self.path)
+        if "stages" not in self.state and isinstance(exc, (FinetuneKitError, KeyboardInterrupt)):
+            shutil.rmtree(self.path, ignore_errors=True)  # nothing was trained: the error says all there is to know
+            return
         try:
             self._finish(status)
         except FinetuneKitError as second:  # the first error is the one to show

@@ -123,7 +123,7 @@ def _cache_lines(preview: Preview) -> Iterator[str]:
 
 
 def _time_lines(estimate: Estimate) -> Iterator[str]:
-    yield f"time   about {show_duration(estimate.total_s)} from an empty cache, if nothing else runs here:"
+    yield f"time   about {show_duration(estimate.total_s)} from an empty cache, at the speed this machine has now:"
     for what, seconds in (
         ("start", estimate.start_s),
         ("features of the prefix", estimate.extraction_s),

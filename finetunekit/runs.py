@@ -158,7 +158,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def find_run(argument: str | Path, out: Path = Path("runs")) -> Path:
-    """The folder of a run, given as a path, as a name under `out`, or as `last`.
+    """The folder of a run, given as a path, as a name under `out`, or as `last`: the newest that has a model.
 
     Raises:
         RunFolderError: If there is none; the nearest name is suggested.
@@ -167,8 +167,9 @@ def find_run(argument: str | Path, out: Path = Path("runs")) -> Path:
     if (path / CONFIG).is_file():
         return path
     names = sorted((p.name for p in out.glob("*") if (p / CONFIG).is_file()), key=_stamp) if out.is_dir() else []
-    if str(argument) == "last" and names:
-        return out / names[-1]
+    with_model = [name for name in names if (out / name / MODEL).is_file()]
+    if str(argument) == "last" and with_model:
+        return out / with_model[-1]
     if str(argument) in names:
         return out / str(argument)
     raise RunFolderError(

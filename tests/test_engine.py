@@ -224,6 +224,7 @@ def test_a_mistyped_root_is_an_error_even_with_a_stand_in(tiny_yaml: Path) -> No
     tiny_yaml.write_text(tiny_yaml.read_text().replace("source: folders,", "source: folders, otherwise: drawn,"))
     with pytest.raises(DataError, match="nowhere"):
         run_tiny(tiny_yaml, "data.root=nowhere")
+    assert list((tiny_yaml.parent / "runs").iterdir()) == []  # a run that never trained leaves nothing behind
 
 
 def test_the_stand_in_is_announced_everywhere(

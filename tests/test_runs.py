@@ -68,6 +68,9 @@ def test_find_run_by_path_name_and_last(tmp_path: Path) -> None:
     for name in ("b-20260101-000001", "a-20260101-000002"):
         (tmp_path / name).mkdir()
         (tmp_path / name / runs.CONFIG).write_text("")
+        (tmp_path / name / runs.MODEL).write_text("")
+    (tmp_path / "c-20260101-000003").mkdir()
+    (tmp_path / "c-20260101-000003" / runs.CONFIG).write_text("")  # still running, or stopped before its first epoch
     assert runs.find_run("last", tmp_path).name == "a-20260101-000002"
     assert runs.find_run("b-20260101-000001", tmp_path) == tmp_path / "b-20260101-000001"
     with pytest.raises(RunFolderError, match=r"Did you mean 'b-20260101-000001'"):

@@ -1,0 +1,29 @@
+"""`finetunekit schema`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from finetunekit.cli.common import load_host, print_json
+
+
+@click.command("schema")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it there instead of to stdout.")
+def command(out: Path | None) -> None:
+    """Print the JSON Schema of a preset, options of the installed plugins included.
+
+    An editor with a YAML language server completes and checks presets by it, once a comment at their top names it:
+
+    # yaml-language-server: $schema=schema.json
+    """
+    from finetunekit.runs import to_json, write_whole
+    from finetunekit.schema import preset_schema
+
+    schema = preset_schema(load_host())
+    if out is None:
+        print_json(schema)
+        return
+    write_whole(out, to_json(schema))
+    click.echo(str(out))
