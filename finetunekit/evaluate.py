@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.data.index import IndexedPhoto
+from finetunekit.data.index import IndexedPhoto, PhotoIndex
 from finetunekit.features import EXTRACTION_BATCH, padded
 from finetunekit.pixels import as_input
-from finetunekit.types import PixelContract
+from finetunekit.types import SPLITS, PixelContract
 
 if TYPE_CHECKING:
     import keras
@@ -90,3 +90,21 @@ def prediction_rows(
         }
         for photo, row in zip(photos, probabilities, strict=True)
     ]
+
+
+def predict_splits(index: PhotoIndex, predict: Callable[[str], NDArray[np.float32]]) -> list[dict[str, Any]]:
+    """Rows of `predictions.csv` for every split.
+
+    Args:
+        index: Every photo.
+        predict: Split → logits of its photos, `(photos, classes)` float32; not asked where every photo of a split was predicted before,
+            as display photos are by default among the test photos.
+    """
+    rows: list[dict[str, Any]] = []
+    known: dict[str, NDArray[np.float64]] = {}  # photo content → probabilities
+    for split in SPLITS:
+        photos = index.split(split)
+        if not {photo.sha256 for photo in photos} <= known.keys():
+            known |= {photo.sha256: row for photo, row in zip(photos, softmax(predict(split)), strict=True)}
+        rows += prediction_rows(photos, [known[photo.sha256] for photo in photos], index.classes)
+    return rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +10,12 @@ from typing import Any
 import pydantic
 
 from finetunekit.config import RunConfig
-from finetunekit.errors import ConfigError, UnknownComponentError, did_you_mean
+from finetunekit.errors import ConfigError, UnknownComponentError
 from finetunekit.plugins import PluginHost
 from finetunekit.presets import Document
+from finetunekit.problems import describe_problems, line_order
 from finetunekit.types import BackboneSpec, Options, Registered
-from finetunekit.yamls import KeyPath, Places, place_of, show_path
+from finetunekit.yamls import KeyPath, place_of, show_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,6 @@ class Plan:
         yield from self.freeze
         yield from self.reports
 
-    def lines(self) -> list[str]:
-        """For a terminal: every component, option and default, and which plugin gave it."""
-        return list(_lines(self))
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `plan.json` and `--json`."""
         return {
@@ -101,42 +97,6 @@ class Plan:
             "config": self.config.model_dump(mode="json"),
             "components": [component.to_dict() for component in self.components()],
         }
-
-
-def _lines(plan: Plan) -> Iterator[str]:
-    config = plan.config
-    yield f"plan of {config.name} ({plan.source})"
-    if config.description:
-        yield f"  {config.description}"
-    for component in plan.components():
-        what = "stand-in" if component is plan.stand_in else component.kind
-        yield f"{what:16}  {component.name}  from {component.registered.origin}"
-        for key, value in component.options.model_dump(mode="json").items():
-            given = "" if key in component.options.model_fields_set else "  (default)"
-            yield f"{'':16}    {key}: {_short(value)}{given}"
-    for section in ("data", "pixels", "weights", "train", "cache", "save"):
-        values = getattr(config, section)
-        yield section
-        yield from _fields(values, "  ")
-    for number, stage in enumerate(config.stages):
-        yield f"stage {number + 1}: {stage.name}"
-        yield f"  freeze: {stage.freeze.name}"
-        yield from _fields(stage, "  ", leave_out=("name", "freeze", "optimizer"))
-        yield "  optimizer"
-        yield from _fields(stage.optimizer, "    ")
-    yield from _fields(config, "", only=("seed", "view_seed", "deterministic", "precision"))
-
-
-def _fields(
-    section: pydantic.BaseModel, indent: str, *, leave_out: tuple[str, ...] = (), only: tuple[str, ...] | None = None
-) -> Iterator[str]:
-    for key, value in section.model_dump(mode="json").items():
-        if key not in leave_out and (only is None or key in only):
-            yield f"{indent}{key}: {_short(value)}{'' if key in section.model_fields_set else '  (default)'}"
-
-
-def _short(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def make_plan(document: Document, host: PluginHost) -> Plan:
@@ -168,7 +128,7 @@ def make_plan(document: Document, host: PluginHost) -> Plan:
     if config is not None and backbone is not None:
         _check_size(config, backbone, document, problems)
     if problems or config is None:
-        raise ConfigError(sorted(problems, key=_line_order))
+        raise ConfigError(sorted(problems, key=line_order))
     return Plan(
         config=config,
         source=document.source,
@@ -180,12 +140,6 @@ def make_plan(document: Document, host: PluginHost) -> Plan:
         freeze=tuple(map(_sure, freeze)),
         reports=tuple(map(_sure, reports)),
     )
-
-
-def _line_order(problem: str) -> tuple[str, int]:
-    """Problems in the order of their lines, those of `--set` last."""
-    found = re.match(r"(.*?):(\d+): ", problem)
-    return (found.group(1), int(found.group(2))) if found else ("~", 0)
 
 
 def _sure(chosen: Chosen | None) -> Chosen:
@@ -251,60 +205,3 @@ class _Chooser:
                 exc, registered.options, self.document.places, self.document.source, options_path
             )
         return None
-
-
-def describe_problems(
-    exc: pydantic.ValidationError, model: type[pydantic.BaseModel], places: Places, source: str, at: KeyPath
-) -> list[str]:
-    """One line a problem: place, path, what is wrong, what is allowed."""
-    lines = []
-    errors = exc.errors(include_url=False)
-    for error in errors:
-        # a list whose items are wrong counts as empty for pydantic; the items' own errors say what is wrong
-        inner = [
-            e for e in errors if len(e["loc"]) > len(error["loc"]) and e["loc"][: len(error["loc"])] == error["loc"]
-        ]
-        if error["type"] == "too_short" and inner:
-            continue
-        loc = tuple(
-            part for part in error["loc"] if not (isinstance(part, str) and part.startswith(("function-", "union-")))
-        )
-        path: KeyPath = (*at, *loc)
-        where = place_of(places, path) or source
-        shown = show_path(path) or "the file"
-        subject = where if where == f"--set {shown}" else f"{where}: {shown}"
-        lines.append(f"{subject}: {_problem(error, model, loc)}")
-    return lines
-
-
-def _problem(error: Any, model: type[pydantic.BaseModel], loc: KeyPath) -> str:
-    if error["type"] == "extra_forbidden":
-        allowed = _fields_at(model, loc[:-1])
-        return f"unknown {'option' if issubclass(model, Options) else 'key'}.{did_you_mean(str(loc[-1]), allowed)}"
-    if error["type"] == "missing":
-        return "is required."
-    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    received = json.dumps(error.get("input"), ensure_ascii=False, default=str)
-    return f"{message}. Received: {received if len(received) <= 80 else received[:79] + '…'}"
-
-
-def _fields_at(model: type[pydantic.BaseModel], path: KeyPath) -> list[str]:
-    """Names allowed in the section at `path`."""
-    current: Any = model
-    for part in path:
-        if isinstance(part, int):
-            continue
-        field = current.model_fields.get(part) if _is_model(current) else None
-        current = _inner_model(field.annotation) if field else None
-    return list(current.model_fields) if _is_model(current) else []
-
-
-def _is_model(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, pydantic.BaseModel)
-
-
-def _inner_model(annotation: Any) -> Any:
-    """The section inside `X`, `X | None` or `tuple[X, ...]`."""
-    if _is_model(annotation):
-        return annotation
-    return next((found for arg in getattr(annotation, "__args__", ()) if (found := _inner_model(arg))), None)

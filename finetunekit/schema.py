@@ -7,7 +7,7 @@ replaces the whole list.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -68,7 +68,8 @@ class _Models:
     @staticmethod
     def of(model: type[pydantic.BaseModel], prefix: str = "") -> _Models:
         schema = model.model_json_schema(ref_template="{model}")
-        return _Models(prefix, {**schema.pop("$defs", {}), model.__name__: schema})
+        nested = schema.pop("$defs", {})
+        return _Models(prefix, {model.__name__: schema, **nested})  # a model inside itself is among the nested ones
 
 
 class _Writer:
@@ -91,7 +92,8 @@ class _Writer:
 
     def convert(self, schema: Schema, reading: Reading, models: _Models, key: str = "") -> Schema:
         """Any schema of pydantic's; `key` is the property that holds it."""
-        converted = {k: v for k, v in schema.items() if k != "title"}
+        hidden = ("title", "default") if reading == "over" else ("title",)  # there the other file has the default
+        converted = {k: v for k, v in schema.items() if k not in hidden}
         if "$ref" in schema:
             name = schema["$ref"]
             is_component = models is self.config and name == Component.__name__ and key in _KINDS
@@ -152,28 +154,26 @@ class _Writer:
     # ---- what the configuration's own schema does not say --------------------------------------------------------------------------
 
     def with_extends(self, schema: Schema, reading: Reading) -> Schema:
-        by_name = {"enum": sorted(self.host.presets)} if self.host.presets else {"not": {}}
         extends = {
             "description": "Preset that this one goes over: its name, or the path of a YAML file relative to this one. "
             "Maps merge, lists replace, null removes.",
-            "anyOf": [by_name, {"type": "string", "pattern": r"[/\\]|\.ya?ml$"}],
+            "anyOf": [_one_of(sorted(self.host.presets)), {"type": "string", "pattern": r"[/\\]|\.ya?ml$"}],
         }
         return {**schema, "properties": {"extends": extends, **schema["properties"]}}
 
     def with_sources(self, schema: Schema, reading: Reading) -> Schema:
         entries = self.host.registries["data source"]
         options = {name: self.options("data source", entry, reading) for name, entry in entries.items()}
-        of_field = DataSection.model_fields
+        fields = DataSection.model_fields
         properties = schema["properties"] | {
-            "source": _or_null({**schema["properties"]["source"], "anyOf": [_one_of(options)]}),
-            "otherwise": _or_null(_one_of(options, of_field["otherwise"].description)),
-            "options": _or_null({"description": of_field["options"].description, "anyOf": list(options.values())}),
+            "source": _or_null(_one_of(options, fields["source"].description)),
+            "otherwise": _or_null(_one_of(options, fields["otherwise"].description)),
+            "options": _or_null({"description": fields["options"].description, "anyOf": list(options.values())}),
         }
-        default = of_field["source"].default
+        default = fields["source"].default if reading == "whole" else None
         fits = [
-            _when("source", name, {"properties": {"options": _or_null(one)}}, is_default=is_default)
+            _when("source", name, {"properties": {"options": _or_null(one)}}, is_default=name == default)
             for name, one in options.items()
-            for is_default in [name == default and reading == "whole"]
         ]
         return {**schema, "properties": properties, "allOf": fits}
 
@@ -200,8 +200,8 @@ def _named(name: str, options: Schema) -> Schema:
     return {**options, "properties": {"name": meaning, **options["properties"]}} if "properties" in options else options
 
 
-def _one_of(options: Mapping[str, Schema], description: str | None = None) -> Schema:
-    found: Schema = {"enum": list(options)}
+def _one_of(names: Iterable[str], description: str | None = None) -> Schema:
+    found: Schema = {"enum": list(names)}
     return {"description": description, **found} if description else found
 
 

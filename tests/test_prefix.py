@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from finetunekit.prefix import find_cut
-from finetunekit.stages import check_cut
+from finetunekit.self_check import check_cut
 
 
 def freeze(model: Any, *names: str) -> Any:

@@ -29,6 +29,7 @@ def command(preset: str, settings: tuple[str, ...], seed: int | None, has_layers
     Reads no photo, unless --layers asks for it; nothing is trained.
     """
     from finetunekit.engine import prepare
+    from finetunekit.plan_text import plan_lines
 
     progress = make_progress()
     plan, _ = prepare(preset, settings=settings, seed=seed, progress=progress)
@@ -38,7 +39,7 @@ def command(preset: str, settings: tuple[str, ...], seed: int | None, has_layers
     if as_json:
         print_json(plan.to_dict())
         return
-    _echo(plan.lines())
+    _echo([*plan_lines(plan)])
 
 
 def _show_layers(plan: Plan, progress: Progress, *, as_json: bool) -> None:
@@ -48,9 +49,10 @@ def _show_layers(plan: Plan, progress: Progress, *, as_json: bool) -> None:
     if as_json:
         print_json({**plan.to_dict(), "preview": dataclasses.asdict(found)})
         return
+    from finetunekit.plan_text import plan_lines
     from finetunekit.preview_text import preview_lines
 
-    _echo([*plan.lines(), "", *preview_lines(found)])
+    _echo([*plan_lines(plan), "", *preview_lines(found)])
 
 
 def _preview(plan: Plan, progress: Progress) -> Preview:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from finetunekit.cli.common import json_option, load_host, print_json, print_table
+from finetunekit.cli.common import json_option, load_host, make_progress, print_json, print_table
 
 
 @click.group("presets")
 def command() -> None:
-    """List and show presets."""
+    """List, show and make presets."""
 
 
 @command.command("list")
@@ -38,9 +40,31 @@ def list_presets(as_json: bool) -> None:
 @click.argument("preset")
 def show(preset: str) -> None:
     """Print the YAML of PRESET, comments and all."""
-    from pathlib import Path
-
     from finetunekit.presets import find_preset
 
     path = find_preset(preset, load_host().presets, relative_to=Path())
     click.echo(path.read_text(encoding="utf-8"), nl=False)
+
+
+@command.command("new")
+@click.argument("name")
+@click.option("--from", "base", required=True, metavar="PRESET", help="Preset to go over: a name, or a YAML file.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of photos.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="The file; default: NAME.yaml.")
+def new(name: str, base: str, data: Path, out: Path | None) -> None:
+    """Write NAME.yaml: another preset, for a folder of other classes.
+
+    DIR holds train, valid and test folders with a folder a class in each, or class folders only. Photos are counted and
+    not opened. The preset is checked before it is written; an existing file is never replaced.
+    """
+    from finetunekit.preset_writer import write_preset
+    from finetunekit.types import TEST, TRAIN, VALID
+
+    progress = make_progress()
+    made = write_preset(name, base, data, out, progress=progress)
+    for note in made.notes:
+        progress.say(f"note: {note}")
+    splits = (TRAIN, VALID, TEST)
+    print_table(("class", *splits), [(label, *(count[s] for s in splits)) for label, count in made.counts.items()])
+    click.echo(f"wrote {made.path}, and {made.schema} for editors. Next:")
+    click.echo(f"  {made.command}")
