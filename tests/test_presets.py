@@ -436,7 +436,7 @@ def test_a_name_is_a_preset_and_what_looks_like_a_path_is_a_path() -> None:
 
 
 def test_a_plan_says_which_values_are_defaults_and_what_each_came_from() -> None:
-    lines = plan("head: {units: 7}").lines()
+    lines = list(plan_lines(plan("head: {units: 7}")))
     assert any(line.split() == ["units:", "7"] for line in lines)
     assert any(line.split() == ["dropout:", "0.0", "(default)"] for line in lines)
     assert any(line.split()[:2] == ["head", "gap_dense"] and "from finetunekit" in line for line in lines)
