@@ -24,7 +24,18 @@ from pathlib import Path
 from typing import Any
 
 import conv_rates
-from common import BENCHMARKS, EPOCHS, PRESET, STEPS, VALIDATION_DRAWS, Epoch, Job, describe_machine, run_child
+from common import (
+    BENCHMARKS,
+    EPOCHS,
+    PRESET,
+    STEPS,
+    VALIDATION_DRAWS,
+    Epoch,
+    Job,
+    describe_machine,
+    run_child,
+    stop_children_too,
+)
 from job_table import BATCH_SIZE, MODES, PHOTOS, PLAIN, Round, best_rates, show_fractions, show_jobs
 from plain_draws import expected_draws
 
@@ -125,6 +136,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     asked = parse_arguments()
+    stop_children_too()
     effort = Effort(EPOCHS, STEPS) if asked.full else Effort(asked.epochs, asked.steps)
     data, modes = asked.data.resolve(), asked.modes.split(",")
     machine = describe_machine()

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -144,6 +145,11 @@ def run_child(
         if process.returncode != 0:
             raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{_text(err)[-2000:]}")
     return Child(json.loads(said.strip().splitlines()[-1]), whole_s, peak_bytes(usage.ru_maxrss))
+
+
+def stop_children_too() -> None:
+    """Let a terminated bench end as an interrupted one does, so that its child does not go on alone."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def peak_bytes(ru_maxrss: int) -> int:

@@ -25,7 +25,7 @@ from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from common import BENCHMARKS, EPOCHS, PRESET, describe_machine, run_child
+from common import BENCHMARKS, EPOCHS, PRESET, describe_machine, run_child, stop_children_too
 from evidence_table import REFERENCE, Scored, read_scored, render_tables
 
 from finetunekit import FinetuneKitError, FinishedRun, runs
@@ -172,6 +172,7 @@ def main() -> None:
     if asked.one:
         run_one(asked.one, asked.out)
         return
+    stop_children_too()
     asked.out.mkdir(parents=True, exist_ok=True)
     arms = list(dict.fromkeys([REFERENCE, *asked.arms.split(",")]))
     trials = plan_trials(

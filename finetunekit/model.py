@@ -89,11 +89,13 @@ def build_classifier(plan: Plan, num_classes: int, precision: str) -> Classifier
         _check_logits(plan.head, logits, num_classes)
         probabilities = keras.layers.Softmax(dtype="float32", name=PROBABILITIES)(logits)
     inputs = backbone.model.inputs[0]
-    return Classifier(
-        backbone=backbone,
-        logits=keras.Model(inputs, logits, name="logits"),
-        probabilities=keras.Model(inputs, probabilities, name=_model_name(plan.config.name)),
-    )
+    try:
+        whole = keras.Model(inputs, logits, name="logits")
+        saved = keras.Model(inputs, probabilities, name=_model_name(plan.config.name))
+    except ValueError as exc:  # such as a layer name that both use
+        reason = " ".join(str(exc).split())[:300]
+        raise PluginError(f"{blame(plan.head)} cannot be joined to {blame(plan.backbone)}: {reason}") from exc
+    return Classifier(backbone=backbone, logits=whole, probabilities=saved)
 
 
 def logits_of(model: keras.Model) -> keras.Model:

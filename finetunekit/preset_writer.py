@@ -180,9 +180,10 @@ def _lines(
 
 
 def _describe(classes: Sequence[str], extends: str) -> str:
+    base = Path(extends).stem if is_path(extends) else extends
     names = ", ".join(map(_printable, classes[:_CLASSES_NAMED]))
     more = f" and {len(classes) - _CLASSES_NAMED} more" if len(classes) > _CLASSES_NAMED else ""
-    return f"{names}{more}; as {_printable(extends)}"
+    return f"{names}{more}; as {_printable(base)}"
 
 
 def _table(counts: Mapping[str, Mapping[str, int]]) -> Iterator[str]:

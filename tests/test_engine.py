@@ -286,6 +286,10 @@ def test_a_reporter_that_fails_is_named_and_the_run_survives(
             "probabilities",
         ),
         ("return 1", "must return a Keras tensor"),
+        (
+            "import keras; return keras.layers.Dense(3, name='conv1')(keras.layers.Flatten()(features.tensor))",
+            "cannot be joined",
+        ),
         ("raise KeyError('x')", "KeyError"),
     ],
 )

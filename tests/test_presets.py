@@ -14,6 +14,7 @@ from helpers_plugins import SMALL, invoke, write
 from finetunekit.engine import prepare
 from finetunekit.errors import ConfigError, FinetuneKitError, UnknownComponentError
 from finetunekit.plan import Plan
+from finetunekit.plan_text import plan_lines
 from finetunekit.plugins import load_plugins
 from finetunekit.presets import read_document
 

@@ -128,4 +128,3 @@ def _check_other_sizes(subject: Subject, size_px: int, spec: BackboneSpec) -> No
         is_refusal = isinstance(cause, (PluginError, ConfigError)) and cause.__cause__ is None
         words = f"{odd_px} px must be built or refused with PluginError. Received: {exc}"
         subject.require(is_refusal, words)
-

@@ -66,7 +66,9 @@ def _check_source(subject: Subject, where: str, source: WeightSource) -> None:
     for name in ("checksum", "member_checksum"):
         value = getattr(source, name)
         is_sum = (name == "member_checksum" and value is None) or _CHECKSUM.fullmatch(str(value))
-        words = f"{where}.{name} must be sha256:<64 hex digits> or md5:<32 hex digits>, lower case. Received: {value!r:.80}"
+        words = (
+            f"{where}.{name} must be sha256:<64 hex digits> or md5:<32 hex digits>, lower case. Received: {value!r:.80}"
+        )
         subject.require(is_sum, words)
     words = f"{where}.convert must be callable: path of the file → arrays by name. Received: {source.convert!r:.80}"
     subject.require(callable(source.convert), words)

@@ -1,0 +1,35 @@
+"""`finetunekit data`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from finetunekit.cli.common import load_host, make_progress
+
+
+@click.group("data")
+def command() -> None:
+    """Make practice photos."""
+
+
+@command.command("draw")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--per-class", type=click.IntRange(min=1), metavar="N", help="Training photos of each class.")
+@click.option("--size", "size_px", type=click.IntRange(min=1), metavar="PX", help="Side of a photo, in pixels.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Another seed draws other photos.")
+@click.option("--source", default="drawn", show_default=True, help="Data source that draws.")
+def draw(folder: Path, per_class: int | None, size_px: int | None, seed: int | None, source: str) -> None:
+    """Draw photos into DIR: train, valid and test folders with a folder a class in each, and a display folder.
+
+    The same numbers give the same photos on every machine. DIR has to be new, empty, or made by the same command; with
+    --per-class, validation and test photos stay in proportion.
+    """
+    from finetunekit.photo_folders import choose_drawing, write_photos
+
+    chosen = choose_drawing(load_host(), source, per_class=per_class, size_px=size_px, seed=seed)
+    written = write_photos(chosen, folder, make_progress())
+    listed = ", ".join(f"{count} {split}" for split, count in written.counts.items())
+    click.echo(f"{listed}{'' if written.is_new else ' (were there already)'}")
+    click.echo(str(folder))
