@@ -9,6 +9,7 @@ import argparse
 import ast
 import dataclasses
 import difflib
+import importlib.util
 import inspect
 import sys
 import textwrap
@@ -18,6 +19,8 @@ from typing import Any
 
 from finetunekit import hookspecs, types
 from finetunekit.plugins import COLLECT_HOOKS, NOTIFY_HOOKS, PluginHost, load_plugins
+from finetunekit.runs import to_json
+from finetunekit.schema import preset_schema
 
 DOCS = Path(__file__).parent
 #: Types that cross a seam, in the order in which an author meets them.
@@ -51,7 +54,7 @@ in; `--strict-plugins` makes a broken one an error.
 
 def render_hooks() -> str:
     """The page `plugins/hooks.md`."""
-    host = load_plugins(_refuse, disabled=frozenset({"all"}), is_strict=True)
+    host = _own_plugins()
     kinds = {hook: kind for kind, hook in COLLECT_HOOKS.items()}
     parts = [HEAD, "## Collect", _COLLECT]
     parts += [_hook(name, _users(host, kinds.get(name))) for name in (*COLLECT_HOOKS.values(), "register_presets")]
@@ -180,8 +183,49 @@ def _summary(path: Path) -> str:
     return " ".join(doc.split("\n\n")[0].split()).replace("|", "\\|")
 
 
+_LIST = "<!-- list, written by docs/generate.py from presets/ -->\n", "<!-- end of list -->"
+_KEYS = (
+    "<!-- keys, written by docs/generate.py from finetunekit/config.py and the built-in plugins -->\n",
+    "<!-- end of keys -->",
+)
+
+
+def render_presets() -> str:
+    """The page `presets.md`: written by hand, but for the list of presets and the reference."""
+    host, reference = _own_plugins(), _beside("reference")
+    text = (DOCS / "presets.md").read_text(encoding="utf-8")
+    for (begin, end), written in ((_LIST, reference.render_list(host)), (_KEYS, reference.render_keys(host))):
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}\n{written}\n\n{end}{rest.partition(end)[2]}"
+    return text
+
+
+def render_schema() -> str:
+    """The JSON Schema beside the presets, which their editor lines name."""
+    return to_json(preset_schema(_own_plugins()))
+
+
+def _own_plugins() -> PluginHost:
+    return load_plugins(_refuse, disabled=frozenset({"all"}), is_strict=True)
+
+
+def _beside(name: str) -> Any:
+    """A module in this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 #: Page → what writes it.
-PAGES: dict[str, Callable[[], str]] = {"plugins/hooks.md": render_hooks, "architecture.md": render_architecture}
+PAGES: dict[str, Callable[[], str]] = {
+    "plugins/hooks.md": render_hooks,
+    "architecture.md": render_architecture,
+    "presets.md": render_presets,
+    "../presets/schema.json": render_schema,
+}
 
 
 def out_of_date() -> dict[str, str]:

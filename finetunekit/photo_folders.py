@@ -16,10 +16,11 @@ import pydantic
 
 from finetunekit.errors import ConfigError, DataError, PluginError
 from finetunekit.model import blame, call_builder
-from finetunekit.plan import Chosen, describe_problems
+from finetunekit.plan import Chosen
 from finetunekit.plugins import PluginHost
+from finetunekit.problems import describe_problems
 from finetunekit.progress import Progress
-from finetunekit.types import DISPLAY, TRAIN, PhotoListing, PhotoRecord, SourceContext
+from finetunekit.types import DISPLAY, SPLITS, TRAIN, PhotoListing, PhotoRecord, SourceContext
 
 MARKER = ".finetunekit-photos.json"
 _COUNT = "per_class_"
@@ -86,7 +87,7 @@ def write_photos(source: Chosen, root: Path, progress: Progress) -> Written:
         progress: Says what goes on.
 
     Raises:
-        DataError: If the folder holds something else, or cannot be written.
+        DataError: If the folder holds something else or cannot be written, or the source lists no photo.
         PluginError: If the source does not return a `PhotoListing`.
     """
     content = _content(source)
@@ -97,6 +98,8 @@ def write_photos(source: Chosen, root: Path, progress: Progress) -> Written:
             listing = _list_into(source, scratch, progress)
             _lay_out(listing, scratch / root.name, scratch)
             (scratch / root.name / MARKER).write_text(content, encoding="utf-8")
+            if root.exists():
+                root.rmdir()  # it is empty; Windows renames onto nothing that exists
             os.replace(scratch / root.name, root)
     except OSError as exc:
         raise DataError(
@@ -120,7 +123,9 @@ def _is_there(root: Path, content: str) -> bool:
     if not marker.is_file():
         raise DataError(f"{root}: is not empty, and what is in it was not made by this command. Choose another folder.")
     if marker.read_text(encoding="utf-8", errors="replace") != content:
-        raise DataError(f"{root}: holds photos made with other settings. Choose another folder, or delete this one.")
+        raise DataError(
+            f"{root}: holds photos made with other settings, or by another version. Choose another folder, or delete this one."
+        )
     return True
 
 
@@ -134,10 +139,12 @@ def _scratch_beside(root: Path) -> Iterator[Path]:
 def _list_into(source: Chosen, scratch: Path, progress: Progress) -> PhotoListing:
     """What the source makes, it makes in the scratch folder, so that moving it costs nothing."""
     progress.say(f"making photos with data source '{source.name}' ({source.registered.origin})")
-    context = SourceContext(root=None, cache_dir=scratch / "made", seed=0, say=lambda line: progress.tick(line))
+    context = SourceContext(root=None, cache_dir=scratch / "made", seed=0, say=progress.tick)
     listing = call_builder(source, context)
     if not isinstance(listing, PhotoListing):
         raise PluginError(f"{blame(source)} must return finetunekit.PhotoListing. Received: {listing!r:.200}")
+    if not listing.photos:
+        raise DataError(f"data source '{source.name}' lists no photo, so that there is nothing to write.")
     return listing
 
 
@@ -167,5 +174,6 @@ def _free_place(place: Path) -> Path:
 
 
 def _count_files(root: Path) -> dict[str, int]:
-    splits = sorted(folder for folder in root.iterdir() if folder.is_dir())
-    return {folder.name: sum(path.is_file() for path in folder.rglob("*")) for folder in splits}
+    return {
+        split: sum(path.is_file() for path in (root / split).rglob("*")) for split in SPLITS if (root / split).is_dir()
+    }

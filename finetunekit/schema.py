@@ -32,7 +32,6 @@ _KINDS = {
     "freeze": "freezing policy",
     "reports": "reporter",
 }
-_KEPT_OUTSIDE = ("description", "default")
 
 
 def preset_schema(host: PluginHost) -> Schema:
@@ -86,6 +85,8 @@ class _Writer:
         if key not in self.written:
             self.written[key] = {}  # taken, so that a model inside itself ends
             self.written[key] = self.convert(models.schemas[name], reading, models)
+            if reading != "item":
+                self.written[key] = _or_null(self.written[key])
             if models is self.config and name in _ADDITIONS:
                 self.written[key] = _ADDITIONS[name](self, self.written[key], reading)
         return _ref(key)
@@ -112,7 +113,7 @@ class _Writer:
         required = [] if reading == "over" else schema.get("required", [])
         properties = {key: self.convert(one, reading, models, key) for key, one in schema["properties"].items()}
         if reading != "item":
-            properties = {key: one if key in required else _or_null(one) for key, one in properties.items()}
+            properties = {key: _not_null(one) if key in required else _or_null(one) for key, one in properties.items()}
         return {"properties": properties, "required": required}
 
     # ---- components --------------------------------------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ class _Writer:
             entries = self.host.registries[kind].values()
             options = {entry.name: self.options(kind, entry, reading) for entry in entries}
             self.written[key] = {
-                "type": "object",
+                "type": "object" if reading == "item" else ["object", "null"],
                 "description": f"A {kind}: its name, and its own options.",
                 "properties": {"name": _one_of(options, f"Name of the {kind}.")},
                 "allOf": [_when("name", name, _named(name, one)) for name, one in options.items()],
@@ -145,8 +146,9 @@ class _Writer:
             origin = entry.origin
             reason = " ".join(str(exc).split())
             self.host.warn(f"warning: plugin '{origin.plugin}' ({origin}): options of {kind} '{entry.name}': {reason}")
-            return {"type": "object"}
+            return {}
         found = self.convert(models.schemas[entry.options.__name__], reading, models)
+        del found["type"]  # the map that holds the options says whether it may be null
         if entry.options is Options:
             found["description"] = "No options."
         return {"properties": {}, **found}
@@ -168,11 +170,15 @@ class _Writer:
         properties = schema["properties"] | {
             "source": _or_null(_one_of(options, fields["source"].description)),
             "otherwise": _or_null(_one_of(options, fields["otherwise"].description)),
-            "options": _or_null({"description": fields["options"].description, "anyOf": list(options.values())}),
+            "options": {
+                "description": fields["options"].description,
+                "type": ["object", "null"],
+                "anyOf": [{"type": "null"}, *options.values()],
+            },
         }
         default = fields["source"].default if reading == "whole" else None
         fits = [
-            _when("source", name, {"properties": {"options": _or_null(one)}}, is_default=name == default)
+            _when("source", name, {"properties": {"options": one}}, is_default=name == default)
             for name, one in options.items()
         ]
         return {**schema, "properties": properties, "allOf": fits}
@@ -205,11 +211,20 @@ def _one_of(names: Iterable[str], description: str | None = None) -> Schema:
     return {"description": description, **found} if description else found
 
 
+def _not_null(schema: Schema) -> Schema:
+    return {**schema, "type": "object"} if "$ref" in schema else schema
+
+
 def _or_null(schema: Schema) -> Schema:
-    """The same, or null; what an editor shows beside the key stays outside."""
-    alternatives = schema.get("anyOf", ())
-    if schema.get("type") == "null" or {"type": "null"} in alternatives:
-        return schema
-    outside = {key: schema[key] for key in _KEPT_OUTSIDE if key in schema}
-    inside = {key: value for key, value in schema.items() if key not in _KEPT_OUTSIDE}
-    return {**outside, "anyOf": [inside, {"type": "null"}]}
+    """The same, or null. No `anyOf` is put around it, since what is wrong inside one is hard to tell."""
+    if "$ref" in schema:
+        return schema  # maps that may be null say so themselves
+    if "anyOf" in schema:
+        has_null = {"type": "null"} in schema["anyOf"]
+        return schema if has_null else {**schema, "anyOf": [*schema["anyOf"], {"type": "null"}]}
+    found = dict(schema)
+    if "type" in schema:
+        found["type"] = [schema["type"], "null"]
+    if "const" in schema or "enum" in schema:
+        found["enum"] = [*(schema.get("enum") or [found.pop("const")]), None]
+    return found

@@ -23,8 +23,8 @@ def command() -> None:
 def draw(folder: Path, per_class: int | None, size_px: int | None, seed: int | None, source: str) -> None:
     """Draw photos into DIR: train, valid and test folders with a folder a class in each, and a display folder.
 
-    The same numbers give the same photos on every machine. DIR has to be new, empty, or made by the same command; with
-    --per-class, validation and test photos stay in proportion.
+    The same numbers give the same photos. DIR has to be new, empty, or made by the same command before; with --per-class,
+    validation and test photos stay in proportion.
     """
     from finetunekit.photo_folders import choose_drawing, write_photos
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
-from finetunekit.cli.common import json_option, load_host, print_json, print_table
+from finetunekit.cli.common import json_option, load_host, make_progress, print_json, print_table
+from finetunekit.scaffold import KINDS, next_steps, title_of, write_plugin
+
+if TYPE_CHECKING:
+    from finetunekit.testing import Verdict
 
 
 @click.group("plugins")
 def command() -> None:
-    """List plugins and what they give."""
+    """List, begin and check plugins."""
 
 
 @command.command("list")
@@ -47,3 +56,60 @@ def list_plugins(as_json: bool) -> None:
         ("kind", "name", "plugin", "from"),
         [(r["kind"], r["name"], r["plugin"], f"{r['distribution']} {r['version'] or ''}".strip()) for r in rows],
     )
+
+
+@command.command("new")
+@click.argument("kind", type=click.Choice(KINDS), metavar="KIND")
+@click.argument("name")
+@click.option("--file", "is_file", is_flag=True, help="One file for a preset's `plugins:` instead of a package.")
+@click.option("--directory", default=".", show_default=True, help="Folder to write it into.")
+def new(kind: str, name: str, is_file: bool, directory: str) -> None:
+    """Write a plugin to begin with: a package that can be installed, with a test of its contract.
+
+    KIND is backbone, head, freezing-policy, augmentation, reporter or data-source. NAME is what YAML will call it.
+    """
+    from finetunekit import __version__
+    from finetunekit.errors import ConfigError
+
+    known = load_host().registries[title_of(kind)]
+    if name in known:
+        raise ConfigError(f"'{name}': {title_of(kind)} '{name}' is given by {known[name].origin}. Choose another name.")
+    folder = Path(directory)
+    for path in write_plugin(kind, name, folder, is_file=is_file, version=__version__):
+        click.echo(f"wrote {path}")
+    for line in next_steps(kind, name, folder, is_file=is_file):
+        click.echo(line)
+
+
+@command.command("check")
+@click.argument("target", metavar="PATH|NAME")
+@json_option
+@click.pass_context
+def check(ctx: click.Context, target: str, as_json: bool) -> None:
+    """Check what a plugin gives against the contract of its seam, on tiny data.
+
+    PATH is a plugin file or the folder of a package; NAME is an installed plugin or one component. Exit code 3 where something is
+    wrong.
+    """
+    from finetunekit.testing.targets import check_target
+
+    progress = make_progress()
+    verdicts = check_target(target, progress.say)
+    if as_json:
+        print_json({"target": target, "components": [dataclasses.asdict(verdict) for verdict in verdicts]})
+    else:
+        _print_verdicts(verdicts)
+    if any(verdict.status == "problem" for verdict in verdicts):
+        ctx.exit(3)
+
+
+def _print_verdicts(verdicts: tuple[Verdict, ...]) -> None:
+    width = max(len(f"{verdict.kind} {verdict.name}") for verdict in verdicts)
+    for verdict in verdicts:
+        click.echo(f"{f'{verdict.kind} {verdict.name}'.ljust(width)}  {verdict.status}")
+        if verdict.words:
+            indent = "  "
+            click.echo(textwrap.fill(verdict.words, 80, initial_indent=indent, subsequent_indent=indent))
+    counts = {status: sum(v.status == status for v in verdicts) for status in ("ok", "problem", "unchecked")}
+    listed = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    click.echo(f"{len(verdicts)} checked: {listed}")

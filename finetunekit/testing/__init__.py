@@ -1,0 +1,42 @@
+"""Contract checks that plugin authors run, one a seam, on tiny networks and photos; and that tiny data, for tests of one's own.
+
+    from finetunekit.testing import check_head
+
+    def test_my_head() -> None:
+        check_head(build_my_head, MyHeadOptions())
+
+Each check returns None where the component keeps its contract and raises `ContractError` with the first rule that it breaks. The check
+of any seam looks at the component's options too.
+"""
+
+from __future__ import annotations
+
+from finetunekit.testing.checks_augmentation import check_augmentation
+from finetunekit.testing.checks_backbone import check_backbone
+from finetunekit.testing.checks_freezing import check_freezing_policy
+from finetunekit.testing.checks_head import check_head
+from finetunekit.testing.checks_reporter import check_reporter
+from finetunekit.testing.checks_source import check_data_source
+from finetunekit.testing.components import check_component
+from finetunekit.testing.contract import ContractError, UnfitExampleError, example_options
+from finetunekit.testing.data import AWKWARD_CLASSES, TINY_CLASSES, tiny_photos, tiny_run
+from finetunekit.testing.targets import Verdict, check_target
+
+__all__ = [
+    "AWKWARD_CLASSES",
+    "TINY_CLASSES",
+    "ContractError",
+    "UnfitExampleError",
+    "Verdict",
+    "check_augmentation",
+    "check_backbone",
+    "check_component",
+    "check_data_source",
+    "check_freezing_policy",
+    "check_head",
+    "check_reporter",
+    "check_target",
+    "example_options",
+    "tiny_photos",
+    "tiny_run",
+]

@@ -50,6 +50,11 @@ class Subject:
         if not is_met:
             raise ContractError(f"{self.label}: {words}")
 
+    def is_refusal(self, exc: BaseException) -> bool:
+        """Whether the builder meant to refuse: not an exception that the engine wrapped, nor a fault that the engine found."""
+        is_deliberate = isinstance(exc, FinetuneKitError) and exc.__cause__ is None
+        return is_deliberate and not str(exc).startswith(self.label)
+
     @contextmanager
     def during(self, what: str) -> Iterator[None]:
         """Turn whatever is raised meanwhile into a `ContractError` that names the component and says what it was doing."""
