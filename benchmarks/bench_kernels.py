@@ -11,6 +11,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def steps() -> dict[str, Callable[[], object]]:
     }
 
 
-def _suffix() -> object:
+def _suffix() -> Any:
     import keras
 
     from finetunekit.model import precision_scope

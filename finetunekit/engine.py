@@ -9,6 +9,7 @@ from typing import Any
 
 from finetunekit import runs
 from finetunekit.errors import RunFolderError
+from finetunekit.notebook import default_progress
 from finetunekit.plan import Plan, make_plan
 from finetunekit.plugins import PluginHost, load_plugins
 from finetunekit.presets import read_document
@@ -58,7 +59,7 @@ def run(
         settings: `a.b[0].c=VALUE` texts, VALUE being YAML; they go over the preset.
         seed: Replaces the preset's seed.
         out: Folder in which the run's own folder is made.
-        progress: Where progress is printed; default: stderr.
+        progress: Where progress is printed; default: stderr, a live line in a notebook.
 
     Returns:
         The run's folder, metrics and summary.
@@ -71,7 +72,7 @@ def run(
         RunFolderError: If the run folder cannot be written.
         KeyboardInterrupt: After what was finished was saved.
     """
-    progress = progress or Progress()
+    progress = progress or default_progress()
     plan, host = prepare(preset, settings=settings, seed=seed, progress=progress)
     path = runs.new_run_path(Path(out), plan.config.name)
     with runs.locked(path):
@@ -117,7 +118,7 @@ def run_seeds(
     """
     from finetunekit.summary import seeds_lines, summarise_runs
 
-    progress = progress or Progress()
+    progress = progress or default_progress()
     plan, _ = prepare(preset, settings=settings, seed=seed, progress=progress)
     results = []
     for number in range(seeds):

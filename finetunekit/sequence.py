@@ -47,6 +47,12 @@ class RunResult:
     metrics: Mapping[str, Any]
     summary: tuple[str, ...]
 
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        from finetunekit.notebook import result_html
+
+        return result_html(self)
+
 
 class RunSequence:
     """The state of one run while it goes on; `execute` reads top to bottom."""

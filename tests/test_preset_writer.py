@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -239,3 +241,24 @@ def test_the_written_preset_runs(folder: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     assert (metrics["name"], metrics["classes"], metrics["stand_in"]) == ("mine", ["robin", "wren"], None)
     assert (metrics["last_epoch"]["draws"], metrics["last_epoch"]["val_draws"]) == (16, 4)
+
+
+# ---- the page that shows it ------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_on_presets_shows_what_its_commands_do() -> None:
+    """Its commands, one after the other, for the folder that it speaks of."""
+    page = (TESTS.parent / "docs" / "presets.md").read_text(encoding="utf-8")
+    write_counted_photos(Path("photos/birds"), {"train": 60, "valid": 20, "test": 20}, ("robin", "wren"))
+    blocks = re.findall(r"```console\n(.+?)```", page, flags=re.DOTALL)
+    shown = [line for block in blocks for line in block.splitlines()]
+    printed: Iterator[str] = iter(())
+    for line in filter(lambda line: line != "...", shown):
+        if line.startswith("$ finetunekit "):
+            result = invoke(*shlex.split(line.removeprefix("$ finetunekit ")))
+            assert (result.exit_code, result.stderr) == (0, "")
+            printed = iter(result.stdout.splitlines())
+        else:
+            assert line in printed, line
+    (file,) = re.findall(r"<!-- file: birds.yaml -->\n```yaml\n(.+?)```", page, flags=re.DOTALL)
+    assert file == Path("birds.yaml").read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import socket
+import textwrap
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers_plugins import invoke, write
+from helpers_plugins import command, invoke, write
 from pydantic import ConfigDict, Field
 
 from finetunekit import (
@@ -198,6 +199,15 @@ def frozen_head(options: Options, features: Any, num_classes: int) -> Any:
     return keras.ops.stop_gradient(dense(features, num_classes))
 
 
+def weightless(options: Options, features: Any, num_classes: int) -> Any:
+    import keras
+
+    x = keras.ops.concatenate([features.tensor, features.tensor], axis=-1)
+    while len(x.shape) > 2:
+        x = keras.ops.mean(x, axis=1)
+    return keras.ops.cast(x[:, :num_classes], "float32")
+
+
 def unregistered(options: Options, features: Any, num_classes: int) -> Any:
     import keras
 
@@ -211,8 +221,14 @@ def unregistered(options: Options, features: Any, num_classes: int) -> Any:
 def noisy(options: Options, features: Any, num_classes: int) -> Any:
     import keras
 
-    logits = dense(features, num_classes)
-    return logits + keras.random.normal((1, num_classes), seed=keras.random.SeedGenerator(1))
+    class Noise(keras.layers.Layer):
+        def build(self, input_shape: Any) -> None:
+            self.generator = keras.random.SeedGenerator(1)
+
+        def call(self, inputs: Any) -> Any:
+            return inputs + keras.random.normal(keras.ops.shape(inputs), seed=self.generator)
+
+    return Noise(dtype="float32")(dense(features, num_classes))
 
 
 def companions(options: Options, features: Any, num_classes: int) -> Any:
@@ -235,7 +251,8 @@ def infinite(options: Options, features: Any, num_classes: int) -> Any:
         (lambda o, f, n: "logits", r"must return a Keras tensor of logits\. Received: str"),
         (map_only, r"failed: .* If it does not take tokens features, it must say so with PluginError"),
         (refuse_all, r"refuses map, tokens and vector alike"),
-        (frozen_head, r"no weight of it moved in a step of SGD"),
+        (frozen_head, r"training one step on map features raised ValueError: No gradients provided"),
+        (weightless, r"no weight of it moved in a step of SGD"),
         (unregistered, r"saving and loading \(.*register_keras_serializable\(\).*\) raised TypeError"),
         (noisy, r"draws random numbers at inference"),
         (companions, r"depends on the other photos of the batch"),
@@ -336,12 +353,11 @@ def even_only(options: Options, size_px: int) -> Backbone:
     return convolution(size_px)
 
 
-def always_training(options: Options, size_px: int) -> Backbone:
+def companions_too(options: Options, size_px: int) -> Backbone:
     import keras
 
-    backbone = convolution(size_px)
-    x = keras.layers.BatchNormalization(name="norm")(backbone.model.output, training=True)
-    return Backbone(keras.Model(backbone.model.inputs[0], x))
+    model = convolution(size_px).model
+    return Backbone(keras.Model(model.inputs[0], model.output - keras.ops.mean(model.output, axis=0, keepdims=True)))
 
 
 @pytest.mark.parametrize(
@@ -361,11 +377,11 @@ def always_training(options: Options, size_px: int) -> Backbone:
         (lambda o, px: convolution(px, blocks={"a": ("first",), "b": ("first",)}), r"'first' is in two blocks"),
         (lambda o, px: convolution(px, blocks={"a": ("second",), "b": ("first",)}), r"blocks must be in order"),
         (even_only, r"failed: ValueError: odd A size it cannot take, such as 13 px, must be refused with PluginError"),
-        (always_training, r"depends on the other photos of the batch; do not fix training=True"),
+        (companions_too, r"depends on the other photos of the batch; each must be answered by itself"),
     ],
 )
 def test_backbones_that_are_wrong(build: Callable[..., Any], words: str) -> None:
-    spec = changed_spec(parameters=276 if build is always_training else 260)
+    spec = changed_spec(parameters=260)
     with pytest.raises(ContractError, match=words):
         check_backbone(build, spec=spec)
 
@@ -655,9 +671,9 @@ def talks_in_lines(options: Options, context: Any) -> Any:
         (listing(lambda photos: [p for p in photos if p.split != "valid"]), r"cannot be trained on: .*no valid photos"),
         (listing(lambda photos: [*photos, photos[0]]), r"lists a photo twice in one split: .*0\.png \(test\)"),
         (shuffled(), r"lists something else the second time; sort what the file system gives"),
-        (opens_photos, r"raised UnidentifiedImageError|opens no photo: broken ones are found and named later"),
+        (opens_photos, r"UnidentifiedImageError.* opens no photo: broken ones are found and named later"),
         (keeps_notes, r"changes its root \(.*index\.txt\); write into context\.cache_dir only"),
-        (careless, r"no root must be a DataError|failed: TypeError"),
+        (careless, r"no root must be a DataError that says what to do\. Received: .* failed: TypeError"),
         (in_silence, r"no root must be a DataError that says what to do, and it was listed in silence"),
         (talks_in_lines, r"must say one line of text at a time"),
     ],
@@ -667,20 +683,20 @@ def test_data_sources_that_are_wrong(build: Callable[..., Any], words: str, tmp_
         check_data_source(build, root=tiny_photos(tmp_path / "photos"))
 
 
+ARCHIVE = """
+    from finetunekit import DataError, hookimpl
+
+    def build(options, context):
+        raise DataError("data.root: is no archive.")
+
+    @hookimpl
+    def register_data_sources(register):
+        register("archive", build)
+"""
+
+
 def test_a_data_source_on_a_root_of_another_kind_is_not_called_wrong(tmp_path: Path) -> None:
-    plugin = write(
-        tmp_path / "flat.py",
-        """
-        from finetunekit import DataError, hookimpl
-
-        def build(options, context):
-            raise DataError("data.root: is no archive.")
-
-        @hookimpl
-        def register_data_sources(register):
-            register("archive", build)
-        """,
-    )
+    plugin = write(tmp_path / "flat.py", ARCHIVE)
     (verdict,) = check_target(str(plugin), lambda line: None)
     assert verdict.status == "unchecked"
     assert re.search(r"is no archive\. None of the kit's layouts fits it; check it on a root of its own", verdict.words)
@@ -706,6 +722,15 @@ TWO_HEADS = """
 """
 
 
+ONE_POLICY = """
+    from finetunekit import hookimpl
+
+    @hookimpl
+    def register_freezing_policies(register):
+        register("leave_it", lambda options, layers: {})
+"""
+
+
 def test_check_says_what_is_wrong_of_each_component(tmp_path: Path) -> None:
     plugin = write(tmp_path / "two_heads.py", TWO_HEADS)
     result = invoke("plugins", "check", str(plugin))
@@ -720,17 +745,15 @@ def test_check_says_what_is_wrong_of_each_component(tmp_path: Path) -> None:
 
 
 def test_check_as_json(tmp_path: Path) -> None:
-    result = invoke("plugins", "check", str(write(tmp_path / "two_heads.py", TWO_HEADS)), "--json")
-    first, second = json.loads(result.stdout)["components"]
-    assert result.exit_code == 3
-    assert first == {"kind": "head", "name": "good_head", "status": "ok", "words": ""}
-    assert (second["name"], second["status"]) == ("wrong_head", "problem")
+    result = invoke("plugins", "check", str(write(tmp_path / "one.py", ONE_POLICY)), "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["components"] == [
+        {"kind": "freezing policy", "name": "leave_it", "status": "ok", "words": ""}
+    ]
 
 
 def test_check_takes_the_name_of_a_component_or_of_a_plugin() -> None:
     assert invoke("plugins", "check", "none").stdout.splitlines() == ["freezing policy none  ok", "1 checked: 1 ok"]
-    host = load_plugins(pytest.fail)
-    assert {name for _, name in BUILT_INS} <= {e.name for r in host.registries.values() for e in r.values()}
 
 
 @pytest.mark.parametrize(
@@ -738,7 +761,7 @@ def test_check_takes_the_name_of_a_component_or_of_a_plugin() -> None:
     [
         ("gap_dens", 2, r"no plugin file, plugin or component 'gap_dens'\. Did you mean 'gap_dense'\?"),
         ("no/such.py", 3, r"plugin 'such' \(no/such\.py\) is not used: no such file"),
-        ("no/folder", 3, r"not a Python file|no such file"),
+        ("no/folder", 3, r"no such file: no/folder"),
         ("empty.py", 3, r"empty\.py: registers nothing that can be checked"),
         ("bad", 3, r"bad/pyproject\.toml: has no \[project\.entry-points\.finetunekit\]"),
         ("lost", 3, r"lost/pyproject\.toml: entry point 'x' names the module 'not_here', which is not there"),
@@ -776,20 +799,11 @@ def test_a_package_with_modules_of_its_own_is_checked_where_it_lies(tmp_path: Pa
     assert (verdict.kind, verdict.name, verdict.status) == ("freezing policy", "kit_none", "ok")
 
 
-def test_a_module_that_imports_keras_when_loaded_is_told(tmp_path: Path) -> None:
-    from helpers_plugins import command
-
-    plugin = write(tmp_path / "slow.py", "import keras\n" + TWO_HEADS.split("def wrong")[0] + HOOK)
+def test_a_module_that_imports_something_heavy_when_loaded_is_told(tmp_path: Path) -> None:
+    plugin = write(tmp_path / "slow.py", "import matplotlib\n" + textwrap.dedent(ARCHIVE))
     done = command("plugins", "check", str(plugin), "--json", cwd=tmp_path)
     first, second = json.loads(done.stdout)["components"]
     assert done.returncode == 3
     assert (first["kind"], first["name"]) == ("plugin", "slow")
-    assert "loading it imports tensorflow and keras; import them inside builders" in first["words"]
-    assert second["status"] == "ok"
-
-
-HOOK = """
-    @hookimpl
-    def register_heads(register):
-        register("good_head", linear)
-"""
+    assert "loading it imports matplotlib; import it inside builders" in first["words"]
+    assert (second["name"], second["status"]) == ("archive", "unchecked")

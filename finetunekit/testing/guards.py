@@ -38,7 +38,7 @@ def no_network(subject: Subject) -> Iterator[None]:
     socket.getaddrinfo = refusing(look_up, 0)
     try:
         yield
-    except OSError as exc:
+    except Exception as exc:
         if not tried:
             raise
         raise _reached_out(subject, tried) from exc

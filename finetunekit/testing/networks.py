@@ -74,7 +74,7 @@ def check_inference(subject: Subject, model: keras.Model, x: NDArray[np.float32]
     subject.require(np.isfinite(first).all(), "its output is not finite for ordinary photos.")
     words = "draws random numbers at inference; dropout and noise belong behind training=True."
     subject.require(np.array_equal(first, second), words)
-    words = "what it says of a photo depends on the other photos of the batch; do not fix training=True."
+    words = "what it says of a photo depends on the other photos of the batch; each must be answered by itself."
     subject.require(is_close(first[:1], alone), words)
     return first
 

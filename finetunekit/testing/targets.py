@@ -22,7 +22,7 @@ from finetunekit.testing.data import AWKWARD_CLASSES, tiny_run
 from finetunekit.types import Registered
 
 PROJECT = "pyproject.toml"
-_HEAVY = ("tensorflow", "keras", "matplotlib", "torch")
+_HEAVY = ("keras", "tensorflow", "torch", "matplotlib")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def _check_files(files: list[Path], say: Callable[[str], None]) -> tuple[Verdict
     added += [("preset", name) for name in sorted(host.presets) if name not in presets]
     verdicts = _check_all(host, added, say) if added else ()
     if heavy:
-        words = f"loading it imports {' and '.join(heavy)}; import them inside builders, so that plans and listings stay fast."
+        words = f"loading it imports {heavy[0]}; import it inside builders, so that plans and listings stay fast."
         return (Verdict("plugin", files[0].stem, "problem", words), *verdicts)
     if not verdicts:
         raise PluginError(
