@@ -7,8 +7,8 @@ from pydantic import Field
 from finetunekit import Backbone, BackboneSpec, Options, PixelContract, hookimpl
 from finetunekit.hookspecs import RegisterBackbone
 
-#: What is known without building it. Where pretrained arrays can be had goes into `weight_sources`; the engine fetches and
-#: checks them. Without sources a preset says `weights: {mode: random}`.
+#: What is known without building it. Where pretrained arrays can be had goes into `weight_sources`; the engine fetches
+#: and checks them. Without sources a preset says `weights: {mode: random}`.
 SPEC = BackboneSpec(
     title="Two convolutions",
     pixels=PixelContract(scale=1 / 255),
@@ -37,8 +37,8 @@ def build_my_component(options: MyComponentOptions, image_size_px: int) -> Backb
         image_size_px: Side of the square input. Raise `finetunekit.PluginError` for a size it cannot take.
 
     Returns:
-        Model `(batch, image_size_px, image_size_px, 3)` float32 → map `(batch, side, side, channels)` and its blocks. Every
-        layer has a name of its own, the same in each build: weights and freezing go by name.
+        Model `(batch, image_size_px, image_size_px, 3)` float32 → map `(batch, side, side, channels)` and its blocks.
+        Every layer has a name of its own, the same in each build: weights and freezing go by name.
     """
     import keras
 

@@ -13,14 +13,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from finetunekit import Augmentation, Fill, Options, draw_uniform
+from finetunekit import Augmentation, Fill, Options
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
+    from numpy.typing import NDArray
 
 
 def _check_ascending(pair: tuple[float, float]) -> tuple[float, float]:
@@ -127,6 +127,10 @@ def draw_parameters(
         the flips `flip_horizontal` and `flip_vertical` as 0 or 1, `channel_shift_intensity` in grey levels, and
         `brightness`, a factor.
     """
+    import numpy as np
+
+    from finetunekit import draw_uniform
+
     unit = draw_uniform(keys, _COLUMNS)
     low, high = _zoom_bounds(options)
     return {
@@ -154,6 +158,8 @@ def build_matrices(parameters: dict[str, NDArray[np.float64]], height_px: int, w
     Returns:
         `(batch, 3, 3)` float64, output (row, column, 1) → input (row, column, 1), pixel centres at integers.
     """
+    import numpy as np
+
     theta, shear = np.deg2rad(parameters["theta"]), np.deg2rad(parameters["shear"])
     offset_x, offset_y = height_px / 2 - 0.5, width_px / 2 - 0.5
     matrices = (
@@ -180,6 +186,8 @@ def _matrices(
 
 def _stack(rows: list[list[Any]], like: NDArray[np.float64]) -> NDArray[np.float64]:
     """Matrices `(batch, 3, 3)` from two rows of numbers or `(batch,)` arrays."""
+    import numpy as np
+
     matrices = np.zeros((len(like), 3, 3))
     matrices[:, 2, 2] = 1.0
     for row, entries in enumerate(rows):
@@ -212,6 +220,8 @@ def _brightness(options: KerasGeneratorOptions, unit: Any) -> Any:
 
 
 def _shift_px(limit: float, size_px: int, unit: NDArray[np.float64]) -> NDArray[np.float64]:
+    import numpy as np
+
     if isinstance(limit, int):  # 0 … limit - 1 with a random sign, so that 0 is twice as likely as any other shift
         cell = np.floor(unit * 2 * limit)
         return np.where(cell < limit, cell, limit - cell)
@@ -222,6 +232,8 @@ def _change_colours(
     options: KerasGeneratorOptions, images: tf.Tensor, labels: tf.Tensor, keys: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     import tensorflow as tf
+
+    from finetunekit import draw_uniform
 
     unit = draw_uniform(keys, _COLUMNS)[:, tf.newaxis, tf.newaxis, tf.newaxis, :]
     if options.channel_shift_range:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetunekit import DataError, decode_photo
+from finetunekit import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +46,8 @@ def make_thumbnail(path: Path, sha256: str, side_px: int, quality: int = 88) -> 
     Returns:
         The picture, or why there is none: the file is missing, has changed since, or cannot be decoded.
     """
+    from finetunekit import decode_photo
+
     try:
         checksum = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
