@@ -92,3 +92,22 @@ def test_links_lead_to_files_that_are_there(page: Path) -> None:
     targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)]
     missing = [t for t in targets if t and "://" not in t and not (page.parent / t).exists()]
     assert missing == []
+
+
+def test_the_readme_shows_files_that_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The preset and the head of the README are files, shown to the letter, and the one reaches a plan with the other."""
+    samples = Path(__file__).parents[1] / "docs" / "samples"
+    readme = (samples.parents[1] / "README.md").read_text(encoding="utf-8")
+    for name in ("preset.yaml", "head.py"):
+        assert (samples / name).read_text(encoding="utf-8") in readme
+    monkeypatch.chdir(tmp_path)
+    result = invoke(
+        "plan",
+        str(samples / "preset.yaml"),
+        "--set",
+        f"plugins=[{samples / 'head.py'}]",
+        "--set",
+        "head={name: linear}",
+    )
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "linear" in result.stdout

@@ -26,7 +26,7 @@ _VERBS = {
     "presets": ("presets", "List, show and make presets."),
     "schema": ("schema", "Print the JSON Schema of a preset."),
     "data": ("data", "Draw a folder of practice photos."),
-    "plugins": ("plugins", "List plugins and what they give."),
+    "plugins": ("plugins", "List, begin and check plugins."),
     "weights": ("weights", "List, fetch and find pretrained weights."),
     "cache": ("cache", "List and clear cached features."),
     "doctor": ("doctor", "Say what works on this machine."),

@@ -18,7 +18,7 @@ SPEC = BackboneSpec(
     pixels=PixelContract(scale=1 / 127.5, mean=(1.0, 1.0, 1.0)),  # RGB in [-1, 1]
     native_size_px=64,
     min_size_px=16,
-    parameters=75_040,
+    parameters=72_080,
     licence="Apache-2.0",
     attribution="",
     pretrained_on="nothing",
@@ -30,7 +30,9 @@ SPEC = BackboneSpec(
 class SmallOptions(Options):
     """Options of `small_residual`."""
 
-    channels: int = Field(16, ge=1, le=256, description="Channels of the first block; each block after it has twice as many.")
+    channels: int = Field(
+        16, ge=1, le=256, description="Channels of the first block; each block after it has twice as many."
+    )
 
 
 def build_small(options: SmallOptions, image_size_px: int) -> Backbone:

@@ -32,7 +32,9 @@ def build_decay(options: DecayOptions, layers: tuple[LayerInfo, ...]) -> FreezeD
     """
     blocks = list(dict.fromkeys(layer.block for layer in layers if layer.block))
     if options.frozen >= len(blocks):
-        raise ConfigError(f"freeze.frozen: {options.frozen} leaves none of the backbone's {len(blocks)} blocks to learn.")
+        raise ConfigError(
+            f"freeze.frozen: {options.frozen} leaves none of the backbone's {len(blocks)} blocks to learn."
+        )
     rates = {block: options.factor ** (place + 1 - len(blocks)) for place, block in enumerate(blocks)}
     rates |= dict.fromkeys(blocks[: options.frozen], 0.0)
     first = rates[blocks[0]]

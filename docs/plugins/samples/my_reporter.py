@@ -29,9 +29,14 @@ def build_mistakes(options: MistakesOptions, run: FinishedRun) -> Mapping[str, b
     wrong = [row for row in run.predictions if row["split"] == "test" and row["true"] != row["predicted"]]
     wrong.sort(key=_sureness, reverse=True)
     lines = ["| photo | is | taken for | how sure |", "| --- | --- | --- | --- |"]
-    lines += [f"| {row['path']} | {row['true']} | {row['predicted']} | {_sureness(row):.2f} |" for row in wrong]
-    head = [run.stand_in, ""] if run.stand_in else []
-    return {"mistakes.md": "\n".join([*head, *lines[: options.most + 2], ""]).encode()}
+    lines += [_line(row) for row in wrong[: options.most]]
+    head = [run.stand_in, ""] if run.stand_in else []  # whoever sees the page must learn what the photos are
+    return {"mistakes.md": "\n".join([*head, *lines, ""]).encode()}
+
+
+def _line(row: Mapping[str, str]) -> str:
+    cells = (row["path"], row["true"], row["predicted"], f"{_sureness(row):.2f}")
+    return f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in cells)} |"
 
 
 def _sureness(row: Mapping[str, str]) -> float:

@@ -26,7 +26,7 @@ def build_names(options: NamesOptions, context: SourceContext) -> PhotoListing:
         context: `root` is the folder.
 
     Returns:
-        Its photos. A place keeps its split when photos are added to it.
+        Its photos. More photos of the same places leave every split as it was; a new place may not.
 
     Raises:
         DataError: If there is no folder, a name cannot be read, or there are too few places to deal out.
@@ -37,7 +37,9 @@ def build_names(options: NamesOptions, context: SourceContext) -> PhotoListing:
     named = {path: _read(path, options.separator) for path in paths}
     places = {place for _, place in named.values()}
     if len(places) < options.one_in:
-        raise DataError(f"{context.root}: {len(places)} places; one in {options.one_in} needs at least {options.one_in}.")
+        raise DataError(
+            f"{context.root}: {len(places)} places; one in {options.one_in} needs at least {options.one_in}."
+        )
     splits = _deal(places, options.one_in)
     photos = (PhotoRecord(path, label, splits[place], group=place) for path, (label, place) in named.items())
     return PhotoListing(tuple(photos), context.root)
@@ -52,7 +54,7 @@ def _read(path: Path, separator: str) -> tuple[str, str]:
 
 
 def _deal(places: set[str], one_in: int) -> dict[str, str]:
-    """Place → split, by a hash of its name, so that order and neighbours do not matter much and the seed not at all."""
+    """Place → split, in the order of a hash of its name: as good as by chance, and the same every time."""
     order = sorted(places, key=lambda place: hashlib.blake2b(place.encode()).digest())
     return {place: {0: "test", 1: "valid"}.get(turn % one_in, "train") for turn, place in enumerate(order)}
 

@@ -1,0 +1,21 @@
+"""A linear head: pooling and one layer."""
+
+from finetunekit import Features, Options, hookimpl
+
+
+class LinearOptions(Options):
+    """No options."""
+
+
+def build_linear(options: LinearOptions, features: Features, num_classes: int):  # noqa: ANN201
+    """Feature map → logits, float32, no softmax."""
+    import keras
+
+    pooled = keras.layers.GlobalAveragePooling2D()(features.tensor)
+    return keras.layers.Dense(num_classes, dtype="float32", name="logits")(pooled)
+
+
+@hookimpl
+def register_heads(register):  # noqa: ANN001, ANN201
+    """Offer it as `linear`."""
+    register("linear", build_linear, LinearOptions)
