@@ -200,6 +200,16 @@ def render_presets() -> str:
     return text
 
 
+_ERRORS = "<!-- errors, written by docs/generate.py from finetunekit/errors.py -->\n", "<!-- end of errors -->"
+
+
+def render_errors() -> str:
+    """The page `errors.md`: written by hand, but for the table of errors."""
+    begin, end = _ERRORS
+    before, _, rest = (DOCS / "errors.md").read_text(encoding="utf-8").partition(begin)
+    return f"{before}{begin}\n{_beside('errors_table').render_errors()}\n\n{end}{rest.partition(end)[2]}"
+
+
 def render_schema() -> str:
     """The JSON Schema beside the presets, which their editor lines name."""
     return to_json(preset_schema(_own_plugins()))
@@ -224,6 +234,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "plugins/hooks.md": render_hooks,
     "architecture.md": render_architecture,
     "presets.md": render_presets,
+    "errors.md": render_errors,
     "../presets/schema.json": render_schema,
 }
 

@@ -105,7 +105,12 @@ def test_the_wheel_holds_code_presets_and_licence_only(built: Built) -> None:
     info = f"finetunekit-{finetunekit.__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == {"finetunekit", "finetunekit_builtin", info}
     assert any(name.startswith(f"{info}/licenses/LICENSE") for name in names)
-    strange = [name for name in names if not re.search(r"\.(py|typed|yaml|json|npz)$|dist-info/", name)]
+    templates = "finetunekit/templates/"
+    strange = [
+        name
+        for name in names
+        if not re.search(r"\.(py|typed|yaml|json)$|dist-info/", name) and not name.startswith(templates)
+    ]
     assert strange == []
 
 
