@@ -24,11 +24,11 @@ INSTALLED_DEV := $(VENV)/.installed-dev-$(HERE)
 PIP_INSTALL := { $(VENV)/bin/python -c 'import pip' 2>/dev/null || $(VENV)/bin/python -m ensurepip >/dev/null; } && \
   $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install dev felidae4 test lint format types imports docs docs-check check clean
+.PHONY: help install dev felidae4 test lint format types imports docs docs-check site check clean
 
 help:
 	@sed -n '3,7s/^#//p' Makefile
-	@echo '   make lint format types imports docs docs-check check clean'
+	@echo '   make lint format types imports docs docs-check site check clean'
 
 install: $(INSTALLED)
 dev: $(INSTALLED_DEV)
@@ -59,11 +59,14 @@ docs: $(INSTALLED_DEV)
 docs-check: $(INSTALLED_DEV)
 	@$(VENV)/bin/python docs/generate.py --check
 
+site: $(INSTALLED_DEV)
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+
 check: test lint types imports docs-check
 
 # Runs are results: they are kept.
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find finetunekit plugins tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:

@@ -9,8 +9,10 @@ from finetunekit import errors
 
 def render_errors() -> str:
     """A row an error class, in the order of its exit code and of the file."""
-    kinds = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, Exception)]
-    kinds = [kind for kind in kinds if issubclass(kind, errors.FinetuneKitError)]
+    found = vars(errors).values()
+    kinds: list[type[errors.FinetuneKitError]] = [
+        kind for kind in found if inspect.isclass(kind) and issubclass(kind, errors.FinetuneKitError)
+    ]
     rows = [_row(kind) for kind in sorted(kinds, key=lambda kind: kind.exit_code)]
     return "\n".join(["| exit code | error | meaning |", "| --- | --- | --- |", *rows])
 

@@ -210,6 +210,12 @@ def render_errors() -> str:
     return f"{before}{begin}\n{_beside('errors_table').render_errors()}\n\n{end}{rest.partition(end)[2]}"
 
 
+def _render_shown(page: str) -> str:
+    """A page written by hand, but for the files that it shows."""
+    text: str = _beside("shown_files").render_shown(DOCS / page)
+    return text
+
+
 def render_schema() -> str:
     """The JSON Schema beside the presets, which their editor lines name."""
     return to_json(preset_schema(_own_plugins()))
@@ -235,6 +241,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "architecture.md": render_architecture,
     "presets.md": render_presets,
     "errors.md": render_errors,
+    "plugins/seams.md": lambda: _render_shown("plugins/seams.md"),
+    "quickstart.ja.md": lambda: _render_shown("quickstart.ja.md"),
     "../presets/schema.json": render_schema,
 }
 

@@ -21,7 +21,7 @@ __all__ = ["RunResult", "SeedsResult", "prepare", "rebuild_reports", "run", "run
 
 
 def prepare(
-    preset: str, *, settings: Sequence[str] = (), seed: int | None = None, progress: Progress | None = None
+    preset: str | Path, *, settings: Sequence[str] = (), seed: int | None = None, progress: Progress | None = None
 ) -> tuple[Plan, PluginHost]:
     """From a preset's name or path to a plan; nothing heavy is loaded.
 
@@ -38,14 +38,14 @@ def prepare(
     host = load_plugins((progress or Progress()).say)
     if seed is not None:
         settings = [*settings, f"seed={seed}"]
-    document = read_document(preset, host.presets, settings)
+    document = read_document(str(preset), host.presets, settings)
     for path in document.plugin_files:
         host.load_file(path)
     return make_plan(document, host), host
 
 
 def run(
-    preset: str,
+    preset: str | Path,
     *,
     settings: Sequence[str] = (),
     seed: int | None = None,
@@ -95,7 +95,7 @@ class SeedsResult:
 
 
 def run_seeds(
-    preset: str,
+    preset: str | Path,
     seeds: int,
     *,
     settings: Sequence[str] = (),

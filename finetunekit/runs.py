@@ -172,6 +172,8 @@ def find_run(argument: str | Path, out: Path = Path("runs")) -> Path:
         return out / with_model[-1]
     if str(argument) in names:
         return out / str(argument)
+    if str(argument) == "last":
+        raise RunFolderError(f"last: {out} holds no run with a model yet. Make one: finetunekit run felidae4")
     raise RunFolderError(
         f"{argument}: no run there (no {CONFIG}).{did_you_mean(str(argument), names) if names else ''}"
     )

@@ -149,10 +149,12 @@ def prepare_stage(context: StageContext, number: int) -> Prepared:
         return _without_cut(context, rates, decision, why)
     grade, difference = check_cut(cut, classifier.logits, _sample(context))
     if grade == "refused" or (grade == "close" and config.cache.require == "bitwise"):
-        line = f"the cache's self-check is '{grade}' (logits differ by {difference:.1e} relative)"
+        line = f"its self-check is '{grade}' (logits differ by {difference:.1e}, relative)"
         if config.cache.require == "bitwise":
-            raise RunError(f"{line}; cache.require asks for bitwise. Set cache.require: close, or cache.mode: off.")
-        return _without_cut(context, rates, decision, f"{line}: the whole network is computed at every draw")
+            raise RunError(
+                f"cache: {line}; cache.require asks for bitwise. Set cache.require: close, or cache.mode: off."
+            )
+        return _without_cut(context, rates, decision, line)
     return _with_cut(context, rates, decision, cut, f"{grade} at {', '.join(cut.boundary)}")
 
 
@@ -200,13 +202,13 @@ def _with_cut(
     if context.augmenter is None:
         views = [features(context.train, "train")]
         feed = FeatureFeed(views, context.train.one_hot(context.num_classes), _draws(context))
-        mode = f"cache exact ({grade}): no augmentation, every photo's features are computed once"
+        mode = f"cache exact ({grade}): no augmentation, each photo computed once"
     elif is_banked:
         feed = FeatureFeed(_bank(context, cut, signature), context.train.one_hot(context.num_classes), _draws(context))
-        mode = f"cache bank ({grade}): {config.cache.views} augmented views of each photo, reused over the epochs"
+        mode = f"cache bank ({grade}): {config.cache.views} views of each photo, reused"
     else:
         feed = _pixel_feed(context)
-        mode = f"cache exact ({grade}): fresh views every epoch, features of validation and test photos once"
+        mode = f"cache exact ({grade}): fresh views every epoch"
     model = cut.suffix if isinstance(feed, FeatureFeed) else context.classifier.logits
     return Prepared(model, rates, feed, lambda photos, what: forward(*features(photos, what)), decision, cut, mode)
 

@@ -1,16 +1,14 @@
 """A linear head: pooling and one layer."""
 
-from finetunekit import Features, Options, hookimpl
+from finetunekit import Features, Options, PluginError, hookimpl
 
 
-class LinearOptions(Options):
-    """No options."""
-
-
-def build_linear(options: LinearOptions, features: Features, num_classes: int):  # noqa: ANN201
+def build_linear(options: Options, features: Features, num_classes: int):  # noqa: ANN201
     """Feature map → logits, float32, no softmax."""
     import keras
 
+    if features.kind != "map":
+        raise PluginError("head 'linear' pools feature maps. Choose another head.")
     pooled = keras.layers.GlobalAveragePooling2D()(features.tensor)
     return keras.layers.Dense(num_classes, dtype="float32", name="logits")(pooled)
 
@@ -18,4 +16,4 @@ def build_linear(options: LinearOptions, features: Features, num_classes: int): 
 @hookimpl
 def register_heads(register):  # noqa: ANN001, ANN201
     """Offer it as `linear`."""
-    register("linear", build_linear, LinearOptions)
+    register("linear", build_linear)

@@ -51,5 +51,6 @@ def command(
     if as_json:
         print_json([as_dict(p) for p in predictions])
         return
+    width = max(len(p.label or "unsure") for p in predictions)
     for p in predictions:
-        click.echo(f"{p.probability:6.1%}  {p.label or 'unsure'}  {p.path}")
+        click.echo(f"{p.probability:6.1%}  {(p.label or 'unsure').ljust(width)}  {p.path}")
