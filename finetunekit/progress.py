@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -31,10 +33,16 @@ class Progress:
         self._shown_at = 0.0
 
     def say(self, line: str) -> None:
-        """Print one whole line; a line that cannot be encoded by the terminal is escaped rather than lost."""
+        """Print one whole line, wrapped between words on a terminal.
+
+        A letter that the stream cannot encode is escaped rather than lost.
+        """
         if self._is_quiet:
             return
         self._clear()
+        if self._is_live:
+            columns = shutil.get_terminal_size().columns - 1
+            line = textwrap.fill(line, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
         encoding = self._stream.encoding or "utf-8"
         self._stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         self._stream.flush()

@@ -184,8 +184,8 @@ def _epoch_line(row: Row, job: StageJob) -> str:
     left = f"{show_duration(left_s)} left" if left_s else "done"
     width = len(str(job.total_epochs))
     return (
-        f"epoch {row['epoch']:>{width}}/{job.total_epochs}  loss {row['loss']:.4f}  acc {row['accuracy']:6.1%}  "
-        f"val loss {row['val_loss']:.4f} acc {row['val_accuracy']:6.1%}  {row['images_per_s']:.0f}/s  {left}"
+        f"epoch {row['epoch']:>{width}}/{job.total_epochs}  loss {row['loss']:.4f} acc {row['accuracy']:6.1%}  "
+        f"val {row['val_loss']:.4f} acc {row['val_accuracy']:6.1%}  {row['images_per_s']:.0f}/s  {left}"
     )
 
 

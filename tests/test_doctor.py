@@ -93,3 +93,13 @@ def test_nothing_live_off_a_terminal_and_nothing_at_all_when_quiet() -> None:
     quiet = Pipe()
     Progress(quiet, is_quiet=True).say("whole")
     assert quiet.getvalue() == ""
+
+
+def test_a_long_line_is_wrapped_between_words_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    line = "weights: " + "word " * 12 + "/a/path/that/is/longer/than/the/terminal/is/wide.npz"
+    stream = Terminal()
+    Progress(stream).say(line)
+    lines = stream.getvalue().splitlines()
+    assert all(len(part) < 40 for part in lines[:-1])
+    assert lines[-1] == "  /a/path/that/is/longer/than/the/terminal/is/wide.npz"
