@@ -17,7 +17,7 @@ from finetunekit.progress import Progress
 from finetunekit.reporting import write_reports
 from finetunekit.sequence import RunResult, RunSequence
 
-__all__ = ["RunResult", "SeedsResult", "prepare", "rebuild_reports", "run", "run_seeds"]
+__all__ = ["RunResult", "SeedsResult", "prepare", "rebuild_reports", "run", "run_seeds", "summarise"]
 
 
 def prepare(
@@ -130,6 +130,35 @@ def run_seeds(
     return SeedsResult(tuple(results), summarise_runs(metrics), seeds_lines(metrics, is_sharing_views=is_sharing))
 
 
+def summarise(run: str | Path, *, out: str | Path = "runs") -> tuple[str, ...]:
+    """What a finished run says of itself, with the openings of its test split as they stand now.
+
+    Args:
+        run: The run folder, its name under `out`, or `last`.
+        out: Folder of runs.
+
+    Returns:
+        Lines of at most 80 columns.
+
+    Raises:
+        RunFolderError: If there is no such run, it is not finished, or the ledger cannot be read.
+    """
+    from finetunekit.ledger import read_openings
+    from finetunekit.summary import summary_lines
+
+    finished = runs.FinishedRun(_finished(run, out))
+    openings = read_openings(finished.state["test_content_key"])
+    return summary_lines(finished.metrics, openings, finished.metrics["seconds"]["whole"])
+
+
+def _finished(run: str | Path, out: str | Path) -> Path:
+    path = runs.find_run(run, Path(out))
+    status = runs.FinishedRun(path).state["status"]
+    if status != "finished":
+        raise RunFolderError(f"{path}: is '{status}'; reports are made from finished runs.")
+    return path
+
+
 def rebuild_reports(run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None) -> tuple[Path, ...]:
     """Rebuild the reports of a finished run from its folder alone.
 
@@ -146,10 +175,7 @@ def rebuild_reports(run: str | Path, *, out: str | Path = "runs", progress: Prog
         ConfigError: If a reporter that it names is not installed any more.
     """
     progress = progress or Progress()
-    path = runs.find_run(run, Path(out))
-    status = runs.FinishedRun(path).state["status"]
-    if status != "finished":
-        raise RunFolderError(f"{path}: is '{status}'; reports are made from finished runs.")
+    path = _finished(run, out)
     plan, _ = prepare(str(path / runs.CONFIG), progress=progress)
     with runs.locked(path):
         return write_reports(plan.reports, path, progress)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finetunekit.environment import processor_name
 from finetunekit.folders import cache_dir
 
 if TYPE_CHECKING:
@@ -167,23 +168,38 @@ def features_key(parts: Sequence[Any]) -> str:
 
 
 def prefix_signature(cut: Cut, pixels: Sequence[Any], precision: str) -> list[Any]:
-    """What features follow from besides the photos: graph, weights, pixels, precision, and the kernels that compute them."""
+    """What features follow from besides the photos: layers, weights, pixels, precision, and the code and kernels that compute them."""
+    import PIL
     import tensorflow as tf
 
+    from finetunekit import __version__
+
     digest = hashlib.sha256()
+    operations = list(cut.prefix.operations)
+    names = [operation.name for operation in operations]
+    for operation in operations:
+        digest.update(json.dumps(_describe(operation), sort_keys=True, default=str).encode())
     for variable in cut.prefix.weights:
         array = np.ascontiguousarray(variable.numpy())
-        digest.update(f"{variable.path} {array.shape} {array.dtype}".encode())
+        digest.update(f"{array.shape} {array.dtype}".encode())
         digest.update(array.view(np.uint8).data)
     return [
-        list(cut.prefix_layers),
-        list(cut.boundary),
+        [names.index(name) for name in cut.boundary],
         digest.hexdigest(),
         list(pixels),
         precision,
-        tf.__version__,
-        os.environ.get("TF_ENABLE_ONEDNN_OPTS", ""),
+        [__version__, PIL.__version__, tf.__version__],
+        [processor_name(), os.environ.get("TF_ENABLE_ONEDNN_OPTS", "")],
     ]
+
+
+def _describe(operation: Any) -> list[Any]:
+    """What an operation computes. Names may come from a counter of the process, and no flag changes what a prefix computes."""
+    try:
+        config = operation.get_config()
+    except NotImplementedError:  # a layer that cannot be saved; its weights and its class have to do
+        config = {}
+    return [type(operation).__name__, {k: v for k, v in config.items() if k not in {"name", "trainable"}}]
 
 
 def extract(cut: Cut, batches: Iterator[NDArray[np.float32]]) -> Iterator[Arrays]:

@@ -328,6 +328,8 @@ class RunSequence:
 
     def _stopped(self, exc: BaseException) -> None:
         status = "interrupted" if isinstance(exc, (KeyboardInterrupt, SystemExit)) else "failed"
+        if self.state["status"] == "finished":
+            status = "finished"  # only reports are missing; `finetunekit report` makes them
         self.state["error"] = " ".join(f"{type(exc).__name__}: {exc}".split())
         self.host.notify("on_run_error", error=exc, run_path=self.path)
         if "stages" not in self.state and isinstance(exc, (FinetuneKitError, KeyboardInterrupt)):

@@ -34,6 +34,9 @@ WIDTH_COLUMNS = 80
 EXIT_CODES = {"reproduced": 0, "not reproduced": 5, "too few photos": 6}
 """Exit code of `verify` for each outcome; 1 to 4 are errors, 2 among them: nothing to verify, or a stand-in."""
 
+NO_CHANGE = ("data.root=", "seed=", "reports=", "save.")
+"""Settings that leave the recipe as the preset states it."""
+
 ROUNDING = 0.0051
 """How far a published value may lie from its own count: a figure given in whole per cent, and the float beyond it."""
 
@@ -50,6 +53,7 @@ class Verdict:
         published_interval: 95 % Wilson interval of the published accuracy; None where its photos are unknown.
         observed_interval: The same of this run's.
         copies: Test photos of this run left out as copies of others.
+        changes: What `--set` changed from the preset that states the claim, the place of the photos aside.
         exit_code: Of the command line.
     """
 
@@ -60,6 +64,7 @@ class Verdict:
     published_interval: Interval | None
     observed_interval: Interval
     copies: int
+    changes: tuple[str, ...]
     exit_code: int
 
 
@@ -95,6 +100,7 @@ def verify_run(path: Path) -> Verdict:
         published_interval=wilson_interval(claim.value * claim.photos, claim.photos) if claim.photos else None,
         observed_interval=wilson_interval(correct, photos),
         copies=answers.copies,
+        changes=tuple(s for s in run.state.get("settings", ()) if not s.startswith(NO_CHANGE)),
         exit_code=EXIT_CODES[check.outcome],
     )
 
@@ -111,6 +117,8 @@ def verdict_lines(verdict: Verdict) -> list[str]:
         text.append("How many photos the published figure rests on is not known, so its own error is left out.")
     if verdict.copies:
         text.append(f"{verdict.copies} test photos are copies of others and were left out.")
+    if verdict.changes:
+        text.append(f"This run is not quite the preset: {', '.join(verdict.changes)}.")
     text.append(f"Published: {' '.join(verdict.source.split())}")
     return [line for part in text for line in (textwrap.wrap(part, WIDTH_COLUMNS) or [""])]
 

@@ -152,13 +152,17 @@ def test_verify_weighs_a_claim(folder: Path) -> None:
     verdict = invoke(folder, "verify", str(result.path))
     assert verdict.exit_code in {0, 5}
     assert "published" in verdict.stdout
+    assert "not quite the preset: stages[0].epochs=12" in " ".join(verdict.stdout.split())
 
 
 def test_report_lists_what_it_wrote(folder: Path) -> None:
     result = ftk.run(
         "tiny.yaml", settings=["reports=[{name: confusion_matrix}]"], out=folder / "reported", progress=QUIET
     )
-    written = invoke(folder, "report", str(result.path)).stdout.split()
+    said = invoke(folder, "report", str(result.path)).stdout.splitlines()
+    assert "of 9 test photos right" in said[0]
+    assert any("opened" in line and "times" in line for line in said)
+    written = [line for line in said if line.startswith(str(result.path))]
     assert {Path(p).name for p in written} == {"confusion_matrix.svg", "confusion_matrix.csv"}
 
 

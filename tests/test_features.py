@@ -102,3 +102,25 @@ def test_entries_and_clear(tmp_path: Path) -> None:
 def test_keys_follow_every_part() -> None:
     keys = {features_key(parts) for parts in (["a", 1], ["a", 2], ["b", 1], ["a", [1]], ["a", 1, None])}
     assert len(keys) == 5
+
+
+def test_an_entry_s_signature_follows_layers_and_weights_and_nothing_of_the_process() -> None:
+    import keras
+
+    from finetunekit.features import prefix_signature
+    from finetunekit.prefix import find_cut
+
+    def signature(activation: str, seed: int) -> object:
+        keras.utils.set_random_seed(seed)
+        inputs = keras.Input((8, 8, 3))
+        x = keras.layers.Conv2D(4, 3, activation=activation, name="a")(inputs)
+        model = keras.Model(inputs, keras.layers.Dense(2, name="b")(keras.layers.Flatten(name="flat")(x * 2.0)))
+        model.get_layer("a").trainable = False
+        cut = find_cut(model)
+        assert cut is not None
+        assert cut.boundary[0].startswith("flat")
+        return prefix_signature(cut, [8], "float32")
+
+    assert signature("relu", 0) == signature("relu", 0)
+    assert signature("relu", 0) != signature("tanh", 0)
+    assert signature("relu", 0) != signature("relu", 1)

@@ -11,8 +11,13 @@ from finetunekit.cli.common import make_progress, out_option
 @click.argument("run")
 @out_option
 def command(run: str, out: str) -> None:
-    """Rebuild the reports of RUN from its folder alone: a run's folder, its name, or 'last'."""
-    from finetunekit.engine import rebuild_reports
+    """Rebuild the reports of RUN from its folder alone: a run's folder, its name, or 'last'.
 
+    Says again what the run found, and how often its test split has been opened by now.
+    """
+    from finetunekit.engine import rebuild_reports, summarise
+
+    for line in summarise(run, out=out):
+        click.echo(line)
     for path in rebuild_reports(run, out=out, progress=make_progress()):
         click.echo(str(path))
