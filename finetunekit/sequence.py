@@ -264,8 +264,8 @@ class RunSequence:
             return prepared.predict(decoded.get(split) or self._decode(index, split), split)
 
         rows = predict_splits(index, predict)
+        openings = self._open_test_split(index)  # before test labels stand beside predictions on disk
         runs.write_whole(self.path / runs.PREDICTIONS, runs.to_csv(rows, prediction_columns(index.classes)))
-        openings = self._open_test_split(index)
         metrics = {
             "name": self.config.name,
             "seed": self.config.seed,

@@ -5,7 +5,7 @@ Nothing here imports Keras: a listing, a plan or a config error is answered with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -275,7 +275,3 @@ class Registered:
     options: type[Options]
     origin: Origin
     spec: BackboneSpec | None = None
-
-
-ReportFiles: TypeAlias = Mapping[str, bytes]
-Rows: TypeAlias = Sequence[Mapping[str, str]]

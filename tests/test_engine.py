@@ -102,13 +102,12 @@ def test_the_exact_cache_changes_no_bit(tiny_yaml: Path, augment: str) -> None:
 
 def test_a_bank_is_reused_by_another_rate(tiny_yaml: Path, own_cache: Path) -> None:
     run_tiny(tiny_yaml, "cache={mode: bank, views: 3}", "view_seed=5")
-    entries = {p.name: p.stat().st_mtime_ns for p in (own_cache / "features").glob("*/0.bin")}
     made = {p: p.stat().st_mtime_ns for p in (own_cache / "features").glob("*/0.bin")}
     assert len(made) >= 3 + 3  # three views, and plain train, valid and test photos
     result = run_tiny(
         tiny_yaml, "cache={mode: bank, views: 3}", "view_seed=5", "stages[0].optimizer.learning_rate=0.01"
     )
-    assert {p: p.stat().st_mtime_ns for p in (own_cache / "features").glob("*/0.bin")} == made, entries
+    assert {p: p.stat().st_mtime_ns for p in (own_cache / "features").glob("*/0.bin")} == made
     assert "bank (bitwise" in ftk.FinishedRun(result.path).state["stages"][0]["mode"]
 
 
