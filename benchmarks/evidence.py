@@ -3,15 +3,16 @@
     python benchmarks/evidence.py --data DIR --out DIR [--arms A,B] [--seeds N | 0,1,2 | 10-19] [--epochs N] [--shared-views]
     python benchmarks/evidence.py --data DIR --out DIR --table
 
-Arms: exact-fp32 (the reference: fresh views every epoch, the letter of the experiment), exact-bf16, bank2-fp32 ... bank16-bf16. Each
+Arms: exact-fp32 (the reference: fresh views every epoch, the letter of the experiment), exact-bf16, bank2-fp32 ... bank32-bf16. Each
 (arm, seed) is one whole `finetunekit.run` in a process of its own. Finished ones are noted in OUT/evidence.jsonl and never run again; one
 that was killed starts anew. --table prints what is there and runs nothing.
 
 Margins, stated before the first run: 1.5 points of accuracy, 0.02 nats of log loss; two one-sided tests at 5 % each. An arm passes if all
 four of its tests pass: accuracy and log loss, over paired seeds and over photos.
 
---shared-views: all seeds of a bank arm share one set of views (view_seed 0), which saves making a bank for each. The spread over seeds
-then leaves out what the choice of views adds. Exact arms draw fresh views by their own seed in any case.
+--shared-views: all seeds share one set of views (view_seed 0), which saves computing their features for each. An exact arm is then a
+bank of FRESH_VIEWS views of each photo, more than any photo is drawn in a run, so that no view comes twice: fresh views every epoch. The
+spread over seeds leaves out what the choice of views adds.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ from evidence_table import REFERENCE, Scored, read_scored, render_tables
 
 from finetunekit import FinetuneKitError, FinishedRun, runs
 
-VIEWS, PRECISIONS = (2, 4, 8, 16), {"fp32": "float32", "bf16": "bfloat16"}
+VIEWS, PRECISIONS = (2, 4, 8, 16, 32), {"fp32": "float32", "bf16": "bfloat16"}
 ARMS = tuple(f"{kind}-{p}" for kind in ("exact", *(f"bank{k}" for k in VIEWS)) for p in PRECISIONS)
 LEDGER = "evidence.jsonl"
+FRESH_VIEWS = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,11 @@ class Trial:
     def settings(self) -> tuple[str, ...]:
         """Over the preset's."""
         kind, precision = self.arm.split("-")
-        is_bank = kind.startswith("bank")
+        is_fresh = kind == "exact"
+        is_bank = not is_fresh or self.view_seed is not None
         return (
             f"cache.mode={'bank' if is_bank else 'exact'}",
-            *((f"cache.views={kind.removeprefix('bank')}",) if is_bank else ()),
+            *((f"cache.views={FRESH_VIEWS if is_fresh else kind.removeprefix('bank')}",) if is_bank else ()),
             f"precision={PRECISIONS[precision]}",
             f"view_seed={'null' if self.view_seed is None else self.view_seed}",
             f"stages[0].epochs={self.epochs}",
@@ -77,9 +80,7 @@ def plan_trials(
 ) -> list[Trial]:
     """Every run asked for: all arms of a seed before the next seed, so that pairs are complete early."""
     return [
-        Trial(arm, seed, epochs, 0 if is_shared and arm.startswith("bank") else None, str(data), str(preset))
-        for seed in seeds
-        for arm in arms
+        Trial(arm, seed, epochs, 0 if is_shared else None, str(data), str(preset)) for seed in seeds for arm in arms
     ]
 
 
@@ -154,11 +155,12 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds train/, valid/ and test/")
     parser.add_argument("--out", type=Path, required=True, help="folder of runs and of what is noted")
-    parser.add_argument("--arms", default=",".join(ARMS), help=f"any of {', '.join(ARMS)}; {REFERENCE} is added")
+    parser.add_argument("--arms", default=",".join(ARMS), help=f"any of {', '.join(ARMS)}; the reference is added")
+    parser.add_argument("--reference", choices=ARMS, default=REFERENCE, help="what the others are judged against")
     parser.add_argument("--seeds", type=parse_seeds, default=(0, 1, 2), help="how many, or which: 0,1,2 or 10-19")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--preset", type=Path, default=PRESET, help="YAML with one stage; default: felidae4")
-    parser.add_argument("--shared-views", action="store_true", help="all seeds of a bank arm share their views")
+    parser.add_argument("--shared-views", action="store_true", help="all seeds share their views")
     parser.add_argument("--table", action="store_true", help="print from what is there, run nothing")
     parser.add_argument("--one", type=lambda text: Trial(**json.loads(text)), help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -174,7 +176,7 @@ def main() -> None:
         return
     stop_children_too()
     asked.out.mkdir(parents=True, exist_ok=True)
-    arms = list(dict.fromkeys([REFERENCE, *asked.arms.split(",")]))
+    arms = list(dict.fromkeys([asked.reference, *asked.arms.split(",")]))
     trials = plan_trials(
         arms,
         asked.seeds,

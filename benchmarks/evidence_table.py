@@ -151,24 +151,25 @@ def render_tables(scored: Sequence[Scored], arms: Sequence[str], *, is_shared: b
     if not scored:
         return "No finished run yet."
     by_arm = {arm: {one.seed: one for one in scored if one.arm == arm} for arm in arms}
-    lines = _preamble(is_shared)
+    reference = arms[0]
+    lines = _preamble(reference, is_shared)
     for scope in SCOPES:
         photos = len(scored[0].content[scope])
         lines += ["", f"**{scope}: {photos} distinct photos**", "", *_header()]
-        lines += [_row(arm, by_arm[REFERENCE], by_arm[arm], scope) for arm in arms if by_arm[arm]]
+        lines += [_row(arm, reference, by_arm, scope) for arm in arms if by_arm[arm]]
     return "\n".join(lines)
 
 
-def _preamble(is_shared: bool) -> list[str]:
+def _preamble(reference: str, is_shared: bool) -> list[str]:
     lines = [
-        f"Each arm minus {REFERENCE}, same seeds, same photos. Margins stated beforehand: {ACCURACY_MARGIN * 100:g} points of accuracy, "
+        f"Each arm minus {reference}, same seeds, same photos. Margins stated beforehand: {ACCURACY_MARGIN * 100:g} points of accuracy, "
         f"{LOG_LOSS_MARGIN:g} nats of log loss; brackets hold 90 % intervals (two one-sided tests at {ALPHA:.0%}).",
         "An arm is equivalent if all four intervals lie inside their margins. The first table decides: validation photos choose nothing "
         "in these runs, so they are as unseen as the test photos; 160 photos alone can hardly hold 1.5 points.",
     ]
     if is_shared:
         lines.append(
-            "All seeds of a bank arm share one set of views: their spread leaves out what the choice of views adds, and is too narrow."
+            "All seeds share one set of views: their spread leaves out what the choice of views adds, and is too narrow."
         )
     return lines
 
@@ -181,15 +182,16 @@ def _header() -> list[str]:
     return ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
 
 
-def _row(arm: str, reference: Mapping[int, Scored], runs: Mapping[int, Scored], scope: str) -> str:
+def _row(arm: str, reference: str, by_arm: Mapping[str, Mapping[int, Scored]], scope: str) -> str:
+    runs, paired = by_arm[arm], by_arm[reference]
     accuracies = [float(one.is_right[scope].mean()) * 100 for one in runs.values()]
     losses = [float(one.log_loss[scope].mean()) for one in runs.values()]
     cells = [arm, str(len(runs)), _show_mean(accuracies, 2), _show_mean(losses, 4)]
-    seeds = [seed for seed in runs if seed in reference]
-    if arm == REFERENCE or not seeds:
+    seeds = [seed for seed in runs if seed in paired]
+    if arm == reference or not seeds:
         cells += ["–"] * 5
     else:
-        v = judge([reference[seed] for seed in seeds], [runs[seed] for seed in seeds], scope)
+        v = judge([paired[seed] for seed in seeds], [runs[seed] for seed in seeds], scope)
         cells += [_show(v.accuracy_seeds, 100, 2), _show(v.accuracy_photos, 100, 2)]
         cells += [_show(v.log_loss_seeds, 1, 4), _show(v.log_loss_photos, 1, 4)]
         cells.append(("yes" if v.is_equivalent else "not shown") + f" ({len(seeds)} pairs)")

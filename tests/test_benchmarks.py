@@ -23,6 +23,7 @@ from plain_draws import expected_draws, possible_draws
 import finetunekit as ftk
 from finetunekit.engine import prepare
 from finetunekit.progress import Progress
+from finetunekit.stream import count_visits
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 QUIET = Progress(is_quiet=True)
@@ -171,10 +172,17 @@ def trials_of(arms: list[str], photos: Path, preset: Path, *, is_shared: bool = 
     return evidence.plan_trials(arms, (0, 1), epochs=2, data=photos, preset=preset, is_shared=is_shared)
 
 
-def test_only_bank_arms_share_views(photos: Path) -> None:
+def test_arms_share_views_and_fresh_ones_never_come_twice(photos: Path) -> None:
     trials = trials_of(list(evidence.ARMS), photos, PRESET, is_shared=True)
-    assert {t.arm.split("-")[0][:4] for t in trials if t.view_seed == 0} == {"bank"}
-    for trial in trials:
+    assert {t.view_seed for t in trials} == {0}
+    exact = next(t for t in trials if t.arm == "exact-fp32")
+    config = prepare(exact.preset, settings=exact.settings, seed=exact.seed)[0].config
+    assert (config.cache.mode, config.cache.views) == ("bank", evidence.FRESH_VIEWS)
+    assert max(count_visits(photos=600, draws=1584, seed=s, epoch=50).max() for s in range(10)) <= evidence.FRESH_VIEWS
+
+
+def test_arms_differ_in_what_their_names_say(photos: Path) -> None:
+    for trial in trials_of(list(evidence.ARMS), photos, PRESET):
         config = prepare(trial.preset, settings=trial.settings, seed=trial.seed)[0].config
         assert (config.seed, config.view_seed, config.stages[0].epochs) == (trial.seed, trial.view_seed, 2)
         assert (
