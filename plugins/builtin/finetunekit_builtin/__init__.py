@@ -6,7 +6,7 @@ from pathlib import Path
 
 from finetunekit import hookimpl
 from finetunekit.hookspecs import Register, RegisterBackbone, RegisterPreset
-from finetunekit_builtin import drawn, folders, freezing, gap_dense, keras_generator, reporters, vgg16
+from finetunekit_builtin import drawn, folders, freezing, gap_dense, heads, keras_generator, reporters, vgg16
 
 _BESIDE = Path(__file__).parent / "presets"
 _IN_CHECKOUT = Path(__file__).parents[3] / "presets"
@@ -20,8 +20,11 @@ def register_backbones(register: RegisterBackbone) -> None:
 
 @hookimpl
 def register_heads(register: Register) -> None:
-    """The experiment's head."""
+    """The experiment's head, and heads for features of any kind."""
     register("gap_dense", gap_dense.build_gap_dense, gap_dense.GapDenseOptions)
+    register("linear", heads.build_linear, heads.LinearOptions)
+    register("mlp", heads.build_mlp, heads.MlpOptions)
+    register("attention_pool", heads.build_attention_pool, heads.AttentionPoolOptions)
 
 
 @hookimpl
