@@ -31,8 +31,9 @@ from finetunekit.feeds import Batch, Draws, Feed
 from finetunekit.model import build_classifier
 from finetunekit.pixels import contract_of
 from finetunekit.progress import Progress
+from finetunekit.stage_job import StageJob, Validation
 from finetunekit.stages import Photos, Prepared, StageContext, build_augmenter, prepare_stage
-from finetunekit.train import StageJob, Validation, run_stage
+from finetunekit.train import run_stage
 
 FEEDS = {"bank": "bank", "pixels": "exact"}
 TARGET = 0.03
@@ -123,7 +124,7 @@ def measure(prepared: Prepared, context: StageContext, rounds: int) -> list[tupl
         validation=Validation(forward, labels, None, 0),
         first_epoch=0,
         total_epochs=2 * (rounds + 1),
-        keep=rows.append,
+        keep=lambda row, _: rows.append(row),
         progress=QUIET,
         name_photos=str,
     )

@@ -19,8 +19,9 @@ from finetunekit.features import EXTRACTION_BATCH, Arrays, FeatureCache
 from finetunekit.model import Classifier, save_h5
 from finetunekit.pixels import contract_of
 from finetunekit.progress import Progress
+from finetunekit.stage_job import StageJob, Validation
 from finetunekit.stages import Photos, Prepared, StageContext, build_augmenter, prepare_stage
-from finetunekit.train import StageJob, Validation, run_stage
+from finetunekit.train import run_stage
 from finetunekit.types import VALID
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def _time_training(plan: Plan, number: int, prepared: Prepared, context: StageCo
             validation=Validation(lambda: no_logits, np.zeros(1, np.int64), None, plan.config.seed),
             first_epoch=0,
             total_epochs=_EPOCHS,
-            keep=rows.append,
+            keep=lambda row, _: rows.append(row),
             progress=context.progress,
             name_photos=lambda indices: f"{len(indices)} random ones",
         )

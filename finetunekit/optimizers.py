@@ -14,13 +14,19 @@ if TYPE_CHECKING:
     import keras
 
 
-def build_optimizer(section: OptimizerSection, variables: Sequence[keras.Variable], rates: Mapping[str, float]) -> Any:
+def build_optimizer(
+    section: OptimizerSection,
+    variables: Sequence[keras.Variable],
+    rates: Mapping[str, float],
+    schedule: Any | None = None,
+) -> Any:
     """A new optimizer for one stage.
 
     Args:
         section: Name, rate and the rest.
         variables: What will train, in the order of `model.trainable_weights`.
         rates: Variable path → multiplier of the learning rate.
+        schedule: Keras learning rate schedule; None: the section's rate throughout.
 
     Returns:
         A Keras optimizer; plain where every multiplier is 1.
@@ -31,9 +37,10 @@ def build_optimizer(section: OptimizerSection, variables: Sequence[keras.Variabl
     base = keras.optimizers.SGD if section.name == "sgd" else keras.optimizers.AdamW
     kind = base if all(m == 1 for m in multipliers) else _with_multipliers(base, multipliers)
     decay = section.weight_decay or None
+    rate = section.learning_rate if schedule is None else schedule
     if section.name == "sgd":
-        return kind(section.learning_rate, momentum=section.momentum, nesterov=section.nesterov, weight_decay=decay)
-    return kind(section.learning_rate, weight_decay=section.weight_decay)
+        return kind(rate, momentum=section.momentum, nesterov=section.nesterov, weight_decay=decay)
+    return kind(rate, weight_decay=section.weight_decay)
 
 
 def _with_multipliers(base: Any, multipliers: Sequence[float]) -> Any:

@@ -15,6 +15,7 @@ from finetunekit import runs
 from finetunekit.config import RunConfig
 from finetunekit.environment import describe_environment, prepare_tensorflow, resolve_precision
 from finetunekit.errors import FinetuneKitError, RunFolderError
+from finetunekit.folders import cache_dir
 from finetunekit.plan import Plan
 from finetunekit.plugins import PluginHost
 from finetunekit.progress import Progress
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from finetunekit.data.index import PhotoIndex
     from finetunekit.ledger import Openings
     from finetunekit.model import Classifier
+    from finetunekit.stage_job import StageState
     from finetunekit.stages import Photos, Prepared, StageContext
 
 
@@ -98,6 +100,7 @@ class RunSequence:
         self._write_state()
 
     def _index_photos(self) -> PhotoIndex:
+        from finetunekit.data.facts import open_facts
         from finetunekit.data.index import build_index
         from finetunekit.data.manifest import MANIFEST_COLUMNS, manifest_rows
 
@@ -108,7 +111,10 @@ class RunSequence:
         for note in listing.notes:
             self.progress.say(f"note: {note}")
         index = build_index(
-            listing, max_pixels=self.config.data.max_photo_pixels, progress=self.progress.counter("reading photos")
+            listing,
+            max_pixels=self.config.data.max_photo_pixels,
+            progress=self.progress.counter("reading photos"),
+            store=open_facts(cache_dir(), self.progress.say),
         )
         runs.write_whole(self.path / runs.PHOTOS, runs.to_csv(manifest_rows(index), MANIFEST_COLUMNS))
         self.state |= {
@@ -157,7 +163,8 @@ class RunSequence:
 
         explicit = Path(weights.path).expanduser() if weights.path else None
         found = resolve_weights(self.plan.backbone.name, self.plan.spec, explicit=explicit, say=self.progress.say)
-        fit_arrays(classifier.backbone.model, load_arrays(found.path), origin=str(found.provenance.location))
+        origin = str(found.provenance.location)
+        fit_arrays(classifier.backbone.model, load_arrays(found.path), origin=origin, top=self.plan.spec.top)
         runs.write_whole(self.path / runs.WEIGHTS, runs.to_json(found.provenance.to_json()))
         self.progress.say(f"weights: {self.plan.spec.title}, {found.provenance.licence} ({found.provenance.location})")
 
@@ -180,8 +187,8 @@ class RunSequence:
     # ---- training ----------------------------------------------------------------------------------------------------------------
 
     def _train(self, context: StageContext) -> Prepared:
+        from finetunekit.stage_job import EPOCH_COLUMNS
         from finetunekit.stages import prepare_stage
-        from finetunekit.train import EPOCH_COLUMNS
 
         runs.write_whole(self.path / runs.EPOCHS, runs.to_csv([], EPOCH_COLUMNS))
         for number, stage in enumerate(self.config.stages):
@@ -197,7 +204,8 @@ class RunSequence:
         return prepared
 
     def _run_stage(self, context: StageContext, prepared: Prepared, number: int) -> tuple[dict[str, Any], ...]:
-        from finetunekit.train import StageJob, Validation, run_stage
+        from finetunekit.stage_job import StageJob, Validation
+        from finetunekit.train import run_stage
 
         config = self.config
         job = StageJob(
@@ -241,8 +249,8 @@ class RunSequence:
         plan = {**self.plan.to_dict(), "layers": layer_table(classifier, prepared.decision)}
         runs.write_whole(self.path / runs.PLAN, runs.to_json(plan))
 
-    def _keep_row(self, row: dict[str, Any]) -> None:
-        from finetunekit.train import EPOCH_COLUMNS
+    def _keep_row(self, row: dict[str, Any], state: StageState) -> None:
+        from finetunekit.stage_job import EPOCH_COLUMNS
 
         self.rows.append(row)
         line = runs.to_csv([row], EPOCH_COLUMNS).split("\n", 1)[1]

@@ -3,110 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.config import Stage
 from finetunekit.errors import RunError
-from finetunekit.feeds import Feed, prefetched
+from finetunekit.feeds import prefetched
 from finetunekit.kernels import fast_gradients
 from finetunekit.optimizers import build_optimizer
-from finetunekit.progress import Progress, show_duration
-from finetunekit.stream import validation_weights
+from finetunekit.practice import practice_arrays, restore_practices
+from finetunekit.progress import show_duration
+from finetunekit.stage_job import Row, StageJob, StageState
 
 if TYPE_CHECKING:
     import keras
-
-EPOCH_COLUMNS = (
-    "stage",
-    "epoch",
-    "loss",
-    "accuracy",
-    "draws",
-    "correct",
-    "val_loss",
-    "val_accuracy",
-    "val_draws",
-    "val_correct",
-    "val_photos",
-    "val_photos_correct",
-    "learning_rate",
-    "seconds",
-    "images_per_s",
-)
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Validation:
-    """The validation split, each photo evaluated once and weighted by how often the epoch draws it.
-
-    Attributes:
-        forward: Model as it is now → logits `(photos, classes)` float32.
-        labels: `(photos,)` int64.
-        draws: Photos drawn an epoch; None: each once.
-        seed: The run's seed.
-    """
-
-    forward: Callable[[], NDArray[np.float32]]
-    labels: NDArray[np.int64]
-    draws: int | None
-    seed: int
-
-    def row(self, epoch: int) -> Row:
-        """Columns `val_*` of one epoch, counted from 0."""
-        logits = self.forward()
-        weights = validation_weights(photos=len(self.labels), draws=self.draws, seed=self.seed, epoch=epoch)
-        correct = logits.argmax(axis=1) == self.labels
-        return {
-            "val_loss": float(np.average(cross_entropy(logits, self.labels), weights=weights)),
-            "val_accuracy": float(np.average(correct, weights=weights)),
-            "val_draws": int(weights.sum()),
-            "val_correct": int(weights[correct].sum()),
-            "val_photos": len(self.labels),
-            "val_photos_correct": int(correct.sum()),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class StageJob:
-    """What one stage trains, and whom it tells.
-
-    Attributes:
-        stage: Its section of the config.
-        model: What is trained: the whole network, or the part after the cut.
-        rates: Variable path → rate multiplier, for every variable that trains.
-        feed: Its batches.
-        validation: Scores it after each epoch.
-        first_epoch: Epochs that earlier stages trained.
-        total_epochs: Epochs of all stages, for the time left.
-        keep: Receives each epoch's row once it is complete.
-        progress: Says how far it is.
-        name_photos: Photo indices → how messages name them.
-    """
-
-    stage: Stage
-    model: keras.Model
-    rates: Mapping[str, float]
-    feed: Feed
-    validation: Validation
-    first_epoch: int
-    total_epochs: int
-    keep: Callable[[Row], None]
-    progress: Progress
-    name_photos: Callable[[Sequence[int]], str]
 
 
 def run_stage(job: StageJob) -> tuple[Row, ...]:
     """Train one stage.
 
     Returns:
-        One row an epoch, with the columns of `EPOCH_COLUMNS`.
+        One row an epoch trained here, with the columns of `EPOCH_COLUMNS`; epochs before `resume` have theirs in the log.
 
     Raises:
         RunError: If a loss is not finite; the model then holds the weights of the last complete epoch.
@@ -115,44 +34,70 @@ def run_stage(job: StageJob) -> tuple[Row, ...]:
     import keras
 
     variables = job.model.trainable_weights
-    optimizer = build_optimizer(job.stage.optimizer, variables, job.rates)
+    optimizer = build_optimizer(job.stage.optimizer, variables, job.rates, job.schedule)
     job.model.compile(
         optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
+    if job.resume is not None:
+        _resume(job, optimizer, job.resume)
     with fast_gradients(job.model):
-        return _run_epochs(job)
+        rows = _run_epochs(job)
+    for practice in job.practices:
+        practice.finish()
+    return rows
+
+
+def _resume(job: StageJob, optimizer: Any, state: StageState) -> None:
+    optimizer.build(job.model.trainable_weights)
+    for variable, array in zip(optimizer.variables, state.optimizer, strict=True):
+        variable.assign(array)
+    restore_practices(job.practices, state.practices)
 
 
 def _run_epochs(job: StageJob) -> tuple[Row, ...]:
     rows: list[Row] = []
     whole = _snapshot(job.model)
-    for number in range(job.stage.epochs):
+    done, is_over = (job.resume.epochs, job.resume.is_over) if job.resume else (0, False)
+    while not is_over and done < job.stage.epochs:
         try:
-            row = _run_epoch(job, job.first_epoch + number)
+            row = _run_epoch(job, job.first_epoch + done)
         except BaseException:
             _restore(job.model, whole)
             raise
+        done += 1
         whole = _snapshot(job.model)
+        asked = [practice.after_epoch(row) for practice in job.practices]  # every one is told, whatever the first says
+        is_over = any(asked)
         rows.append(row)
-        job.keep(row)
+        job.keep(row, _state(job, done, is_over=is_over))
         job.progress.say(_epoch_line(row, job))
+    if done < job.stage.epochs:
+        job.progress.say(f"stage {job.stage.name} stopped after {done} of {job.stage.epochs} epochs")
     return tuple(rows)
+
+
+def _state(job: StageJob, epochs: int, *, is_over: bool) -> StageState:
+    optimizer = [variable.numpy() for variable in job.model.optimizer.variables]
+    return StageState(epochs, is_over, optimizer, practice_arrays(job.practices))
 
 
 def _run_epoch(job: StageJob, epoch: int) -> Row:
     started = time.perf_counter()
     total = job.feed.draws.draws or job.feed.draws.photos
     loss_sum, correct, seen = 0.0, 0, 0
+    first_step = (epoch - job.first_epoch) * job.steps_per_epoch + 1
     batches = prefetched(job.feed.batches(epoch))
     try:
-        for batch in batches:
+        for step, batch in enumerate(batches, start=first_step):
             size = len(batch.photos)
             logs = job.model.train_on_batch(batch.x, batch.y, return_dict=True)
             loss = float(logs["loss"])
             if not np.isfinite(loss):
                 raise _not_finite(job, epoch, seen, batch.photos.tolist())
+            for practice in job.practices:
+                practice.after_step(step)
             loss_sum += loss * size
             correct += round(float(logs["accuracy"]) * size)
             seen += size
@@ -196,21 +141,6 @@ def _not_finite(job: StageJob, epoch: int, seen: int, photos: Sequence[int]) -> 
         f"the last complete epoch are kept. Lower optimizer.learning_rate (now {job.stage.optimizer.learning_rate:g}), or check "
         "pixels.contract."
     )
-
-
-def cross_entropy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Log loss of each photo in nats.
-
-    Args:
-        logits: `(photos, classes)`.
-        labels: `(photos,)`.
-
-    Returns:
-        `(photos,)`, computed in float64 by log-sum-exp.
-    """
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    losses: NDArray[np.float64] = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
-    return losses
 
 
 def _snapshot(model: keras.Model) -> list[NDArray[Any]]:

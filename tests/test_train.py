@@ -1,0 +1,98 @@
+"""The loop of a stage, with a practice that follows it, on the tiny network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from finetunekit.config import OptimizerSection, Stage
+from finetunekit.feeds import Draws, FeatureFeed
+from finetunekit.progress import Progress
+from finetunekit.stage_job import Row, StageJob, StageState, Validation
+from finetunekit.train import run_stage
+
+
+class SecondEpochWins:
+    """Stops after two epochs and ends with a weight of its own, so that both can be seen from outside."""
+
+    name = "second"
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.steps, self.epochs = model, [0], [0]
+
+    def after_step(self, step: int) -> None:
+        assert step == self.steps[-1] + 1
+        self.steps.append(step)
+
+    def after_epoch(self, row: Mapping[str, Any]) -> bool:
+        self.epochs.append(row["epoch"])
+        return len(self.epochs) > 2
+
+    def finish(self) -> None:
+        self.model.trainable_weights[-1].assign([float(len(self.steps)), -1.0])
+
+    def state(self) -> Mapping[str, NDArray[Any]]:
+        return {"steps": np.array(self.steps), "epochs": np.array(self.epochs)}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        self.steps, self.epochs = state["steps"].tolist(), state["epochs"].tolist()
+
+
+def build_job(epochs: int, kept: list[tuple[Row, StageState]], resume: StageState | None = None) -> StageJob:
+    import keras
+
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5), keras.layers.Dense(2)])
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(10, 4)).astype(np.float32)
+    labels = np.eye(2, dtype=np.float32)[generator.integers(0, 2, 10)]
+    logits = np.zeros((3, 2), np.float32)
+    return StageJob(
+        stage=Stage(name="s", epochs=epochs, optimizer=OptimizerSection(momentum=0.9)),
+        model=model,
+        rates={v.path: 1.0 for v in model.trainable_weights},
+        feed=FeatureFeed([(features,)], labels, Draws(photos=10, draws=None, batch_size=4, seed=0, view_seed=0)),
+        validation=Validation(lambda: logits, np.zeros(3, np.int64), None, 0),
+        first_epoch=0,
+        total_epochs=epochs,
+        keep=lambda row, state: kept.append((row, state)),
+        progress=Progress(is_quiet=True),
+        name_photos=str,
+        practices=(SecondEpochWins(model),),
+        resume=resume,
+    )
+
+
+def test_a_practice_hears_every_step_and_may_end_the_stage() -> None:
+    kept: list[tuple[Row, StageState]] = []
+    job = build_job(5, kept)
+    assert job.steps_per_epoch == 3
+    rows = run_stage(job)
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert [state.is_over for _, state in kept] == [False, True]
+    assert job.model.trainable_weights[-1].numpy().tolist() == [7.0, -1.0]  # 6 steps; `finish` came last
+
+
+@pytest.mark.parametrize("left_after", [1, 2])
+def test_a_stage_goes_on_from_its_state_to_the_same_bits(left_after: int) -> None:
+    whole: list[tuple[Row, StageState]] = []
+    first = build_job(5, whole)
+    weights: list[list[NDArray[Any]]] = []
+    keep = first.keep
+    object.__setattr__(
+        first, "keep", lambda r, s: (keep(r, s), weights.append([v.numpy() for v in first.model.variables]))
+    )
+    run_stage(first)
+    later: list[tuple[Row, StageState]] = []
+    second = build_job(5, later, resume=whole[left_after - 1][1])
+    for variable, array in zip(second.model.variables, weights[left_after - 1], strict=True):
+        variable.assign(array)
+    rows = run_stage(second)
+    assert [row["epoch"] for row in rows] == [1, 2][left_after:]
+    assert [r["loss"] for r in rows] == [row["loss"] for row, _ in whole[left_after:]]
+    for ours, theirs in zip(second.model.variables, first.model.variables, strict=True):
+        assert np.array_equal(ours.numpy(), theirs.numpy()), ours.path
