@@ -31,6 +31,7 @@ VALUES = (
     types.Backbone,
     types.Features,
     types.LayerInfo,
+    types.Claim,
     types.Augmentation,
     types.Fill,
     types.SourceContext,

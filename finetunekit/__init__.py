@@ -21,6 +21,7 @@ from finetunekit.types import (
     Augmentation,
     Backbone,
     BackboneSpec,
+    Claim,
     Features,
     Fill,
     FreezeDecision,
@@ -29,6 +30,7 @@ from finetunekit.types import (
     PhotoListing,
     PhotoRecord,
     PixelContract,
+    PretrainedTop,
     SourceContext,
     WeightSource,
 )
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from finetunekit.inference import LoadedRun, load
     from finetunekit.keys import draw_uniform
     from finetunekit.runs import FinishedRun
+    from finetunekit.verdict import outcome_sentence, verify_run
 
 __version__ = "0.1.0"
 
@@ -51,13 +54,16 @@ _LAZY = {
     "FinishedRun": "finetunekit.runs",
     "decode_photo": "finetunekit.data.decode",
     "draw_uniform": "finetunekit.keys",
+    "outcome_sentence": "finetunekit.verdict",
     "photo_suffixes": "finetunekit.data.opening",
+    "verify_run": "finetunekit.verdict",
 }
 
 __all__ = [
     "Augmentation",
     "Backbone",
     "BackboneSpec",
+    "Claim",
     "ConfigError",
     "DataError",
     "Features",
@@ -72,6 +78,7 @@ __all__ = [
     "PhotoRecord",
     "PixelContract",
     "PluginError",
+    "PretrainedTop",
     "RunError",
     "RunResult",
     "SourceContext",
@@ -82,8 +89,10 @@ __all__ = [
     "draw_uniform",
     "hookimpl",
     "load",
+    "outcome_sentence",
     "photo_suffixes",
     "run",
+    "verify_run",
 ]
 
 

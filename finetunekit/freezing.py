@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from finetunekit.errors import PluginError, RunError, did_you_mean
-from finetunekit.types import Backbone, FreezeDecision, LayerInfo
+from finetunekit.types import Backbone, Claim, FreezeDecision, LayerInfo
 
 if TYPE_CHECKING:
     import keras
@@ -88,7 +88,8 @@ def check_decision(
             f"{policy} must return a mapping of layer path to rate multiplier. Received: {type(decision).__name__}"
         )
     known = [layer.path for layer in layers]
-    for path, rate in decision.items():
+    for path, decided in decision.items():
+        rate = decided.rate if isinstance(decided, Claim) else decided
         if path not in known:
             raise PluginError(
                 f"{policy} decides on '{path}', which the backbone does not have.{did_you_mean(str(path), known)}"
@@ -98,12 +99,46 @@ def check_decision(
                 f"{policy} gives '{path}' a rate multiplier that is not a finite number >= 0. Received: {rate!r}"
             )
     return {
-        layer.path: 0.0 if layer.is_batch_norm and not train_batch_norm else float(decision.get(layer.path, 1.0))
+        layer.path: 0.0 if layer.is_batch_norm and not train_batch_norm else _rate(decision.get(layer.path, 1.0))
         for layer in layers
     }
 
 
-def apply_decision(model: keras.Model, backbone: keras.Model, decision: FreezeDecision) -> dict[str, float]:
+def _rate(decided: float | Claim) -> float:
+    return float(decided.rate if isinstance(decided, Claim) else decided)
+
+
+def claims_of(decision: FreezeDecision) -> dict[str, str]:
+    """Layer path → the rule that claimed it, for the layers of which the policy says so."""
+    return {path: decided.by for path, decided in decision.items() if isinstance(decided, Claim)}
+
+
+def claim_lines(claims: Mapping[str, str], rates: Mapping[str, float]) -> list[str]:
+    """One line a rule: what it claims, and at which rate.
+
+    Args:
+        claims: From `claims_of`.
+        rates: Layer path → rate multiplier, of the layers to be told of.
+    """
+    groups: dict[tuple[str, float], list[str]] = {}
+    for path, rate in rates.items():
+        if path in claims:
+            groups.setdefault((claims[path], rate), []).append(path)
+    return [f"{by} ({show_rate(rate)}): {_show_paths(paths)}" for (by, rate), paths in groups.items()]
+
+
+def show_rate(rate: float) -> str:
+    """`frozen`, `trained`, or a multiplier of the stage's rate such as `x0.1`."""
+    return "frozen" if rate == 0 else "trained" if rate == 1 else f"x{rate:.4g}"
+
+
+def _show_paths(paths: list[str]) -> str:
+    if len(paths) <= 2:
+        return ", ".join(paths)
+    return f"{len(paths)} layers, {paths[0]} to {paths[-1]}"
+
+
+def apply_decision(model: keras.Model, backbone: keras.Model, decision: Mapping[str, float]) -> dict[str, float]:
     """Set every flag of the backbone, train everything else of the model, and check what came of it.
 
     Args:

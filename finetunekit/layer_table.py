@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from finetunekit.arithmetic import Use, count_uses
 from finetunekit.freezing import describe_layers
 from finetunekit.model import Classifier
-from finetunekit.types import Backbone, FreezeDecision, LayerInfo
+from finetunekit.types import Backbone, LayerInfo
 
 HEAD = "head"
 
@@ -29,6 +29,7 @@ class LayerRow:
         multiply_adds: Of one photo forward, all its uses together; None where they cannot be counted, or are counted for the layer
             that it is part of.
         is_before_cut: Whether it is part of the frozen prefix.
+        claimed_by: The rule of the freezing policy that gave the rate, where the policy says so.
     """
 
     path: str
@@ -39,24 +40,31 @@ class LayerRow:
     rate: float | None
     multiply_adds: int | None
     is_before_cut: bool
+    claimed_by: str | None = None
 
 
-def layer_table(classifier: Classifier, decision: FreezeDecision) -> list[dict[str, Any]]:
+def layer_table(
+    classifier: Classifier, decision: Mapping[str, float], claims: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
     """Every layer of backbone and head, in order, as plain values for `plan.json`.
 
     Args:
         classifier: The network.
         decision: Layer path → rate multiplier of one stage, from `check_decision`.
+        claims: Layer path → rule, from `claims_of`.
 
     Returns:
-        Rows with `path`, `class_name`, `block`, `output_shape`, `parameters` and `rate`, as in `LayerRow`.
+        Rows with `path`, `class_name`, `block`, `output_shape`, `parameters`, `rate` and `claimed_by`, as in `LayerRow`.
     """
-    rows = [dataclasses.asdict(row) for row in layer_rows(classifier, decision)]
+    rows = [dataclasses.asdict(row) for row in layer_rows(classifier, decision, claims=claims)]
     return [{key: row[key] for key in row if key not in {"multiply_adds", "is_before_cut"}} for row in rows]
 
 
 def layer_rows(
-    classifier: Classifier, decision: FreezeDecision, layers_before_cut: Collection[str] = ()
+    classifier: Classifier,
+    decision: Mapping[str, float],
+    layers_before_cut: Collection[str] = (),
+    claims: Mapping[str, str] | None = None,
 ) -> tuple[LayerRow, ...]:
     """Every layer of backbone and head, in the order of the forward pass.
 
@@ -64,6 +72,7 @@ def layer_rows(
         classifier: The network.
         decision: Layer path → rate multiplier, for every layer of the backbone.
         layers_before_cut: `Cut.prefix_layers`.
+        claims: Layer path → rule, from `claims_of`.
     """
     whole = Backbone(classifier.logits, "vector", classifier.backbone.blocks)
     uses: dict[str, list[Use]] = {}
@@ -83,6 +92,7 @@ def layer_rows(
                 rate=decision.get(layer.path, 1.0) if layer.parameters else None,
                 multiply_adds=None if None in counts or not counts else sum(count or 0 for count in counts),
                 is_before_cut=layer.path.split("/")[0] in layers_before_cut,
+                claimed_by=(claims or {}).get(layer.path),
             )
         )
     return tuple(rows)

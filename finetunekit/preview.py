@@ -16,7 +16,7 @@ from finetunekit.calibration import StageTimes, time_saving, time_stage
 from finetunekit.costs import Entries, Estimate, Preview, StagePreview
 from finetunekit.environment import prepare_tensorflow, resolve_precision
 from finetunekit.features import FeatureCache, open_cache
-from finetunekit.freezing import apply_decision, check_decision, describe_layers
+from finetunekit.freezing import apply_decision, check_decision, claims_of, describe_layers
 from finetunekit.layer_table import layer_rows
 from finetunekit.model import Classifier, blame, build_classifier, call_builder
 from finetunekit.prefix import Cut, find_cut
@@ -109,7 +109,7 @@ class _Work:
         """Set the flags as the stage will, and look at the graph."""
         config, logits = self.plan.config, self.classifier.logits
         stage = config.stages[number]
-        decision, rates = self._decide(number)
+        decision, rates, claims = self._decide(number)
         cut = None if config.cache.mode == "off" else find_cut(logits)
         uses = count_uses(logits)
         whole, before = total_multiply_adds(uses), total_multiply_adds(count_uses(cut.prefix)) if cut else 0
@@ -121,7 +121,7 @@ class _Work:
         cut = None if times and times.is_cut_refused else cut
         self.trained.append(set(rates))
         entries, bytes_per_photo = self._entries(number, cut), _bytes_per_photo(cut) if cut else 0
-        rows = layer_rows(self.classifier, decision, cut.prefix_layers if cut else ())
+        rows = layer_rows(self.classifier, decision, cut.prefix_layers if cut else (), claims)
         frozen = sum(row.parameters for row in rows if row.rate == 0)
         return StagePreview(
             name=stage.name,
@@ -143,15 +143,17 @@ class _Work:
             times=times,
         )
 
-    def _decide(self, number: int) -> tuple[dict[str, float], dict[str, float]]:
+    def _decide(self, number: int) -> tuple[dict[str, float], dict[str, float], dict[str, str]]:
         chosen, layers = self.plan.freeze[number], describe_layers(self.classifier.backbone)
+        returned = call_builder(chosen, layers)
         decision = check_decision(
-            call_builder(chosen, layers),
+            returned,
             layers,
             blame(chosen),
             train_batch_norm=self.plan.config.stages[number].train_batch_norm,
         )
-        return decision, apply_decision(self.classifier.logits, self.classifier.backbone.model, decision)
+        rates = apply_decision(self.classifier.logits, self.classifier.backbone.model, decision)
+        return decision, rates, claims_of(returned)
 
     def _time(self, number: int, step_multiply_adds: int) -> StageTimes:
         self.progress.say(f"timing a few steps of stage {number + 1} on random photos ...")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from finetunekit.arithmetic import COUNTED
 from finetunekit.costs import Entries, Estimate, Preview, StagePreview
+from finetunekit.freezing import claim_lines, show_rate
 from finetunekit.layer_table import LayerRow
 from finetunekit.progress import show_duration
 
@@ -66,7 +67,7 @@ def _cells(row: LayerRow, not_counted: Sequence[str]) -> tuple[str, ...]:
     shape = "x".join(str(side or "?") for side in row.output_shape[1:]) if row.output_shape else "-"
     unknown = "?" if f"{row.path} ({row.class_name})" in not_counted else "-"
     multiply_adds = unknown if row.multiply_adds is None else show_count(row.multiply_adds)
-    rate = "-" if row.rate is None else "frozen" if row.rate == 0 else "trained" if row.rate == 1 else f"x{row.rate:g}"
+    rate = "-" if row.rate is None else show_rate(row.rate)
     return (row.path, row.class_name, row.block or "-", shape, f"{row.parameters:,}", multiply_adds, rate)
 
 
@@ -92,6 +93,9 @@ def show_bytes(count: int) -> str:
 
 
 def _stage_lines(stage: StagePreview) -> Iterator[str]:
+    claims = {row.path: row.claimed_by for row in stage.layers if row.claimed_by}
+    for line in claim_lines(claims, {row.path: row.rate for row in stage.layers if row.rate is not None}):
+        yield from textwrap.wrap(line, _WIDTH, initial_indent="  ", subsequent_indent="    ")
     yield f"  parameters     {stage.trainable_parameters:,} trained, {stage.frozen_parameters:,} frozen"
     yield f"  multiply-adds  {show_count(stage.multiply_adds)} a photo forward"
     yield f"  counted        {COUNTED}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from finetunekit.errors import ConfigError, PluginError, RunError
 from finetunekit.evaluate import SUFFIX_BATCH, input_batches, make_forward
 from finetunekit.features import EXTRACTION_BATCH, Arrays, FeatureCache, extract, features_key, prefix_signature
 from finetunekit.feeds import Draws, FeatureFeed, Feed, PixelFeed, augmented
-from finetunekit.freezing import apply_decision, check_decision, describe_layers
+from finetunekit.freezing import apply_decision, check_decision, claims_of, describe_layers
 from finetunekit.model import Classifier, blame, call_builder
 from finetunekit.plan import Plan
 from finetunekit.prefix import Cut, find_cut
@@ -59,6 +59,7 @@ class Prepared:
         decision: Layer path → rate multiplier, for the record.
         cut: Where the frozen prefix ends; None if the whole network is computed each time.
         mode: One line: how features are reused, for the first lines of the run.
+        claims: Layer path → the rule of the freezing policy that claimed it, where the policy says so.
     """
 
     model: keras.Model
@@ -68,6 +69,7 @@ class Prepared:
     decision: dict[str, float]
     cut: Cut | None
     mode: str
+    claims: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +138,17 @@ def prepare_stage(context: StageContext, number: int) -> Prepared:
         RunError: If nothing would train, or the cache's self-check is below `cache.require`.
         ConfigError: If `cache.mode: bank` meets an augmentation that cannot be banked.
     """
-    classifier, config = context.classifier, context.plan.config
-    chosen, stage = context.plan.freeze[number], config.stages[number]
+    classifier = context.classifier
+    chosen, stage = context.plan.freeze[number], context.plan.config.stages[number]
     layers = describe_layers(classifier.backbone)
-    decision = check_decision(
-        call_builder(chosen, layers), layers, blame(chosen), train_batch_norm=stage.train_batch_norm
-    )
+    returned = call_builder(chosen, layers)
+    decision = check_decision(returned, layers, blame(chosen), train_batch_norm=stage.train_batch_norm)
     rates = apply_decision(classifier.logits, classifier.backbone.model, decision)
+    return replace(_choose_feed(context, rates, decision), claims=claims_of(returned))
+
+
+def _choose_feed(context: StageContext, rates: dict[str, float], decision: dict[str, float]) -> Prepared:
+    classifier, config = context.classifier, context.plan.config
     cut = None if config.cache.mode == "off" else find_cut(classifier.logits)
     if cut is None:
         why = "the whole network is computed at every draw"

@@ -76,6 +76,25 @@ class WeightSource:
 
 
 @dataclass(frozen=True, slots=True)
+class PretrainedTop:
+    """The classification layer that a backbone was pretrained with: `pool(features) @ kernel + bias` are its own logits.
+
+    Its arrays come with the backbone's from the same weight source, under names that are no layer's.
+
+    Attributes:
+        kernel: Name of the array `(channels, 1000)`.
+        bias: Name of the array `(1000,)`.
+        pool: How features become a vector: `avg` is the mean over all axes but the first and the last.
+        labels: What the logits stand for: `imagenet-1k` are the classes of `finetunekit.imagenet`, in their order.
+    """
+
+    kernel: str
+    bias: str
+    pool: Literal["avg"] = "avg"
+    labels: Literal["imagenet-1k"] = "imagenet-1k"
+
+
+@dataclass(frozen=True, slots=True)
 class BackboneSpec:
     """What is known of a backbone without building it.
 
@@ -91,6 +110,8 @@ class BackboneSpec:
         published: Published score with its source, in words.
         reference: Where the architecture is described.
         weight_sources: Tried in order.
+        multiply_adds: Of one photo at `native_size_px`, as `finetunekit.arithmetic` counts them; None where nobody has counted.
+        top: The classification layer it was pretrained with, where its weight sources have it.
     """
 
     title: str
@@ -104,6 +125,8 @@ class BackboneSpec:
     published: str
     reference: str
     weight_sources: tuple[WeightSource, ...] = ()
+    multiply_adds: int | None = None
+    top: PretrainedTop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +176,22 @@ class LayerInfo:
     is_batch_norm: bool
 
 
-#: What a freezing policy decides: layer path → rate multiplier. 0 is frozen, 1 the stage's learning rate, others layer-wise rates.
-#: Layers it does not name train at the stage's rate.
-FreezeDecision: TypeAlias = Mapping[str, float]
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A rate multiplier with the rule that gave it: for a policy of several rules, so that a run can say which claimed which layer.
+
+    Attributes:
+        rate: 0 is frozen, 1 the stage's learning rate, others layer-wise rates.
+        by: The rule in a few words, such as `pattern 'block5_*'`; the log, `plan --layers` and `plan.json` quote it.
+    """
+
+    rate: float
+    by: str
+
+
+#: What a freezing policy decides: layer path → rate multiplier, or a `Claim` that also says why. 0 is frozen, 1 the stage's learning
+#: rate, others layer-wise rates. Layers it does not name train at the stage's rate.
+FreezeDecision: TypeAlias = Mapping[str, "float | Claim"]
 
 
 # ---- augmentation ----------------------------------------------------------------------------------------------------------------

@@ -192,6 +192,7 @@ def test_the_layer_table_is_what_the_architecture_report_reads(tiny_yaml: Path) 
         "output_shape": (None, 8, 8, 4),
         "parameters": 112,
         "rate": 0,
+        "claimed_by": None,
     }
     assert [(row["path"], row["block"], row["rate"]) for row in rows[2:]] == [
         ("pool1", None, None),

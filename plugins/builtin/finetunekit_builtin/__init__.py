@@ -6,7 +6,17 @@ from pathlib import Path
 
 from finetunekit import hookimpl
 from finetunekit.hookspecs import Register, RegisterBackbone, RegisterPreset
-from finetunekit_builtin import drawn, folders, freezing, gap_dense, heads, keras_generator, reporters, vgg16
+from finetunekit_builtin import (
+    drawn,
+    folders,
+    freezing,
+    freezing_rules,
+    gap_dense,
+    heads,
+    keras_generator,
+    reporters,
+    vgg16,
+)
 
 _BESIDE = Path(__file__).parent / "presets"
 _IN_CHECKOUT = Path(__file__).parents[3] / "presets"
@@ -29,10 +39,13 @@ def register_heads(register: Register) -> None:
 
 @hookimpl
 def register_freezing_policies(register: Register) -> None:
-    """Policies that need no pattern."""
+    """Policies by number of layers, by block, by pattern and by depth."""
     register("first_n", freezing.build_first_n, freezing.FirstNOptions)
     register("none", freezing.build_none)
     register("all", freezing.build_all)
+    register("last_blocks", freezing_rules.build_last_blocks, freezing_rules.LastBlocksOptions)
+    register("pattern", freezing_rules.build_pattern, freezing_rules.PatternOptions)
+    register("layer_decay", freezing_rules.build_layer_decay, freezing_rules.LayerDecayOptions)
 
 
 @hookimpl
