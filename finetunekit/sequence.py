@@ -228,6 +228,7 @@ class RunSequence:
         return run_stage(job)
 
     def _announce_stage(self, number: int, prepared: Prepared, classifier: Classifier) -> None:
+        from finetunekit.freezing import claim_lines
         from finetunekit.layer_table import layer_table
 
         frozen = sum(1 for rate in prepared.decision.values() if rate == 0)
@@ -236,6 +237,8 @@ class RunSequence:
             f"stage {number + 1} of {len(self.config.stages)}, {stage.name}: {stage.epochs} epochs, "
             f"{frozen} of {len(prepared.decision)} backbone layers frozen"
         )
+        for line in claim_lines(prepared.claims, prepared.decision):
+            self.progress.say(line)
         self.progress.say(prepared.mode)
         self.state.setdefault("stages", []).append(
             {
@@ -246,7 +249,7 @@ class RunSequence:
             }
         )
         self._write_state()
-        plan = {**self.plan.to_dict(), "layers": layer_table(classifier, prepared.decision)}
+        plan = {**self.plan.to_dict(), "layers": layer_table(classifier, prepared.decision, prepared.claims)}
         runs.write_whole(self.path / runs.PLAN, runs.to_json(plan))
 
     def _keep_row(self, row: dict[str, Any], state: StageState) -> None:
