@@ -4,11 +4,13 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from finetunekit_builtin.folders import FoldersOptions, build_folders
+from finetunekit_builtin.scanning import Scanner
 from pydantic import ValidationError
 
-from finetunekit import DataError, PhotoListing, SourceContext
+from finetunekit import DataError, PhotoListing, SourceContext, decode_photo
 from finetunekit.data.opening import photo_suffixes
 
 SIX = tuple(f"{split}/{label}/1.jpg" for split in ("train", "valid", "test") for label in ("cat", "lynx"))
@@ -74,13 +76,22 @@ def test_other_files_are_counted_and_the_first_three_named(tmp_path: Path) -> No
     assert listed(put(tmp_path / "one", *SIX, "x.txt")).notes == ("1 file is not a photo: x.txt",)
 
 
-@pytest.mark.skipif(".heic" in photo_suffixes(), reason="HEIC can be read here")
 def test_heic_without_a_decoder_says_what_to_install(tmp_path: Path) -> None:
-    put(tmp_path, *SIX, "train/cat/1.heic", "test/cat/2.HEIF")
-    assert listed(tmp_path).notes == ("2 HEIC files skipped: pip install pillow-heif",)
-    (tmp_path / "train/lynx/1.jpg").rename(tmp_path / "train/lynx/1.heic")
-    with pytest.raises(DataError, match=r"train/lynx: no photos in this class folder.*pip install pillow-heif"):
-        listed(tmp_path)
+    put(tmp_path, "1.heic", "inner/2.HEIF", "3.jpg")
+    scanner = Scanner(photo_suffixes() - {".heic", ".heif"})
+    assert [Path(path).name for path in scanner.walk(str(tmp_path), set())] == ["3.jpg"]
+    assert scanner.notes() == ("2 HEIC files skipped: pip install 'finetunekit[heic]'",)
+
+
+def test_heic_with_its_decoder_is_a_photo(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    put(tmp_path, *SIX, "train/cat/2.heic")
+    assert "train/cat/2.heic" in [place for place, _, _ in places(listed(tmp_path))]
+    pixels = np.full((16, 24, 3), (200, 30, 60), np.uint8)
+    pillow_heif.from_bytes("RGB", (24, 16), pixels.tobytes()).save(tmp_path / "train/cat/2.heic", quality=-1)
+    decoded = decode_photo(tmp_path / "train/cat/2.heic", max_pixels=1000)
+    assert decoded.shape == (16, 24, 3)
+    assert np.abs(decoded.astype(int) - pixels).max() <= 4
 
 
 def test_photos_outside_class_folders_are_noted(tmp_path: Path) -> None:

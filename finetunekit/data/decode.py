@@ -75,8 +75,8 @@ def decode_stream(file: BufferedReader, path: Path, *, max_pixels: int) -> Pixel
     image = read_header(file, path, max_pixels=max_pixels)
     try:
         image.load()
-        _turn_upright(image)
-        return _to_rgb(image)
+        turn_upright(image)
+        return to_rgb(image)
     except Exception as exc:
         # Decoders raise whatever a broken file drives them into; all of it is a property of this file.
         raise undecodable(path, exc) from exc
@@ -146,7 +146,8 @@ def load_photos(
     return photos
 
 
-def _turn_upright(image: Image.Image) -> None:
+def turn_upright(image: Image.Image) -> None:
+    """Turn a decoded image as its EXIF orientation says, in place."""
     from PIL import ImageOps
 
     try:
@@ -156,7 +157,8 @@ def _turn_upright(image: Image.Image) -> None:
         return
 
 
-def _to_rgb(image: Image.Image) -> Pixels:
+def to_rgb(image: Image.Image) -> Pixels:
+    """A decoded image as `(height, width, 3)` uint8; see the module for the rule of each mode."""
     if image.mode.startswith("I;16"):
         return _grey_to_rgb(_from_16_bit(image))
     if image.mode in ("I", "F"):

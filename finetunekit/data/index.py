@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.data.decode import decode_stream
+from finetunekit.data.facts import Facts, FactsStore, Stamp
 from finetunekit.data.opening import open_photo_file, pillow_guard, printable
 from finetunekit.data.parallel import Progress, bounded, gather
 from finetunekit.errors import DataError
 from finetunekit.types import DISPLAY, SPLITS, TEST, TRAIN, VALID, PhotoListing, PhotoRecord
 
 NO_LABEL = -1
+MOST_WORKERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,12 @@ def content_key(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def build_index(
-    listing: PhotoListing, *, max_pixels: int, workers: int = 2, progress: Progress | None = None
+    listing: PhotoListing,
+    *,
+    max_pixels: int,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    store: FactsStore | None = None,
 ) -> PhotoIndex:
     """Read every photo of a listing once: hash it, decode it, bind its label by name.
 
@@ -102,8 +109,9 @@ def build_index(
     Args:
         listing: From a data source.
         max_pixels: Photos whose header claims more are refused.
-        workers: Number of threads.
-        progress: Called in the calling thread with (files done, files in all).
+        workers: Number of threads; None: one a processor, at most 8.
+        progress: Called in the calling thread with (files done, files in all); not for files known from the store.
+        store: Where the facts of unchanged files are kept from one call to the next; None: every file is read.
 
     Returns:
         The index, in a fixed order.
@@ -113,14 +121,11 @@ def build_index(
             train lacks, class names that differ in case only, photos without a label or that cannot be read.
     """
     paths = tuple(dict.fromkeys(record.path for record in listing.photos))
-    with pillow_guard(max_pixels):
-        facts, unreadable = gather(
-            lambda path: _read_facts(path, max_pixels), paths, workers=workers, progress=progress
-        )
+    facts, unreadable = read_facts(paths, max_pixels=max_pixels, workers=workers, progress=progress, store=store)
     problems = (*check_listing(listing), *bounded(unreadable))
     if problems:
         raise DataError(problems)
-    photos = _index_photos(listing, dict(zip(paths, facts, strict=True)))
+    photos = _index_photos(listing, facts)
     classes = tuple(sorted(_count_labels(listing.photos)[TRAIN]))
     return PhotoIndex(classes, photos, listing.root, listing.stand_in, listing.notes)
 
@@ -141,21 +146,52 @@ def check_listing(listing: PhotoListing) -> tuple[str, ...]:
     return (*problems, *bounded([*_check_coverage(root, counts, settled)]))
 
 
-class _Facts(NamedTuple):
-    sha256: str
-    width_px: int
-    height_px: int
+def read_facts(
+    paths: Sequence[Path],
+    *,
+    max_pixels: int,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    store: FactsStore | None = None,
+) -> tuple[dict[Path, Facts], list[str]]:
+    """Hash and decode files, those known from the store excepted.
+
+    Args:
+        paths: Files, each once.
+        max_pixels: As in `build_index`, and so are the others.
+        workers: Number of threads.
+        progress: Called with (files done, files to read).
+        store: Facts kept earlier; those found now are added.
+
+    Returns:
+        Facts of the files that can be used, and one line for each that cannot.
+    """
+    known = store.known(paths, max_pixels=max_pixels) if store else {}
+    unknown = [path for path in paths if path not in known]
+    with pillow_guard(max_pixels):
+        found, problems = gather(
+            lambda path: (path, _read_file(path, max_pixels)),
+            unknown,
+            workers=workers or min(MOST_WORKERS, os.cpu_count() or 1),
+            progress=progress,
+        )
+    if store:
+        store.keep({path: (stamp, facts) for path, (stamp, facts) in found if stamp is not None})
+    return known | {path: facts for path, (_, facts) in found}, problems
 
 
-def _read_facts(path: Path, max_pixels: int) -> _Facts:
+def _read_file(path: Path, max_pixels: int) -> tuple[Stamp | None, Facts]:
+    """What a file holds, and its stamp; no stamp where it changed meanwhile."""
     with open_photo_file(path) as file:
+        stamp = Stamp.of(os.fstat(file.fileno()))
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
         height_px, width_px, _ = decode_stream(file, path, max_pixels=max_pixels).shape
-    return _Facts(sha256, width_px, height_px)
+        is_same = stamp == Stamp.of(os.fstat(file.fileno()))
+    return stamp if is_same else None, Facts(sha256, width_px, height_px)
 
 
-def _index_photos(listing: PhotoListing, facts: Mapping[Path, _Facts]) -> tuple[IndexedPhoto, ...]:
+def _index_photos(listing: PhotoListing, facts: Mapping[Path, Facts]) -> tuple[IndexedPhoto, ...]:
     records = listing.photos
     if not any(record.split == DISPLAY for record in records):
         records += tuple(replace(record, split=DISPLAY) for record in records if record.split == TEST)
@@ -163,7 +199,7 @@ def _index_photos(listing: PhotoListing, facts: Mapping[Path, _Facts]) -> tuple[
     return tuple(
         IndexedPhoto(
             record.path,
-            _shown(record.path, listing.root),
+            shown_path(record.path, listing.root),
             record.label,
             record.split,
             record.group,
@@ -178,7 +214,8 @@ def _order(record: PhotoRecord) -> tuple[int, str, str, str]:
     return SPLITS.index(record.split), record.label or "", str(record.path.parent), record.path.name
 
 
-def _shown(path: Path, root: Path) -> str:
+def shown_path(path: Path, root: Path) -> str:
+    """A path as listings show it: relative to the root where it lies below it, with `/`, on one line."""
     relative = path.relative_to(root) if path.is_relative_to(root) else path
     return "/".join(printable(part) for part in relative.parts) if relative is not path else printable(path.as_posix())
 

@@ -196,5 +196,7 @@ def _too_large(path: Path, claim: str, max_pixels: int) -> DataError:
 
 
 def _hint(file: BufferedReader) -> str:
+    if ".heic" in photo_suffixes():
+        return ""
     file.seek(4)
-    return " (HEIC: pip install pillow-heif)" if file.read(8) in HEIF_BRANDS else ""
+    return " (HEIC: pip install 'finetunekit[heic]')" if file.read(8) in HEIF_BRANDS else ""

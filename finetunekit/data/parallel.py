@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeAlias, TypeVar
 
 from finetunekit.errors import DataError
@@ -13,6 +15,10 @@ Result = TypeVar("Result")
 Progress: TypeAlias = Callable[[int, int], None]
 
 SHOWN_PROBLEMS = 20
+LARGEST_BATCH = 32
+"""Items a thread takes at a time: enough that handing them over costs little, few enough that progress is seen."""
+WAITING = 4
+"""Batches a worker that are handed over but not done, so that memory does not grow with the number of items."""
 
 
 def gather(
@@ -38,17 +44,34 @@ def gather(
 
     results: list[Result] = []
     problems: list[str] = []
+    done = 0
     pool = ThreadPoolExecutor(workers, thread_name_prefix="photos")
     try:
-        for done, (result, problem) in enumerate(pool.map(attempt, items), start=1):
-            results += result
-            problems += problem
-            if progress is not None:
-                progress(done, len(items))
+        for batch in _in_turn(pool, lambda part: [attempt(item) for item in part], items, workers):
+            for result, problem in batch:
+                results += result
+                problems += problem
+                done += 1
+                if progress is not None:
+                    progress(done, len(items))
     finally:
         # After an interruption only what is under way is waited for.
         pool.shutdown(wait=True, cancel_futures=True)
     return results, problems
+
+
+def _in_turn(
+    pool: ThreadPoolExecutor, work: Callable[[Sequence[Item]], Result], items: Sequence[Item], workers: int
+) -> Iterator[Result]:
+    """What `work` makes of each batch, in order; only a few batches are handed over ahead."""
+    size = max(1, min(LARGEST_BATCH, len(items) // (workers * WAITING)))
+    batches = (items[start : start + size] for start in range(0, len(items), size))
+    waiting: deque[Future[Result]] = deque()
+    for batch in itertools.islice(batches, workers * WAITING):
+        waiting.append(pool.submit(work, batch))
+    while waiting:
+        yield waiting.popleft().result()
+        waiting.extend(pool.submit(work, batch) for batch in itertools.islice(batches, 1))
 
 
 def bounded(problems: Sequence[str]) -> tuple[str, ...]:

@@ -29,6 +29,11 @@ def some(names: list[str]) -> str:
     return f"{shown} and {len(names) - NAMED} more" if len(names) > NAMED else shown
 
 
+def heic_note(files: int) -> str:
+    """What to say of HEIC files that nothing here reads."""
+    return f"{files} HEIC {'file' if files == 1 else 'files'} skipped: pip install 'finetunekit[heic]'"
+
+
 @dataclass(frozen=True, slots=True)
 class Contents:
     """What lies directly in a folder, by name: its folders and its photos."""
@@ -90,7 +95,7 @@ class Scanner:
         """One line on each kind of file that was passed over."""
         notes = []
         if self.heic:
-            notes.append(f"{self.heic} HEIC {'file' if self.heic == 1 else 'files'} skipped: pip install pillow-heif")
+            notes.append(heic_note(self.heic))
         if self.others:
             subject = "1 file is not a photo" if len(self.others) == 1 else f"{len(self.others)} files are not photos"
             notes.append(f"{subject}: {some(sorted(self.others))}")
