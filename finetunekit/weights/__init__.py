@@ -11,7 +11,7 @@ from finetunekit.weights.cache import (
     weights_cache_dir,
     weights_status,
 )
-from finetunekit.weights.fit import fit_arrays
+from finetunekit.weights.fit import fit_arrays, load_top
 from finetunekit.weights.resolve import resolve_weights
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "arrays_digest",
     "fit_arrays",
     "load_arrays",
+    "load_top",
     "resolve_weights",
     "weights_cache_dir",
     "weights_status",

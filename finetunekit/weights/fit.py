@@ -6,28 +6,33 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from finetunekit.errors import WeightsError
-from finetunekit.types import Arrays
+from finetunekit.types import Arrays, BackboneSpec, PretrainedTop
+from finetunekit.weights.cache import ResolvedWeights, load_arrays
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
+    from numpy.typing import NDArray
 
 SHOWN_PROBLEMS = 4
 
 
-def fit_arrays(model: keras.Model, arrays: Arrays, *, origin: str) -> None:
+def fit_arrays(model: keras.Model, arrays: Arrays, *, origin: str, top: PretrainedTop | None = None) -> None:
     """Assign every weight of a backbone. Nothing is assigned unless everything fits.
 
     Args:
         model: Backbone as its builder returned it.
         arrays: By `<layer path>/<variable name>`, such as `block1_conv1/kernel`; each of its variable's shape.
         origin: Where the arrays came from, for messages.
+        top: `spec.top` of the backbone: arrays that it names are no weights of the backbone and are left alone.
 
     Raises:
         WeightsError: If a weight has no array, an array has no weight, or shapes differ; the first few are named.
     """
     variables = named_variables(model, origin)
     missing = [f"no array for {name}" for name in variables if name not in arrays]
-    unused = [f"no weight for array {name}" for name in arrays if name not in variables]
+    of_top = {top.kernel, top.bias} if top else set()
+    unused = [f"no weight for array {name}" for name in arrays if name not in variables and name not in of_top]
     shapes = [
         f"{name} is {tuple(variables[name].shape)}, its array {arrays[name].shape}"
         for name in variables
@@ -40,6 +45,31 @@ def fit_arrays(model: keras.Model, arrays: Arrays, *, origin: str) -> None:
         )
     for name, variable in variables.items():
         variable.assign(arrays[name])
+
+
+def load_top(found: ResolvedWeights, spec: BackboneSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The classification layer that a backbone was pretrained with.
+
+    Args:
+        found: The backbone's arrays, as `resolve_weights` returns them.
+        spec: Its data; `spec.top` names the two arrays and says what they stand for.
+
+    Returns:
+        Kernel `(channels, classes)` and bias `(classes,)`, float32: pooled features @ kernel + bias are logits.
+
+    Raises:
+        WeightsError: If the backbone names no such layer, or these arrays (a user's own file) do not have it.
+    """
+    if spec.top is None:
+        raise WeightsError(f"{spec.title}: its weights have no classification layer.")
+    arrays = load_arrays(found.path)
+    kernel, bias = arrays.get(spec.top.kernel), arrays.get(spec.top.bias)
+    names = f"{spec.top.kernel} and {spec.top.bias}"
+    if kernel is None or bias is None:
+        raise WeightsError(f"{found.path}: has no {names}, the classification layer of {spec.title}.")
+    if kernel.ndim != 2 or bias.shape != kernel.shape[1:]:
+        raise WeightsError(f"{found.path}: {names} do not belong together: {kernel.shape}, {bias.shape}.")
+    return kernel, bias
 
 
 def named_variables(model: keras.Model, origin: str) -> dict[str, keras.Variable]:
