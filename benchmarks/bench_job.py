@@ -1,10 +1,12 @@
 """The whole felidae4 job of finetunekit against the plain Keras script of the experiment, in one run, interleaved.
 
-    python benchmarks/bench_job.py --data DIR [--rounds N] [--modes bank-auto,warm,...] [--steps N] [--full] [--save FILE]
+    python benchmarks/bench_job.py --data DIR [--rounds N] [--modes bank-auto,warm,...] [--torch] [--steps N] [--full] [--save FILE]
 
 Each contestant is a process of its own, from start to end: starting up and peak memory are part of a job, and a process that has
 worked before has warm thread pools and memory. Never two at once; each round runs all, one after the other, and ratios are taken
 within a round, so that a busy machine slows all alike. Medians over rounds.
+
+--torch adds the same job in plain PyTorch with bfloat16 (`plain_torch.py`; needs `pip install torch`).
 
 Without --full every contestant trains --epochs epochs of --steps steps; the whole job is extrapolated as what is paid once (as
 measured) plus 50 epochs at the rate of the epochs after the first. With --full all 50 epochs are trained and nothing is extrapolated.
@@ -36,7 +38,7 @@ from common import (
     run_child,
     stop_children_too,
 )
-from job_table import BATCH_SIZE, MODES, PHOTOS, PLAIN, Round, best_rates, show_fractions, show_jobs
+from job_table import BATCH_SIZE, MODES, OPPONENTS, PHOTOS, PLAIN, Round, best_rates, show_fractions, show_jobs
 from plain_draws import expected_draws
 
 from finetunekit.folders import CACHE_VARIABLE, STATE_VARIABLE, cache_dir
@@ -80,10 +82,10 @@ def run_ours(mode: str, data: Path, effort: Effort, cache: Path) -> tuple[Job, d
     return Job(child.whole_s, epochs, report["extraction_s"], report["evaluation_s"], child.peak_bytes), report
 
 
-def run_plain(data: Path, effort: Effort) -> tuple[Job, dict[str, Any]]:
-    """One whole job of the plain script, which asserts its own draws, and what it reported."""
+def run_plain(script: str, data: Path, effort: Effort) -> tuple[Job, dict[str, Any]]:
+    """One whole job of an opponent, which asserts its own draws, and what it reported."""
     arguments = ["--data", data, "--epochs", effort.epochs, "--steps", effort.steps]
-    child = run_child([BENCHMARKS / "plain_keras.py", *map(str, arguments), "--json"])
+    child = run_child([BENCHMARKS / script, *map(str, arguments), "--json"])
     epochs = tuple(Epoch(**epoch) for epoch in child.report["epochs"])
     return Job(child.whole_s, epochs, 0.0, child.report["evaluation_s"], child.peak_bytes), child.report
 
@@ -94,7 +96,7 @@ def new_cache(folder: Path) -> Path:
     return folder
 
 
-def run_round(modes: Sequence[str], data: Path, effort: Effort) -> Round:
+def run_round(modes: Sequence[str], opponents: Sequence[str], data: Path, effort: Effort) -> Round:
     """Every contestant once."""
     done: dict[str, tuple[Job, dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-job-") as folder:
@@ -105,7 +107,7 @@ def run_round(modes: Sequence[str], data: Path, effort: Effort) -> Round:
             is_banked = mode in ("warm", "bank-auto")
             cache = warm if is_banked else new_cache(Path(folder) / mode)
             done[mode] = run_ours(mode, data, effort, cache)
-        done[PLAIN] = run_plain(data, effort)
+        done |= {name: run_plain(OPPONENTS[name], data, effort) for name in opponents}
     return done
 
 
@@ -118,6 +120,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds train/, valid/ and test/")
     parser.add_argument("--modes", default=",".join(MODES), help=f"any of {', '.join(MODES)}")
+    parser.add_argument("--torch", action="store_true", help="plain PyTorch as well")
     parser.add_argument("--rounds", type=int, help="default: 3, with --full 1")
     parser.add_argument("--epochs", type=int, default=2, help="epochs of every contestant; the first only warms up")
     parser.add_argument(
@@ -139,6 +142,7 @@ def main() -> None:
     stop_children_too()
     effort = Effort(EPOCHS, STEPS) if asked.full else Effort(asked.epochs, asked.steps)
     data, modes = asked.data.resolve(), asked.modes.split(",")
+    opponents = list(OPPONENTS) if asked.torch else [PLAIN]
     machine = describe_machine()
     print(machine, flush=True)
     rounds: list[Round] = []
@@ -146,7 +150,7 @@ def main() -> None:
     for number in range(asked.rounds or (1 if asked.full else 3)):
         if asked.rates:
             rates.append(measure_rates(asked.rates))
-        rounds.append(run_round(modes, data, effort))
+        rounds.append(run_round(modes, opponents, data, effort))
         times = "   ".join(f"{name} {done[0].whole_s:.1f} s" for name, done in rounds[-1].items())
         print(f"round {number + 1}, as run: {times}", flush=True)
     kind = "all 50 epochs run" if asked.full else f"extrapolated from {effort.epochs} epochs of {effort.steps} steps"

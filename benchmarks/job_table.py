@@ -12,6 +12,8 @@ from common import DRAWS, EPOCHS, STEPS, Job, show_spread
 from plain_draws import expected_draws
 
 PLAIN = "plain Keras"
+OPPONENTS = {PLAIN: "plain_keras.py", "plain PyTorch": "plain_torch.py"}
+"""Contestant → its script. Ratios are against the first."""
 PHOTOS, BATCH_SIZE = 600, 32
 STRETCH = 8.0
 Round = Mapping[str, tuple[Job, Mapping[str, Any]]]
@@ -51,14 +53,14 @@ def whole_s(name: str, job: Job, is_full: bool) -> float:
     """Seconds of the whole job."""
     if is_full:
         return job.whole_s
-    draws = sum(expected_draws(PHOTOS, BATCH_SIZE, STEPS, EPOCHS)) / EPOCHS if name == PLAIN else DRAWS
+    draws = sum(expected_draws(PHOTOS, BATCH_SIZE, STEPS, EPOCHS)) / EPOCHS if name in OPPONENTS else DRAWS
     return job.extrapolate(EPOCHS, draws)
 
 
 def show_jobs(rounds: Sequence[Round], is_full: bool) -> list[str]:
     """One line a contestant: whole job, ratio within rounds, target, parts, memory."""
     lines = [
-        f"{'contestant':12} {'whole job, s':>26} {'x plain':>22} {'target':>14}   "
+        f"{'contestant':13} {'whole job, s':>26} {'x plain':>22} {'target':>14}   "
         "extraction  a 50-step epoch  a validation  evaluation  start-up and rest  peak MB (of plain)"
     ]
     plain_peak = max(done[PLAIN][0].peak_bytes for done in rounds)
@@ -73,7 +75,7 @@ def show_jobs(rounds: Sequence[Round], is_full: bool) -> list[str]:
         validation_s = statistics.median(job.validation_s for job in jobs)
         peak = max(job.peak_bytes for job in jobs)
         lines.append(
-            f"{name:12} {show_spread(times):>26} {show_spread(ratios, 2):>22} {_verdict(name, ratios):>14}   "
+            f"{name:13} {show_spread(times):>26} {show_spread(ratios, 2):>22} {_verdict(name, ratios):>14}   "
             f"{once[0]:8.1f} s {epoch_s:14.2f} s {validation_s:11.2f} s {once[1]:9.1f} s {once[2]:16.1f} s "
             f"{peak / 1e6:8.0f} ({peak / plain_peak:.0%})"
         )
@@ -91,12 +93,12 @@ def _verdict(name: str, ratios: Sequence[float]) -> str:
 
 def show_fractions(rounds: Sequence[Round], rates: conv_rates.Rates) -> list[str]:
     """How near each phase comes to the machine's best convolution rate at its layers' shapes."""
-    lines = [f"{'contestant':12} {'phase':26} {'images/s':>10} {'at best rate':>13} {'reached':>8}"]
+    lines = [f"{'contestant':13} {'phase':26} {'images/s':>10} {'at best rate':>13} {'reached':>8}"]
     for name in rounds[0]:
         precision = rounds[0][name][1].get("precision", "float32")
         for shown, phase, rate in _phases(name, [done[name] for done in rounds]):
             best = 1 / conv_rates.limit_s(phase, rates, precision)
-            lines.append(f"{name:12} {shown:26} {rate:10.1f} {best:13.1f} {rate / best:8.0%}   {precision}")
+            lines.append(f"{name:13} {shown:26} {rate:10.1f} {best:13.1f} {rate / best:8.0%}   {precision}")
     return lines
 
 
@@ -108,7 +110,7 @@ def _phases(name: str, done: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[tu
 
     is_cached = name in MODES and MODES[name].is_training_cached
     step = ("training step", "train_suffix" if is_cached else "train_whole", rate(lambda job, _: 1 / job.image_s))
-    if name == PLAIN:
+    if name in OPPONENTS:
         draws = [job.epochs[-1].validation_draws for job, _ in done]
         return [step, ("validation", "forward", rate(lambda job, _: draws[0] / job.validation_s))]
     phases = [step]

@@ -34,6 +34,7 @@ from common import EPOCHS, STEPS, Epoch
 from numpy.typing import NDArray
 from plain_draws import VALIDATION_STEPS
 from plain_watch import Draws, Timing, check_draws
+from plain_weights import pretrained_arrays
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 FROZEN_LAYERS = 15
@@ -188,16 +189,6 @@ def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def pretrained_arrays() -> Mapping[str, NDArray[np.float32]]:
-    """VGG16's arrays as `finetunekit weights fetch vgg16` keeps them, fetched where they are missing."""
-    from finetunekit_builtin.vgg16 import VGG16_SPEC
-
-    from finetunekit.weights import load_arrays, resolve_weights
-
-    found = resolve_weights("vgg16", VGG16_SPEC, explicit=None, say=lambda line: print(line, file=sys.stderr))
-    return load_arrays(found.path)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -242,3 +242,16 @@ def test_runs_of_another_experiment_are_refused() -> None:
     runs = [scored_of(0, [], train={"batch_size": 32}), scored_of(1, [], train={"batch_size": 16})]
     with pytest.raises(ValueError, match=r"bank8-bf16, seed 1 differs from bank8-bf16, seed 0 in train"):
         evidence_table.check_comparable(runs)
+
+
+def test_plain_pytorch_draws_what_the_experiment_draws() -> None:
+    torch = pytest.importorskip("torch")
+    plain_torch = pytest.importorskip("plain_torch")
+    torch.manual_seed(0)
+    split = plain_torch.Split(torch.rand(40, 3, 32, 32), torch.arange(40) % 3)
+    network = plain_torch.Network(3)
+    frozen, trained = network.prefix[0].weight.clone(), network.suffix[0].weight.clone()
+    epoch = plain_torch.Job(network, split, split, "float32").epoch(3, 2)
+    assert (epoch.draws, epoch.validation_draws) == (32 + 8 + 32, 32 + 8)
+    assert torch.equal(network.prefix[0].weight, frozen)
+    assert not torch.equal(network.suffix[0].weight, trained)
