@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import time
@@ -16,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from finetunekit.environment import processor_name
 from finetunekit.folders import cache_dir
 
 if TYPE_CHECKING:
-    from finetunekit.prefix import Cut
+    import keras
 
 BOUND_VARIABLE = "FINETUNEKIT_FEATURES_GB"
 _META = "meta.json"
@@ -33,6 +34,20 @@ _CHUNK_BYTES = 1 << 24
 EXTRACTION_BATCH = 32
 
 Arrays = tuple[NDArray[Any], ...]
+
+
+class Prefix(Protocol):
+    """What computes features: the part of a network before a cut, or a whole backbone with its pooling."""
+
+    @property
+    def prefix(self) -> keras.Model:
+        """Input → the tensors that are kept."""
+        ...
+
+    @property
+    def boundary(self) -> tuple[str, ...]:
+        """Names of the operations whose outputs they are."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +161,18 @@ def _open_tensor(path: Path, tensor: dict[str, Any]) -> NDArray[Any]:
     checksum = 0
     for start in range(0, mapped.size, _CHUNK_BYTES):
         checksum = zlib.crc32(mapped[start : start + _CHUNK_BYTES].data, checksum)
+        release((mapped,))
     if checksum != tensor["crc32"]:
         raise ValueError(f"{path.name} does not match its checksum")
     return mapped.view(dtype).reshape(tensor["shape"])
+
+
+def release(arrays: Arrays) -> None:
+    """Give back the memory of mapped pages that were read; the system still holds them in its own cache, and maps them again when asked."""
+    for array in arrays:
+        mapping = getattr(array, "_mmap", None)
+        if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _dtype(name: str) -> np.dtype[Any]:
@@ -167,7 +191,17 @@ def features_key(parts: Sequence[Any]) -> str:
     return hashlib.sha256(json.dumps(list(parts), sort_keys=True).encode()).hexdigest()
 
 
-def prefix_signature(cut: Cut, pixels: Sequence[Any], precision: str) -> list[Any]:
+def plain_key(signature: Sequence[Any], photos: Sequence[str]) -> str:
+    """Key of the features of un-augmented photos.
+
+    Args:
+        signature: From `prefix_signature`.
+        photos: SHA-256 of each file, in order.
+    """
+    return features_key([*signature, "plain", list(photos)])
+
+
+def prefix_signature(cut: Prefix, pixels: Sequence[Any], precision: str) -> list[Any]:
     """What features follow from besides the photos: layers, weights, pixels, precision, and the code and kernels that compute them."""
     import PIL
     import tensorflow as tf
@@ -202,7 +236,7 @@ def _describe(operation: Any) -> list[Any]:
     return [type(operation).__name__, {k: v for k, v in config.items() if k not in {"name", "trainable"}}]
 
 
-def extract(cut: Cut, batches: Iterator[NDArray[np.float32]]) -> Iterator[Arrays]:
+def extract(cut: Prefix, batches: Iterator[NDArray[np.float32]]) -> Iterator[Arrays]:
     """Run the prefix over batches of standardised pixels.
 
     Args:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from finetunekit.features import release
 from finetunekit.pixels import standardise
 from finetunekit.stream import EpochDraws, bank_views, draw_epoch
 from finetunekit.types import PixelContract
@@ -123,6 +124,8 @@ class FeatureFeed:
                 np.stack([self.views[v][t][i] for v, i in zip(view[part], index, strict=True)])
                 for t in range(len(self.views[0]))
             ]
+            for v in set(view[part].tolist()):
+                release(self.views[v])  # a bank larger than memory stays on disk but for the rows of one batch
             yield Batch(x[0] if len(x) == 1 else x, self.labels[index], index)
 
 
