@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from finetunekit.cli.common import load_host, make_progress
+from finetunekit.cli.data_fetch import fetch
 
 
 @click.group("data")
@@ -33,3 +34,6 @@ def draw(folder: Path, per_class: int | None, size_px: int | None, seed: int | N
     listed = ", ".join(f"{count} {split}" for split, count in written.counts.items())
     click.echo(f"{listed}{'' if written.is_new else ' (were there already)'}")
     click.echo(str(folder))
+
+
+command.add_command(fetch)

@@ -1,0 +1,245 @@
+"""From a specification to a folder of photos: class by class, page by page, photo by photo."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from finetunekit.errors import FetchError
+from finetunekit.inaturalist.answers import Candidate, Taxon, check_apart
+from finetunekit.inaturalist.api import SERVER, Api, pages
+from finetunekit.inaturalist.download import Received, receive_photo, store_photo
+from finetunekit.inaturalist.failures import Refused, Unreachable, host_of
+from finetunekit.inaturalist.journal import Journal, Photo, only_one, open_journal
+from finetunekit.inaturalist.spec import FetchSpec
+from finetunekit.inaturalist.splitting import choose_split
+from finetunekit.inaturalist.tables import photo_folder, write_tables
+from finetunekit.inaturalist.transport import Transport
+from finetunekit.progress import Progress, show_duration
+from finetunekit.weights.fetch import OFFLINE_VARIABLE, is_offline
+
+#: So many photos in a row that cannot be had mean that something else is wrong: a proxy, a login page, a host that is down.
+MOST_UNREACHABLE, MOST_REFUSED = 3, 25
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What is there now.
+
+    Attributes:
+        root: The set's folder.
+        images: The folder with the splits, for `data.root`.
+        counts: Class → split → photos.
+        passed_over: Photos that were asked for and not taken.
+        requests: Requests sent by this call; 0 where everything was there already.
+        missing: Sentences about classes with fewer photos than asked for.
+    """
+
+    root: Path
+    images: Path
+    counts: Mapping[str, Mapping[str, int]]
+    passed_over: int
+    requests: int
+    missing: tuple[str, ...]
+
+
+def fetch(spec: FetchSpec, root: Path, *, transport: Transport, server: str = SERVER, progress: Progress) -> Fetched:
+    """Fetch photos into `root/images/<split>/<class>/`, or go on with what an earlier call began.
+
+    Every photo is noted when it is in its place; an interruption loses none. `ATTRIBUTION.csv` and `photos.csv` are written at the
+    end, an interrupted one included.
+
+    Args:
+        spec: What is to be fetched.
+        root: A folder that is new, empty, or was made from the same specification.
+        transport: Sends the requests.
+        server: Address of the API, http or https.
+        progress: Says what goes on.
+
+    Raises:
+        ConfigError: If a taxon is unknown, classes overlap, or the server's address is none.
+        DataError: If the folder holds something else.
+        FetchError: If there is no network, no usable answer, or a split of a class stays empty.
+        RunFolderError: If a file cannot be written.
+    """
+    api = Api(transport, server)
+    with only_one(root):
+        journal = open_journal(root, spec)
+        try:
+            _Fetching(journal, api, transport, progress).run()
+        finally:
+            if journal.photos:
+                write_tables(journal)
+    return _summary(journal, transport)
+
+
+def check_online() -> None:
+    """Raise `FetchError` where the environment forbids the network."""
+    if is_offline():
+        raise FetchError(f"data fetch: {OFFLINE_VARIABLE} is set, so that nothing is fetched. Unset it first.")
+
+
+def _summary(journal: Journal, transport: Transport) -> Fetched:
+    asked = journal.spec.counts.by_split()
+    counts = {label: {split: journal.count(label, split) for split in asked} for label in journal.spec.classes}
+    missing, empty = [], []
+    for label, found in counts.items():
+        short = {split: f"{found[split]} of {count} {split}" for split, count in asked.items() if found[split] < count}
+        if short:
+            missing.append(f"{label}: {', '.join(short.values())}; iNaturalist has no more that fit")
+        empty += [f"{label} has no {split} photo" for split in short if not found[split]]
+    if empty:
+        raise FetchError(
+            f"{journal.root}: {'; '.join(empty)}. Allow more licences, grades or photos of one observer, or choose another taxon."
+        )
+    return Fetched(
+        journal.root, photo_folder(journal.root), counts, len(journal.passed_over), transport.sent, tuple(missing)
+    )
+
+
+@dataclass
+class _Fetching:
+    journal: Journal
+    api: Api
+    transport: Transport
+    progress: Progress
+    unreachable: int = 0
+    refused: int = 0
+    started_s: float = field(default_factory=time.monotonic)
+    fetched: int = 0
+
+    @property
+    def spec(self) -> FetchSpec:
+        return self.journal.spec
+
+    def run(self) -> None:
+        for photo in self.journal.damaged():
+            self._restore(photo)
+        open_classes = [label for label in self.spec.classes if self._is_open(label)]
+        if not open_classes:
+            return
+        self.progress.say(self._announcement())
+        taxa = self._find_taxa()
+        for label in open_classes:
+            self._fill(label, taxa[label])
+
+    def _announcement(self) -> str:
+        left = self._left()
+        at_least = show_duration(left * self.transport.pause_s)
+        had = f", {len(self.journal.photos)} there already" if self.journal.photos else ""
+        return f"{left} photos to fetch{had}; one request in {self.transport.pause_s:g} s, so at least {at_least}"
+
+    def _left(self) -> int:
+        return sum(
+            sum(self._needed(label).values()) for label in self.spec.classes if label not in self.journal.exhausted
+        )
+
+    def _needed(self, label: str) -> dict[str, int]:
+        asked = self.spec.counts.by_split().items()
+        return {split: max(0, count - self.journal.count(label, split)) for split, count in asked}
+
+    def _is_open(self, label: str) -> bool:
+        return label not in self.journal.exhausted and any(self._needed(label).values())
+
+    def _find_taxa(self) -> dict[str, Taxon]:
+        taxa = {
+            label: self.api.find_taxon(of.taxon, f"classes.{label}.taxon") for label, of in self.spec.classes.items()
+        }
+        check_apart(taxa)
+        return taxa
+
+    def _fill(self, label: str, taxon: Taxon) -> None:
+        self.progress.say(f"{label}: {taxon.name} ({taxon.rank}, taxon {taxon.id})")
+        above = self.journal.ends.get(label, 0)
+        for candidates, end in pages(self.api, taxon, self.spec.classes[label], self.spec, above):
+            for candidate in candidates:
+                self._consider(label, candidate)
+                if not self._is_open(label):
+                    return
+            self.journal.end_page(label, end)
+        self.journal.exhaust(label)
+
+    def _consider(self, label: str, candidate: Candidate) -> None:
+        """Take a photo if it is new, its observer has not given enough yet, and the observer's split needs one."""
+        journal = self.journal
+        if candidate.photo_id in journal.photos or candidate.photo_id in journal.passed_over:
+            return
+        if journal.count_observer(label, candidate.observer_id) >= self.spec.per_observer:
+            return
+        split = choose_split(candidate.observer_id, self._needed(label), seed=self.spec.seed, fixed=journal.observers)
+        received = self._receive(candidate) if split else None
+        if split and received:
+            self._store(candidate, received, label, split)
+
+    def _receive(self, candidate: Candidate) -> Received | None:
+        try:
+            received = receive_photo(self.transport, candidate.url, min_side_px=self.spec.min_side_px)
+            if self.journal.has_content(received.sha256):
+                raise Refused("is the same file as another photo")
+        except Refused as exc:
+            self._pass_over(candidate, str(exc))
+            return None
+        except Unreachable as exc:
+            self._pass_by(candidate, str(exc))
+            return None
+        self.unreachable = self.refused = 0
+        return received
+
+    def _pass_over(self, candidate: Candidate, reason: str) -> None:
+        self.journal.pass_over(candidate, reason)
+        self.unreachable, self.refused = 0, self.refused + 1
+        self.progress.say(f"photo {candidate.photo_id} passed over: {reason}")
+        if self.refused >= MOST_REFUSED:
+            raise FetchError(
+                f"{host_of(candidate.url)}: {self.refused} photos in a row cannot be used, the last one {reason}."
+                " Is a proxy or a login page between? Give the same command again to go on."
+            )
+
+    def _pass_by(self, candidate: Candidate, reason: str) -> None:
+        """Unlike a photo that is passed over, this one may be asked for again another day."""
+        self.unreachable += 1
+        self.progress.say(f"photo {candidate.photo_id} left out for now: {reason}")
+        if self.unreachable >= MOST_UNREACHABLE:
+            raise FetchError(
+                f"{host_of(candidate.url)}: {reason}. Is there a network? Give the same command again: it goes on where"
+                " it stopped."
+            )
+
+    def _store(self, candidate: Candidate, received: Received, label: str, split: str) -> None:
+        photo = Photo(
+            candidate,
+            label,
+            split,
+            f"{candidate.photo_id}{received.suffix}",
+            received.sha256,
+            len(received.content),
+            received.width_px,
+            received.height_px,
+        )
+        store_photo(received, self.journal.root / photo.path)
+        self.journal.take(photo)
+        self.fetched += 1
+        left = self._left()
+        left_s = (time.monotonic() - self.started_s) / self.fetched * left
+        self.progress.tick(f"{label}: {left} photos to fetch, {show_duration(left_s)} left")
+
+    def _restore(self, photo: Photo) -> None:
+        """Fetch a photo again that is gone from its place or was changed there."""
+        self.progress.say(f"{photo.path} is gone or changed: fetched again")
+        received = self._receive_again(photo)
+        if received is None or received.sha256 != photo.sha256:
+            self.journal.lose(photo)
+            (self.journal.root / photo.path).unlink(missing_ok=True)
+            return
+        store_photo(received, self.journal.root / photo.path)
+
+    def _receive_again(self, photo: Photo) -> Received | None:
+        url = photo.candidate.url
+        try:
+            return receive_photo(self.transport, url, min_side_px=self.spec.min_side_px)
+        except Refused:
+            return None  # no longer there; the caller notes the loss, and another observation takes its place
+        except Unreachable as exc:
+            raise FetchError(f"{host_of(url)}: {exc}. Is there a network? Give the same command again.") from exc
