@@ -38,9 +38,12 @@ from finetunekit.types import (
 if TYPE_CHECKING:
     from finetunekit.data.decode import decode_photo
     from finetunekit.data.opening import photo_suffixes
+    from finetunekit.data.splitting import split_by_class
+    from finetunekit.data.tables import TABLE_SUFFIXES, PhotoTable, open_table
     from finetunekit.engine import RunResult, run
     from finetunekit.inference import LoadedRun, load
     from finetunekit.keys import draw_uniform
+    from finetunekit.resampling import resample
     from finetunekit.runs import FinishedRun
     from finetunekit.verdict import outcome_sentence, verify_run
 
@@ -54,12 +57,18 @@ _LAZY = {
     "FinishedRun": "finetunekit.runs",
     "decode_photo": "finetunekit.data.decode",
     "draw_uniform": "finetunekit.keys",
+    "resample": "finetunekit.resampling",
     "outcome_sentence": "finetunekit.verdict",
     "photo_suffixes": "finetunekit.data.opening",
+    "split_by_class": "finetunekit.data.splitting",
+    "open_table": "finetunekit.data.tables",
+    "PhotoTable": "finetunekit.data.tables",
+    "TABLE_SUFFIXES": "finetunekit.data.tables",
     "verify_run": "finetunekit.verdict",
 }
 
 __all__ = [
+    "TABLE_SUFFIXES",
     "Augmentation",
     "Backbone",
     "BackboneSpec",
@@ -76,6 +85,7 @@ __all__ = [
     "Options",
     "PhotoListing",
     "PhotoRecord",
+    "PhotoTable",
     "PixelContract",
     "PluginError",
     "PretrainedTop",
@@ -90,8 +100,11 @@ __all__ = [
     "hookimpl",
     "load",
     "outcome_sentence",
+    "open_table",
     "photo_suffixes",
+    "resample",
     "run",
+    "split_by_class",
     "verify_run",
 ]
 

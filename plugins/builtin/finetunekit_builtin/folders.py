@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
 
-from pydantic import Field, model_validator
-
-from finetunekit import DataError, Options, PhotoListing, PhotoRecord, SourceContext
+from finetunekit import DataError, PhotoListing, PhotoRecord, SourceContext
+from finetunekit_builtin.roots import check_folder
 from finetunekit_builtin.scanning import Contents, Scanner, folder_id, plain, some
-
-#: Split → what its folder may be called, in any case.
-SPLIT_FOLDERS: Mapping[str, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "valid": ("valid", "val", "validation", "dev"),
-    "test": ("test", "testing"),
-    "display": ("display",),
-}
-SCORED = ("train", "valid", "test")
-FEWEST_TO_SPLIT = 3
+from finetunekit_builtin.splits import FEWEST_TO_SPLIT, SCORED, SPLIT_NAMES, SplitOptions
 
 
-class FoldersOptions(Options):
+class FoldersOptions(SplitOptions):
     """Options of `folders`; all are for a root without split folders, and ignored where it has them."""
-
-    valid_fraction: float = Field(
-        default=0.2, gt=0, lt=1, description="Part of each class that becomes validation photos."
-    )
-    test_fraction: float = Field(default=0.2, gt=0, lt=1, description="Part of each class that becomes test photos.")
-    split_seed: int = Field(
-        default=0, ge=0, description="Which photos go where; not the run's seed, so that runs share a test set."
-    )
-
-    @model_validator(mode="after")
-    def _check_sum(self) -> Self:
-        if self.valid_fraction + self.test_fraction >= 1:
-            raise ValueError("valid_fraction and test_fraction must add up to less than 1")
-        return self
 
 
 def build_folders(options: FoldersOptions, context: SourceContext) -> PhotoListing:
@@ -62,7 +35,7 @@ def build_folders(options: FoldersOptions, context: SourceContext) -> PhotoListi
     Raises:
         DataError: If the folder is missing or its layout cannot be understood; every empty class folder is named.
     """
-    root = _check_root(context.root)
+    root = check_folder(context.root, "folders")
     scanner = Scanner()
     top = scanner.list_folder(str(root))
     splits = _match_splits(root, top)
@@ -76,34 +49,10 @@ def build_folders(options: FoldersOptions, context: SourceContext) -> PhotoListi
     return PhotoListing(tuple(photos), root, notes=(*notes, *scanner.notes()))
 
 
-def _check_root(root: Path | None) -> Path:
-    if root is None:
-        raise DataError("data.root: data source 'folders' needs the folder that holds the photos. Set data.root.")
-    if root.is_dir():
-        return root
-    if root.exists():
-        raise DataError(f"data.root: {plain(root.resolve())} is a file. Name the folder that holds the photos.")
-    raise DataError(f"data.root: {plain(root.resolve())} does not exist.{_suggest(root.resolve())}")
-
-
-def _suggest(missing: Path) -> str:
-    """The folder that may have been meant: the nearest one that exists, and what in it is called alike."""
-    above = next(folder for folder in missing.parents if folder.is_dir())
-    wanted = missing.relative_to(above).parts[0]
-    try:
-        names = [entry.name for entry in os.scandir(above) if entry.is_dir() and not entry.name.startswith(".")]
-    except OSError:
-        names = []  # The suggestion is a courtesy; what is wrong is said without it.
-    alike = difflib.get_close_matches(wanted, names, n=1)
-    if alike:
-        return f" Did you mean {plain(above / alike[0])}?"
-    return f" {plain(above)} is there, '{plain(wanted)}' is not in it. Relative paths begin at the working directory."
-
-
 def _match_splits(root: Path, top: Contents) -> dict[str, str]:
     """Split → the name of its folder."""
     found: dict[str, str] = {}
-    for split, names in SPLIT_FOLDERS.items():
+    for split, names in SPLIT_NAMES.items():
         folders = [name for name in top.folders if name.lower() in names]
         if len(folders) > 1:
             both = " and ".join(f"{plain(name)}/" for name in folders)
@@ -137,7 +86,7 @@ def _list_splits(
 def _list_classes(
     root: Path, top: Contents, options: FoldersOptions, scanner: Scanner
 ) -> tuple[list[PhotoRecord], list[str]]:
-    labels = [name for name in top.folders if name.lower() not in SPLIT_FOLDERS["display"]]
+    labels = [name for name in top.folders if name.lower() not in SPLIT_NAMES["display"]]
     problems = _check_class_folders(root, Contents(tuple(labels), top.photos))
     problems += [line for label in labels for line in _check_not_a_level_up(root / label, scanner)]
     photos: list[PhotoRecord] = []
@@ -154,7 +103,7 @@ def _check_top(root: Path, top: Contents, splits: Mapping[str, str], scanner: Sc
     """Every split is there, and no other folder holds photos: it would be a class outside the splits."""
     there = next(splits[split] for split in SCORED if split in splits)
     problems = [
-        f"{plain(root)}: there is {plain(there)}/ but no {split}/ (or {', '.join(SPLIT_FOLDERS[split][1:])})."
+        f"{plain(root)}: there is {plain(there)}/ but no {split}/ (or {', '.join(SPLIT_NAMES[split][1:])})."
         " Add it, or keep class folders only and have them split."
         for split in SCORED
         if split not in splits
@@ -184,7 +133,7 @@ def _check_class_folders(folder: Path, contents: Contents) -> list[str]:
 def _check_not_a_level_up(folder: Path, scanner: Scanner) -> list[str]:
     """A split folder inside what should be a class: the root is one level too high."""
     inner = [name.lower() for name in Scanner(scanner.suffixes).list_folder(str(folder)).folders]
-    held = [split for split in SCORED if any(name in inner for name in SPLIT_FOLDERS[split])]
+    held = [split for split in SCORED if any(name in inner for name in SPLIT_NAMES[split])]
     return [f"{plain(folder)}: holds {' and '.join(held)} folders. Set data.root to it."] if len(held) > 1 else []
 
 

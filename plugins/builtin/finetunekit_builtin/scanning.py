@@ -66,7 +66,7 @@ class Scanner:
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if _is_clutter(entry.name):
+                    if is_clutter(entry.name):
                         continue
                     if entry.is_dir():
                         folders.append(entry.name)
@@ -120,5 +120,6 @@ def folder_id(folder: str) -> FolderId:
     return status.st_dev, status.st_ino
 
 
-def _is_clutter(name: str) -> bool:
+def is_clutter(name: str) -> bool:
+    """Whether a file or folder is hidden, or left there by an operating system or a file server."""
     return name.startswith(".") or name.lower() in CLUTTER

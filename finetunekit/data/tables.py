@@ -1,0 +1,250 @@
+"""Tables of photos: CSV, JSON Lines and Parquet read as rows of plain values, and columns found by role.
+
+CSV may be separated by commas, semicolons or tabs, begin with a byte order mark, end its lines any way, and quote as RFC 4180 says. It
+is UTF-8, or UTF-16 with a byte order mark; bytes that are no UTF-8 are kept in file names (as `os.fsdecode` keeps them) and refused
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from finetunekit.data.opening import printable
+from finetunekit.errors import DataError, did_you_mean
+
+CSV_SUFFIXES = (".csv", ".tsv", ".txt")
+JSONL_SUFFIXES = (".jsonl", ".ndjson")
+PARQUET_SUFFIXES = (".parquet", ".pq")
+TABLE_SUFFIXES = (*CSV_SUFFIXES, *JSONL_SUFFIXES, *PARQUET_SUFFIXES)
+LARGEST_TABLE_BYTES = 256 * 2**20
+"""Of the file; of the columns that are read, for Parquet. 100,000 photos take about 10 MB as CSV."""
+MOST_ROWS = 5_000_000
+#: Role → names of its column, in any case, with spaces and hyphens for underscores.
+COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
+    "file": ("file_name", "filename", "file", "file_path", "filepath", "path", "image", "image_path", "image_file",
+             "image_name", "photo"),
+    "label": ("label", "labels", "class", "class_name", "category", "species"),
+    "split": ("split", "subset", "partition"),
+    "group": ("group", "group_id", "cluster", "cluster_id"),
+    "fold": ("fold",),
+}  # fmt: skip
+
+Row: TypeAlias = tuple[int, tuple[Any, ...]]
+_Reader: TypeAlias = Callable[[Sequence[str]], Iterator[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoTable:
+    """A table whose header has been read.
+
+    Attributes:
+        path: The file.
+        columns: Names of its columns, in order.
+        read: Rows of the named columns: the line (from 1, the header's line counted) and the values; None where there is none.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    read: _Reader
+
+    def find(self, role: str, asked: str | None = None, *, is_needed: bool = False) -> str | None:
+        """The column that plays a role.
+
+        Args:
+            role: Key of `COLUMN_NAMES`.
+            asked: The column as the user names it; else it is found by its name.
+            is_needed: Whether it is an error that there is none.
+
+        Raises:
+            DataError: If the named column is not there, several could be meant, or a needed one is missing.
+        """
+        name = printable(str(self.path))
+        if asked is not None:
+            if asked not in self.columns:
+                raise DataError(f"{name}: no column '{printable(asked)}'.{did_you_mean(asked, self.columns)}")
+            return asked
+        found = [column for column in self.columns if _folded(column) in COLUMN_NAMES[role]]
+        if len(found) > 1:
+            listed = ", ".join(f"'{printable(column)}'" for column in found)
+            raise DataError(f"{name}: columns {listed} could each be the {role}. Say which: {role}_column.")
+        if not found and is_needed:
+            known = ", ".join(COLUMN_NAMES[role][:4])
+            columns = ", ".join(printable(column) for column in self.columns[:12])
+            raise DataError(f"{name}: no {role} column ({known}, …) among: {columns}. Say which it is: {role}_column.")
+        return found[0] if found else None
+
+
+def open_table(path: Path) -> PhotoTable:
+    """Read a table's header; what kind of table it is, its suffix says.
+
+    Raises:
+        DataError: If it cannot be read, is too large or broken, has no header or two columns of one name, or is Parquet and pyarrow
+            is not installed.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in TABLE_SUFFIXES:
+        raise DataError(f"{printable(str(path))}: is no table. Allowed: {', '.join(TABLE_SUFFIXES)}.")
+    try:
+        if suffix in PARQUET_SUFFIXES:
+            columns, read = _open_parquet(path)
+        elif suffix in JSONL_SUFFIXES:
+            columns, read = _open_jsonl(path, _text(path))
+        else:
+            columns, read = _open_csv(path, _text(path))
+    except OSError as exc:
+        raise DataError(f"{printable(str(path))}: cannot be read ({exc.strerror or exc}).") from exc
+    twice = sorted({printable(column) for column in columns if columns.count(column) > 1})
+    if twice:
+        raise DataError(f"{printable(str(path))}: two columns are called '{twice[0]}'. Rename one.")
+    return PhotoTable(path, columns, read)
+
+
+def _folded(column: str) -> str:
+    return re.sub(r"[\s-]+", "_", column.strip().lower())
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as stream:
+        data = stream.read(LARGEST_TABLE_BYTES + 1)
+    if len(data) > LARGEST_TABLE_BYTES:
+        raise DataError(f"{printable(str(path))}: is larger than {LARGEST_TABLE_BYTES // 2**20} MiB. Split it.")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace")
+    return data.decode("utf-8-sig", errors="surrogateescape")
+
+
+# ---- CSV -------------------------------------------------------------------------------------------------------------------------
+
+
+def _open_csv(path: Path, text: str) -> tuple[tuple[str, ...], _Reader]:
+    delimiter = _delimiter(text)
+
+    def lines() -> Iterator[tuple[int, list[str]]]:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        try:
+            for number, fields in enumerate(reader):
+                if number > MOST_ROWS:
+                    raise _broken(path, None, f"has more than {MOST_ROWS:,} rows")
+                if any(fields):
+                    yield reader.line_num, fields
+        except csv.Error as exc:
+            raise _broken(path, reader.line_num, str(exc)) from exc
+
+    columns = tuple(field.strip() for _, field_list in _first(lines()) for field in field_list)
+    if not columns:
+        raise _broken(path, None, "is empty; its first line must name its columns")
+
+    def read(chosen: Sequence[str]) -> Iterator[Row]:
+        places = [columns.index(column) for column in chosen]
+        rows = lines()
+        next(rows)
+        for line, fields in rows:
+            if len(fields) != len(columns):
+                raise _broken(path, line, f"{len(fields)} fields where the header has {len(columns)}")
+            yield line, tuple(fields[place].strip() or None for place in places)
+
+    return columns, read
+
+
+def _first(rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+    for row in rows:
+        yield row
+        return
+
+
+def _delimiter(text: str) -> str:
+    """The separator that cuts the header into most columns; a comma where none does."""
+    header = re.sub(r'"[^"]*"', "", text.lstrip()[:10_000].splitlines()[0] if text.strip() else "")
+    return max((",", ";", "\t"), key=header.count)
+
+
+# ---- JSON Lines ------------------------------------------------------------------------------------------------------------------
+
+
+def _open_jsonl(path: Path, text: str) -> tuple[tuple[str, ...], _Reader]:
+    rows: list[tuple[int, dict[str, Any]]] = []
+    for line, content in enumerate(text.split("\n"), start=1):
+        if not content.strip():
+            continue
+        if len(rows) >= MOST_ROWS:
+            raise _broken(path, None, f"has more than {MOST_ROWS:,} rows")
+        rows.append((line, _parse_object(path, line, content)))
+    columns = tuple(dict.fromkeys(key for _, row in rows for key in row))
+    if not columns:
+        raise _broken(path, None, "is empty; each line must be a JSON object")
+
+    def read(chosen: Sequence[str]) -> Iterator[Row]:
+        for line, row in rows:
+            yield line, tuple(row.get(column) for column in chosen)
+
+    return columns, read
+
+
+def _parse_object(path: Path, line: int, content: str) -> dict[str, Any]:
+    try:
+        row = json.loads(content)
+    except (ValueError, RecursionError) as exc:
+        raise _broken(path, line, f"is no JSON ({exc})") from exc
+    if not isinstance(row, dict):
+        raise _broken(path, line, "is no JSON object")
+    return row
+
+
+# ---- Parquet ---------------------------------------------------------------------------------------------------------------------
+
+
+def _open_parquet(path: Path) -> tuple[tuple[str, ...], _Reader]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as exc:
+        raise DataError(f"{printable(str(path))}: Parquet needs pyarrow: pip install 'finetunekit[table]'") from exc
+    try:
+        file = parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as exc:
+        raise _broken(path, None, _brief(exc)) from exc
+    rows = file.metadata.num_rows
+    if rows > MOST_ROWS:
+        raise _broken(path, None, f"has more than {MOST_ROWS:,} rows")
+    columns = tuple(file.schema_arrow.names)
+
+    def read(chosen: Sequence[str]) -> Iterator[Row]:
+        _check_parquet_size(path, file, chosen)
+        number = 1
+        try:
+            for batch in file.iter_batches(columns=list(chosen)):
+                for row in zip(*(batch.column(column).to_pylist() for column in chosen), strict=True):
+                    number += 1
+                    yield number, row
+        except (pyarrow.ArrowException, OSError) as exc:
+            raise _broken(path, None, _brief(exc)) from exc
+
+    return columns, read
+
+
+def _check_parquet_size(path: Path, file: Any, chosen: Sequence[str]) -> None:
+    metadata = file.metadata
+    size = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        cells = (group.column(i) for i in range(group.num_columns))
+        size += sum(cell.total_uncompressed_size for cell in cells if cell.path_in_schema.split(".")[0] in chosen)
+    if size > LARGEST_TABLE_BYTES:
+        raise _broken(path, None, f"columns {', '.join(chosen)} hold more than {LARGEST_TABLE_BYTES // 2**20} MiB")
+
+
+def _brief(exc: Exception) -> str:
+    return printable(" ".join(str(exc).split())[:200])
+
+
+def _broken(path: Path, line: int | None, cause: str) -> DataError:
+    where = printable(str(path)) + ("" if line is None else f":{line}")
+    return DataError(f"{where}: {cause}. Mend the table.")

@@ -1,0 +1,187 @@
+"""Rows of a table → photos, with everything that is wrong counted by kind and named by example."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from finetunekit import DataError, PhotoRecord, photo_suffixes
+from finetunekit_builtin.scanning import HEIC_SUFFIXES, heic_note, plain, some
+from finetunekit_builtin.splits import split_called
+
+#: Between labels where a cell holds several.
+SEPARATORS = re.compile(r"\s*[;|,+/]\s*")
+CASES = "\0"
+"""Stands for the examples in a kind of problem; no name of a file or folder holds it."""
+ONE_LABEL = "A photo has one label here: keep the one to be learnt."
+
+
+@dataclass(frozen=True, slots=True)
+class RowSettings:
+    """How rows are taken.
+
+    Attributes:
+        folder: File names are relative to it.
+        allow_outside: Whether files may lie elsewhere.
+        skip_missing: Whether rows of missing files are left out.
+    """
+
+    folder: Path
+    allow_outside: bool
+    skip_missing: bool
+
+
+@dataclass
+class Rows:
+    """Collects the photos of a table row by row.
+
+    Attributes:
+        table: The file, for messages.
+        settings: How rows are taken.
+        photos: What was taken.
+        names: File name of each, as in the table.
+    """
+
+    table: Path
+    settings: RowSettings
+    photos: list[PhotoRecord] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    _seen: dict[str, int] = field(default_factory=dict)
+    _problems: dict[str, list[str]] = field(default_factory=dict)
+    _missing: list[str] = field(default_factory=list)
+    _others: list[str] = field(default_factory=list)
+    _heic: int = 0
+    _repeated: int = 0
+    _suffixes: frozenset[str] = field(default_factory=photo_suffixes)
+
+    def add(self, line: int, name: Any, label: Any, split: Any, group: Any) -> None:
+        """Take one row; what is wrong with it is noted for `check`."""
+        path = self._place(line, name)
+        if path is None or not self._is_photo(path):
+            return
+        text, where = _text(label), _text(split)
+        called = None if where is None else split_called(where)
+        if isinstance(label, list | tuple | dict):
+            self._note(f"rows with several labels{CASES}. {ONE_LABEL}", f"{name} (line {line})")
+        elif called is None:
+            kind = f"rows with an unknown split{CASES}. Allowed: train, valid, test, display."
+            self._note(
+                f"rows without a split{CASES}. Name one." if where is None else kind, f"{where or name} (line {line})"
+            )
+        elif text is None and called != "display":
+            self._note(f"rows without a label{CASES}. Only display photos need none.", f"{name} (line {line})")
+        elif text is not None and not text.isprintable():
+            self._note(
+                f"labels that are no plain text{CASES}. Save the table as UTF-8, one label a line.",
+                f"{text} (line {line})",
+            )
+        else:
+            self._take(line, str(name), PhotoRecord(Path(path), text, called, _text(group)))
+
+    def check(self) -> None:
+        """Raise what was noted.
+
+        Raises:
+            DataError: One line a kind of problem, with its count and the first three.
+        """
+        self._check_joined_labels()
+        problems = [
+            f"{plain(self.table)}: {kind.replace(CASES, f' ({len(cases)}): {some(cases)}')}"
+            for kind, cases in self._problems.items()
+        ]
+        if self._missing and not self.settings.skip_missing:
+            problems.append(
+                f"{plain(self.table)}: {len(self._missing)} of {len(self._missing) + len(self.photos)} files are not there:"
+                f" {some(self._missing)}. Names are relative to {plain(self.settings.folder)}: set data.options.photos"
+                " to another folder, or skip_missing: true."
+            )
+        if not problems and not self.photos:
+            problems.append(f"{plain(self.table)}: names no photo. {' '.join(self.notes())}".strip())
+        if problems:
+            raise DataError(problems)
+
+    def notes(self) -> tuple[str, ...]:
+        """What was passed over."""
+        notes = []
+        if self._missing:
+            notes.append(f"rows left out, their files are not there: {len(self._missing)} ({some(self._missing)})")
+        if self._heic:
+            notes.append(heic_note(self._heic))
+        if self._others:
+            notes.append(f"rows left out, no photos: {len(self._others)} ({some(self._others)})")
+        if self._repeated:
+            notes.append(f"rows that repeat another one, taken once: {self._repeated}")
+        return tuple(notes)
+
+    def _place(self, line: int, name: Any) -> str | None:
+        """The file that a row means; None if it means none that may be used."""
+        if not isinstance(name, str) or not name:
+            kind = f"rows without one file name{CASES}. One row names one photo."
+            self._note(kind, f"line {line}")
+            return None
+        folder = str(self.settings.folder)
+        is_windows = "\\" in name and not os.path.lexists(os.path.join(folder, name))
+        inside = os.path.normpath(name.replace("\\", "/") if is_windows else name)
+        is_outside = (
+            os.path.isabs(inside) or inside.split(os.sep)[0] == os.pardir or re.match(r"[A-Za-z]:|\w+://", name)
+        )
+        if is_outside and not self.settings.allow_outside:
+            self._note(
+                f"file names that lead out of {plain(folder)}{CASES}. Name files in it, or set allow_outside: true.",
+                f"{name} (line {line})",
+            )
+            return None
+        path = os.path.join(folder, inside)
+        if not os.path.isfile(path):
+            self._missing.append(name)
+            return None
+        return path
+
+    def _is_photo(self, path: str) -> bool:
+        suffix = os.path.splitext(path)[1].lower()
+        if suffix in self._suffixes:
+            return True
+        if suffix in HEIC_SUFFIXES:
+            self._heic += 1
+        else:
+            self._others.append(path)
+        return False
+
+    def _take(self, line: int, name: str, photo: PhotoRecord) -> None:
+        known = self._seen.setdefault(os.path.normpath(photo.path), len(self.photos))
+        if known == len(self.photos):
+            self.photos.append(photo)
+            self.names.append(name)
+            return
+        first = self.photos[known]
+        if first.label != photo.label and None not in (first.label, photo.label):
+            case = f"{name}: {first.label} and {photo.label} (line {line})"
+            self._note(f"photos with more than one label{CASES}. {ONE_LABEL}", case)
+        elif first.split != photo.split:
+            case = f"{name}: {first.split} and {photo.split} (line {line})"
+            self._note(f"photos in more than one split{CASES}. Keep one row of each.", case)
+        else:
+            self._repeated += 1
+
+    def _check_joined_labels(self) -> None:
+        """`cat;dog` is two labels where `cat` and `dog` are labels as well."""
+        labels = {photo.label for photo in self.photos if photo.label}
+        joined = [label for label in sorted(labels) if len(parts := SEPARATORS.split(label)) > 1 and {*parts} <= labels]
+        for label in joined:
+            self._note(f"labels that are several{CASES}. {ONE_LABEL}", label)
+
+    def _note(self, kind: str, case: str) -> None:
+        self._problems.setdefault(kind, []).append(case)
+
+
+def _text(value: Any) -> str | None:
+    """A cell as text: whole numbers without a decimal point, NaN and blanks as nothing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip() or None
