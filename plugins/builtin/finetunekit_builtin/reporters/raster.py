@@ -6,7 +6,8 @@ import io
 import itertools
 from typing import TYPE_CHECKING
 
-from .lettering import load_font, measured_px, visual_runs
+from finetunekit.lettering import load_font, measured_px, visual_runs
+
 from .scene import ROLES, Drawing, Line, Marks, Photo, Rects, Text
 
 if TYPE_CHECKING:
