@@ -67,6 +67,24 @@ def precision_scope(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+def build_backbone(plan: Plan, precision: str) -> Backbone:
+    """Build the backbone alone; the weights are Keras' initial ones.
+
+    Args:
+        plan: Names the backbone and the size of its input.
+        precision: `float32` or `bfloat16`.
+
+    Raises:
+        PluginError: If its builder fails or returns something that the hook does not allow.
+    """
+    size_px = plan.config.pixels.size_px
+    with precision_scope(precision):
+        backbone = call_builder(plan.backbone, size_px)
+    _check_backbone(plan.backbone, backbone, size_px)
+    assert isinstance(backbone, Backbone)  # checked
+    return backbone
+
+
 def build_classifier(plan: Plan, num_classes: int, precision: str) -> Classifier:
     """Build backbone and head; the weights are Keras' initial ones.
 
@@ -80,10 +98,8 @@ def build_classifier(plan: Plan, num_classes: int, precision: str) -> Classifier
     """
     import keras
 
-    size_px = plan.config.pixels.size_px
     with precision_scope(precision):
-        backbone = call_builder(plan.backbone, size_px)
-        _check_backbone(plan.backbone, backbone, size_px)
+        backbone = build_backbone(plan, precision)
         features = Features(backbone.model.output, backbone.kind)
         logits = call_builder(plan.head, features, num_classes)
         _check_logits(plan.head, logits, num_classes)

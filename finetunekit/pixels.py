@@ -24,6 +24,12 @@ def contract_of(section: PixelsSection, spec: BackboneSpec) -> PixelContract:
     return spec.pixels if section.contract == "backbone" else _NAMED[section.contract]
 
 
+def pixel_parts(section: PixelsSection, contract: PixelContract) -> list[Any]:
+    """What un-augmented input follows from besides the photo's bytes, as JSON values."""
+    c = contract
+    return [section.size_px, section.resize, section.fit, c.order, c.scale, list(c.mean), list(c.std)]
+
+
 def contract_from(values: Mapping[str, Any]) -> PixelContract:
     """A contract as `run.json` keeps it."""
     first, second, third = values["mean"]

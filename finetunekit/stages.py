@@ -12,10 +12,19 @@ from numpy.typing import NDArray
 from finetunekit.augmentation import AugmentComponent, Augmenter
 from finetunekit.errors import ConfigError, PluginError, RunError
 from finetunekit.evaluate import SUFFIX_BATCH, input_batches, make_forward
-from finetunekit.features import EXTRACTION_BATCH, Arrays, FeatureCache, extract, features_key, prefix_signature
+from finetunekit.features import (
+    EXTRACTION_BATCH,
+    Arrays,
+    FeatureCache,
+    extract,
+    features_key,
+    plain_key,
+    prefix_signature,
+)
 from finetunekit.feeds import Draws, FeatureFeed, Feed, PixelFeed, augmented
 from finetunekit.freezing import apply_decision, check_decision, claims_of, describe_layers
 from finetunekit.model import Classifier, blame, call_builder
+from finetunekit.pixels import pixel_parts
 from finetunekit.plan import Plan
 from finetunekit.prefix import Cut, find_cut
 from finetunekit.progress import Progress
@@ -103,9 +112,7 @@ class StageContext:
     @property
     def pixel_parts(self) -> list[Any]:
         """What un-augmented input follows from besides the photo's bytes."""
-        pixels = self.plan.config.pixels
-        c = self.contract
-        return [pixels.size_px, pixels.resize, pixels.fit, c.order, c.scale, list(c.mean), list(c.std)]
+        return pixel_parts(self.plan.config.pixels, self.contract)
 
 
 def build_augmenter(plan: Plan) -> Augmenter | None:
@@ -221,7 +228,7 @@ def _with_cut(
 
 def plain_features(context: StageContext, cut: Cut, signature: Sequence[Any], photos: Photos, what: str) -> Arrays:
     """Features of un-augmented photos, from the cache where they are there; one array a boundary tensor, `(photos, ...)`."""
-    key = features_key([*signature, "plain", list(photos.sha256)])
+    key = plain_key(signature, photos.sha256)
     batches = input_batches(photos.pixels, context.contract)
     return _cached(context, cut, key, batches, len(photos.pixels), f"{what} photos")
 

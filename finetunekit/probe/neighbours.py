@@ -1,0 +1,71 @@
+"""Nearest neighbours among features: the simplest thing that could work, and a rung of the ladder of baselines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_CHUNK = 1024
+
+
+def nearest_labels(
+    features: NDArray[Any], labels: NDArray[np.int64], queries: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The label of each query's nearest photo by cosine similarity.
+
+    Args:
+        features: `(photos, channels)` of the photos whose labels are known.
+        labels: `(photos,)`.
+        queries: `(queries, channels)`.
+
+    Returns:
+        Labels `(queries,)` int64 and similarities `(queries,)` float64 in [-1, 1]. Of equally near photos the first one counts; a photo
+        without any feature is at similarity 0 from all.
+
+    Raises:
+        ValueError: If there are no photos.
+    """
+    if len(features) == 0:
+        raise ValueError("there are no photos to be near to")
+    nearest, similarity = _nearest(_unit(features), _unit(queries), is_same=False)
+    return labels[nearest], similarity
+
+
+def nearest_other_labels(
+    features: NDArray[Any], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """As `nearest_labels` for each photo among all the others (leave one out).
+
+    Raises:
+        ValueError: If there are fewer than two photos.
+    """
+    if len(features) < 2:
+        raise ValueError("leaving one out needs at least two photos")
+    unit = _unit(features)
+    nearest, similarity = _nearest(unit, unit, is_same=True)
+    return labels[nearest], similarity
+
+
+def _unit(features: NDArray[Any]) -> NDArray[np.float64]:
+    x = np.asarray(features, np.float64)
+    lengths = np.linalg.norm(x, axis=1, keepdims=True)
+    return x / np.where(lengths > 0, lengths, 1.0)
+
+
+def _nearest(
+    unit: NDArray[np.float64], queries: NDArray[np.float64], *, is_same: bool
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    found, similarities = [], []
+    for start in range(0, len(queries), _CHUNK):
+        similarity = queries[start : start + _CHUNK] @ unit.T  # (chunk, photos)
+        rows = np.arange(len(similarity))
+        if is_same:
+            similarity[rows, start + rows] = -np.inf
+        nearest = similarity.argmax(axis=1)
+        found.append(nearest)
+        similarities.append(similarity[rows, nearest])
+    if not found:
+        return np.zeros(0, np.int64), np.zeros(0)
+    return np.concatenate(found), np.concatenate(similarities)
