@@ -170,6 +170,16 @@ class Augmenter:
         self._check_batch(len(images), changed)
         return changed[0], changed[1]
 
+    def trace(self, height_px: int, width_px: int, classes: int) -> None:
+        """Trace the steps that change pixels, so that what is wrong with one shows before anything is computed.
+
+        Raises:
+            PluginError: If a step raises, or returns something that the hook does not allow.
+            ConfigError: If a step refuses its options.
+        """
+        if not self.is_identity:
+            self._graph(height_px, width_px, classes).get_concrete_function()  # type: ignore[attr-defined]
+
     def _graph(self, height_px: int, width_px: int, classes: int) -> Callable[..., Any]:
         """The traced `transform`, one per shape of photo whatever the batch size."""
         import tensorflow as tf

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from finetunekit import hookimpl
 from finetunekit.hookspecs import Register, RegisterBackbone, RegisterPreset
+from finetunekit_builtin import augmentations as aug
 from finetunekit_builtin import (
     drawn,
     folders,
@@ -50,8 +51,16 @@ def register_freezing_policies(register: Register) -> None:
 
 @hookimpl
 def register_augmentations(register: Register) -> None:
-    """Keras' ImageDataGenerator."""
+    """Keras' ImageDataGenerator, those of papers and torchvision, and Keras' own layers."""
     register("keras_generator", keras_generator.build_keras_generator, keras_generator.KerasGeneratorOptions)
+    register("flip", aug.build_flip, aug.FlipOptions)
+    register("random_resized_crop", aug.build_random_resized_crop, aug.RandomResizedCropOptions)
+    register("color_jitter", aug.build_color_jitter, aug.ColorJitterOptions)
+    register("rand_augment", aug.build_rand_augment, aug.RandAugmentOptions)
+    register("random_erasing", aug.build_random_erasing, aug.RandomErasingOptions)
+    register("mixup", aug.build_mixup, aug.MixupOptions)
+    register("cutmix", aug.build_cutmix, aug.CutmixOptions)
+    register("keras_layers", aug.build_keras_layers, aug.KerasLayersOptions)
 
 
 @hookimpl

@@ -1,0 +1,74 @@
+"""Images a second of each built-in augmentation, in one run, interleaved.
+
+    python benchmarks/bench_augmentations.py [--rounds N] [--photos N] [--size PX]
+
+Batches of 32 photos from memory, on as many threads as TensorFlow takes. A stage augments in a thread of its own while it trains, and
+fresh views go through the whole network: a step that augments more photos a second than the network trains costs little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+from bench_augmentation import BATCH_SIZE, CLASSES, Epoch, make_photos, measure
+from finetunekit_builtin import augmentations as aug
+from finetunekit_builtin.keras_generator import KerasGeneratorOptions, build_keras_generator
+
+from finetunekit import Augmentation
+from finetunekit.augmentation import AugmentComponent, Augmenter
+from finetunekit.stream import draw_epoch
+
+STEPS: dict[str, tuple[tuple[Augmentation, ...], ...]] = {
+    "keras_generator": (build_keras_generator(KerasGeneratorOptions(zoom_range=0.2, horizontal_flip=True)),),
+    "flip": (aug.build_flip(aug.FlipOptions()),),
+    "random_resized_crop": (aug.build_random_resized_crop(aug.RandomResizedCropOptions()),),
+    "random_resized_crop + flip": (
+        aug.build_random_resized_crop(aug.RandomResizedCropOptions()),
+        aug.build_flip(aug.FlipOptions()),
+    ),
+    "color_jitter": (aug.build_color_jitter(aug.ColorJitterOptions()),),
+    "color_jitter with hue": (aug.build_color_jitter(aug.ColorJitterOptions(hue=0.1)),),
+    "rand_augment": (aug.build_rand_augment(aug.RandAugmentOptions()),),
+    "random_erasing": (aug.build_random_erasing(aug.RandomErasingOptions()),),
+    "mixup": (aug.build_mixup(aug.MixupOptions()),),
+    "cutmix": (aug.build_cutmix(aug.CutmixOptions()),),
+    "keras_layers (RandomFlip)": (aug.build_keras_layers(aug.KerasLayersOptions()),),
+}
+
+
+def build_epoch(steps: tuple[tuple[Augmentation, ...], ...], photos: np.ndarray, labels: np.ndarray) -> Epoch:
+    augmenter = Augmenter([AugmentComponent(i, f"augment[{i}]", part) for i, part in enumerate(steps)])
+
+    def epoch(number: int) -> int:
+        draws = draw_epoch(photos=len(photos), draws=None, batch_size=BATCH_SIZE, seed=0, view_seed=0, epoch=number)
+        done = 0
+        for batch in draws.batches():
+            drawn = draws.photo[batch]
+            images, _ = augmenter(photos[drawn], labels[drawn], draws.key[batch])
+            done += len(images.numpy())
+        return done
+
+    return epoch
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--photos", type=int, default=256)
+    parser.add_argument("--size", type=int, default=100, metavar="PX")
+    asked = parser.parse_args()
+    photos = make_photos(asked.photos, asked.size)
+    labels = np.eye(CLASSES, dtype=np.float32)[np.arange(asked.photos) % CLASSES]
+    contestants = {name: build_epoch(steps, photos, labels) for name, steps in STEPS.items()}
+    for name, values in measure(contestants, asked.rounds).items():
+        spread = f"{min(values):.0f} to {max(values):.0f}"
+        print(f"{name:28} {statistics.median(values):6.0f} images/s ({spread}) at {asked.size} px")
+
+
+if __name__ == "__main__":
+    main()
