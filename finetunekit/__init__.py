@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from finetunekit.keys import draw_uniform
     from finetunekit.resampling import resample
     from finetunekit.runs import FinishedRun
+    from finetunekit.weights.fit import named_variables
     from finetunekit.verdict import outcome_sentence, verify_run
 
 __version__ = "0.1.0"
@@ -57,6 +58,7 @@ _LAZY = {
     "FinishedRun": "finetunekit.runs",
     "decode_photo": "finetunekit.data.decode",
     "draw_uniform": "finetunekit.keys",
+    "named_variables": "finetunekit.weights.fit",
     "resample": "finetunekit.resampling",
     "outcome_sentence": "finetunekit.verdict",
     "photo_suffixes": "finetunekit.data.opening",
@@ -99,6 +101,7 @@ __all__ = [
     "draw_uniform",
     "hookimpl",
     "load",
+    "named_variables",
     "outcome_sentence",
     "open_table",
     "photo_suffixes",

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from finetunekit.errors import RunFolderError, did_you_mean
 CONFIG, PLAN, ENVIRONMENT, STATE = "config.yaml", "plan.json", "environment.json", "run.json"
 WEIGHTS, PHOTOS, EPOCHS, PREDICTIONS = "weights.json", "photos.csv", "epochs.csv", "predictions.csv"
 METRICS, MODEL, MODEL_H5, REPORTS, LOCK = "metrics.json", "model.keras", "model.h5", "reports", "run.lock"
+_LOCK_TIMEOUT_S = 0.5  # a listing that asks whether the lock is free holds it for a moment
+LADDER, OVERLAP, GRADCAM, AUDIT = "ladder.json", "overlap.json", "gradcam.json", "audit.json"
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -50,9 +53,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         with partial.open("rb+") as stream:
             os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)
+        _open_to_others(partial, 0o666)
         os.replace(partial, path)
         _sync_folder(path.parent)
     except OSError as exc:
@@ -110,27 +111,64 @@ def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     return stream.getvalue()
 
 
-def new_run_path(out: Path, name: str, now: datetime | None = None) -> Path:
+def new_run_path(out: Path, name: str, files: Mapping[str, str] | None = None, now: datetime | None = None) -> Path:
     """Create the folder `out/<name>-<UTC time>`; a number is appended where it exists.
+
+    Args:
+        out: Folder of runs.
+        name: Of the run's configuration.
+        files: What the folder holds from its first moment on, file name → content.
+        now: Default: now.
 
     Raises:
         RunFolderError: If `out` cannot be written.
     """
     stamp = (now or datetime.now(UTC)).strftime("%Y%m%d-%H%M%S")
-    for attempt in range(1, 1000):
-        path = out / (f"{name}-{stamp}" + (f"-{attempt}" if attempt > 1 else ""))
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            if not out.is_dir():
-                raise RunFolderError(f"{out}: is not a folder. Choose another with --out.") from None
-            continue
-        except OSError as exc:
-            raise RunFolderError(
-                f"{out}: cannot be written ({exc.strerror or exc}). Choose another folder with --out."
-            ) from exc
-        return path
+    beside: Path | None = None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{name}-", suffix=".partial", dir=out))
+        for file, content in (files or {}).items():
+            write_whole(beside / file, content)
+        _open_to_others(beside, 0o777)
+        for attempt in range(1, 1000):
+            path = out / (f"{name}-{stamp}" + (f"-{attempt}" if attempt > 1 else ""))
+            if not path.exists() and _is_renamed(beside, path):
+                _sync_folder(out)
+                return path
+    except OSError as exc:
+        reason = (
+            "is not a folder" if out.exists() and not out.is_dir() else f"cannot be written ({exc.strerror or exc})"
+        )
+        raise RunFolderError(f"{out}: {reason}. Choose another folder with --out.") from exc
+    finally:
+        if beside is not None:
+            shutil.rmtree(beside, ignore_errors=True)
     raise RunFolderError(f"{out}: no free name for '{name}-{stamp}'.")
+
+
+def _is_renamed(beside: Path, path: Path) -> bool:
+    try:
+        beside.rename(path)
+    except OSError:
+        if path.exists():  # another process took the name just now
+            return False
+        raise
+    return True
+
+
+def sweep(path: Path) -> None:
+    """Remove what writes that a kill cut off left in a run folder. Hold its lock."""
+    for partial in path.rglob(".*.partial*"):
+        if partial.is_file():
+            partial.unlink(missing_ok=True)
+
+
+def _open_to_others(path: Path, mode: int) -> None:
+    """Give what `tempfile` made for its owner alone the mode that the user's umask allows."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(mode & ~umask)
 
 
 @contextmanager
@@ -142,7 +180,7 @@ def locked(path: Path) -> Iterator[None]:
     """
     import filelock
 
-    lock = filelock.FileLock(path / LOCK, timeout=0)
+    lock = filelock.FileLock(path / LOCK, timeout=_LOCK_TIMEOUT_S)
     try:
         lock.acquire()
     except filelock.Timeout as exc:
@@ -157,6 +195,24 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def read_status(path: Path) -> str:
+    """`finished`, `failed`, `interrupted`, `running`; `killed` where the folder says `running` and no process holds it.
+
+    Raises:
+        RunFolderError: If the folder does not say.
+    """
+    status = str(FinishedRun(path).state.get("status", "unknown"))
+    return "killed" if status == "running" and not _is_locked(path) else status
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with locked(path):
+            return False
+    except RunFolderError:  # held, or a folder where nobody may write, of which one cannot know
+        return True
+
+
 def find_run(argument: str | Path, out: Path = Path("runs")) -> Path:
     """The folder of a run, given as a path, as a name under `out`, or as `last`: the newest that has a model.
 
@@ -166,7 +222,8 @@ def find_run(argument: str | Path, out: Path = Path("runs")) -> Path:
     path = Path(argument)
     if (path / CONFIG).is_file():
         return path
-    names = sorted((p.name for p in out.glob("*") if (p / CONFIG).is_file()), key=_stamp) if out.is_dir() else []
+    folders = (p for p in out.glob("[!.]*") if (p / CONFIG).is_file())  # one still being made begins with a dot
+    names = sorted((p.name for p in folders), key=_stamp) if out.is_dir() else []
     with_model = [name for name in names if (out / name / MODEL).is_file()]
     if str(argument) == "last" and with_model:
         return out / with_model[-1]
@@ -177,6 +234,12 @@ def find_run(argument: str | Path, out: Path = Path("runs")) -> Path:
     raise RunFolderError(
         f"{argument}: no run there (no {CONFIG}).{did_you_mean(str(argument), names) if names else ''}"
     )
+
+
+def report_page(path: Path) -> Path:
+    """The page among a run's reports (the first HTML file by name), or the run's folder where it has none."""
+    pages = sorted((path / REPORTS).glob("*.html"))
+    return pages[0] if pages else path
 
 
 def _stamp(name: str) -> tuple[str, str]:
@@ -250,6 +313,10 @@ class FinishedRun:
     def photos(self) -> tuple[Mapping[str, str], ...]:
         """Rows of the photo manifest, as text: path, sha256, label, split, width_px, height_px."""
         return self._csv(PHOTOS)
+
+    def optional(self, name: str) -> Mapping[str, Any] | None:
+        """Content of a JSON file of the run folder that a run may be without, such as `ladder.json`; None without it."""
+        return self._json(name) if (self.path / name).is_file() else None
 
     def photo_path(self, shown: str) -> Path:
         """Where the photo that a row calls `shown` lies now; it may have been moved since."""

@@ -22,6 +22,7 @@ from finetunekit.summary import seeds_lines, summarise_runs, summary_lines
 __all__ = [
     "EXIT_CODES",
     "Verdict",
+    "outcome_sentence",
     "seeds_lines",
     "summarise_runs",
     "summary_lines",
@@ -108,7 +109,7 @@ def verify_run(path: Path) -> Verdict:
 def verdict_lines(verdict: Verdict) -> list[str]:
     """The verdict in words, the outcome first; lines of at most 80 columns."""
     check = verdict.check
-    text = [_outcome_sentence(check), "", *_figures(verdict), "", _tested(check)]
+    text = [outcome_sentence(check), "", *_figures(verdict), "", _tested(check)]
     if check.smallest_margin >= check.margin:
         passed = math.ceil(1e4 * check.smallest_margin) / 1e4
         text.append(f"Only a margin above {_points(passed)} would pass; it has to be stated before the run.")
@@ -149,7 +150,8 @@ def _claim(expected: Expected, path: Path) -> Claim:
     return Claim(correct / photos, photos)
 
 
-def _outcome_sentence(check: ClaimCheck) -> str:
+def outcome_sentence(check: ClaimCheck) -> str:
+    """The outcome in one sentence."""
     margin = _points(check.margin)
     if check.outcome == "reproduced":
         how = "at least as accurate as" if check.direction == "at_least" else "as accurate as"

@@ -24,9 +24,10 @@ def command(
 ) -> None:
     """Train, evaluate and report PRESET: a preset's name, or the path of a YAML file.
 
-    The last line on stdout is the path of the run.
+    The last line on stdout is the path of the report, or of the run's folder where its reports have no page.
     """
     from finetunekit.engine import run, run_seeds
+    from finetunekit.runs import report_page
 
     progress = make_progress(is_quiet=quiet)
     if seeds is None:
@@ -42,4 +43,4 @@ def command(
     for line in summary:
         click.echo(line)
     for path in paths:
-        click.echo(str(path))
+        click.echo(str(report_page(path)))

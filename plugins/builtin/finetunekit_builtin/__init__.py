@@ -6,18 +6,21 @@ from pathlib import Path
 
 from finetunekit import hookimpl
 from finetunekit.hookspecs import Register, RegisterBackbone, RegisterPreset
-from finetunekit_builtin import augmentations as aug
 from finetunekit_builtin import (
+    archive,
     drawn,
     folders,
     freezing,
     freezing_rules,
     gap_dense,
     heads,
+    imagefolder,
     keras_generator,
     reporters,
+    table,
     vgg16,
 )
+from finetunekit_builtin import augmentations as aug
 
 _BESIDE = Path(__file__).parent / "presets"
 _IN_CHECKOUT = Path(__file__).parents[3] / "presets"
@@ -65,8 +68,11 @@ def register_augmentations(register: Register) -> None:
 
 @hookimpl
 def register_data_sources(register: Register) -> None:
-    """Folders of photos, and the drawn stand-in."""
+    """Folders, tables and archives of photos, and the drawn stand-in."""
     register("folders", folders.build_folders, folders.FoldersOptions)
+    register("table", table.build_table, table.TableOptions)
+    register("archive", archive.build_archive, archive.ArchiveOptions)
+    register("huggingface", imagefolder.build_huggingface, imagefolder.HuggingfaceOptions)
     register("drawn", drawn.build_drawn, drawn.DrawnOptions)
 
 
@@ -77,6 +83,8 @@ def register_reporters(register: Register) -> None:
     register("learning_curves", reporters.build_learning_curves, reporters.LearningCurvesOptions)
     register("confusion_matrix", reporters.build_confusion_matrix, reporters.ConfusionMatrixOptions)
     register("display_grid", reporters.build_display_grid, reporters.DisplayGridOptions)
+    register("html", reporters.build_html, reporters.HtmlOptions)
+    register("model_card", reporters.build_model_card, reporters.ModelCardOptions)
 
 
 @hookimpl

@@ -77,13 +77,14 @@ def _table(counts: Counts, classes: Sequence[str]) -> bytes:
     return stream.getvalue().encode()
 
 
-def draw_confusion_matrix(counts: Counts, classes: Sequence[str], split: str) -> Drawing:
+def draw_confusion_matrix(counts: Counts, classes: Sequence[str], split: str, *, is_titled: bool = True) -> Drawing:
     """A square of cells, rows true and columns predicted, shaded by the share of the row.
 
     Args:
         counts: Photos, (true class, predicted class).
         classes: Class names in order.
         split: Named in the title.
+        is_titled: Whether the title is written above it, which makes a matrix of few classes wider.
 
     Returns:
         The figure: counts and row percentages up to 12 classes, counts up to 30, shades alone beyond.
@@ -98,18 +99,21 @@ def draw_confusion_matrix(counts: Counts, classes: Sequence[str], split: str) ->
     is_turned = any(width_px(label, font) > cell - 4 for label in labels)
     longest = max(width_px(label, font) for label in labels)
     above = longest * 0.75 + font if is_turned else font + 8
-    top = TITLE_PX + 26 + above
+    title_px = TITLE_PX if is_titled else 6
+    top = title_px + 26 + above
     side = n * cell
     total, right = sum(sum(row) for row in counts), sum(counts[i][i] for i in range(n))
     title = f"Confusion matrix, {split} split: {right} of {total} photos right"
     lean = longest * 0.75 if is_turned else 0.0
-    width = max(left + side + max(lean, 24), width_px(title, 15, bold=True) + 32, 360)
-    items: list[Item] = [Text(16, 28, title, 15, bold=True)]
-    items += [Text(16, 48, "Shade: share of the true class's photos in the row, %.", 12, "muted")]
+    width = max(left + side + max(lean, 24), width_px(title, 15, bold=True) + 32 if is_titled else 0, 360)
+    items: list[Item] = []
+    if is_titled:
+        items.append(Text(16, 28, title, 15, bold=True))
+        items.append(Text(16, 48, "Shade: share of the true class's photos in the row, %.", 12, "muted"))
     items += _cells(counts, left, top, cell)
     items += _row_labels(labels, names, totals, (left, top), cell, font, totals_px)
     items += _column_labels(labels, names, (left, top), cell, font, is_turned)
-    items.append(Text(left + side / 2, TITLE_PX + 16, "predicted class", 13, anchor="middle", bold=True))
+    items.append(Text(left + side / 2, title_px + 16, "predicted class", 13, anchor="middle", bold=True))
     items.append(Text(26, top + side / 2, "true class, number of photos", 13, anchor="middle", bold=True, turn_deg=90))
     items += _scale(left, top + side + 24)
     name = "confusion-matrix" if split == "test" else f"confusion-matrix-{split}"

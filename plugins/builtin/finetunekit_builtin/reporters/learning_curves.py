@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -51,7 +51,7 @@ def draw_learning_curves(options: LearningCurvesOptions, rows: Sequence[Row]) ->
     """Two panels side by side, loss in nats and accuracy in percent, over the epochs of all stages."""
     if not rows:
         raise RunError("learning_curves: epochs.csv has no row. Train at least one epoch, or drop this reporter.")
-    loss, accuracy = _series(rows, "loss", _loss_legend), _series(rows, "accuracy", _accuracy_legend)
+    loss, accuracy = curve_series(rows, "loss"), curve_series(rows, "accuracy")
     w, h = options.panel_width_px, options.panel_height_px
     x_range = (0.5, len(rows) + 0.5)
     losses = [y for one in loss for _, y in one.points] or [1.0]
@@ -60,7 +60,7 @@ def draw_learning_curves(options: LearningCurvesOptions, rows: Sequence[Row]) ->
     low = max(0.0, math.floor((min(shares) - 0.02) * 10) / 10)
     left = Panel(64, PANEL_TOP, w, h, x_range, (0.0, top), "Loss", "epoch", "cross-entropy, nats", _decimal)
     right = Panel(w + 144, PANEL_TOP, w, h, x_range, (low, 1.0), "Accuracy", "epoch", "accuracy, %", _percent)
-    rules = _stage_rules(rows, w)
+    rules = stage_rules(rows, w)
     items: tuple[Item, ...] = (*draw_panel(left, loss, rules), *draw_panel(right, accuracy, rules))
     below = max(legend_height_px(loss), legend_height_px(accuracy))
     widest = max(_legend_width_px(accuracy), w)
@@ -74,7 +74,9 @@ def draw_learning_curves(options: LearningCurvesOptions, rows: Sequence[Row]) ->
     )
 
 
-def _series(rows: Sequence[Row], column: str, legend: _Legend) -> tuple[Series, ...]:
+def curve_series(rows: Sequence[Row], column: Literal["loss", "accuracy"]) -> tuple[Series, ...]:
+    """Training and validation of one column of the epoch log, each where it was logged."""
+    legend = _loss_legend if column == "loss" else _accuracy_legend
     drawn = ((column, BLUE, None, False, ""), (f"val_{column}", VERMILION, DASH, True, "val_"))
     found = ((_points(rows, name), colour, dash, square, prefix) for name, colour, dash, square, prefix in drawn)
     return tuple(
@@ -122,7 +124,7 @@ def _count(row: Row, correct: str, total: str, unit: str) -> str:
     return f"last epoch: {right} of {seen} {unit} ({100 * right / seen:.1f} %)" if seen else ""
 
 
-def _stage_rules(rows: Sequence[Row], panel_width_px: int) -> tuple[tuple[float, str], ...]:
+def stage_rules(rows: Sequence[Row], panel_width_px: int) -> tuple[tuple[float, str], ...]:
     """A vertical rule where each stage begins, with its name; no rule where there is one stage only."""
     starts = [i for i, row in enumerate(rows) if i == 0 or row.get("stage") != rows[i - 1].get("stage")]
     if len(starts) < 2:
@@ -151,10 +153,3 @@ def _decimal(value: float) -> str:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.3g}"
-
-
-if TYPE_CHECKING:
-    from typing import Protocol
-
-    class _Legend(Protocol):
-        def __call__(self, rows: Sequence[Row], prefix: str) -> tuple[str, ...]: ...

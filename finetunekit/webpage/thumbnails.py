@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetunekit import DataError
+from finetunekit.errors import DataError
+from finetunekit.webpage.markup import Child, Html, h
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +48,7 @@ def make_thumbnail(path: Path, sha256: str, side_px: int, quality: int = 88) -> 
     Returns:
         The picture, or why there is none: the file is missing, has changed since, or cannot be decoded.
     """
-    from finetunekit import decode_photo
+    from finetunekit.data.decode import decode_photo
 
     try:
         checksum = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -70,3 +72,27 @@ def _fit(pixels: NDArray[np.uint8], side_px: int, quality: int) -> Thumbnail:
     stream = io.BytesIO()
     photo.resize(size, Image.Resampling.LANCZOS).save(stream, "JPEG", quality=quality, optimize=True)
     return Thumbnail(stream.getvalue(), *size)
+
+
+def data_uri(content: bytes, media_type: str = "image/jpeg") -> str:
+    """A picture as an address that needs no network."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def photo_figure(thumbnail: Thumbnail, alt: str, caption: Child, *, kind: str = "", beside: Child = None) -> Html:
+    """A photo with a caption, or a box that says why there is none.
+
+    Args:
+        thumbnail: The picture.
+        alt: What it shows, for those who cannot see it.
+        caption: Below it.
+        kind: `right`, `wrong` or nothing: the frame.
+        beside: Shown at the photo's right.
+    """
+    if thumbnail.content is None:
+        picture = h("span", thumbnail.problem, at={"class": "gone"})
+    else:
+        size: dict[str, str | int] = {"width": thumbnail.width_px, "height": thumbnail.height_px}
+        picture = h("img", at={"src": data_uri(thumbnail.content), "alt": alt, **size})
+    frames = h("span", picture, beside, at={"class": "frames"})
+    return h("figure", frames, h("figcaption", caption), at={"class": f"photo {kind}".strip()})

@@ -1,0 +1,104 @@
+"""Shares with their intervals, drawn one below the other on a common scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from finetunekit.webpage.markup import Html, h
+
+WIDTH_PX, LEFT_PX, RIGHT_PX, ROW_PX, TOP_PX, AXIS_PX = 480, 14, 14, 46, 4, 44
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalRow:
+    """One share.
+
+    Attributes:
+        label: What it is.
+        value: In [0, 1].
+        low: Lower end of its interval.
+        high: Upper end.
+        says: Figures in words, at the right of the label.
+        is_main: Whether it is the one the plot is about.
+    """
+
+    label: str
+    value: float
+    low: float
+    high: float
+    says: str
+    is_main: bool = False
+
+
+def interval_plot(rows: Sequence[IntervalRow], *, name: str, title: str, axis: str) -> Html:
+    """Dots with whiskers, as inline SVG; labels stand above their row, so that a phone shows them in full.
+
+    Args:
+        rows: At least one.
+        name: Identifier within the page, ASCII letters, digits and `-`.
+        title: What the plot shows.
+        axis: Name and unit of the scale.
+    """
+    low, high = _scale(rows)
+
+    def x(value: float) -> float:
+        return round(LEFT_PX + (value - low) / (high - low) * (WIDTH_PX - LEFT_PX - RIGHT_PX), 1)
+
+    bottom = TOP_PX + ROW_PX * len(rows)
+    said = "; ".join(f"{row.label}: {row.says}" for row in rows)
+    parts = [h("title", title, at={"id": f"{name}-title"}), h("desc", f"{said}.", at={"id": f"{name}-desc"})]
+    for tick in _ticks(low, high):
+        anchor = "start" if tick <= low + 1e-9 else "end" if tick >= high - 1e-9 else "middle"
+        parts.append(_line(x(tick), TOP_PX, x(tick), bottom, "ftk-grid-stroke"))
+        parts.append(_text(x(tick), bottom + 16, f"{100 * tick:.0f} %", "ftk-muted-fill", anchor))
+    parts.append(_text(WIDTH_PX / 2, bottom + 36, axis, "ftk-ink-fill", "middle"))
+    for i, row in enumerate(rows):
+        parts += _row(row, TOP_PX + i * ROW_PX, x)
+    size: dict[str, str | int] = {
+        "viewBox": f"0 0 {WIDTH_PX} {bottom + AXIS_PX}",
+        "width": WIDTH_PX,
+        "height": bottom + AXIS_PX,
+    }
+    return h("svg", parts, at={**size, "role": "img", "aria-labelledby": f"{name}-title {name}-desc", "class": "plot"})
+
+
+def _row(row: IntervalRow, top: float, x: Callable[[float], float]) -> list[Html]:
+    middle, kind = top + 32, "main" if row.is_main else "other"
+    weight = "bold" if row.is_main else None
+    radius = 6 if row.is_main else 5
+    shape = (
+        h("circle", at={"cx": x(row.value), "cy": middle, "r": radius, "class": f"dot-{kind}"})
+        if row.is_main
+        else h("rect", at={"x": x(row.value) - 5, "y": middle - 5, "width": 10, "height": 10, "class": f"dot-{kind}"})
+    )
+    return [
+        _text(LEFT_PX, top + 16, row.label, "ftk-ink-fill", "start", weight),
+        _text(WIDTH_PX - RIGHT_PX, top + 16, row.says, "ftk-ink-fill", "end", weight),
+        _line(x(row.low), middle, x(row.high), middle, f"whisker-{kind}"),
+        *(_line(x(end), middle - 5, x(end), middle + 5, f"whisker-{kind}") for end in (row.low, row.high)),
+        shape,
+    ]
+
+
+def _scale(rows: Sequence[IntervalRow]) -> tuple[float, float]:
+    """Ends in whole steps of 10 % around every interval."""
+    low = math.floor(min(row.low for row in rows) * 10 + 1e-9) / 10
+    high = math.ceil(max(row.high for row in rows) * 10 - 1e-9) / 10
+    low, high = max(0.0, low), min(1.0, high)
+    return (low, high) if high - low > 0.05 else (max(0.0, low - 0.1), min(1.0, low + 0.1))
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    tenths = round((high - low) * 10)
+    step = 1 if tenths <= 5 else 2
+    return [low + i / 10 for i in range(0, tenths + 1, step)] if tenths > 1 else [low, (low + high) / 2, high]
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Html:
+    return h("line", at={"x1": x1, "y1": y1, "x2": x2, "y2": y2, "class": kind})
+
+
+def _text(x: float, y: float, content: str, kind: str, anchor: str, weight: str | None = None) -> Html:
+    return h("text", content, at={"x": x, "y": y, "class": kind, "text-anchor": anchor, "font-weight": weight})

@@ -1,0 +1,140 @@
+"""What was trained and what was not: components, pixels, weights, cache, layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from finetunekit.webpage import Child, Html, PageSection, definitions, h, join, table
+
+from .words import count
+
+if TYPE_CHECKING:
+    from finetunekit import FinishedRun
+
+HEAD = ("layer", "class", "output", "parameters", "trains")
+
+
+def plan_section(run: FinishedRun) -> PageSection:
+    """Components, pixels, weights, stages, layers."""
+    layers = run.plan.get("layers") or ()
+    pairs = [*_components(run), *_pixels(run), *_stages(run)]
+    return PageSection("plan", "Plan", join([*_frozen(layers), definitions(pairs), *_layers(layers)]))
+
+
+def _frozen(layers: Sequence[Mapping[str, Any]]) -> Iterator[Html]:
+    if not layers:
+        return
+    total = sum(layer["parameters"] for layer in layers)
+    trained = sum(layer["parameters"] for layer in layers if _rate(layer) > 0)
+    parts = [layer for layer in layers if layer["parameters"]]
+    frozen = sum(1 for layer in parts if _rate(layer) == 0)
+    share = f" ({100 * trained / total:.1f} %)" if total else ""
+    yield h(
+        "p",
+        f"{trained:,} of {total:,} parameters were trained{share}; {frozen} of {len(parts)} layers with parameters were "
+        "frozen in the last stage.",
+    )
+
+
+def _components(run: FinishedRun) -> Iterator[tuple[Child, Child]]:
+    yield "preset", str(run.plan.get("source", run.config.get("name", "–")))
+    settings = run.state.get("settings") or ()
+    if settings:
+        yield "changed by --set", join([h("code", setting) for setting in settings], ", ")
+    for component in run.plan.get("components", ()):
+        if component["kind"] != "reporter" and not _is_stood_in_for(run, component):
+            options = ", ".join(f"{key} {_plain(value)}" for key, value in component["options"].items())
+            origin = f"{component['distribution']} {component['version'] or ''}".strip()
+            text = f"{component['name']}" + (f" ({options})" if options else "")
+            yield f"{component['kind']}", [text, " ", h("span", f"from {origin}", at={"class": "muted small"})]
+    weights = run.optional("weights.json")
+    if weights:
+        where = weights.get("location") or weights.get("kind")
+        yield "pretrained weights", f"{where}{_checksum(weights)}"
+
+
+def _is_stood_in_for(run: FinishedRun, component: Mapping[str, Any]) -> bool:
+    """Whether this data source was not used: the other of the two was."""
+    is_first = component["name"] == (run.config.get("data") or {}).get("source")
+    return bool(component["kind"] == "data source" and is_first == (run.stand_in is not None))
+
+
+def _checksum(weights: Mapping[str, Any]) -> str:
+    return f", arrays SHA-256 {str(weights['arrays_sha256'])[:16]}…" if weights.get("arrays_sha256") else ""
+
+
+def _pixels(run: FinishedRun) -> Iterator[tuple[Child, Child]]:
+    pixels, fed = run.config.get("pixels"), run.state.get("pixels")
+    if pixels:
+        size = pixels["size_px"]
+        yield "photo to input", f"{size} × {size} px, {pixels['fit']}, {pixels['resize']} resampling"
+    if pixels and fed:
+        asked = pixels["contract"]
+        whose = "the backbone's own" if asked == "backbone" else f"{asked}, which may not be the backbone's own"
+        yield "pixel contract", f"{_formula(fed)}: {whose}"
+
+
+def _formula(fed: Mapping[str, Any]) -> str:
+    """`RGB × 0.003922`, `BGR − 104 / 117 / 124`."""
+    means, stds = (" / ".join(f"{value:g}" for value in fed[key]) for key in ("mean", "std"))
+    scaled = f"{fed['order'].upper()}" + ("" if fed["scale"] == 1 else f" × {fed['scale']:.4g}")
+    shifted = f"{scaled} − {means}" if any(fed["mean"]) else scaled
+    return f"({shifted}) ÷ {stds}" if any(std != 1 for std in fed["std"]) else shifted
+
+
+def _stages(run: FinishedRun) -> Iterator[tuple[Child, Child]]:
+    modes = run.state.get("stages") or ()
+    for number, stage in enumerate(run.config.get("stages") or ()):
+        optimizer = stage.get("optimizer") or {}
+        rate = f", learning rate {optimizer['learning_rate']:g}" if "learning_rate" in optimizer else ""
+        momentum = f", momentum {optimizer['momentum']:g}" if optimizer.get("momentum") else ""
+        epochs = count(stage["epochs"], "epoch") if "epochs" in stage else stage.get("kind", "")
+        freeze = (stage.get("freeze") or {}).get("name", "none")
+        text = f"{epochs}, {optimizer.get('name', '')}{rate}{momentum}; freezing: {freeze}"
+        yield f"stage {number + 1}, {stage['name']}", text
+        if number < len(modes):
+            yield "features", str(modes[number].get("mode", "–"))
+    train = run.config.get("train")
+    if train:
+        draws = (
+            f"{train['draws_per_epoch']:,} draws an epoch"
+            if train.get("draws_per_epoch")
+            else "each photo once an epoch"
+        )
+        yield "batches", f"of {train['batch_size']}; {draws}; computed in {run.state.get('precision', '–')}"
+
+
+def _layers(layers: Sequence[Mapping[str, Any]]) -> Iterator[Html]:
+    if layers:
+        rows = [
+            [
+                layer["path"],
+                layer["class_name"],
+                _shape(layer.get("output_shape")),
+                f"{layer['parameters']:,}",
+                _trains(layer),
+            ]
+            for layer in layers
+        ]
+        shown = table(HEAD, rows, caption="Layers in the order of the forward pass", numbers=(3,))
+        yield h("details", h("summary", f"All {count(len(layers), 'layer')}, frozen or trained"), shown)
+
+
+def _rate(layer: Mapping[str, Any]) -> float:
+    return 1.0 if layer.get("rate") is None else float(layer["rate"])
+
+
+def _trains(layer: Mapping[str, Any]) -> str:
+    rate = _rate(layer)
+    return "–" if not layer["parameters"] else "frozen" if rate == 0 else "yes" if rate == 1 else f"rate × {rate:g}"
+
+
+def _shape(shape: Sequence[int | None] | str | None) -> str:
+    if shape is None or isinstance(shape, str):
+        return shape or ""
+    return " × ".join("N" if size is None else str(size) for size in shape)
+
+
+def _plain(value: Any) -> str:
+    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

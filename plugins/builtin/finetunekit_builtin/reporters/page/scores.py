@@ -1,0 +1,102 @@
+"""Learning curves, scores with denominators and intervals, and the ladder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from finetunekit.webpage import Child, PageSection, h, interval_plot, join, table
+
+from .figures import curve_figures, inline
+from .verdict import interval_row
+from .words import between, between_plain, count, of, percent, seconds
+
+if TYPE_CHECKING:
+    from finetunekit import FinishedRun
+
+SPLITS = ("test", "valid", "train")
+
+
+def curves_section(run: FinishedRun) -> PageSection:
+    """Loss and accuracy by epoch."""
+    if not run.epochs:
+        return PageSection("curves", "Learning curves", h("p", "No epoch was trained."))
+    figures = h("div", [inline(drawing) for drawing in curve_figures(run.epochs)], at={"class": "figures"})
+    note = (
+        "Training is scored on augmented photos while the weights still move, validation on photos as they are after each epoch. "
+        "Draws count a photo as often as it was drawn; photos count it once."
+    )
+    return PageSection("curves", "Learning curves", join([figures, h("p", note, at={"class": "muted small"})]))
+
+
+def scores_section(run: FinishedRun) -> PageSection:
+    """Every score of every split."""
+    splits = [split for split in SPLITS if (run.metrics.get(split) or {}).get("accuracy")]
+    columns = [dict(_scores(run.metrics[split])) for split in splits]
+    rows = [[name, *(column.get(name, "–") for column in columns)] for name in (columns[0] if columns else ())]
+    head = ("score", *(f"{split}, {count(run.metrics[split]['photos'], 'photo')}" for split in splits))
+    shown = table(head, rows, caption="Scores on photos as they are, with 95 % intervals", numbers=(1, 2, 3))
+    note = (
+        "Accuracy: Wilson interval. Log loss and Brier score: bootstrap-t over photos. Macro scores: means over classes. Calibration "
+        "error: mean distance between confidence and share right. Of log loss, Brier score and calibration error less is better."
+    )
+    absent = h("p", "This run's metrics hold no scores.")
+    return PageSection(
+        "scores", "Scores", join([shown, h("p", note, at={"class": "muted small"})] if rows else [absent])
+    )
+
+
+def _scores(scores: Mapping[str, Any]) -> Iterator[tuple[str, Child]]:
+    accuracy = scores["accuracy"]
+    yield "right", of(accuracy)
+    yield "accuracy", _cell(percent(accuracy["value"]), between(accuracy["interval"]))
+    for top in scores.get("top_k", ()):
+        yield (
+            f"true class in the top {top['k']}",
+            _cell(percent(top["score"]["value"]), between(top["score"]["interval"])),
+        )
+    for name, title in (("macro_f1", "macro F1"), ("macro_recall", "macro recall")):
+        yield title, _cell(percent(scores[name]["value"]), between(scores[name].get("interval")))
+    for name, title in (("log_loss", "log loss, nats"), ("brier", "Brier score, 0 to 2")):
+        yield title, _cell(f"{scores[name]['value']:.3f}", between_plain(scores[name]["interval"]))
+    error = scores["calibration"]["expected_error"]
+    yield "calibration error", _cell(percent(error["value"]), between(error["interval"]))
+
+
+def _cell(value: str, interval: str) -> Child:
+    return [value, h("br"), h("span", interval, at={"class": "muted small"})]
+
+
+def ladder_section(run: FinishedRun) -> PageSection | None:
+    """The baselines a sceptic would ask for; None where the run has none."""
+    ladder = run.optional("ladder.json")
+    if ladder is None:
+        return None
+    rungs = [rung for rung in ladder["rungs"] if rung.get("accuracy")]
+    tuned = run.metrics["test"]["accuracy"]
+    rows = [
+        interval_row("this run, fine-tuned", tuned, is_main=True),
+        *(interval_row(r["title"], r["accuracy"]) for r in rungs),
+    ]
+    axis = "test photos right, with 95 % intervals"
+    plot = h("figure", interval_plot(rows, name="ladder-plot", title="The ladder", axis=axis))
+    head = ("baseline", "right", "accuracy", "fine-tuning adds, points", "p (Holm)", "seconds")
+    cells = [_rung_row(rung) for rung in rungs]
+    shown = table(
+        head, cells, caption="Each baseline against the fine-tuned network, photo by photo", numbers=range(1, 6)
+    )
+    without = [h("li", f"{rung['title']}: {rung['problem']}") for rung in ladder["rungs"] if rung.get("problem")]
+    note = h("p", ladder["note"], at={"class": "muted small"})
+    intro = h("p", " ".join(ladder["words"]))
+    return PageSection("ladder", "The ladder", join([intro, plot, shown, h("ul", without) if without else "", note]))
+
+
+def _rung_row(rung: Mapping[str, Any]) -> list[str]:
+    against = rung["against"]
+    low, high = 100 * against["interval"]["low"], 100 * against["interval"]["high"]
+    adds = f"{100 * against['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
+    p = against["p_adjusted"]
+    return [
+        rung["title"], of(rung["accuracy"]), percent(rung["accuracy"]["value"]), adds,
+        "< 0.001" if p < 0.001 else f"{p:.3f}", seconds(rung["seconds"]),
+    ]  # fmt: skip
