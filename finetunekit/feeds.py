@@ -18,6 +18,7 @@ from finetunekit.types import PixelContract
 
 if TYPE_CHECKING:
     from finetunekit.augmentation import Augmenter
+    from finetunekit.on_device import DevicePhotos
 
 T = TypeVar("T")
 
@@ -77,14 +78,14 @@ class PixelFeed:
     """Pixels, augmented freshly for each draw.
 
     Attributes:
-        photos: `(photos, size, size, 3)` uint8 RGB.
+        photos: `(photos, size, size, 3)` uint8 RGB, in RAM or on an accelerator.
         labels: One-hot, `(photos, classes)` float32.
         augmenter: None where nothing is augmented.
         contract: What the network is fed by.
         draws: Order, keys and batches.
     """
 
-    photos: NDArray[np.uint8]
+    photos: NDArray[np.uint8] | DevicePhotos
     labels: NDArray[np.float32]
     augmenter: Augmenter | None
     contract: PixelContract
@@ -99,17 +100,60 @@ class PixelFeed:
             yield Batch(x, y, index)
 
 
+class Views(Protocol):
+    """Features of K views of each photo."""
+
+    def __len__(self) -> int:
+        """K."""
+        ...
+
+    def rows(self, view: NDArray[np.int64], photo: NDArray[np.int64]) -> list[Any]:
+        """Features of one view of each photo.
+
+        Args:
+            view: `(batch,)` in [0, K).
+            photo: `(batch,)`.
+
+        Returns:
+            `(batch, ...)` for each boundary tensor.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MappedViews:
+    """Features in RAM, or on disk and mapped.
+
+    Attributes:
+        views: For each view, one array a boundary tensor, `(photos, ...)`.
+    """
+
+    views: Sequence[tuple[NDArray[Any], ...]]
+
+    def __len__(self) -> int:
+        """Number of views."""
+        return len(self.views)
+
+    def rows(self, view: NDArray[np.int64], photo: NDArray[np.int64]) -> list[Any]:
+        """See `Views`."""
+        tensors = range(len(self.views[0]))
+        x = [np.stack([self.views[v][t][i] for v, i in zip(view, photo, strict=True)]) for t in tensors]
+        for v in set(view.tolist()):
+            release(self.views[v])  # a bank larger than memory stays on disk but for the rows of one batch
+        return x
+
+
 @dataclass(frozen=True, slots=True)
 class FeatureFeed:
     """Features of views made before; with one un-augmented view it is the exact cache.
 
     Attributes:
-        views: For each view, one array a boundary tensor, `(photos, ...)`.
+        views: Where they are.
         labels: One-hot, `(photos, classes)` float32.
         draws: Order and batches.
     """
 
-    views: Sequence[tuple[NDArray[Any], ...]]
+    views: Views
     labels: NDArray[np.float32]
     draws: Draws
 
@@ -120,17 +164,12 @@ class FeatureFeed:
         view = bank_views(photos=d.photos, draws=d.draws, views=len(self.views), seed=d.seed, epoch=epoch)
         for part in drawn.batches():
             index = drawn.photo[part]
-            x = [
-                np.stack([self.views[v][t][i] for v, i in zip(view[part], index, strict=True)])
-                for t in range(len(self.views[0]))
-            ]
-            for v in set(view[part].tolist()):
-                release(self.views[v])  # a bank larger than memory stays on disk but for the rows of one batch
+            x = self.views.rows(view[part], index)
             yield Batch(x[0] if len(x) == 1 else x, self.labels[index], index)
 
 
 def augmented(
-    photos: NDArray[np.uint8],
+    photos: Any,
     labels: NDArray[np.float32],
     keys: NDArray[np.int64],
     augmenter: Augmenter | None,
@@ -139,7 +178,7 @@ def augmented(
     """Augment and standardise one batch of pixels.
 
     Args:
-        photos: `(batch, size, size, 3)` uint8 RGB.
+        photos: `(batch, size, size, 3)` uint8 RGB, array or tensor.
         labels: `(batch, classes)` float32.
         keys: `(batch,)` int64.
         augmenter: None changes nothing.
@@ -149,9 +188,17 @@ def augmented(
         Input of the network, `(batch, size, size, 3)` float32, and labels.
     """
     if augmenter is None:
-        return standardise(photos.astype(np.float32), contract), labels
+        return standardise(_as_float(photos), contract), labels
     images, mixed = augmenter(photos, labels, keys)
     return standardise(images, contract), mixed
+
+
+def _as_float(photos: Any) -> Any:
+    if isinstance(photos, np.ndarray):
+        return photos.astype(np.float32)
+    import tensorflow as tf
+
+    return tf.cast(photos, tf.float32)
 
 
 def prefetched(items: Iterator[T], ahead: int = 2) -> Iterator[T]:

@@ -21,16 +21,17 @@ from finetunekit.features import (
     plain_key,
     prefix_signature,
 )
-from finetunekit.feeds import Draws, FeatureFeed, Feed, PixelFeed, augmented
+from finetunekit.feeds import Draws, FeatureFeed, Feed, MappedViews, PixelFeed, augmented
 from finetunekit.freezing import apply_decision, check_decision, claims_of, describe_layers
 from finetunekit.model import Classifier, blame, call_builder
+from finetunekit.on_device import find_accelerator, keep_photos, keep_views, max_bytes
 from finetunekit.pixels import pixel_parts
 from finetunekit.plan import Plan
 from finetunekit.prefix import Cut, find_cut
 from finetunekit.progress import Progress
 from finetunekit.self_check import check_cut
 from finetunekit.stream import bank_keys
-from finetunekit.types import PixelContract
+from finetunekit.types import LayerInfo, PixelContract
 
 if TYPE_CHECKING:
     import keras
@@ -44,11 +45,13 @@ class Photos:
         pixels: `(photos, size, size, 3)` uint8 RGB.
         labels: `(photos,)` int64.
         sha256: Of each file.
+        groups: Of each photo, what cross-validation must not tear apart: its group, else its content. Empty: each photo by itself.
     """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
     sha256: tuple[str, ...]
+    groups: tuple[str, ...] = ()
 
     def one_hot(self, num_classes: int) -> NDArray[np.float32]:
         """Labels, `(photos, classes)` float32."""
@@ -148,10 +151,17 @@ def prepare_stage(context: StageContext, number: int) -> Prepared:
     classifier = context.classifier
     chosen, stage = context.plan.freeze[number], context.plan.config.stages[number]
     layers = describe_layers(classifier.backbone)
-    returned = call_builder(chosen, layers)
+    returned = decide_freezing(context.plan, number, layers)
     decision = check_decision(returned, layers, blame(chosen), train_batch_norm=stage.train_batch_norm)
     rates = apply_decision(classifier.logits, classifier.backbone.model, decision)
     return replace(_choose_feed(context, rates, decision), claims=claims_of(returned))
+
+
+def decide_freezing(plan: Plan, number: int, layers: tuple[LayerInfo, ...]) -> Any:
+    """What a stage's freezing policy decides, not yet checked; a solve stage freezes the whole backbone."""
+    if plan.config.stages[number].kind == "solve":
+        return {layer.path: 0.0 for layer in layers}
+    return call_builder(plan.freeze[number], layers)
 
 
 def _choose_feed(context: StageContext, rates: dict[str, float], decision: dict[str, float]) -> Prepared:
@@ -184,7 +194,15 @@ def _draws(context: StageContext) -> Draws:
 
 def _pixel_feed(context: StageContext) -> PixelFeed:
     labels = context.train.one_hot(context.num_classes)
-    return PixelFeed(context.train.pixels, labels, context.augmenter, context.contract, _draws(context))
+    pixels, device = context.train.pixels, find_accelerator()
+    photos = keep_photos(pixels, device) if device and pixels.nbytes <= max_bytes() else pixels
+    return PixelFeed(photos, labels, context.augmenter, context.contract, _draws(context))
+
+
+def _feature_feed(context: StageContext, views: Sequence[Arrays]) -> FeatureFeed:
+    device, size_bytes = find_accelerator(), sum(array.nbytes for view in views for array in view)
+    placed = keep_views(views, device) if device and size_bytes <= max_bytes() else MappedViews(views)
+    return FeatureFeed(placed, context.train.one_hot(context.num_classes), _draws(context))
 
 
 def _without_cut(context: StageContext, rates: dict[str, float], decision: dict[str, float], why: str) -> Prepared:
@@ -214,10 +232,10 @@ def _with_cut(
     feed: Feed
     if context.augmenter is None:
         views = [features(context.train, "train")]
-        feed = FeatureFeed(views, context.train.one_hot(context.num_classes), _draws(context))
+        feed = _feature_feed(context, views)
         mode = f"cache exact ({grade}): no augmentation, each photo computed once"
     elif is_banked:
-        feed = FeatureFeed(_bank(context, cut, signature), context.train.one_hot(context.num_classes), _draws(context))
+        feed = _feature_feed(context, _bank(context, cut, signature))
         mode = f"cache bank ({grade}): {config.cache.views} views of each photo, reused"
     else:
         feed = _pixel_feed(context)

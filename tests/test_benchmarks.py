@@ -148,10 +148,10 @@ def test_the_arithmetic_is_that_of_vgg16() -> None:
 def test_real_and_synthetic_epochs_have_the_same_steps() -> None:
     from bench_input import alternate
 
-    from finetunekit.feeds import Draws, FeatureFeed
+    from finetunekit.feeds import Draws, FeatureFeed, MappedViews
 
     views = [(np.random.default_rng(v).random((7, 4), np.float32),) for v in range(2)]
-    feed = alternate(FeatureFeed(views, np.eye(7, dtype=np.float32), Draws(7, 11, 4, 0, 0)))
+    feed = alternate(FeatureFeed(MappedViews(views), np.eye(7, dtype=np.float32), Draws(7, 11, 4, 0, 0)))
     real, synthetic = list(feed.batches(0)), list(feed.batches(1))
     assert [len(b.photos) for b in real] == [len(b.photos) for b in synthetic] == [4, 3, 4]
     assert synthetic[0] is synthetic[2]

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from finetunekit.config import OptimizerSection, Stage
-from finetunekit.feeds import Draws, FeatureFeed
+from finetunekit.feeds import Draws, FeatureFeed, MappedViews
 from finetunekit.progress import Progress
 from finetunekit.stage_job import Row, StageJob, StageState, Validation
 from finetunekit.train import run_stage
@@ -55,7 +55,7 @@ def build_job(epochs: int, kept: list[tuple[Row, StageState]], resume: StageStat
         stage=Stage(name="s", epochs=epochs, optimizer=OptimizerSection(momentum=0.9)),
         model=model,
         rates={v.path: 1.0 for v in model.trainable_weights},
-        feed=FeatureFeed([(features,)], labels, Draws(photos=10, draws=None, batch_size=4, seed=0, view_seed=0)),
+        feed=FeatureFeed(MappedViews([(features,)]), labels, Draws(photos=10, draws=None, batch_size=4, seed=0, view_seed=0)),
         validation=Validation(lambda: logits, np.zeros(3, np.int64), None, 0),
         first_epoch=0,
         total_epochs=epochs,
