@@ -1,0 +1,116 @@
+"""`finetunekit data split`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from finetunekit.cli.common import json_option, make_progress, print_json, print_table
+
+if TYPE_CHECKING:
+    from finetunekit.split_table import Split
+
+
+def _part(ctx: click.Context, param: click.Parameter, value: str) -> float | int:
+    """A part below 1, or a whole number."""
+    try:
+        number = float(value)
+    except ValueError as exc:
+        raise click.BadParameter(f"{value!r} is no number.", ctx, param) from exc
+    if not 0 <= number < 1 and not (number >= 1 and number.is_integer()):
+        raise click.BadParameter(f"{value}: give a part from 0 to 1, or a whole number of photos.", ctx, param)
+    return number if number < 1 else int(number)
+
+
+@click.command("split")
+@click.argument("photos", metavar="DIR|TABLE|ARCHIVE|PRESET")
+@click.option("--out", type=click.Path(path_type=Path), default="splits.csv", show_default=True, help="Table to write.")
+@click.option(
+    "--valid",
+    callback=_part,
+    default="0.2",
+    metavar="NUMBER",
+    show_default=True,
+    help="Part of each class, or photos of each class.",
+)
+@click.option("--test", callback=_part, default="0.2", metavar="NUMBER", show_default=True, help="Likewise.")
+@click.option("--folds", type=click.IntRange(3, 100), metavar="K", help="K folds in place of train, valid and test.")
+@click.option("--by", type=click.Choice(["class", "hash"]), default="class", show_default=True,
+              help="class: exact parts of each class; hash: photos added later move none.")  # fmt: skip
+@click.option("--group-by", metavar="REGEX", help="What it matches in a photo's path stays together.")
+@click.option("--clusters", type=click.Path(path_type=Path), metavar="TABLE", help="Clusters that stay together.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Another seed, another draw."
+)
+@click.option("--source", metavar="NAME", help="Data source that lists the photos; default: by what is named.")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Option of the source. Repeatable.")
+@click.option("--replace", is_flag=True, help="Overwrite a table that says something else.")
+@json_option
+def split(
+    *,
+    photos: str,
+    out: Path,
+    valid: float,
+    test: float,
+    folds: int | None,
+    by: Literal["class", "hash"],
+    group_by: str | None,
+    clusters: Path | None,
+    seed: int,
+    source: str | None,
+    options: tuple[str, ...],
+    replace: bool,
+    as_json: bool,
+) -> None:
+    """Split photos anew and write a table that says so; no photo is copied or moved.
+
+    Groups stay together: a table's group column, what --group-by matches, --clusters, and copies of one file. Use the table with
+    data: {source: table, root: splits.csv}.
+    """
+    from finetunekit.cli.photos import list_argument
+    from finetunekit.data.facts import open_facts
+    from finetunekit.folders import cache_dir
+    from finetunekit.split_table import SplitRequest, make_split, write_split
+
+    progress = make_progress()
+    listing, max_pixels = list_argument(photos, progress, source=source, options=options)
+    found = make_split(
+        listing,
+        SplitRequest(by, valid, test, folds, seed, group_by, clusters),
+        max_pixels=max_pixels,
+        store=open_facts(cache_dir(), progress.say),
+        progress=progress.counter("reading photos"),
+    )
+    base = write_split(found, out, listing.root, is_replacing=replace)
+    data = {"source": "table", "root": str(out), "options": _options(base, folds)}
+    if as_json:
+        groups = len({group for group in found.groups if group is not None})
+        print_json({"path": out, "counts": found.counts(), "groups": groups, "notes": found.notes,
+                    "warnings": found.warnings, "data": data})  # fmt: skip
+        return
+    for line in found.notes:
+        click.echo(f"note: {line}", err=True)
+    _print(found, data)
+
+
+def _options(base: Path | None, folds: int | None) -> dict[str, Any]:
+    return {**({"photos": str(base)} if base else {}), **({"test_fold": 1} if folds else {})}
+
+
+def _print(found: Split, data: dict[str, Any]) -> None:
+    from finetunekit.data.opening import printable
+
+    counts = found.counts()
+    header = ("class", *(f"fold {name}" if name.isdigit() else name for name in found.names), "all")
+    rows: list[tuple[object, ...]] = [
+        (printable(c), *parts.values(), sum(parts.values())) for c, parts in counts.items()
+    ]
+    rows.append(("all", *(found.parts.count(name) for name in found.names), len(found.parts)))
+    print_table(header, rows)
+    for line in found.warnings:
+        click.echo(f"warning: {line}")
+    inner = ", ".join(f"{key}: {value}" for key, value in data["options"].items())
+    click.echo(f"data: {{source: table, root: {data['root']}" + (f", options: {{{inner}}}" if inner else "") + "}")
+    click.echo(data["root"])
