@@ -12,7 +12,7 @@ from finetunekit.runs import ENVIRONMENT, WEIGHTS, FinishedRun
 from finetunekit.yamls import KeyPath, show_path
 
 LEFT_OUT = ("name", "description")
-NOT_A_CHOICE = ("name", "description", "reports", "save", "expected", "seed", "view_seed", "plugins")
+NOT_A_CHOICE = ("name", "description", "reports", "insights", "save", "expected", "seed", "view_seed", "plugins")
 """Parts of a configuration that are no choice of recipe.
 
 Names, reports and saved files change no prediction. A seed is a new draw of the same recipe: it makes another opening,
@@ -36,6 +36,17 @@ class Change:
     key: str
     first: Any
     second: Any
+
+
+def plan_changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Change, ...]:
+    """As `configuration_changes`, of two contents of `plan.json`."""
+    return _differences(_describe_plan(first), _describe_plan(second))
+
+
+def environment_changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Change, ...]:
+    """What differs between two contents of `environment.json`: machine, versions, threads, switches."""
+    sides = [flatten({key: side.get(key) for key in _MACHINE}) for side in (first, second)]
+    return _differences(*sides)
 
 
 def configuration_changes(first: FinishedRun, second: FinishedRun) -> tuple[Change, ...]:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from finetunekit import runs
-from finetunekit.errors import RunFolderError
+from finetunekit.errors import ConfigError, RunFolderError
 from finetunekit.notebook import default_progress
 from finetunekit.plan import Plan, make_plan
 from finetunekit.plugins import PluginHost, load_plugins
 from finetunekit.presets import read_document
 from finetunekit.progress import Progress
 from finetunekit.reporting import write_reports
-from finetunekit.sequence import RunResult, RunSequence
+from finetunekit.sequence import RunResult, RunSequence, initial_files
 
-__all__ = ["RunResult", "SeedsResult", "prepare", "rebuild_reports", "run", "run_seeds", "summarise"]
+__all__ = ["RunResult", "SeedsResult", "prepare", "rebuild_reports", "resume", "run", "run_seeds", "summarise"]
 
 
 def prepare(
@@ -74,9 +77,63 @@ def run(
     """
     progress = progress or default_progress()
     plan, host = prepare(preset, settings=settings, seed=seed, progress=progress)
-    path = runs.new_run_path(Path(out), plan.config.name)
+    if plan.config.train.folds is not None and plan.config.train.fold is None:
+        raise ConfigError("train.folds: a cross-validation is several runs. Use finetunekit.run_folds, or set train.fold too.")
+    files = initial_files(plan, settings)
+    path = runs.new_run_path(Path(out), plan.config.name, files)
     with runs.locked(path):
-        return RunSequence(plan, host, path, progress, settings).execute()
+        return RunSequence(plan, host, path, progress, json.loads(files[runs.STATE])).execute()
+
+
+def resume(
+    run: str | Path, *, out: str | Path = "runs", is_forced: bool = False, progress: Progress | None = None
+) -> RunResult:
+    """Take up a run that was killed, was interrupted or failed, at the epoch that was under way.
+
+    On the same machine, with the same versions and threads, it ends with the weights, history and scores of a run that was never
+    stopped, bit for bit. A finished run is returned as it is.
+
+    Args:
+        run: The run folder, or its name under `out`.
+        out: Folder of runs.
+        is_forced: Go on although configuration, photos, weights, versions or machine changed.
+        progress: Where progress is printed; default: stderr, a live line in a notebook.
+
+    Returns:
+        The run's folder, metrics and summary.
+
+    Raises:
+        RunFolderError: If there is no such run, another process writes it, or something changed.
+        As `run`.
+    """
+    from finetunekit.checkpoint import load_checkpoint
+    from finetunekit.resume import Earlier, take_up
+
+    progress = progress or default_progress()
+    path = runs.find_run(run, Path(out)).resolve()
+    with runs.locked(path), run_from(path):
+        runs.sweep(path)
+        state = take_up(runs.FinishedRun(path).state)
+        plan, host = prepare(str(path / runs.CONFIG), progress=progress)
+        plan = dataclasses.replace(plan, source=state["preset"])
+        earlier = Earlier(state, load_checkpoint(path, progress.say), is_forced)
+        sequence = RunSequence(plan, host, path, progress, state, earlier)
+        if state["status"] != "finished":
+            return sequence.execute()
+        if state.get("reported"):
+            progress.say(f"{path} is finished; nothing is left to do.")
+        return sequence.finish_reports()
+
+
+@contextlib.contextmanager
+def run_from(path: Path) -> Iterator[None]:
+    """Work in the folder that a run was started from, where relative paths of its configuration begin."""
+    folder = runs.FinishedRun(path).state.get("folder")
+    if folder is None or not Path(folder).is_dir():
+        yield
+        return
+    with contextlib.chdir(folder):
+        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +205,8 @@ def summarise(run: str | Path, *, out: str | Path = "runs") -> tuple[str, ...]:
 
     finished = runs.FinishedRun(_finished(run, out))
     openings = read_openings(finished.state["test_content_key"])
-    return summary_lines(finished.metrics, openings, finished.metrics["seconds"]["whole"])
+    ladder = finished.optional(runs.LADDER)
+    return summary_lines(finished.metrics, openings, finished.metrics["seconds"]["whole"], ladder=ladder)
 
 
 def _finished(run: str | Path, out: str | Path) -> Path:

@@ -22,6 +22,7 @@ from finetunekit.errors import RunFolderError, did_you_mean
 CONFIG, PLAN, ENVIRONMENT, STATE = "config.yaml", "plan.json", "environment.json", "run.json"
 WEIGHTS, PHOTOS, EPOCHS, PREDICTIONS = "weights.json", "photos.csv", "epochs.csv", "predictions.csv"
 METRICS, MODEL, MODEL_H5, REPORTS, LOCK = "metrics.json", "model.keras", "model.h5", "reports", "run.lock"
+EXCLUDED, AUDIT = "excluded.csv", "audit.json"
 _LOCK_TIMEOUT_S = 0.5  # a listing that asks whether the lock is free holds it for a moment
 LADDER, OVERLAP, GRADCAM, AUDIT = "ladder.json", "overlap.json", "gradcam.json", "audit.json"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetunekit import runs
+from finetunekit.checkpoint import remove_checkpoints
 from finetunekit.config import RunConfig
 from finetunekit.environment import describe_environment, prepare_tensorflow, resolve_precision
 from finetunekit.errors import FinetuneKitError, RunFolderError
@@ -20,7 +21,7 @@ from finetunekit.plan import Plan
 from finetunekit.plugins import PluginHost
 from finetunekit.progress import Progress
 from finetunekit.reporting import write_reports
-from finetunekit.sources import describe_photos, list_photos
+from finetunekit.sources import describe_photos, list_and_leave_out
 from finetunekit.types import TEST, TRAIN, VALID
 from finetunekit.yamls import dump_yaml
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from finetunekit.data.index import PhotoIndex
     from finetunekit.ledger import Openings
     from finetunekit.model import Classifier
-    from finetunekit.stage_job import StageState
+    from finetunekit.resume import Earlier
     from finetunekit.stages import Photos, Prepared, StageContext
 
 
@@ -59,32 +60,49 @@ class RunResult:
 class RunSequence:
     """The state of one run while it goes on; `execute` reads top to bottom."""
 
-    def __init__(self, plan: Plan, host: PluginHost, path: Path, progress: Progress, settings: Sequence[str]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        host: PluginHost,
+        path: Path,
+        progress: Progress,
+        state: Mapping[str, Any],
+        earlier: Earlier | None = None,
+    ) -> None:
         self.plan, self.host, self.path, self.progress = plan, host, path, progress
         self.config: RunConfig = plan.config
+        self.earlier = earlier
         self.started = time.time()
-        self.rows: list[dict[str, Any]] = []
-        self.state: dict[str, Any] = {
-            "status": "running",
-            "name": plan.config.name,
-            "seed": plan.config.seed,
-            "preset": plan.source,
-            "settings": list(settings),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        self.rows: Sequence[Mapping[str, Any]] = ()
+        self.state: dict[str, Any] = dict(state)
+        # what the folder of a resumed run would get, until it is known that the run may go on
+        self._unsettled = {runs.PLAN: runs.to_json(plan.to_dict())} if earlier else None
 
     # ---- the sequence ------------------------------------------------------------------------------------------------------------
 
+    def finish_reports(self) -> RunResult:
+        """What is left to do where an earlier process ended after the scores: maybe reports, maybe nothing."""
+        self._unsettled = None
+        metrics = runs.FinishedRun(self.path).metrics
+        remove_checkpoints(self.path)
+        if not self.state.get("reported"):
+            self._report()
+            self.host.notify("after_run", metrics=metrics, run_path=self.path)
+        return RunResult(self.path, metrics, self._summary(metrics))
+
     def execute(self) -> RunResult:
         """Run it; see `finetunekit.run`."""
+        from finetunekit.insights import write_insights
+
         try:
-            self._write_plan()
             self.host.notify("before_run", plan=self.plan, run_path=self.path)
             index = self._index_photos()
             context = self._build(index)
+            self._check_pixels(context, index)
             prepared = self._train(context)
             self._save_model(context.classifier)
             metrics = self._evaluate(context, index, prepared)
+            metrics = write_insights(self.path, context, index, prepared, metrics, self._decode)
             self._finish("finished")
             self._report()
             self.host.notify("after_run", metrics=metrics, run_path=self.path)
@@ -93,18 +111,37 @@ class RunSequence:
             self._stopped(exc)
             raise
 
-    def _write_plan(self) -> None:
-        plan = self.plan.to_dict()
-        runs.write_whole(self.path / runs.CONFIG, dump_yaml(self.config.model_dump(mode="json", exclude_none=True)))
-        runs.write_whole(self.path / runs.PLAN, runs.to_json(plan))
+    # ---- what the folder gets ----------------------------------------------------------------------------------------------------
+
+    def _note(self, name: str, content: str) -> None:
+        """Write a file of the run folder; while it is not known whether an earlier run may go on, only keep it in mind."""
+        if self._unsettled is None:
+            runs.write_whole(self.path / name, content)
+        else:
+            self._unsettled[name] = content
+
+    def _settle(self, earlier: Earlier, noted: Mapping[str, str]) -> None:
+        """Refuse to go on with what has changed since an earlier process left the run; else write what is known by now."""
+        from finetunekit.resume import changes_since, refuse_changes
+
+        changes = changes_since(self.path, noted)
+        if not earlier.is_forced:
+            refuse_changes(self.path, changes)
+        for change in changes:
+            self.progress.say(f"warning: changed since, and gone on with all the same: {change}")
+        self.state["forced"] = [*self.state.get("forced", []), *changes]
+        self._unsettled = None
+        for name, content in {**noted, runs.CONFIG: config_text(self.plan)}.items():
+            runs.write_whole(self.path / name, content)
         self._write_state()
 
     def _index_photos(self) -> PhotoIndex:
         from finetunekit.data.facts import open_facts
+        from finetunekit.data.folds import choose_fold, fold_of_photos
         from finetunekit.data.index import build_index
         from finetunekit.data.manifest import MANIFEST_COLUMNS, manifest_rows
 
-        listing = list_photos(self.plan, self.progress)
+        listing, excluded = list_and_leave_out(self.plan, self.progress)
         if listing.stand_in:
             self.progress.say(f"NOTE {listing.stand_in}")
         self.progress.say(f"run {self.path}")
@@ -116,15 +153,34 @@ class RunSequence:
             progress=self.progress.counter("reading photos"),
             store=open_facts(cache_dir(), self.progress.say),
         )
-        runs.write_whole(self.path / runs.PHOTOS, runs.to_csv(manifest_rows(index), MANIFEST_COLUMNS))
+        train = self.config.train
+        if train.folds is not None and train.fold is not None:
+            index = choose_fold(index, fold_of_photos(index, train.folds, seed=train.fold_seed), train.fold, train.folds)
+        self._note(runs.PHOTOS, runs.to_csv(manifest_rows(index), MANIFEST_COLUMNS))
+        if excluded:
+            rows = [dataclasses.asdict(photo) for photo in excluded]
+            self._note(runs.EXCLUDED, runs.to_csv(rows, tuple(rows[0])))
         self.state |= {
             "classes": list(index.classes),
             "stand_in": index.stand_in,
             "photo_root": str(index.root.resolve()),
+            "excluded": len(excluded),
         }
         self._write_state()
         self.progress.say(describe_photos(index))
+        if self.earlier is None:
+            self._audit(index)
         return index
+
+    def _audit(self, index: PhotoIndex) -> None:
+        """Look at the photos before anything is trained on them; a resumed run did so when it began."""
+        if self.config.data.audit.gate == "off":
+            return
+        from finetunekit.audit.gate import audit_index, check_gate
+
+        report = audit_index(index, self.config, self.progress)
+        runs.write_whole(self.path / runs.AUDIT, runs.to_json(report.to_dict()))
+        check_gate(report, self.plan.source, self.progress)
 
     def _build(self, index: PhotoIndex) -> StageContext:
         from finetunekit.features import open_cache
@@ -134,7 +190,7 @@ class RunSequence:
 
         prepare_tensorflow(seed=self.config.seed, is_deterministic=self.config.deterministic)
         precision = resolve_precision(self.config.precision)
-        runs.write_whole(self.path / runs.ENVIRONMENT, runs.to_json(describe_environment()))
+        self._note(runs.ENVIRONMENT, runs.to_json(describe_environment()))
         classifier = build_classifier(self.plan, len(index.classes), precision)
         self._load_weights(classifier)
         contract = contract_of(self.config.pixels, self.plan.spec)
@@ -156,7 +212,7 @@ class RunSequence:
     def _load_weights(self, classifier: Classifier) -> None:
         weights = self.config.weights
         if weights.mode == "random":
-            runs.write_whole(self.path / runs.WEIGHTS, runs.to_json({"kind": "random", "seed": self.config.seed}))
+            self._note(runs.WEIGHTS, runs.to_json({"kind": "random", "seed": self.config.seed}))
             self.progress.say("weights: random (weights.mode: random)")
             return
         from finetunekit.weights import fit_arrays, load_arrays, resolve_weights
@@ -165,7 +221,7 @@ class RunSequence:
         found = resolve_weights(self.plan.backbone.name, self.plan.spec, explicit=explicit, say=self.progress.say)
         origin = str(found.provenance.location)
         fit_arrays(classifier.backbone.model, load_arrays(found.path), origin=origin, top=self.plan.spec.top)
-        runs.write_whole(self.path / runs.WEIGHTS, runs.to_json(found.provenance.to_json()))
+        self._note(runs.WEIGHTS, runs.to_json(found.provenance.to_json()))
         self.progress.say(f"weights: {self.plan.spec.title}, {found.provenance.licence} ({found.provenance.location})")
 
     def _decode(self, index: PhotoIndex, split: str) -> Photos:
@@ -182,89 +238,55 @@ class RunSequence:
             progress=self.progress.counter(f"decoding {split} photos"),
         )
         labels = index.labels(split)
-        return Photos(pixels, labels, tuple(photo.sha256 for photo in photos))
+        groups = tuple(photo.group or photo.sha256 for photo in photos)
+        return Photos(pixels, labels, tuple(photo.sha256 for photo in photos), groups)
+
+    def _check_pixels(self, context: StageContext, index: PhotoIndex) -> None:
+        """Say, and measure, what it costs to feed the backbone other pixels than it was pretrained on."""
+        from finetunekit.pixels import contract_warning
+        from finetunekit.probe.contract import contract_lines, measure_contract
+
+        warning = contract_warning(self.config.pixels, self.plan.spec)
+        if warning is None:
+            return
+        self.progress.say(f"warning: {warning}")
+        if self.state.get("pixel_check") is None:
+            self.state["pixel_check"] = measure_contract(context, index)
+        if self.state["pixel_check"]:
+            for line in contract_lines(self.state["pixel_check"], self.plan.spec.title):
+                self.progress.say(line)
 
     # ---- training ----------------------------------------------------------------------------------------------------------------
 
     def _train(self, context: StageContext) -> Prepared:
-        from finetunekit.stage_job import EPOCH_COLUMNS
-        from finetunekit.stages import prepare_stage
+        from finetunekit.training import Training
 
-        runs.write_whole(self.path / runs.EPOCHS, runs.to_csv([], EPOCH_COLUMNS))
-        for number, stage in enumerate(self.config.stages):
-            prepared = prepare_stage(context, number)
-            self._announce_stage(number, prepared, context.classifier)
-            try:
-                rows = self._run_stage(context, prepared, number)
-            except BaseException:
-                if self.rows:
-                    self._save_model(context.classifier)
-                raise
-            self.host.notify("after_stage", stage=stage.name, rows=rows, run_path=self.path)
-        return prepared
+        if self.earlier is not None and self._unsettled is not None:
+            self._settle(self.earlier, self._unsettled)
+        checkpoint = self.earlier.checkpoint if self.earlier else None
+        training = Training(context, self.host, self.path, self.state, self._write_state, checkpoint)
+        try:
+            return training.run()
+        except BaseException:
+            if training.rows:
+                self._save_what_there_is(context.classifier)
+            raise
+        finally:
+            self.rows = training.rows
 
-    def _run_stage(self, context: StageContext, prepared: Prepared, number: int) -> tuple[dict[str, Any], ...]:
-        from finetunekit.stage_job import StageJob, Validation
-        from finetunekit.train import run_stage
-
-        config = self.config
-        job = StageJob(
-            stage=config.stages[number],
-            model=prepared.model,
-            rates=prepared.rates,
-            feed=prepared.feed,
-            validation=Validation(
-                lambda: prepared.predict(context.valid, VALID),
-                context.valid.labels,
-                config.train.validation_draws,
-                config.seed,
-            ),
-            first_epoch=sum(stage.epochs for stage in config.stages[:number]),
-            total_epochs=sum(stage.epochs for stage in config.stages),
-            keep=self._keep_row,
-            progress=self.progress,
-            name_photos=lambda indices: _name_photos(self.path, indices),
-        )
-        return run_stage(job)
-
-    def _announce_stage(self, number: int, prepared: Prepared, classifier: Classifier) -> None:
-        from finetunekit.freezing import claim_lines
-        from finetunekit.layer_table import layer_table
-
-        frozen = sum(1 for rate in prepared.decision.values() if rate == 0)
-        stage = self.config.stages[number]
-        self.progress.say(
-            f"stage {number + 1} of {len(self.config.stages)}, {stage.name}: {stage.epochs} epochs, "
-            f"{frozen} of {len(prepared.decision)} backbone layers frozen"
-        )
-        for line in claim_lines(prepared.claims, prepared.decision):
-            self.progress.say(line)
-        self.progress.say(prepared.mode)
-        self.state.setdefault("stages", []).append(
-            {
-                "name": stage.name,
-                "mode": prepared.mode,
-                "decision": prepared.decision,
-                "trained_variables": prepared.rates,
-            }
-        )
-        self._write_state()
-        plan = {**self.plan.to_dict(), "layers": layer_table(classifier, prepared.decision, prepared.claims)}
-        runs.write_whole(self.path / runs.PLAN, runs.to_json(plan))
-
-    def _keep_row(self, row: dict[str, Any], state: StageState) -> None:
-        from finetunekit.stage_job import EPOCH_COLUMNS
-
-        self.rows.append(row)
-        line = runs.to_csv([row], EPOCH_COLUMNS).split("\n", 1)[1]
-        runs.append_line(self.path / runs.EPOCHS, line)
-        self.host.notify("after_epoch", row=row, run_path=self.path)
+    def _save_what_there_is(self, classifier: Classifier) -> None:
+        """After an error, which is the one to show."""
+        try:
+            self._save_model(classifier)
+        except FinetuneKitError as second:
+            self.progress.say(f"warning: {second}")
 
     # ---- evaluation and artefacts ------------------------------------------------------------------------------------------------
 
     def _evaluate(self, context: StageContext, index: PhotoIndex, prepared: Prepared) -> dict[str, Any]:
         """The test split is first decoded for the network here, after the last epoch."""
         from finetunekit.evaluate import predict_splits, prediction_columns
+        from finetunekit.revert import kept_rows, revert_notes
         from finetunekit.scoring import score_splits
 
         started = time.time()
@@ -283,7 +305,9 @@ class RunSequence:
             "stand_in": index.stand_in,
             "classes": list(index.classes),
             "epochs": len(self.rows),
-            "last_epoch": self.rows[-1],
+            "last_epoch": (kept_rows(self.rows, self.state["stages"]) or self.rows)[-1],
+            "pixel_check": self.state.get("pixel_check"),
+            "notes": revert_notes(self.state["stages"]),
             **score_splits(rows, index.classes, (TRAIN, VALID, TEST)),
             "openings": dataclasses.asdict(openings) if openings else None,
             "seconds": {
@@ -306,13 +330,16 @@ class RunSequence:
 
     def _report(self) -> None:
         write_reports(self.plan.reports, self.path, self.progress)
+        self.state["reported"] = True
+        self._write_state()
 
     def _summary(self, metrics: Mapping[str, Any]) -> tuple[str, ...]:
         from finetunekit.ledger import Openings
         from finetunekit.summary import summary_lines
 
         openings = Openings(**metrics["openings"]) if metrics["openings"] else None
-        return summary_lines(metrics, openings, time.time() - self.started)
+        ladder = runs.FinishedRun(self.path).optional(runs.LADDER)
+        return summary_lines(metrics, openings, time.time() - self.started, ladder=ladder)
 
     def _open_test_split(self, index: PhotoIndex) -> Openings | None:
         """Note in the user's ledger that test labels are about to meet predictions; None where the ledger cannot be written."""
@@ -331,11 +358,15 @@ class RunSequence:
     # ---- state -------------------------------------------------------------------------------------------------------------------
 
     def _write_state(self) -> None:
+        if self._unsettled is not None:
+            return
         runs.write_whole(self.path / runs.STATE, runs.to_json(self.state))
 
     def _finish(self, status: str) -> None:
         self.state |= {"status": status, "ended": datetime.now(UTC).isoformat(timespec="seconds")}
         self._write_state()
+        if status == "finished":
+            remove_checkpoints(self.path)
 
     def _stopped(self, exc: BaseException) -> None:
         status = "interrupted" if isinstance(exc, (KeyboardInterrupt, SystemExit)) else "failed"
@@ -343,7 +374,9 @@ class RunSequence:
             status = "finished"  # only reports are missing; `finetunekit report` makes them
         self.state["error"] = " ".join(f"{type(exc).__name__}: {exc}".split())
         self.host.notify("on_run_error", error=exc, run_path=self.path)
-        if "stages" not in self.state and isinstance(exc, (FinetuneKitError, KeyboardInterrupt)):
+        if self._unsettled is not None:
+            return  # refused: the folder stays as it was left
+        if self.earlier is None and "stages" not in self.state and isinstance(exc, FinetuneKitError):
             shutil.rmtree(self.path, ignore_errors=True)  # nothing was trained: the error says all there is to know
             return
         try:
@@ -352,7 +385,24 @@ class RunSequence:
             self.progress.say(f"warning: {second}")
 
 
-def _name_photos(path: Path, indices: Sequence[int]) -> str:
-    names = [row["path"] for row in runs.FinishedRun(path).photos if row["split"] == TRAIN]
-    shown = [names[i] for i in indices[:4]]
-    return ", ".join(shown) + (f" and {len(indices) - 4} more" if len(indices) > 4 else "")
+def config_text(plan: Plan) -> str:
+    """What `config.yaml` of a run holds."""
+    return dump_yaml(plan.config.model_dump(mode="json", exclude_none=True))
+
+
+def initial_files(plan: Plan, settings: Sequence[str]) -> dict[str, str]:
+    """What a run folder holds from its first moment on: enough to begin again wherever the run is killed."""
+    state = {
+        "status": "running",
+        "name": plan.config.name,
+        "seed": plan.config.seed,
+        "preset": plan.source,
+        "settings": list(settings),
+        "folder": str(Path.cwd()),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return {
+        runs.CONFIG: config_text(plan),
+        runs.PLAN: runs.to_json(plan.to_dict()),
+        runs.STATE: runs.to_json(state),
+    }

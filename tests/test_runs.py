@@ -45,7 +45,7 @@ def test_a_read_only_folder_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_two_runs_in_one_second_get_two_folders(tmp_path: Path) -> None:
     now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    first, second = (runs.new_run_path(tmp_path, "felidae4", now) for _ in range(2))
+    first, second = (runs.new_run_path(tmp_path, "felidae4", {"config.yaml": ""}, now) for _ in range(2))
     assert (first.name, second.name) == ("felidae4-20260102-030405", "felidae4-20260102-030405-2")
 
 

@@ -17,6 +17,7 @@ from finetunekit.errors import FinetuneKitError
 #: Verb → module, and the line that `--help` shows without loading it.
 _VERBS = {
     "run": ("run", "Train, evaluate and report a preset."),
+    "resume": ("resume", "Take up a run that was killed, to the same bits."),
     "plan": ("plan", "Show what a preset would do; nothing is trained."),
     "predict": ("predict", "Predict photos with a finished run."),
     "evaluate": ("evaluate", "Score a finished run on a folder of labelled photos."),
@@ -27,6 +28,7 @@ _VERBS = {
     "schema": ("schema", "Print the JSON Schema of a preset."),
     "data": ("data", "Draw a folder of practice photos."),
     "plugins": ("plugins", "List, begin and check plugins."),
+    "backbones": ("backbones", "List backbones: size, cost, licence, score, pixels, weights."),
     "weights": ("weights", "List, fetch and find pretrained weights."),
     "cache": ("cache", "List and clear cached features."),
     "doctor": ("doctor", "Say what works on this machine."),

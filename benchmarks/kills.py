@@ -1,0 +1,72 @@
+"""Kill runs and resume them: do they end with the same bits?
+
+    python benchmarks/kills.py --moments            at each moment that a kill is most likely to hurt
+    python benchmarks/kills.py --kills 200          at random seconds
+
+Every kill is a SIGKILL of a real process. Prints for each run what is not as in the run that was not killed (weights, history, scores,
+predictions, files), then the count; ends with 1 if there is any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from kill_cases import MOMENTS, VARIANTS, Bench, Outcome
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--moments", action="store_true", help="kill once at each named moment")
+    parser.add_argument("--kills", type=int, default=0, metavar="N", help="kill N runs at random seconds")
+    parser.add_argument("--seed", type=int, default=0, help="of the random seconds")
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long")
+    parser.add_argument("--json", action="store_true", help="print every outcome as JSON")
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="finetunekit-kills-"))
+    bench = Bench(folder)
+    bench.prepare()
+    outcomes = list(run_all(bench, arguments))
+    bad = [outcome for outcome in outcomes if outcome.differences]
+    if arguments.json:
+        print(json.dumps([dataclasses.asdict(outcome) for outcome in outcomes], indent=1))
+    else:
+        kills = sum(outcome.kills for outcome in outcomes)
+        print(
+            f"{len(outcomes)} runs, {kills} kills: {len(outcomes) - len(bad)} ended with the same bits, {len(bad)} did not"
+        )
+    if bad:
+        sys.exit(f"left behind: {folder}")
+    shutil.rmtree(folder)
+
+
+def run_all(bench: Bench, arguments: argparse.Namespace) -> Iterator[Outcome]:
+    """Every outcome asked for, as it comes."""
+    stop_at = time.monotonic() + 60 * arguments.minutes
+    variants = list(VARIANTS)[:2]
+    for i, moment in enumerate(MOMENTS if arguments.moments else ()):
+        yield told(bench.kill_at(variants[i % len(variants)], moment, clear_cache=i % 3 == 0))
+    chance = random.Random(arguments.seed)
+    for number in range(arguments.kills):
+        if time.monotonic() > stop_at:
+            return
+        yield told(bench.kill_randomly(number, chance))
+
+
+def told(outcome: Outcome) -> Outcome:
+    """The same outcome, said on stderr."""
+    found = ", ".join(outcome.differences) or "same bits"
+    print(f"{outcome.variant}, killed at {outcome.moment}: {found}", file=sys.stderr, flush=True)
+    return outcome
+
+
+if __name__ == "__main__":
+    main()

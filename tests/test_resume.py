@@ -1,0 +1,148 @@
+"""Taking a run up again: what is gone on with, what is refused, what a damaged checkpoint costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import finetunekit as ftk
+from finetunekit import checkpoint, engine, runs
+from finetunekit.checkpoint import Checkpoint
+from finetunekit.errors import RunFolderError
+from finetunekit.progress import Progress
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+QUIET = Progress(is_quiet=True)
+STOP = """
+from finetunekit import hookimpl
+@hookimpl
+def after_epoch(row, run_path):
+    if row["epoch"] == 2 and not (run_path / "stopped").exists():
+        (run_path / "stopped").touch()
+        raise KeyboardInterrupt
+"""
+
+
+def stopped_run(tiny_yaml: Path, *settings: str) -> Path:
+    """A run of three epochs that was stopped after two, as Ctrl-C does."""
+    plugin = tiny_yaml.parent / "stop.py"
+    plugin.write_text(STOP)
+    tiny_yaml.write_text(tiny_yaml.read_text().replace("plugins: [", f"plugins: [{plugin}, "))
+    with pytest.raises(KeyboardInterrupt):
+        ftk.run(
+            str(tiny_yaml), settings=["stages[0].epochs=3", *settings], out=tiny_yaml.parent / "runs", progress=QUIET
+        )
+    (path,) = (tiny_yaml.parent / "runs").iterdir()
+    return path
+
+
+def test_an_interrupted_run_goes_on_after_its_last_epoch(tiny_yaml: Path) -> None:
+    path = stopped_run(tiny_yaml)
+    assert runs.read_status(path) == "interrupted"
+    (path / "reports").mkdir()
+    (path / "reports" / ".x-1.partial.svg").touch()  # as a write that was cut off leaves it
+    result = engine.resume(path, progress=QUIET)
+    finished = ftk.FinishedRun(result.path)
+    assert [row["epoch"] for row in finished.epochs] == ["1", "2", "3"]
+    assert finished.state["status"] == "finished"
+    assert len(finished.state["resumed"]) == 1
+    assert "error" not in finished.state
+    assert not (path / checkpoint.FOLDER).exists()
+    assert not list(path.rglob("*.partial*"))
+
+
+def test_a_finished_run_is_returned_as_it_is(tiny_yaml: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = ftk.run(str(tiny_yaml), out=tiny_yaml.parent / "runs", progress=QUIET)
+    before = (result.path / runs.METRICS).read_bytes()
+    again = engine.resume(result.path, progress=Progress())
+    assert (result.path / runs.METRICS).read_bytes() == before
+    assert runs.to_json(again.metrics) == runs.to_json(result.metrics)
+    assert "is finished" in capsys.readouterr().err
+
+
+def test_what_changed_is_said_and_refused_and_the_folder_left_alone(tiny_yaml: Path, photos: Path) -> None:
+    path = stopped_run(tiny_yaml)
+    left = {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+    config = path / runs.CONFIG
+    config.write_text(config.read_text().replace("learning_rate: 0.05", "learning_rate: 0.04"))
+    changed = sorted((photos / "train" / "red").iterdir())[0]
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(changed)
+    sorted((photos / "train" / "blue").iterdir())[1].unlink()
+    environment = json.loads((path / runs.ENVIRONMENT).read_text())
+    environment["versions"]["keras"] = "3.0.0"
+    (path / runs.ENVIRONMENT).write_text(json.dumps(environment))
+    with pytest.raises(RunFolderError, match=r"cannot end with the same bits") as refused:
+        engine.resume(path, progress=QUIET)
+    text = str(refused.value)
+    assert "stages[0].optimizer.learning_rate (0.05 → 0.04)" in text
+    assert "versions.keras (3.0.0 → " in text
+    assert "1 photo gone (train: train/blue/" in text
+    assert "1 photo with other content or label (train: train/red/red-0.png)" in text
+    assert "--force" in text
+    touched = {config, path / runs.ENVIRONMENT, path / runs.LOCK}
+    assert all(p.read_bytes() == content for p, content in left.items() if p not in touched)
+    result = engine.resume(path, is_forced=True, progress=QUIET)
+    finished = ftk.FinishedRun(result.path)
+    assert [row["epoch"] for row in finished.epochs] == ["1", "2", "3"]
+    assert len(finished.state["forced"]) == 4
+
+
+def test_another_network_is_refused_even_by_force(tiny_yaml: Path) -> None:
+    path = stopped_run(tiny_yaml)
+    config = path / runs.CONFIG
+    config.write_text(config.read_text().replace("units: 8", "units: 9"))
+    with pytest.raises(RunFolderError, match="checkpoint is of another network"):
+        engine.resume(path, is_forced=True, progress=QUIET)
+
+
+def test_a_run_of_which_nothing_is_there_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"no run there"):
+        engine.resume(tmp_path / "none", progress=QUIET)
+
+
+def some(stage: int, epochs: int) -> Checkpoint:
+    import ml_dtypes
+
+    arrays = {
+        "weights/3": np.full((2, 3), epochs, np.float32),
+        "weights/10": np.arange(4).astype(ml_dtypes.bfloat16),
+        "optimizer/0": np.array(7, np.int64),
+        "practices/ema/x": np.zeros((0, 2), np.float32),
+    }
+    return Checkpoint(stage, epochs, is_over=False, rows=({"epoch": epochs, "loss": 0.1 + 0.2},), arrays=arrays)
+
+
+def test_a_checkpoint_reads_back_to_the_bit_and_two_are_kept(tmp_path: Path) -> None:
+    for epochs in (1, 2, 3):
+        checkpoint.save_checkpoint(tmp_path, some(0, epochs))
+    assert [p.name for p in checkpoint.checkpoint_paths(tmp_path)] == ["000-000002.npz", "000-000003.npz"]
+    found = checkpoint.load_checkpoint(tmp_path, pytest.fail)
+    assert found is not None
+    assert (found.stage, found.epochs, found.rows) == (0, 3, some(0, 3).rows)
+    for name, array in some(0, 3).arrays.items():
+        assert found.arrays[name].dtype == array.dtype
+        assert found.arrays[name].shape == array.shape
+        assert np.array_equal(found.arrays[name], array)
+    assert list(found.part("weights")) == ["3", "10"]
+
+
+@pytest.mark.parametrize("where", [0.0, 0.3, 0.5, 0.8, 0.99])
+def test_a_damaged_checkpoint_costs_one_epoch(tmp_path: Path, where: float) -> None:
+    for epochs in (1, 2):
+        path = checkpoint.save_checkpoint(tmp_path, some(0, epochs))
+    data = bytearray(path.read_bytes())
+    data[int(where * len(data))] ^= 0xFF
+    path.write_bytes(data)
+    said: list[str] = []
+    found = checkpoint.load_checkpoint(tmp_path, said.append)
+    assert found is not None
+    assert found.epochs in ({1} if said else {2})  # a byte of padding changes nothing that is read
+    assert all("is damaged" in line for line in said)
+    path.write_bytes(path.read_bytes()[: len(data) // 2])
+    shorter = checkpoint.load_checkpoint(tmp_path, said.append)
+    assert shorter is not None
+    assert shorter.epochs == 1
