@@ -24,13 +24,12 @@ from finetunekit_builtin.reporters import (
     build_learning_curves,
 )
 from finetunekit_builtin.reporters.axes import round_ticks
-from finetunekit_builtin.reporters.embed import embedded_font_css
 from finetunekit_builtin.reporters.scene import one_line, shortened, width_px, wrapped
 from helpers_run_folder import STAND_IN, epoch_row, make_run
 from PIL import Image
 
 from finetunekit import FinishedRun, RunError
-from finetunekit.fonts import SCRIPT_SAMPLES, font_report, missing_letters, pick_fonts
+from finetunekit.fonts import SCRIPT_SAMPLES, embedded_font_css, font_report, missing_letters, pick_fonts
 from finetunekit.lettering import spell_out, visual_runs
 
 SVG = "{http://www.w3.org/2000/svg}"

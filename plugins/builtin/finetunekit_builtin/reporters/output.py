@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from finetunekit.fonts import missing_letters, pick_fonts
+from finetunekit.fonts import embedded_font_css, missing_letters, pick_fonts
 
-from .embed import embedded_font_css
 from .raster import to_png
 from .scene import Drawing, Text, with_caption
 from .svg import to_svg

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from finetunekit.fonts import embedded_font_css
 from finetunekit.webpage import PageSection, document
 
-from ..embed import embedded_font_css
 from .album import Album
 from .card import ModelCardOptions, build_model_card
 from .closing import (
