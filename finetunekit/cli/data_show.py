@@ -1,0 +1,70 @@
+"""`finetunekit data show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from finetunekit.cli.common import make_progress
+
+
+@click.command("show")
+@click.argument("photos", metavar="DIR|PRESET")
+@click.option("--split", type=click.Choice(["train", "valid", "test", "display"]), default="train", show_default=True,
+              help="Whose photos.")  # fmt: skip
+@click.option("--per-class", type=click.IntRange(1, 1000), default=12, show_default=True, help="Photos of each class.")
+@click.option("--class", "labels", multiple=True, metavar="NAME", help="Show this class only. Repeatable.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Chooses the photos.")
+@click.option("--tile", "tile_px", type=click.IntRange(32, 1024), default=144, show_default=True, metavar="PX",
+              help="Side of a tile.")  # fmt: skip
+@click.option("--columns", type=click.IntRange(1, 40), default=6, show_default=True, help="Photos side by side (.png).")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help=".html or .png; default: <name>-photos.html."
+)
+@click.option("--set", "settings", multiple=True, metavar="A.B=VALUE", help="Change a value of PRESET. Repeatable.")
+def show(
+    *,
+    photos: str,
+    split: str,
+    per_class: int,
+    labels: tuple[str, ...],
+    seed: int,
+    tile_px: int,
+    columns: int,
+    out: Path | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Draw a contact sheet: photos of each class side by side, in one file that needs nothing else.
+
+    The test split stays closed unless --split asks for it.
+    """
+    from finetunekit.errors import ConfigError
+    from finetunekit.photo_sets.opening import open_photo_set
+    from finetunekit.photo_sets.sheet import make_sheet
+    from finetunekit.runs import write_whole
+
+    if out is not None and out.suffix.lower() not in (".html", ".png"):
+        raise ConfigError(f"--out {out}: a sheet is .html or .png. Received: '{out.suffix}'")
+    progress = make_progress()
+    chosen = open_photo_set(photos, settings=settings, progress=progress)
+    sheet = make_sheet(
+        chosen,
+        split=split,
+        per_class=per_class,
+        labels=labels,
+        seed=seed,
+        tile_px=tile_px,
+        progress=progress.counter("making tiles"),
+    )
+    target = out or Path(f"{chosen.name}-photos.html")
+    if target.suffix.lower() == ".png":
+        from finetunekit.photo_sets.sheet_png import sheet_png
+
+        write_whole(target, sheet_png(sheet, columns=columns))
+    else:
+        from finetunekit.photo_sets.sheet_page import sheet_page
+
+        write_whole(target, sheet_page(sheet))
+    click.echo(f"{sheet.subtitle}; {len(sheet.rows)} classes")
+    click.echo(str(target))

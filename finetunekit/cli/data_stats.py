@@ -1,0 +1,36 @@
+"""`finetunekit data stats`."""
+
+from __future__ import annotations
+
+import click
+
+from finetunekit.cli.common import json_option, make_progress, print_json
+
+
+@click.command("stats")
+@click.argument("photos", metavar="DIR|PRESET")
+@click.option("--set", "settings", multiple=True, metavar="A.B=VALUE", help="Change a value of PRESET. Repeatable.")
+@click.option("--headers", "is_headers", is_flag=True, help="Decode nothing: no channels, no count of grey photos.")
+@json_option
+def stats(photos: str, settings: tuple[str, ...], is_headers: bool, as_json: bool) -> None:
+    """Count and measure the photos of a folder, a preset or a run.
+
+    Photos of each class and split, sizes, aspect ratios, formats, photos that are stored turned or have no colour, and the mean
+    and standard deviation of each channel in the units that the network is fed with.
+    """
+    import dataclasses
+
+    from finetunekit.photo_sets.opening import open_photo_set
+    from finetunekit.photo_sets.statistics import measure_set
+    from finetunekit.photo_sets.statistics_text import statistics_lines
+
+    progress = make_progress()
+    chosen = open_photo_set(photos, settings=settings, progress=progress)
+    for note in chosen.listing.notes:
+        progress.say(f"note: {note}")
+    found = measure_set(chosen, has_pixels=not is_headers, progress=progress.counter("looking at photos"))
+    if as_json:
+        print_json(dataclasses.asdict(found))
+        return
+    for line in statistics_lines(found):
+        click.echo(line)
