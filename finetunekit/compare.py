@@ -13,7 +13,7 @@ from finetunekit.comparison import ChangedPhoto, ComparedRun, Comparison, Pair
 from finetunekit.config_diff import configuration_changes, machine_changes
 from finetunekit.errors import ConfigError, did_you_mean
 from finetunekit.runs import ENVIRONMENT
-from finetunekit.statistics import PairedComparison, compare_predictions, wilson_interval
+from finetunekit.statistics import PairedComparison, compare_predictions, holm, wilson_interval
 
 ALPHA = 0.05
 """Chance of telling apart runs that are equally accurate, over all pairs of one comparison."""
@@ -63,18 +63,6 @@ def compare_runs(
     ]
     runs = tuple(_describe(side, number) for number, side in enumerate(sides, 1))
     return Comparison(runs, tuple(pairs), margin_points, log_loss_margin)
-
-
-def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """P-values adjusted so that the chance of any false alarm among them is bounded.
-
-    Source: Holm 1979, Scandinavian Journal of Statistics 6(2), 65-70.
-    """
-    adjusted, running = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = running
-    return tuple(adjusted)
 
 
 def _check_request(paths: Sequence[Path], margin_points: float | None, log_loss_margin: float | None) -> None:

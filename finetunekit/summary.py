@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from finetunekit.ladder.words import ladder_lines
 from finetunekit.ledger import Openings, claim_sentence, opened_sentence
 from finetunekit.progress import show_duration
 from finetunekit.statistics import summarise_seeds, wilson_interval
@@ -14,20 +15,24 @@ from finetunekit.statistics import summarise_seeds, wilson_interval
 WIDTH_COLUMNS = 80
 
 
-def summary_lines(metrics: Mapping[str, Any], openings: Openings | None, seconds: float) -> tuple[str, ...]:
+def summary_lines(
+    metrics: Mapping[str, Any], openings: Openings | None, seconds: float, *, ladder: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
     """The end of a run.
 
     Args:
         metrics: Content of `metrics.json`.
         openings: Of the test split, this run's included; None where the ledger could not be written.
         seconds: How long the run took.
+        ladder: Content of `ladder.json`; None where the run has none.
 
     Returns:
-        At most 8 lines of at most 80 columns; first of all that the photos are a stand-in, where they are.
+        At most 8 lines of at most 80 columns, and those of the ladder; first of all that the photos are a stand-in, where they are.
     """
     test = metrics["test"]
     took = f"Took {show_duration(seconds)}."
-    main = [*_accuracy_lines(test), _worst_pair(test, metrics["classes"]), _validation(metrics["last_epoch"])]
+    main = [*_accuracy_lines(test), *(ladder_lines(ladder) if ladder else ()), _worst_pair(test, metrics["classes"]), _validation(metrics["last_epoch"])]
+    main += [line for note in metrics.get("notes", ()) for line in textwrap.wrap(note, WIDTH_COLUMNS)]
     if metrics["stand_in"]:
         # Claims and calibration say nothing here; the warning takes their lines.
         opened = [] if openings is None else [opened_sentence(openings)]

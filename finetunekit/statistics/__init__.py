@@ -30,6 +30,7 @@ from finetunekit.statistics.confusion import (
 from finetunekit.statistics.equivalence import Equivalence, accuracy_equivalence, log_loss_equivalence
 from finetunekit.statistics.intervals import Interval, newcombe_interval, tango_interval, wilson_interval
 from finetunekit.statistics.macro import MacroScore, macro_scores
+from finetunekit.statistics.multiple import holm
 from finetunekit.statistics.paired import (
     McNemar,
     PairedComparison,
@@ -79,6 +80,7 @@ __all__ = [
     "default_bins",
     "f1_interval",
     "fit_temperature",
+    "holm",
     "log_loss_equivalence",
     "log_probabilities",
     "macro_scores",

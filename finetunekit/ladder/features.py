@@ -1,0 +1,88 @@
+"""Pooled features of the pretrained, untrained backbone, as cheaply as the run's own cache allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.data.index import PhotoIndex
+from finetunekit.evaluate import SUFFIX_BATCH, make_forward
+from finetunekit.features import plain_key, prefix_signature
+from finetunekit.model import build_backbone
+from finetunekit.pixels import pixel_parts
+from finetunekit.probe.features import ProbeFeatures, load_backbone_weights, probe_backbone
+from finetunekit.stages import Photos, Prepared, StageContext
+from finetunekit.types import TEST, TRAIN, PixelContract
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """The pretrained backbone up to where the run's frozen prefix ended; a `finetunekit.features.Prefix`."""
+
+    prefix: keras.Model
+    boundary: tuple[str, ...]
+
+
+def frozen_features(
+    context: StageContext,
+    index: PhotoIndex,
+    prepared: Prepared,
+    decoded: dict[str, Photos],
+    contract: PixelContract,
+    precision: str,
+) -> dict[str, NDArray[np.float32]]:
+    """Features of training and test photos under one pixel contract.
+
+    Where the run's cache has the photos at the cut of its last stage, with these very weights, only what lies behind the cut is computed.
+
+    Args:
+        context: Of the run.
+        index: Its photos.
+        prepared: Its last stage.
+        decoded: Decoded photos of `train` and `test`.
+        contract: What the backbone is fed by.
+        precision: `float32` or `bfloat16`.
+
+    Returns:
+        `train` and `test` → `(photos, channels)` float32.
+
+    Raises:
+        WeightsError: If the pretrained weights cannot be had any more.
+    """
+    backbone = build_backbone(context.plan, precision)
+    load_backbone_weights(context.plan, backbone, lambda _: None)
+    probe = probe_backbone(
+        context.plan, index, backbone, precision, context.progress, contract=contract, decoded=decoded
+    )
+    start = _start(backbone.model, prepared)
+    return {
+        split: _from_cut(probe, start, decoded[split], split) if start else probe.split(split)[0]
+        for split in (TRAIN, TEST)
+    }
+
+
+def _start(backbone: Any, prepared: Prepared) -> _Start | None:
+    import keras
+
+    names = prepared.cut.boundary if prepared.cut else ()
+    layers = {layer.name: layer for layer in backbone.layers if len(layer._inbound_nodes) == 1}
+    if not names or not set(names) <= layers.keys() or len(names) > 1:
+        return None
+    return _Start(keras.Model(backbone.inputs[0], layers[names[0]].output, name="prefix"), names)
+
+
+def _from_cut(probe: ProbeFeatures, start: _Start, photos: Photos, what: str) -> NDArray[np.float32]:
+    import keras
+
+    parts = pixel_parts(probe.plan.config.pixels, probe.contract)
+    kept = probe.cache.get(plain_key(prefix_signature(start, parts, probe.precision), photos.sha256))
+    if kept is None:
+        return probe.features_of(photos, what)
+    rest = keras.Model(start.prefix.outputs[0], probe.pooled.prefix.outputs[0], name="rest")
+    return np.asarray(make_forward(rest, SUFFIX_BATCH)(*kept), np.float32)

@@ -1,0 +1,89 @@
+"""Every baseline scored, and the fine-tuned network against each of them, photo by photo."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.statistics import Proportion, holm, mcnemar_exact, tango_interval
+
+LEVEL, ALPHA = 0.95, 0.05
+NOTE = (
+    "No baseline trains the network. Differences are the fine-tuned network's share of test photos right minus the baseline's, in points, "
+    "with Tango's 95 % interval for the same photos; p: exact McNemar test, adjusted for the number of baselines (Holm)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One baseline's answers on the test photos, or the reason why it has none.
+
+    Attributes:
+        name: `majority`, `nearest`, `probe`, `nearest_own`, `probe_own` or `head`; `_own`: under the backbone's own pixel contract.
+        title: What it is, for a reader.
+        answers: Class index of each test photo, `(photos,)` int64; None where there are none.
+        seconds: What it cost, features included.
+        problem: Why there are no answers.
+    """
+
+    name: str
+    title: str
+    answers: NDArray[np.int64] | None
+    seconds: float = 0.0
+    problem: str | None = None
+
+
+def ladder_record(rungs: Sequence[Rung], tuned: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, Any]:
+    """What `ladder.json` holds, but for its words.
+
+    Args:
+        rungs: Baselines.
+        tuned: The fine-tuned network's answers on the test photos, `(photos,)`.
+        labels: The truth, `(photos,)`.
+
+    Returns:
+        Plain values: `rungs`, each with its accuracy and `against`, the fine-tuned network's difference to it; `tuned`; `note`.
+    """
+    answered = [rung for rung in rungs if rung.answers is not None]
+    p_values = [_mcnemar(rung.answers, tuned, labels) for rung in answered]
+    adjusted = dict(zip([rung.name for rung in answered], holm(p_values), strict=True))
+    return {
+        "rungs": [_plain(rung, tuned, labels, adjusted.get(rung.name)) for rung in rungs],
+        "tuned": _accuracy(tuned, labels),
+        "note": NOTE,
+    }
+
+
+def paired_change(first: NDArray[np.int64], second: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, Any]:
+    """Second minus first on the same photos: difference, interval, photos that changed sides."""
+    gained, lost = _changes(first, second, labels)
+    interval = tango_interval(gained, lost, len(labels), LEVEL)
+    difference = (gained - lost) / len(labels)
+    return {"difference": difference, "interval": dataclasses.asdict(interval), "gained": gained, "lost": lost}
+
+
+def _plain(rung: Rung, tuned: NDArray[np.int64], labels: NDArray[np.int64], p: float | None) -> dict[str, Any]:
+    plain: dict[str, Any] = {"name": rung.name, "title": rung.title, "seconds": round(rung.seconds, 2)}
+    if rung.answers is None or p is None:
+        return {**plain, "problem": rung.problem}
+    against = {**paired_change(rung.answers, tuned, labels), "p_adjusted": p, "is_told_apart": p < ALPHA}
+    return {**plain, "accuracy": _accuracy(rung.answers, labels), "against": against}
+
+
+def _accuracy(answers: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, Any]:
+    return dataclasses.asdict(Proportion.build(int((answers == labels).sum()), len(labels), LEVEL))
+
+
+def _changes(first: NDArray[np.int64], second: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[int, int]:
+    was, is_now = first == labels, second == labels
+    return int((is_now & ~was).sum()), int((was & ~is_now).sum())
+
+
+def _mcnemar(first: NDArray[np.int64] | None, second: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
+    assert first is not None  # only rungs with answers are tested
+    return mcnemar_exact(*_changes(first, second, labels)).p_exact

@@ -1,0 +1,82 @@
+"""The ladder in words: what fine-tuning added, and whether the data can tell."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from finetunekit.statistics import mcnemar_exact
+
+WIDTH_COLUMNS = 80
+
+
+def ladder_words(ladder: Mapping[str, Any]) -> list[str]:
+    """Sentences for the first paragraph of a report.
+
+    Args:
+        ladder: From `ladder_record`, with `pixels`, the difference that the pixel contract makes to the probe, where there is one.
+
+    Returns:
+        What fine-tuning added over the best baseline; what its pixels cost it, where that can be told; what the pretrained network
+        says by itself, where it can be asked.
+    """
+    rungs = {rung["name"]: rung for rung in ladder["rungs"] if rung.get("accuracy")}
+    best = max(rungs.values(), key=lambda rung: rung["accuracy"]["successes"])
+    said = [_against(best, ladder["tuned"])]
+    pixels = _pixels(ladder.get("pixels"))
+    head = rungs.get("head")
+    if pixels:
+        said.append(pixels)
+    if head and head is not best:
+        said.append(f"{head['title'][0].upper()}{head['title'][1:]} has {_of(head['accuracy'])} right.")
+    return said
+
+
+def ladder_lines(ladder: Mapping[str, Any]) -> tuple[str, ...]:
+    """The same for a terminal: the sentences, then one line a baseline, at most 80 columns."""
+    rows = [(rung["title"], rung["accuracy"]) for rung in ladder["rungs"] if rung.get("accuracy")]
+    rows.append(("fine-tuned", ladder["tuned"]))
+    width = min(54, max(len(title) for title, _ in rows))
+    table = [
+        f"  {_cut(title, width):{width}}  {_of(score):>10}  {100 * score['value']:5.1f} %" for title, score in rows
+    ]
+    return (*textwrap.wrap(" ".join(ladder["words"]), WIDTH_COLUMNS), *table)
+
+
+def _against(rung: Mapping[str, Any], tuned: Mapping[str, Any]) -> str:
+    against, score = rung["against"], rung["accuracy"]
+    points, photos = 100 * against["difference"], f"{score['photos']:,} photos"
+    low, high = 100 * against["interval"]["low"], 100 * against["interval"]["high"]
+    tested = f"{points:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, {_p(against['p_adjusted'])}"
+    beside = f"{rung['title']} ({_of(score)} right)"
+    if not against["is_told_apart"]:
+        same = "" if against["gained"] + against["lost"] else ", which answers alike on every one"
+        return f"Fine-tuning ({_of(tuned)} right) cannot be told from the best baseline on {photos}: {beside}{same}; {tested}."
+    if points > 0:
+        return f"Fine-tuning ({_of(tuned)} right) adds to the best baseline, {beside}, and {photos} can tell: {tested}."
+    return f"Fine-tuning ({_of(tuned)} right) did worse than a baseline that trains nothing of the network, {beside}: {tested}."
+
+
+def _pixels(change: Mapping[str, Any] | None) -> str | None:
+    if change is None or mcnemar_exact(change["gained"], change["lost"]).p_exact >= 0.05:
+        return None
+    points = 100 * change["difference"]
+    low, high = 100 * change["interval"]["low"], 100 * change["interval"]["high"]
+    cost = "cost the network" if points > 0 else "serve it better than its own by"
+    return (
+        f"The preset's pixels are not the backbone's own and {cost}: the same probe changes by {points:+.1f} points "
+        f"(95 % interval {low:+.1f} to {high:+.1f}) under the backbone's own pixel contract."
+    )
+
+
+def _of(score: Mapping[str, Any]) -> str:
+    return f"{score['successes']:,} of {score['photos']:,}"
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
