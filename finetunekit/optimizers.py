@@ -38,9 +38,18 @@ def build_optimizer(
     kind = base if all(m == 1 for m in multipliers) else _with_multipliers(base, multipliers)
     decay = section.weight_decay or None
     rate = section.learning_rate if schedule is None else schedule
+    clip = section.clip_norm
     if section.name == "sgd":
-        return kind(rate, momentum=section.momentum, nesterov=section.nesterov, weight_decay=decay)
-    return kind(rate, weight_decay=section.weight_decay)
+        momentum, nesterov = section.momentum, section.nesterov
+        return kind(rate, momentum=momentum, nesterov=nesterov, weight_decay=decay, global_clipnorm=clip)
+    return kind(rate, weight_decay=section.weight_decay, global_clipnorm=clip)
+
+
+def last_rate(optimizer: Any) -> float:
+    """Learning rate of the step that was taken last, for a layer whose multiplier is 1."""
+    rate = optimizer._learning_rate
+    is_schedule = callable(rate) and not hasattr(rate, "assign")
+    return float(rate(optimizer.iterations - 1)) if is_schedule else float(optimizer.learning_rate)
 
 
 def _with_multipliers(base: Any, multipliers: Sequence[float]) -> Any:

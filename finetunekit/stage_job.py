@@ -103,6 +103,7 @@ class StageJob:
         keep: Receives each epoch's row once it is complete, and how far the stage is.
         progress: Says how far it is.
         name_photos: Photo indices → how messages name them.
+        class_weights: Weight of each class in the loss, `(classes,)` float32; None: every photo counts alike.
         schedule: Keras learning rate schedule, a pure function of the optimizer's step count; None: the stage's constant rate.
         practices: What follows the epochs, called in this order.
         resume: Where an earlier process left the stage; the weights are in the model already. None: from its start.
@@ -118,6 +119,7 @@ class StageJob:
     keep: Callable[[Row, StageState], None]
     progress: Progress
     name_photos: Callable[[Sequence[int]], str]
+    class_weights: NDArray[np.float32] | None = None
     schedule: Any | None = None
     practices: Sequence[Practice] = ()
     resume: StageState | None = None

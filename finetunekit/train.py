@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from finetunekit.errors import RunError
 from finetunekit.feeds import prefetched
 from finetunekit.kernels import fast_gradients
-from finetunekit.optimizers import build_optimizer
+from finetunekit.losses import build_loss, sample_weights
+from finetunekit.optimizers import build_optimizer, last_rate
 from finetunekit.practice import practice_arrays, restore_practices
+from finetunekit.practices import moving_variables
 from finetunekit.progress import show_duration
 from finetunekit.stage_job import Row, StageJob, StageState
 
@@ -37,7 +39,7 @@ def run_stage(job: StageJob) -> tuple[Row, ...]:
     optimizer = build_optimizer(job.stage.optimizer, variables, job.rates, job.schedule)
     job.model.compile(
         optimizer=optimizer,
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+        loss=build_loss(job.stage),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
     if job.resume is not None:
@@ -92,7 +94,8 @@ def _run_epoch(job: StageJob, epoch: int) -> Row:
     try:
         for step, batch in enumerate(batches, start=first_step):
             size = len(batch.photos)
-            logs = job.model.train_on_batch(batch.x, batch.y, return_dict=True)
+            weights = sample_weights(batch.y, job.class_weights)
+            logs = job.model.train_on_batch(batch.x, batch.y, weights, return_dict=True)
             loss = float(logs["loss"])
             if not np.isfinite(loss):
                 raise _not_finite(job, epoch, seen, batch.photos.tolist())
@@ -118,7 +121,7 @@ def _run_epoch(job: StageJob, epoch: int) -> Row:
         "draws": seen,
         "correct": correct,
         **job.validation.row(epoch),
-        "learning_rate": float(job.model.optimizer.learning_rate),
+        "learning_rate": last_rate(job.model.optimizer),
         "seconds": round(time.perf_counter() - started, 3),
         "images_per_s": round(seen / trained_s, 1),
     }
@@ -145,16 +148,9 @@ def _not_finite(job: StageJob, epoch: int, seen: int, photos: Sequence[int]) -> 
 
 def _snapshot(model: keras.Model) -> list[NDArray[Any]]:
     """Copies of what the stage changes: trained weights and moving statistics."""
-    return [variable.numpy().copy() for variable in _moving(model)]
+    return [variable.numpy().copy() for variable in moving_variables(model)]
 
 
 def _restore(model: keras.Model, arrays: Sequence[NDArray[Any]]) -> None:
-    for variable, array in zip(_moving(model), arrays, strict=True):
+    for variable, array in zip(moving_variables(model), arrays, strict=True):
         variable.assign(array)
-
-
-def _moving(model: keras.Model) -> list[Any]:
-    statistics = [
-        v for layer in model._flatten_layers() if layer.trainable for v in getattr(layer, "non_trainable_weights", ())
-    ]
-    return [*model.trainable_weights, *{id(v): v for v in statistics if not v.trainable}.values()]

@@ -22,6 +22,7 @@ from finetunekit.practice import Practice
 from finetunekit.practices import build_practices, moving_variables, validated
 from finetunekit.probe.solve import run_solve
 from finetunekit.revert import RevertUnlessBetter, revert_sentence
+from finetunekit.schedules import build_schedule
 from finetunekit.stage_job import EPOCH_COLUMNS, Row, StageJob, StageState, Validation, cross_entropy
 from finetunekit.stages import Prepared, StageContext, prepare_stage
 from finetunekit.train import run_stage
@@ -89,10 +90,15 @@ class Training:
         self.state["stages"][number][key] = dict(value)
         self.write_state()
 
+    def _note(self, number: int, practice: str, record: Mapping[str, Any]) -> None:
+        self._remember(number, practice, record)
+        chosen = ", ".join(f"{key} {value}" for key, value in record.items())
+        self.context.progress.say(f"{practice}: {chosen}")
+
     def _practices(self, prepared: Prepared, number: int) -> tuple[Practice, ...]:
         """What follows the epochs of a stage; what judges it comes last."""
         context, stages = self.context, self.context.plan.config.stages
-        practices = build_practices(stages[number], prepared.model)
+        practices = build_practices(stages[number], prepared.model, lambda key, record: self._note(number, key, record))
         if not stages[number].revert_unless_better:
             return practices
 

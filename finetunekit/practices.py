@@ -1,0 +1,258 @@
+"""Practices that a stage can ask for: early stopping with the best epoch, a moving average of weights, the mean of several epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.config import Stage
+from finetunekit.config_training import AveragingSection, EarlyStoppingSection, EmaSection
+from finetunekit.errors import ConfigError
+from finetunekit.freezing import own_variables
+from finetunekit.practice import Practice
+
+if TYPE_CHECKING:
+    import keras
+
+Arrays = list[NDArray[Any]]
+
+
+def moving_variables(model: keras.Model) -> list[Any]:
+    """What a stage changes: trained weights, then moving statistics of layers that train."""
+    layers = [layer for layer in model._flatten_layers(include_self=False) if layer.trainable]
+    statistics = {id(v): v for layer in layers for v in own_variables(layer) if not v.trainable}
+    return [*model.trainable_weights, *statistics.values()]
+
+
+def build_practices(
+    stage: Stage, model: keras.Model, tell: Callable[[str, Mapping[str, Any]], None]
+) -> tuple[Practice, ...]:
+    """What follows the epochs of one stage, in the order in which each is called.
+
+    Args:
+        stage: Its section of the config.
+        model: What is trained, flags set.
+        tell: Receives, once the stage is over, a practice's name and what it chose, for the record.
+
+    Raises:
+        ConfigError: If weights are to be averaged while BatchNorm statistics move: the statistics of averaged weights are others.
+    """
+    practices: list[Practice] = []
+    ema = Ema(stage.ema, model) if stage.ema else None
+    if ema:
+        practices.append(ema)
+    if stage.early_stopping:
+        practices.append(EarlyStopping(stage.early_stopping, model, tell, ema.arrays if ema else None))
+    if stage.average:
+        if len(moving_variables(model)) > len(model.trainable_weights):
+            raise ConfigError(
+                f"stage '{stage.name}': average: BatchNorm statistics move here, and the mean of them is not the statistics of "
+                "the mean weights. Set train_batch_norm: false, or use ema."
+            )
+        practices.append(Averaging(stage.average, model, tell))
+    return tuple(practices)
+
+
+def validated(practices: Sequence[Practice], forward: Callable[[], NDArray[np.float32]]) -> Callable[[], Any]:
+    """Validation as it is to be done: of the moving average where there is one, otherwise of the model as it is."""
+    averages = [practice for practice in practices if isinstance(practice, Ema)]
+    if not averages:
+        return forward
+
+    def with_average() -> NDArray[np.float32]:
+        with averages[0].in_model():
+            return forward()
+
+    return with_average
+
+
+class Ema:
+    """An exponential moving average of everything that a stage changes.
+
+    Source: Polyak and Juditsky 1992; the decay of the first steps, min(decay, (1 + n) / (10 + n)) after n steps, as in
+    tf.train.ExponentialMovingAverage with `num_updates`.
+    """
+
+    name = "ema"
+
+    def __init__(self, section: EmaSection, model: keras.Model) -> None:
+        import tensorflow as tf
+
+        self._decay, self._steps = section.decay, 0
+        self._variables = moving_variables(model)
+        self._average = [tf.Variable(v.numpy(), trainable=False) for v in self._variables]
+        self._update = tf.function(self._move, autograph=False)
+
+    def _move(self, part: Any) -> None:
+        for average, variable in zip(self._average, self._variables, strict=True):
+            average.assign_add((variable.value - average) * part)
+
+    def after_step(self, step: int) -> None:
+        """See `Practice`."""
+        import tensorflow as tf
+
+        self._steps += 1
+        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
+        self._update(tf.constant(1 - decay, tf.float32))
+
+    def after_epoch(self, row: Mapping[str, Any]) -> bool:
+        """See `Practice`."""
+        return False
+
+    def arrays(self) -> Arrays:
+        """The average as it is now."""
+        return [average.numpy().copy() for average in self._average]
+
+    @contextmanager
+    def in_model(self) -> Iterator[None]:
+        """The model has the average's weights for a while."""
+        own = _copies(self._variables)
+        _assign(self._variables, self.arrays())
+        try:
+            yield
+        finally:
+            _assign(self._variables, own)
+
+    def finish(self) -> None:
+        """See `Practice`."""
+        _assign(self._variables, self.arrays())
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See `Practice`."""
+        return {"steps": np.array(self._steps), **_numbered("average", self.arrays())}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """See `Practice`."""
+        self._steps = int(state["steps"])
+        _assign(self._average, _list(state, "average"))
+
+
+class EarlyStopping:
+    """Watches one column of the log; ends the stage after `patience` epochs without a better one, and brings the best back."""
+
+    name = "early_stopping"
+
+    def __init__(
+        self,
+        section: EarlyStoppingSection,
+        model: keras.Model,
+        tell: Callable[[str, Mapping[str, Any]], None],
+        weights: Callable[[], Arrays] | None = None,
+    ) -> None:
+        """Follow a model.
+
+        Args:
+            section: What is watched, and for how long.
+            model: What is trained.
+            tell: Receives the best epoch once the stage is over.
+            weights: Gives the weights that were validated; None: those of the model.
+        """
+        self._section, self._tell = section, tell
+        self._variables = moving_variables(model)
+        self._weights = weights or (lambda: _copies(self._variables))
+        self._best_score, self._best_epoch, self._waited = float("-inf"), 0, 0
+        self._best: Arrays = []
+
+    def after_step(self, step: int) -> None:
+        """See `Practice`."""
+
+    def after_epoch(self, row: Mapping[str, Any]) -> bool:
+        """See `Practice`."""
+        value = float(row[self._section.monitor])
+        score = -value if self._section.monitor == "val_loss" else value
+        if self._best_epoch and score <= self._best_score + self._section.min_delta:
+            self._waited += 1
+            return self._section.patience is not None and self._waited >= self._section.patience
+        self._best_score, self._best_epoch, self._waited = score, int(row["epoch"]), 0
+        self._best = self._weights() if self._section.restore_best else []
+        return False
+
+    def finish(self) -> None:
+        """See `Practice`."""
+        if self._best:
+            _assign(self._variables, self._best)
+        record = {"monitor": self._section.monitor, "best_epoch": self._best_epoch, "is_restored": bool(self._best)}
+        self._tell(self.name, record)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See `Practice`."""
+        counts = np.array([self._best_epoch, self._waited])
+        return {"score": np.array(self._best_score), "counts": counts, **_numbered("best", self._best)}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """See `Practice`."""
+        self._best_score = float(state["score"])
+        self._best_epoch, self._waited = (int(count) for count in state["counts"])
+        self._best = _list(state, "best")
+
+
+class Averaging:
+    """The mean of the weights of several epochs, added up in float64.
+
+    Source: Izmailov et al. 2018, section 3.2 (weights of epochs averaged), arXiv:1803.05407; of the last checkpoints, Vaswani et al.
+    2017, section 6.1, arXiv:1706.03762.
+    """
+
+    name = "average"
+
+    def __init__(
+        self, section: AveragingSection, model: keras.Model, tell: Callable[[str, Mapping[str, Any]], None]
+    ) -> None:
+        self._section, self._tell = section, tell
+        self._variables = moving_variables(model)
+        self._kept: list[tuple[int, float, Arrays]] = []  # (epoch, val_loss, weights), oldest first
+
+    def after_step(self, step: int) -> None:
+        """See `Practice`."""
+
+    def after_epoch(self, row: Mapping[str, Any]) -> bool:
+        """See `Practice`."""
+        self._kept.append((int(row["epoch"]), float(row["val_loss"]), _copies(self._variables)))
+        if len(self._kept) > self._section.epochs:
+            losses = [loss for _, loss, _ in self._kept]
+            del self._kept[0 if self._section.which == "last" else int(np.argmax(losses))]
+        return False
+
+    def finish(self) -> None:
+        """See `Practice`."""
+        sets = zip(*(arrays for _, _, arrays in self._kept), strict=True)
+        means = [np.mean(parts, axis=0, dtype=np.float64).astype(parts[0].dtype) for parts in sets]
+        _assign(self._variables, means)
+        self._tell(self.name, {"epochs": [epoch for epoch, _, _ in self._kept]})
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See `Practice`."""
+        arrays: dict[str, NDArray[Any]] = {
+            "epochs": np.array([epoch for epoch, _, _ in self._kept]),
+            "losses": np.array([loss for _, loss, _ in self._kept]),
+        }
+        for epoch, _, kept in self._kept:
+            arrays |= _numbered(f"epoch{epoch}", kept)
+        return arrays
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """See `Practice`."""
+        pairs = zip(state["epochs"], state["losses"], strict=True)
+        self._kept = [(int(epoch), float(loss), _list(state, f"epoch{epoch}")) for epoch, loss in pairs]
+
+
+def _copies(variables: Sequence[Any]) -> Arrays:
+    return [np.array(variable.numpy()) for variable in variables]
+
+
+def _assign(variables: Sequence[Any], arrays: Sequence[NDArray[Any]]) -> None:
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+
+
+def _numbered(name: str, arrays: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {f"{name}_{i}": array for i, array in enumerate(arrays)}
+
+
+def _list(state: Mapping[str, NDArray[Any]], name: str) -> Arrays:
+    count = sum(key.startswith(f"{name}_") for key in state)
+    return [state[f"{name}_{i}"] for i in range(count)]
