@@ -13,16 +13,33 @@ from finetunekit.progress import Progress
 from finetunekit.types import TEST, TRAIN, VALID, PhotoListing, SourceContext
 
 if TYPE_CHECKING:
+    from finetunekit.data.exclusions import ExcludedPhoto
     from finetunekit.data.index import PhotoIndex
 
 
 def list_photos(plan: Plan, progress: Progress) -> PhotoListing:
     """Ask the plan's data source for its photos; the stand-in where the root does not exist and the preset allows it.
 
+    Photos that the lists of `data.exclude` name are left out, unless the stand-in is used.
+
     Raises:
-        DataError: If the photos cannot be listed.
+        DataError: If the photos cannot be listed, or a list of exclusions cannot be followed.
         PluginError: If the source returns something else than a `PhotoListing`.
     """
+    return list_and_leave_out(plan, progress)[0]
+
+
+def list_and_leave_out(plan: Plan, progress: Progress) -> tuple[PhotoListing, tuple[ExcludedPhoto, ...]]:
+    """As `list_photos`, and which photos were left out."""
+    from finetunekit.data.exclusions import leave_out
+
+    listing = _ask(plan, progress)
+    if not plan.config.data.exclude or listing.stand_in is not None:
+        return listing, ()
+    return leave_out(listing, [Path(file) for file in plan.config.data.exclude])
+
+
+def _ask(plan: Plan, progress: Progress) -> PhotoListing:
     root = Path(plan.config.data.root).expanduser() if plan.config.data.root else None
     source = plan.data_source
     if plan.stand_in is not None and (root is None or not root.exists()):

@@ -1,0 +1,191 @@
+"""`finetunekit data audit` and `finetunekit data changes`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from finetunekit.cli.common import json_option, make_progress, out_option, preset_options, print_json
+
+if TYPE_CHECKING:
+    from finetunekit.audit.findings import AuditReport
+    from finetunekit.plan import Plan
+    from finetunekit.plugins import PluginHost
+    from finetunekit.progress import Progress
+    from finetunekit.types import PhotoListing
+
+EXIT_ERRORS, EXIT_WARNINGS = 10, 11
+
+
+@click.command("audit")
+@preset_options
+@click.option("--size", "fed_px", type=click.IntRange(8, 2048), metavar="PX", help="Size that photos will be fed at.")
+@click.option(
+    "--network/--no-network",
+    "has_network",
+    default=None,
+    help="Look for wrong labels and outliers with a pretrained network; default: where its weights are here.",
+)
+@click.option(
+    "--fix",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a list of photos to leave out.",
+)
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a page with thumbnails."
+)
+@click.option("--strict", is_flag=True, help=f"Exit with {EXIT_WARNINGS} where there are warnings only.")
+@json_option
+@click.pass_context
+def audit(
+    ctx: click.Context,
+    preset: str,
+    settings: tuple[str, ...],
+    seed: int | None,
+    fed_px: int | None,
+    has_network: bool | None,
+    fix: Path | None,
+    html: Path | None,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Look at the photos of PRESET, or of a folder, before anything is trained on them.
+
+    Files that cannot be read, copies within and across splits, contradictory and likely wrong labels, odd photos and sizes. Nothing is
+    moved: --fix writes a list that `data.exclude` names. Exits with 10 where there are errors.
+    """
+    from finetunekit.audit.text import audit_lines
+
+    progress = make_progress()
+    plan, host = _open(preset, settings, seed, progress)
+    report, listing = _audit(plan, host, fed_px or _fed_px(plan, preset), has_network, progress)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        for line in audit_lines(report):
+            click.echo(line)
+    if fix is not None:
+        _write_fix(fix, report, progress)
+    if html is not None:
+        _write_page(html, report, listing, progress)
+    if report.of("error"):
+        ctx.exit(EXIT_ERRORS)
+    if strict and report.of("warning"):
+        ctx.exit(EXIT_WARNINGS)
+
+
+def _is_folder(argument: str, host: PluginHost) -> bool:
+    return argument not in host.presets and Path(argument).is_dir()
+
+
+def _open(preset: str, settings: tuple[str, ...], seed: int | None, progress: Progress) -> tuple[Plan, PluginHost]:
+    from finetunekit.audit.target import plan_for_folder
+    from finetunekit.engine import prepare
+    from finetunekit.plugins import load_plugins
+
+    host = load_plugins(progress.say)
+    if not _is_folder(preset, host):
+        return prepare(preset, settings=settings, seed=seed, progress=progress)
+    if settings or seed is not None:
+        raise click.UsageError(f"{preset} is a folder: --set and --seed change a preset.")
+    return plan_for_folder(Path(preset), host), host
+
+
+def _fed_px(plan: Plan, argument: str) -> int | None:
+    return None if plan.source == argument and Path(argument).is_dir() else plan.config.pixels.size_px
+
+
+def _audit(
+    plan: Plan, host: PluginHost, fed_px: int | None, has_network: bool | None, progress: Progress
+) -> tuple[AuditReport, PhotoListing]:
+    import functools
+
+    from finetunekit.audit.audit import audit_listing
+    from finetunekit.audit.gate import soften_report
+    from finetunekit.audit.network import check_features, choose_backbone
+    from finetunekit.sources import list_photos
+
+    listing = list_photos(plan, progress)
+    for note in listing.notes:
+        progress.say(f"note: {note}")
+    chosen = None if has_network is False else choose_backbone(plan, host)
+    if chosen is None and has_network:
+        chosen = plan  # its weights are fetched
+    network = functools.partial(check_features, listing=listing, plan=chosen, progress=progress) if chosen else None
+    report = audit_listing(
+        listing,
+        max_pixels=plan.config.data.max_photo_pixels,
+        fed_px=fed_px,
+        progress=progress,
+        further=network,
+        looked_at=(_looked(chosen),),
+    )
+    known = plan.config.data.audit.model_copy(update={"gate": "error"})  # what is wrong is shown as such
+    return soften_report(report, known), listing
+
+
+def _looked(chosen: Plan | None) -> str:
+    if chosen is None:
+        return "labels and outliers not: no pretrained network was used (--network)"
+    return f"labels and outliers of train and valid, by {chosen.spec.title} features"
+
+
+def _write_fix(path: Path, report: AuditReport, progress: Progress) -> None:
+    from finetunekit.audit.exclusion_list import exclusion_rows
+    from finetunekit.data.exclusions import exclusions_csv
+    from finetunekit.runs import write_whole
+
+    rows = exclusion_rows(report)
+    write_whole(path, exclusions_csv(rows))
+    progress.say(
+        f"{path}: {len(rows)} photos to leave out. Read it, take out what should stay, then set data.exclude: [{path}]"
+    )
+
+
+def _write_page(path: Path, report: AuditReport, listing: PhotoListing, progress: Progress) -> None:
+    from finetunekit.audit.page import audit_page
+    from finetunekit.data.index import shown_path
+    from finetunekit.runs import write_whole
+
+    paths = {shown_path(record.path, listing.root): record.path for record in listing.photos}
+    write_whole(path, audit_page(report, paths))
+    progress.say(f"{path}: page written")
+
+
+@click.command("changes")
+@click.argument("run")
+@out_option
+@json_option
+def changes(run: str, out: str, as_json: bool) -> None:
+    """What became of the photos of RUN: added, removed, changed, renamed, relabelled, moved between splits."""
+    import dataclasses
+
+    from finetunekit.audit.changes import photo_changes
+    from finetunekit.cli.common import print_table
+    from finetunekit.data.facts import open_facts
+    from finetunekit.engine import prepare, run_from
+    from finetunekit.folders import cache_dir
+    from finetunekit.runs import CONFIG, FinishedRun, find_run
+    from finetunekit.sources import list_photos
+
+    progress = make_progress()
+    path = find_run(run, Path(out)).resolve()
+    with run_from(path):
+        plan, _ = prepare(str(path / CONFIG), progress=progress)
+        listing = list_photos(plan, progress)
+        found = photo_changes(
+            FinishedRun(path).photos,
+            listing,
+            facts=open_facts(cache_dir(), progress.say),
+            max_pixels=plan.config.data.max_photo_pixels,
+            progress=progress.counter("reading photos"),
+        )
+    if as_json:
+        print_json([dataclasses.asdict(change) for change in found])
+        return
+    if found:
+        print_table(("change", "photo", "was", "now"), [(c.kind, c.path, c.was[:24], c.now[:24]) for c in found])
+    click.echo(f"{len(found)} changes since the run")
