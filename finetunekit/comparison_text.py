@@ -27,7 +27,7 @@ def comparison_lines(comparison: Comparison, *, is_all: bool = False) -> list[st
     """
     lines = list(_stand_in_lines(comparison.runs))
     for pair in comparison.pairs:
-        lines += _verdict(comparison, pair)
+        lines += [line for text in verdict_sentences(comparison, pair) for line in _fill(text)]
     lines += ["", *_run_lines(comparison.runs)]
     for pair in comparison.pairs:
         lines += ["", *_pair_lines(comparison, pair, None if is_all else SHOWN_ROWS)]
@@ -41,25 +41,26 @@ def _stand_in_lines(runs: Sequence[ComparedRun]) -> Iterator[str]:
         yield from _fill(f"STAND-IN PHOTOS in run {', '.join(numbers)}: {sentence}")
 
 
-def _verdict(comparison: Comparison, pair: Pair) -> Iterator[str]:
+def verdict_sentences(comparison: Comparison, pair: Pair) -> Iterator[str]:
+    """Whether two runs can be told apart, and whether they were shown to be equal where a margin was stated."""
     scores, photos = pair.scores, _photos(pair.common)
     names = f"Run {pair.second}", f"run {pair.first}"
     if pair.is_identical:
         text = f"{names[0]} gives exactly the probabilities of {names[1]} on all {photos}."
     elif pair.is_told_apart:
         more = "more" if scores.accuracy_difference > 0 else "less"
-        text = f"{names[0]} is {more} accurate than {names[1]} on the same {photos} ({_p(pair.p_adjusted)})."
+        text = f"{names[0]} is {more} accurate than {names[1]} on the same {photos} ({p_words(pair.p_adjusted)})."
     else:
-        text = f"{names[0]} and {names[1]} cannot be told apart on {photos} ({_p(pair.p_adjusted)}). {_needed(pair)}"
-    yield from _fill(text)
+        text = (
+            f"{names[0]} and {names[1]} cannot be told apart on {photos} ({p_words(pair.p_adjusted)}). {_needed(pair)}"
+        )
+    yield text
     if scores.accuracy_equivalence is not None:
-        yield from _fill(_equivalence(scores.accuracy_equivalence, pair))
+        yield _equivalence(scores.accuracy_equivalence, pair)
     if scores.log_loss_equivalence is not None:
         test = scores.log_loss_equivalence
         says = "are equal" if test.is_equivalent else "were not shown to be equal"
-        yield from _fill(
-            f"Their log losses {says} to within {test.margin:g} nats ({_nats(test.interval, test.interval.level)})."
-        )
+        yield f"Their log losses {says} to within {test.margin:g} nats ({_nats(test.interval, test.interval.level)})."
 
 
 def _needed(pair: Pair) -> str:
@@ -113,7 +114,7 @@ def _pair_lines(comparison: Comparison, pair: Pair, limit: int | None) -> Iterat
 def _score_lines(comparison: Comparison, pair: Pair) -> Iterator[str]:
     scores, test = pair.scores, pair.scores.mcnemar
     needed = scores.photos_needed
-    holm = [("", f"{_p(pair.p_adjusted)} adjusted for {len(comparison.pairs)} pairs (Holm)")]
+    holm = [("", f"{p_words(pair.p_adjusted)} adjusted for {len(comparison.pairs)} pairs (Holm)")]
     rows = (
         (
             "accuracy",
@@ -121,8 +122,8 @@ def _score_lines(comparison: Comparison, pair: Pair) -> Iterator[str]:
         ),
         ("", f"({_change(scores.accuracy_bootstrap)}, paired bootstrap)"),
         ("log loss", f"{scores.log_loss_difference:+.4f} nats ({_nats(scores.log_loss_interval, 0.95)})"),
-        ("", f"{_log_loss_words(scores.log_loss_interval)} (paired bootstrap; lower is better)"),
-        ("McNemar", f"exact {_p(test.p_exact)}, mid-{_p(test.p_mid)}"),
+        ("", f"{log_loss_words(scores.log_loss_interval)} (paired bootstrap; lower is better)"),
+        ("McNemar", f"exact {p_words(test.p_exact)}, mid-{p_words(test.p_mid)}"),
         *(holm if len(comparison.pairs) > 1 else ()),
         (
             "photos",
@@ -134,7 +135,8 @@ def _score_lines(comparison: Comparison, pair: Pair) -> Iterator[str]:
         yield f"  {name:9} {text}"
 
 
-def _log_loss_words(interval: Interval) -> str:
+def log_loss_words(interval: Interval) -> str:
+    """What an interval of a difference in log loss says."""
     if interval.contains(0.0):
         return "no difference shown"
     return "probabilities better" if interval.high < 0.0 else "probabilities worse"
@@ -202,7 +204,8 @@ def _points(fraction: float) -> str:
     return "1 point" if abs(points - 1.0) < 1e-9 else f"{points:g} points"
 
 
-def _p(value: float) -> str:
+def p_words(value: float) -> str:
+    """`p = 0.013`, `p < 0.001`."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
 
 

@@ -31,7 +31,12 @@ def summary_lines(
     """
     test = metrics["test"]
     took = f"Took {show_duration(seconds)}."
-    main = [*_accuracy_lines(test), *(ladder_lines(ladder) if ladder else ()), _worst_pair(test, metrics["classes"]), _validation(metrics["last_epoch"])]
+    main = [
+        *_accuracy_lines(test),
+        *(ladder_lines(ladder) if ladder else ()),
+        _worst_pair(test, metrics["classes"]),
+        _validation(metrics["last_epoch"]),
+    ]
     main += [line for note in metrics.get("notes", ()) for line in textwrap.wrap(note, WIDTH_COLUMNS)]
     if metrics["stand_in"]:
         # Claims and calibration say nothing here; the warning takes their lines.

@@ -26,6 +26,7 @@ from finetunekit.cli.common import json_option, out_option, print_json
     metavar="NATS",
     help="Also test whether their log losses are equal to within so much.",
 )
+@click.option("--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Also write it as a page.")
 @click.option("--strict", is_flag=True, help="Refuse runs whose test photos differ at all.")
 @click.option("--all", "show_all", is_flag=True, help="Show every photo that changed sides, not ten at most.")
 def command(
@@ -34,6 +35,7 @@ def command(
     as_json: bool,
     margin: float | None,
     log_loss_margin: float | None,
+    page: Path | None,
     strict: bool,
     show_all: bool,
 ) -> None:
@@ -47,8 +49,14 @@ def command(
 
     paths = [find_run(run, Path(out)) for run in runs]
     comparison = compare_runs(paths, margin_points=margin, log_loss_margin=log_loss_margin, is_strict=strict)
+    if page is not None:
+        from finetunekit.comparison_page import write_page
+
+        write_page(comparison, page)
     if as_json:
         print_json(dataclasses.asdict(comparison))
         return
     for line in comparison_lines(comparison, is_all=show_all):
         click.echo(line)
+    if page is not None:
+        click.echo(str(page))
