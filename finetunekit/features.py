@@ -6,16 +6,15 @@ from, so that an entry is never stale, only unused.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import mmap
 import os
 import shutil
 import time
 import uuid
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,17 +22,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.environment import processor_name
+from finetunekit.feature_files import (
+    META,
+    Arrays,
+    EntryHold,
+    NoRoomError,
+    discard_entry,
+    hold_entry,
+    open_entry,
+    read_meta,
+    release,
+    sweep_leftovers,
+    write_entry,
+)
 from finetunekit.folders import cache_dir
+from finetunekit.room import show_bytes
 
 if TYPE_CHECKING:
     import keras
 
-BOUND_VARIABLE = "FINETUNEKIT_FEATURES_GB"
-_META = "meta.json"
-_CHUNK_BYTES = 1 << 24
-EXTRACTION_BATCH = 32
+__all__ = [
+    "EXTRACTION_BATCH",
+    "Arrays",
+    "CacheEntry",
+    "FeatureCache",
+    "Prefix",
+    "extract",
+    "features_key",
+    "open_cache",
+    "padded",
+    "plain_key",
+    "prefix_signature",
+    "release",
+]
 
-Arrays = tuple[NDArray[Any], ...]
+BOUND_VARIABLE = "FINETUNEKIT_FEATURES_GB"
+_LEFTOVER_S = 24 * 3600.0
+EXTRACTION_BATCH = 32
 
 
 class Prefix(Protocol):
@@ -63,122 +88,98 @@ class CacheEntry:
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """A folder of entries, bounded; the least recently used go first.
+    """A folder of entries, bounded; the least recently used go first, those in use by any process stay.
 
     Attributes:
         folder: Where entries lie.
         max_bytes: Bound of the whole folder.
-        say: Receives one line where an entry is damaged or the bound is reached.
+        say: Receives one line where an entry is damaged or cannot be kept.
+        held: What keeps the entries that were opened from being evicted, as long as the cache lives.
     """
 
     folder: Path
     max_bytes: int
     say: Callable[[str], None]
+    held: list[EntryHold] = field(default_factory=list, repr=False, compare=False, kw_only=True)
 
     def get(self, key: str) -> Arrays | None:
         """The entry's arrays, memory-mapped read-only; None where it is missing or damaged, which is said."""
         folder = self.folder / key
-        if not (folder / _META).is_file():
+        if not (folder / META).is_file():
             return None
         try:
-            arrays = _open_entry(folder)
-        except (OSError, ValueError, KeyError) as exc:
-            self.say(f"feature cache: entry {key[:12]} is damaged ({exc}); it is made again.")
-            shutil.rmtree(folder, ignore_errors=True)
+            arrays = self._open(folder)
+        except (OSError, ValueError) as exc:
+            if folder.exists():  # not evicted while it was opened
+                self.say(f"feature cache: entry {key[:12]} is damaged ({exc}); it is made again.")
+                discard_entry(folder, even_in_use=True)
             return None
-        os.utime(folder / _META)
+        with contextlib.suppress(OSError):  # a cache that may only be read is a cache all the same
+            os.utime(folder / META)
         return arrays
 
     def put(self, key: str, batches: Iterator[Arrays], photos: int, note: str) -> Arrays:
-        """Write an entry from batches of arrays and open it; written beside and renamed, so that two writers do no harm."""
+        """Write an entry from batches of arrays and open it; written beside and renamed, so that two writers do no harm.
+
+        Where it cannot be written (the disk is full, the folder read-only) its arrays are kept in memory, which is said.
+        """
         partial = self.folder / f".{key[:16]}-{uuid.uuid4().hex[:8]}.partial"
-        partial.mkdir(parents=True)
         try:
-            _write_entry(partial, batches, photos, note)
-            self._make_room(sum(f.stat().st_size for f in partial.iterdir()))
-            if not (self.folder / key).exists():
-                partial.rename(self.folder / key)
+            write_entry(partial, batches, photos, note)
+            return self._place(partial, self.folder / key)
+        except NoRoomError as exc:
+            size = show_bytes(sum(array.nbytes for array in exc.arrays))
+            self.say(
+                f"feature cache: {self.folder} cannot be written ({exc.strerror}); {size} are kept in memory for this run."
+            )
+            return exc.arrays
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        return _open_entry(self.folder / key)
+
+    def _place(self, partial: Path, folder: Path) -> Arrays:
+        self._make_room(sum(f.stat().st_size for f in partial.iterdir()))
+        try:
+            if not folder.exists():
+                partial.rename(folder)
+        except OSError:
+            if not folder.exists():  # else another process made the same entry this moment
+                raise
+        return self._open(folder)
+
+    def _open(self, folder: Path) -> Arrays:
+        held = hold_entry(folder)
+        if held is not None:
+            self.held.append(held)
+        return open_entry(folder)
 
     def entries(self) -> list[CacheEntry]:
-        """Every entry, most recently used first."""
+        """Every whole entry, most recently used first."""
         found = []
-        for meta_path in self.folder.glob("*/" + _META):
-            if not meta_path.parent.name.startswith("."):
-                meta = json.loads(meta_path.read_text(encoding="utf-8"))
+        for meta_path in self.folder.glob("[!.]*/" + META):
+            with contextlib.suppress(
+                OSError, ValueError
+            ):  # evicted this moment, or damaged: it is made again when it is needed
+                meta = read_meta(meta_path.parent)
                 size = sum(f.stat().st_size for f in meta_path.parent.iterdir())
                 used = meta_path.stat().st_mtime
                 found.append(CacheEntry(meta_path.parent.name, size, meta["photos"], used, meta["note"]))
         return sorted(found, key=lambda entry: -entry.used_at)
 
     def clear(self) -> int:
-        """Delete every entry; returns the bytes freed."""
+        """Delete every entry; returns the bytes freed. A run under way keeps what it has opened."""
         freed = sum(f.stat().st_size for f in self.folder.rglob("*") if f.is_file()) if self.folder.is_dir() else 0
         shutil.rmtree(self.folder, ignore_errors=True)
         return freed
 
     def _make_room(self, wanted_bytes: int) -> None:
+        sweep_leftovers(self.folder, older_than_s=_LEFTOVER_S, now=time.time())
         entries = self.entries()
         excess = sum(entry.size_bytes for entry in entries) + wanted_bytes - self.max_bytes
         for entry in reversed(entries):
-            if excess <= 0 or time.time() - entry.used_at < 3600:  # an entry this fresh belongs to a run under way
+            if excess <= 0:
                 return
-            shutil.rmtree(self.folder / entry.key, ignore_errors=True)
-            excess -= entry.size_bytes
-
-
-def _write_entry(folder: Path, batches: Iterator[Arrays], photos: int, note: str) -> None:
-    tensors: list[dict[str, Any]] = []
-    streams: list[Any] = []
-    try:
-        for batch in batches:
-            for i, array in enumerate(batch):
-                if len(streams) <= i:
-                    streams.append((folder / f"{i}.bin").open("wb"))
-                    tensors.append({"shape": [photos, *array.shape[1:]], "dtype": array.dtype.name, "crc32": 0})
-                data = np.ascontiguousarray(array).view(np.uint8).tobytes()
-                tensors[i]["crc32"] = zlib.crc32(data, tensors[i]["crc32"])
-                streams[i].write(data)
-    finally:
-        for stream in streams:
-            stream.close()
-    meta = {"photos": photos, "note": note, "tensors": tensors}
-    (folder / _META).write_text(json.dumps(meta), encoding="utf-8")
-
-
-def _open_entry(folder: Path) -> Arrays:
-    meta = json.loads((folder / _META).read_text(encoding="utf-8"))
-    return tuple(_open_tensor(folder / f"{i}.bin", tensor) for i, tensor in enumerate(meta["tensors"]))
-
-
-def _open_tensor(path: Path, tensor: dict[str, Any]) -> NDArray[Any]:
-    dtype = _dtype(tensor["dtype"])
-    mapped: NDArray[Any] = np.memmap(path, dtype=np.uint8, mode="r")
-    if mapped.size != dtype.itemsize * int(np.prod(tensor["shape"])):
-        raise ValueError(f"{path.name} has {mapped.size} bytes")
-    checksum = 0
-    for start in range(0, mapped.size, _CHUNK_BYTES):
-        checksum = zlib.crc32(mapped[start : start + _CHUNK_BYTES].data, checksum)
-        release((mapped,))
-    if checksum != tensor["crc32"]:
-        raise ValueError(f"{path.name} does not match its checksum")
-    return mapped.view(dtype).reshape(tensor["shape"])
-
-
-def release(arrays: Arrays) -> None:
-    """Give back the memory of mapped pages that were read; the system still holds them in its own cache, and maps them again when asked."""
-    for array in arrays:
-        mapping = getattr(array, "_mmap", None)
-        if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
-            mapping.madvise(mmap.MADV_DONTNEED)
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    import ml_dtypes
-
-    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
+            if discard_entry(self.folder / entry.key):
+                excess -= entry.size_bytes
 
 
 def open_cache(say: Callable[[str], None]) -> FeatureCache:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import ml_dtypes
@@ -78,10 +80,10 @@ def test_the_oldest_entries_make_room_but_not_those_in_use(tmp_path: Path) -> No
     put(cache)
     size = cache.entries()[0].size_bytes
     cache.clear()
-    cache, _ = make(tmp_path, max_bytes=2 * size)
     for number, key in enumerate(("older", "old")):
-        put(cache, key)
+        put(make(tmp_path)[0], key)  # a cache of its own, which lets go of the entry at once
         os.utime(tmp_path / key / "meta.json", (number, number))
+    cache, _ = make(tmp_path, max_bytes=2 * size)
     put(cache, "new")
     assert {entry.key for entry in cache.entries()} == {"old", "new"}
     put(cache, "newer")
@@ -124,3 +126,64 @@ def test_an_entry_s_signature_follows_layers_and_weights_and_nothing_of_the_proc
     assert signature("relu", 0) == signature("relu", 0)
     assert signature("relu", 0) != signature("tanh", 0)
     assert signature("relu", 0) != signature("relu", 1)
+
+
+@pytest.mark.parametrize("name", ["meta.json", "0.bin", "1.bin"])
+@pytest.mark.parametrize("where", [0.0, 0.2, 0.4, 0.6, 0.8, 0.99])
+def test_an_entry_with_a_flipped_byte_is_right_or_made_again(tmp_path: Path, name: str, where: float) -> None:
+    cache, said = make(tmp_path)
+    wanted = [array.copy() for array in put(cache)]
+    path = tmp_path / "k" / name
+    data = bytearray(path.read_bytes())
+    data[int(where * len(data))] ^= 0x55
+    path.write_bytes(data)
+    cache.entries()  # a listing survives it
+    found = cache.get("k")
+    if found is None:
+        assert "is damaged" in said[-1]
+        found = put(cache)
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found, wanted, strict=True))
+
+
+def test_where_the_cache_cannot_be_written_features_stay_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    cache, said = make(tmp_path / "file" / "features")
+    first, second = put(cache)
+    assert (first.shape[0], second.shape[0]) == (4, 4)
+    assert "are kept in memory for this run" in said[0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit of the file size is POSIX")
+def test_a_disk_that_fills_up_in_the_middle_costs_nothing_but_the_entry(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys, numpy as np\nfrom pathlib import Path\nfrom finetunekit.features import FeatureCache\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "parts = [np.random.default_rng(i).random((5, 100)).astype('f4') for i in range(10)]\nsaid = []\n"
+        "cache = FeatureCache(Path(sys.argv[1]), 1 << 30, said.append)\n"
+        "(found,) = cache.put('k', ((part,) for part in parts), 50, '')\n"
+        "assert np.array_equal(found, np.concatenate(parts)), 'features'\nassert 'in memory' in said[0], said\n"
+        "assert list(Path(sys.argv[1]).iterdir()) == [], 'left behind'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_entry_that_another_process_uses_is_not_evicted(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom finetunekit.features import FeatureCache\n"
+        "cache = FeatureCache(Path(sys.argv[1]), 1 << 30, print)\nassert cache.get('old') is not None\n"
+        "print('holding', flush=True)\nsys.stdin.read()\n"
+    )
+    for number, key in enumerate(("old", "older")):
+        put(make(tmp_path)[0], key)
+        os.utime(tmp_path / key / "meta.json", (9 - number, 9 - number))
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "holding\n"
+        os.utime(tmp_path / "old" / "meta.json", (1, 1))
+        put(make(tmp_path, max_bytes=1)[0], "new")
+        assert {entry.key for entry in make(tmp_path)[0].entries()} == {"old", "new"}
+        other.communicate("")
+    put(make(tmp_path, max_bytes=1)[0], "newer")
+    assert {entry.key for entry in make(tmp_path)[0].entries()} == {"newer"}
