@@ -68,6 +68,25 @@ def predict_photos(model: keras.Model, photos: NDArray[np.uint8], contract: Pixe
     return np.concatenate(parts) if parts else np.zeros((0, model.output_shape[-1]), np.float32)
 
 
+def mean_over_flip(
+    predict: Callable[[NDArray[np.uint8]], NDArray[np.float32]], photos: NDArray[np.uint8], *, is_flipped: bool
+) -> NDArray[np.float64]:
+    """Probabilities of photos; of each and of its mirror image in the mean, where that is asked for.
+
+    Args:
+        predict: Photos → logits, `(photos, classes)` float32.
+        photos: `(photos, size, size, 3)` uint8 RGB.
+        is_flipped: Whether mirror images count as well (`evaluate.flip`).
+
+    Returns:
+        `(photos, classes)` float64, rows sum to 1 within rounding.
+
+    Source: Krizhevsky et al. 2012, section 4.1 (the network's softmax averaged over a photo's reflection), NIPS 25.
+    """
+    own = softmax(predict(photos))
+    return (own + softmax(predict(photos[:, :, ::-1]))) / 2 if is_flipped else own
+
+
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Probabilities, `(photos, classes)` float64, rows sum to 1 within rounding."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
@@ -92,19 +111,19 @@ def prediction_rows(
     ]
 
 
-def predict_splits(index: PhotoIndex, predict: Callable[[str], NDArray[np.float32]]) -> list[dict[str, Any]]:
+def predict_splits(index: PhotoIndex, predict: Callable[[str], NDArray[np.float64]]) -> list[dict[str, Any]]:
     """Rows of `predictions.csv` for every split.
 
     Args:
         index: Every photo.
-        predict: Split → logits of its photos, `(photos, classes)` float32; not asked where every photo of a split was predicted before,
-            as display photos are by default among the test photos.
+        predict: Split → probabilities of its photos, `(photos, classes)` float64; not asked where every photo of a split was predicted
+            before, as display photos are by default among the test photos.
     """
     rows: list[dict[str, Any]] = []
     known: dict[str, NDArray[np.float64]] = {}  # photo content → probabilities
     for split in SPLITS:
         photos = index.split(split)
         if not {photo.sha256 for photo in photos} <= known.keys():
-            known |= {photo.sha256: row for photo, row in zip(photos, softmax(predict(split)), strict=True)}
+            known |= {photo.sha256: row for photo, row in zip(photos, predict(split), strict=True)}
         rows += prediction_rows(photos, [known[photo.sha256] for photo in photos], index.classes)
     return rows

@@ -85,13 +85,13 @@ class LoadedRun:
         return predictions
 
     def probabilities(self, paths: Sequence[Path]) -> NDArray[np.float64]:
-        """Probabilities of photo files, `(photos, classes)` float64.
+        """Probabilities of photo files, `(photos, classes)` float64; over the mirror image too where the run was scored so.
 
         Raises:
             DataError: If a photo cannot be read.
         """
         from finetunekit.data.decode import load_photos
-        from finetunekit.evaluate import predict_photos, softmax
+        from finetunekit.evaluate import mean_over_flip, predict_photos
 
         pixels = self.run.config["pixels"]
         loaded = load_photos(
@@ -102,7 +102,10 @@ class LoadedRun:
             max_pixels=self.run.config["data"]["max_photo_pixels"],
         )
         contract = contract_from(self.run.state["pixels"])
-        return softmax(predict_photos(self.model, loaded, contract))
+        is_flipped = self.run.config.get("evaluate", {}).get("flip", False)
+        return mean_over_flip(
+            lambda photos: predict_photos(self.model, photos, contract), loaded, is_flipped=is_flipped
+        )
 
     def evaluate(self, folder: Path, *, count: Callable[[int, int], None] | None = None) -> dict[str, Any]:
         """Score labelled photos: `folder/<class>/photo`, classes matched by name.

@@ -285,16 +285,21 @@ class RunSequence:
 
     def _evaluate(self, context: StageContext, index: PhotoIndex, prepared: Prepared) -> dict[str, Any]:
         """The test split is first decoded for the network here, after the last epoch."""
-        from finetunekit.evaluate import predict_splits, prediction_columns
+        from finetunekit.evaluate import mean_over_flip, predict_splits, prediction_columns
         from finetunekit.revert import kept_rows, revert_notes
         from finetunekit.scoring import score_splits
 
         started = time.time()
         decoded = {TRAIN: context.train, VALID: context.valid}
 
-        def predict(split: str) -> NDArray[np.float32]:
+        def predict(split: str) -> NDArray[np.float64]:
             self.progress.tick(f"evaluating {split} photos")
-            return prepared.predict(decoded.get(split) or self._decode(index, split), split)
+            photos = decoded.get(split) or self._decode(index, split)
+            return mean_over_flip(
+                lambda pixels: prepared.predict(photos.with_pixels(pixels), split),
+                photos.pixels,
+                is_flipped=self.config.evaluate.flip,
+            )
 
         rows = predict_splits(index, predict)
         openings = self._open_test_split(index)  # before test labels stand beside predictions on disk
@@ -304,6 +309,7 @@ class RunSequence:
             "seed": self.config.seed,
             "stand_in": index.stand_in,
             "classes": list(index.classes),
+            "test_time_flip": self.config.evaluate.flip,
             "epochs": len(self.rows),
             "last_epoch": (kept_rows(self.rows, self.state["stages"]) or self.rows)[-1],
             "pixel_check": self.state.get("pixel_check"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,13 @@ class Photos:
         """Labels, `(photos, classes)` float32."""
         rows: NDArray[np.float32] = np.eye(num_classes, dtype=np.float32)[self.labels]
         return rows
+
+    def with_pixels(self, pixels: NDArray[np.uint8]) -> Photos:
+        """These photos with other pixels, such as their mirror images; cached features know the two apart."""
+        if pixels is self.pixels:
+            return self
+        digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+        return replace(self, pixels=pixels, sha256=tuple(f"{sha} as {digest}" for sha in self.sha256))
 
 
 @dataclass(frozen=True, slots=True)

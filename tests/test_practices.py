@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pydantic
 import pytest
 from numpy.typing import NDArray
 
+import finetunekit as ftk
 from finetunekit.config import OptimizerSection, Stage
 from finetunekit.config_training import (
     AveragingSection,
@@ -20,6 +22,7 @@ from finetunekit.config_training import (
     ScheduleSection,
 )
 from finetunekit.errors import ConfigError
+from finetunekit.evaluate import mean_over_flip
 from finetunekit.feeds import Draws, FeatureFeed, MappedViews
 from finetunekit.losses import build_loss, class_weights, sample_weights
 from finetunekit.practice import practice_arrays, restore_practices
@@ -314,3 +317,68 @@ def test_gradients_are_clipped_together() -> None:
     run_stage(job)
     moved = math.sqrt(sum(float(((a - b) ** 2).sum()) for a, b in zip(weights_of(job), before, strict=True)))
     assert 0 < moved <= 3e-3 + 1e-6  # three steps
+
+
+# ---- a run -----------------------------------------------------------------------------------------------------------------------
+
+
+def run_with(tiny_yaml: Path, *settings: str) -> ftk.RunResult:
+    asked = ("augment=[]", "stages[0].epochs=3", *settings)
+    return ftk.run(str(tiny_yaml), settings=asked, out=tiny_yaml.parent / "runs", progress=Progress(is_quiet=True))
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("cache", ["exact", "off"])
+def test_a_run_takes_every_practice_with_and_without_cached_features(tiny_yaml: Path, cache: str) -> None:
+    result = run_with(
+        tiny_yaml,
+        f"cache.mode={cache}",
+        "stages[0].optimizer.schedule={name: cosine, warmup: 0.1}",
+        "stages[0].ema={decay: 0.9}",
+        "stages[0].early_stopping={patience: 1}",
+        "stages[0].label_smoothing=0.1",
+        "stages[0].class_weights={mode: named, named: {red: 2.0}}",
+        "evaluate.flip=true",
+    )
+    finished = ftk.FinishedRun(result.path)
+    record = finished.state["stages"][0]["early_stopping"]
+    rows = finished.epochs
+    best = min(rows, key=lambda row: float(row["val_loss"]))
+    assert record == {"monitor": "val_loss", "best_epoch": int(best["epoch"]), "is_restored": True}
+    assert result.metrics["last_epoch"]["epoch"] == record["best_epoch"]
+    assert result.metrics["test_time_flip"] is True
+    # the saved model is the best epoch's average, and what it says of a photo and its mirror image is what was scored
+    loaded = ftk.load(result.path)
+    test = [row for row in finished.predictions if row["split"] == "test"]
+    root = Path(finished.state["photo_root"])
+    again = loaded.probabilities([root / row["path"] for row in test])
+    written = [[float(row[f"p_{name}"]) for name in finished.classes] for row in test]
+    np.testing.assert_allclose(again, written, atol=1e-6)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_the_best_epoch_of_a_run_is_the_one_that_is_saved(tiny_yaml: Path) -> None:
+    """A rate at which later epochs are worse: what is saved scores as the best epoch did."""
+    result = run_with(
+        tiny_yaml,
+        "stages[0].optimizer={learning_rate: 2.0}",
+        "stages[0].early_stopping={patience: null, monitor: val_loss}",
+        "train.validation_draws=null",
+    )
+    rows = ftk.FinishedRun(result.path).epochs
+    best = min(float(row["val_loss"]) for row in rows)
+    assert result.metrics["valid"]["log_loss"]["value"] == pytest.approx(best, rel=1e-4)
+
+
+def test_the_mean_over_the_flip_is_of_probabilities() -> None:
+    photos = np.arange(24, dtype=np.uint8).reshape(1, 2, 4, 3)
+
+    def predict(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return pixels[:, 0, 0, :2].astype(np.float32)
+
+    def softmax(logits: Any) -> Any:
+        return np.exp(logits) / np.exp(logits).sum()
+
+    expected = (softmax(np.array([0.0, 1.0])) + softmax(np.array([9.0, 10.0]))) / 2
+    np.testing.assert_allclose(mean_over_flip(predict, photos, is_flipped=True)[0], expected)
+    np.testing.assert_allclose(mean_over_flip(predict, photos, is_flipped=False)[0], softmax(np.array([0.0, 1.0])))
