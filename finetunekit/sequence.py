@@ -155,7 +155,9 @@ class RunSequence:
         )
         train = self.config.train
         if train.folds is not None and train.fold is not None:
-            index = choose_fold(index, fold_of_photos(index, train.folds, seed=train.fold_seed), train.fold, train.folds)
+            index = choose_fold(
+                index, fold_of_photos(index, train.folds, seed=train.fold_seed), train.fold, train.folds
+            )
         self._note(runs.PHOTOS, runs.to_csv(manifest_rows(index), MANIFEST_COLUMNS))
         if excluded:
             rows = [dataclasses.asdict(photo) for photo in excluded]
@@ -183,6 +185,7 @@ class RunSequence:
         check_gate(report, self.plan.source, self.progress)
 
     def _build(self, index: PhotoIndex) -> StageContext:
+        from finetunekit.budget import check_budget, network_budget
         from finetunekit.features import open_cache
         from finetunekit.model import build_classifier
         from finetunekit.pixels import contract_of
@@ -192,6 +195,7 @@ class RunSequence:
         precision = resolve_precision(self.config.precision)
         self._note(runs.ENVIRONMENT, runs.to_json(describe_environment()))
         classifier = build_classifier(self.plan, len(index.classes), precision)
+        check_budget(network_budget(classifier.logits.count_params()), self.path)
         self._load_weights(classifier)
         contract = contract_of(self.config.pixels, self.plan.spec)
         self.state |= {"precision": precision, "pixels": dataclasses.asdict(contract)}
@@ -207,7 +211,19 @@ class RunSequence:
             cache=open_cache(self.progress.say),
             progress=self.progress,
         )
+        self._say_what_is_impure(context)
         return context
+
+    def _say_what_is_impure(self, context: StageContext) -> None:
+        """Before anything is computed, since what the options of such an augmentation are worth shows when it is traced."""
+        from finetunekit.model import impurity_notes
+
+        notes = impurity_notes(self.plan)
+        for note in notes:
+            self.progress.say(f"note: {note}")
+        if notes and context.augmenter:
+            size_px = self.config.pixels.size_px
+            context.augmenter.trace(size_px, size_px, context.num_classes)
 
     def _load_weights(self, classifier: Classifier) -> None:
         weights = self.config.weights
@@ -236,6 +252,7 @@ class RunSequence:
             fit=self.config.pixels.fit,
             max_pixels=self.config.data.max_photo_pixels,
             progress=self.progress.counter(f"decoding {split} photos"),
+            say=self.progress.say,
         )
         labels = index.labels(split)
         groups = tuple(photo.group or photo.sha256 for photo in photos)

@@ -18,6 +18,7 @@ from finetunekit.practice import practice_arrays, restore_practices
 from finetunekit.practices import moving_variables
 from finetunekit.progress import show_duration
 from finetunekit.stage_job import Row, StageJob, StageState
+from finetunekit.symptoms import not_finite, stuck_line
 
 if TYPE_CHECKING:
     import keras
@@ -53,8 +54,13 @@ def run_stage(job: StageJob) -> tuple[Row, ...]:
 
 def _resume(job: StageJob, optimizer: Any, state: StageState) -> None:
     optimizer.build(job.model.trainable_weights)
-    for variable, array in zip(optimizer.variables, state.optimizer, strict=True):
-        variable.assign(array)
+    try:
+        for variable, array in zip(optimizer.variables, state.optimizer, strict=True):
+            variable.assign(array)
+    except ValueError as exc:
+        raise RunError(
+            "the checkpoint is of another optimizer than the one of this configuration. Run it anew."
+        ) from exc
     restore_practices(job.practices, state.practices)
 
 
@@ -69,12 +75,14 @@ def _run_epochs(job: StageJob) -> tuple[Row, ...]:
             _restore(job.model, whole)
             raise
         done += 1
-        whole = _snapshot(job.model)
+        before, whole = whole, _snapshot(job.model)
         asked = [practice.after_epoch(row) for practice in job.practices]  # every one is told, whatever the first says
         is_over = any(asked)
         rows.append(row)
         job.keep(row, _state(job, done, is_over=is_over))
         job.progress.say(_epoch_line(row, job))
+        if done == 1 and (line := stuck_line(job, before[: len(job.model.trainable_weights)], row)):
+            job.progress.say(line)
     if done < job.stage.epochs:
         job.progress.say(f"stage {job.stage.name} stopped after {done} of {job.stage.epochs} epochs")
     return tuple(rows)
@@ -98,7 +106,7 @@ def _run_epoch(job: StageJob, epoch: int) -> Row:
             logs = job.model.train_on_batch(batch.x, batch.y, weights, return_dict=True)
             loss = float(logs["loss"])
             if not np.isfinite(loss):
-                raise _not_finite(job, epoch, seen, batch.photos.tolist())
+                raise not_finite(job, epoch, seen, batch.photos.tolist())
             for practice in job.practices:
                 practice.after_step(step)
             loss_sum += loss * size
@@ -134,15 +142,6 @@ def _epoch_line(row: Row, job: StageJob) -> str:
     return (
         f"epoch {row['epoch']:>{width}}/{job.total_epochs}  loss {row['loss']:.4f} acc {row['accuracy']:6.1%}  "
         f"val {row['val_loss']:.4f} acc {row['val_accuracy']:6.1%}  {row['images_per_s']:.0f}/s  {left}"
-    )
-
-
-def _not_finite(job: StageJob, epoch: int, seen: int, photos: Sequence[int]) -> RunError:
-    step = seen // job.feed.draws.batch_size + 1
-    return RunError(
-        f"the loss is not a finite number at epoch {epoch + 1}, step {step} (photos {job.name_photos(photos)}). The weights of "
-        f"the last complete epoch are kept. Lower optimizer.learning_rate (now {job.stage.optimizer.learning_rate:g}), or check "
-        "pixels.contract."
     )
 
 

@@ -55,7 +55,9 @@ def build_job(epochs: int, kept: list[tuple[Row, StageState]], resume: StageStat
         stage=Stage(name="s", epochs=epochs, optimizer=OptimizerSection(momentum=0.9)),
         model=model,
         rates={v.path: 1.0 for v in model.trainable_weights},
-        feed=FeatureFeed(MappedViews([(features,)]), labels, Draws(photos=10, draws=None, batch_size=4, seed=0, view_seed=0)),
+        feed=FeatureFeed(
+            MappedViews([(features,)]), labels, Draws(photos=10, draws=None, batch_size=4, seed=0, view_seed=0)
+        ),
         validation=Validation(lambda: logits, np.zeros(3, np.int64), None, 0),
         first_epoch=0,
         total_epochs=epochs,
@@ -96,3 +98,14 @@ def test_a_stage_goes_on_from_its_state_to_the_same_bits(left_after: int) -> Non
     assert [r["loss"] for r in rows] == [row["loss"] for row, _ in whole[left_after:]]
     for ours, theirs in zip(second.model.variables, first.model.variables, strict=True):
         assert np.array_equal(ours.numpy(), theirs.numpy()), ours.path
+
+
+def test_a_stage_that_does_not_learn_says_so_in_its_first_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    import dataclasses
+
+    still = build_job(2, [])
+    stage = still.stage.model_copy(update={"optimizer": OptimizerSection(learning_rate=1e-9)})
+    run_stage(dataclasses.replace(still, stage=stage, practices=(), progress=Progress()))
+    assert capsys.readouterr().err.count("stage 's' does not learn: its first epoch changed the weights by") == 1
+    run_stage(dataclasses.replace(build_job(2, []), practices=(), progress=Progress()))
+    assert "does not learn" not in capsys.readouterr().err

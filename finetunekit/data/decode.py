@@ -19,7 +19,7 @@ colour profiles are not applied: neither Keras nor the pipelines of its pretrain
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from finetunekit.data.opening import open_photo_file, pillow_guard, read_header, undecodable
 from finetunekit.data.parallel import Progress, bounded, gather
 from finetunekit.errors import DataError
+from finetunekit.room import empty_array
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -115,6 +116,7 @@ def load_photos(
     max_pixels: int,
     workers: int = 2,
     progress: Progress | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Pixels:
     """Decode and fit many photos in threads; their order is kept.
 
@@ -126,14 +128,15 @@ def load_photos(
         max_pixels: As in `decode_photo`.
         workers: Number of threads.
         progress: Called in the calling thread with (photos done, photos in all).
+        say: Receives a line where memory is short and the pixels go to disk.
 
     Returns:
-        `(photos, size_px, size_px, 3)` uint8 RGB in [0, 255].
+        `(photos, size_px, size_px, 3)` uint8 RGB in [0, 255], see `finetunekit.room.empty_array`.
 
     Raises:
         DataError: One line for each photo that cannot be used; the first 20, then how many more.
     """
-    photos = np.empty((len(paths), size_px, size_px, 3), np.uint8)
+    photos = empty_array((len(paths), size_px, size_px, 3), f"{len(paths)} photos", say)
 
     def load(position: int) -> None:
         pixels = decode_photo(paths[position], max_pixels=max_pixels)

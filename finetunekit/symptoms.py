@@ -1,0 +1,58 @@
+"""Training that has gone wrong, told by its numbers: a loss that is not finite, weights that do not move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.errors import RunError
+from finetunekit.stage_job import Row, StageJob
+
+STILL = 1e-6
+"""Length of the change of all trained weights in one epoch, over their own length, below which nothing is being learnt: float32 resolves
+1.2e-7, and rates that train change weights by 1e-4 and more an epoch."""
+
+
+def not_finite(job: StageJob, epoch: int, seen: int, photos: Sequence[int]) -> RunError:
+    """A loss that is not a finite number: which step, which photos, what to try.
+
+    Args:
+        job: The stage.
+        epoch: Number in the run, from 0.
+        seen: Draws of the epoch before this batch.
+        photos: Indices of the batch's photos.
+    """
+    step = seen // job.feed.draws.batch_size + 1
+    rate = job.stage.optimizer.learning_rate
+    return RunError(
+        f"the loss is not a finite number at epoch {epoch + 1}, step {step} (photos {job.name_photos(photos)}). The weights of "
+        f"the last complete epoch are kept. Lower optimizer.learning_rate of stage '{job.stage.name}' (now {rate:g}; try {rate / 10:g}), "
+        "or check pixels.contract."
+    )
+
+
+def stuck_line(job: StageJob, before: Sequence[NDArray[Any]], row: Row) -> str | None:
+    """What to say after the first epoch of a stage whose weights have hardly moved; None where they did.
+
+    Args:
+        job: The stage, its model as the epoch left it.
+        before: Its trained weights before the epoch, in the model's order.
+        row: The epoch's row.
+    """
+    after = [variable.numpy() for variable in job.model.trainable_weights]
+    moved = _length([a.astype(np.float64) - b for a, b in zip(after, before, strict=True)])
+    share = moved / max(_length(before), 1e-30)
+    if share >= STILL:
+        return None
+    rate = job.stage.optimizer.learning_rate
+    return (
+        f"warning: stage '{job.stage.name}' does not learn: its first epoch changed the weights by {share:.0e} of their size, loss "
+        f"{row['loss']:.4f}. Raise optimizer.learning_rate (now {rate:g}), or look for a layer that passes no gradient on."
+    )
+
+
+def _length(arrays: Sequence[NDArray[Any]]) -> float:
+    return float(np.sqrt(sum(float(np.square(array.astype(np.float64)).sum()) for array in arrays)))
