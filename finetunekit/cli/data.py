@@ -8,6 +8,7 @@ import click
 
 from finetunekit.cli.common import load_host, make_progress
 from finetunekit.cli.data_audit import audit, changes
+from finetunekit.cli.data_export import export
 from finetunekit.cli.data_fetch import fetch
 from finetunekit.cli.data_show import show
 from finetunekit.cli.data_split import split
@@ -43,6 +44,7 @@ def draw(folder: Path, per_class: int | None, size_px: int | None, seed: int | N
 command.add_command(fetch)
 command.add_command(show)
 command.add_command(stats)
+command.add_command(export)
 command.add_command(split)
 command.add_command(audit)
 command.add_command(changes)

@@ -1,0 +1,46 @@
+"""`finetunekit data export`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from finetunekit.cli.common import make_progress
+
+
+@click.command("export")
+@click.argument("photos", metavar="DIR|PRESET|RUN")
+@click.option("--croissant", "target", required=True, type=click.Path(path_type=Path), metavar="FILE",
+              help="Write MLCommons Croissant metadata there.")  # fmt: skip
+@click.option("--licence", "licences", multiple=True, metavar="URL|SPDX", help="Licence of the photos. Repeatable.")
+@click.option("--date", "published", type=click.DateTime(["%Y-%m-%d"]), help="Date of publication, YYYY-MM-DD.")
+@click.option("--set", "settings", multiple=True, metavar="A.B=VALUE", help="Change a value of PRESET. Repeatable.")
+def export(
+    photos: str, target: Path, licences: tuple[str, ...], published: datetime | None, settings: tuple[str, ...]
+) -> None:
+    """Describe photos for other tools: files with checksums, labels, splits, licences, how to cite.
+
+    FILE lies in the folder of the photos or above it, since it names them relative to itself. Authors and licences come from
+    ATTRIBUTION.csv where there is one.
+    """
+    from finetunekit.photo_sets.croissant import croissant_metadata
+    from finetunekit.photo_sets.opening import open_photo_set
+    from finetunekit.runs import write_whole
+
+    progress = make_progress()
+    chosen = open_photo_set(photos, settings=settings, progress=progress)
+    for note in chosen.listing.notes:
+        progress.say(f"note: {note}")
+    text = croissant_metadata(
+        chosen,
+        target,
+        licences=licences,
+        published=published.strftime("%Y-%m-%d") if published else None,
+        progress=progress.counter("hashing photos"),
+    )
+    if '"license"' not in text:
+        progress.say("note: no licence is known. Give one with --licence, or put an ATTRIBUTION.csv beside the photos.")
+    write_whole(target, text)
+    click.echo(str(target))
