@@ -154,7 +154,7 @@ class Stage(Section):
         gt=0,
         le=1e6,
         allow_inf_nan=False,
-        description="L2 penalty on standardised features; null: by cross-validation on the training photos (solve).",
+        description="L2 penalty on features brought to one scale; null: by cross-validation on the training photos (solve).",
     )
     folds: int = Field(5, ge=2, le=100, description="Folds of that cross-validation (solve).")
     revert_unless_better: bool = Field(

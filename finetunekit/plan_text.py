@@ -8,6 +8,7 @@ from typing import Any
 
 import pydantic
 
+from finetunekit.pixels import contract_warning
 from finetunekit.plan import Plan
 
 
@@ -27,6 +28,9 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         values = getattr(config, section)
         yield section
         yield from _fields(values, "  ")
+        warning = contract_warning(config.pixels, plan.spec) if section == "pixels" else None
+        if warning:
+            yield f"  warning: {warning}"
     for number, stage in enumerate(config.stages):
         yield f"stage {number + 1}: {stage.name}"
         yield f"  freeze: {stage.freeze.name}"

@@ -18,10 +18,10 @@ from finetunekit.environment import prepare_tensorflow, resolve_precision
 from finetunekit.features import FeatureCache, open_cache
 from finetunekit.freezing import apply_decision, check_decision, claims_of, describe_layers
 from finetunekit.layer_table import layer_rows
-from finetunekit.model import Classifier, blame, build_classifier, call_builder
+from finetunekit.model import Classifier, blame, build_classifier
 from finetunekit.prefix import Cut, find_cut
 from finetunekit.progress import Progress
-from finetunekit.stages import build_augmenter
+from finetunekit.stages import build_augmenter, decide_freezing
 from finetunekit.stream import draw_epoch
 from finetunekit.types import DISPLAY, SPLITS, TRAIN, VALID
 
@@ -145,7 +145,7 @@ class _Work:
 
     def _decide(self, number: int) -> tuple[dict[str, float], dict[str, float], dict[str, str]]:
         chosen, layers = self.plan.freeze[number], describe_layers(self.classifier.backbone)
-        returned = call_builder(chosen, layers)
+        returned = decide_freezing(self.plan, number, layers)
         decision = check_decision(
             returned,
             layers,

@@ -48,7 +48,7 @@ def test_logistic_is_scikit_learns_on_standardised_features(photos: int, channel
     theirs.fit(scaler.transform(x.astype(np.float64)), y)
     other, _ = blobs(50, channels, seed=1)
     expected = theirs.predict_proba(scaler.transform(other.astype(np.float64)))
-    scale = x.std(axis=0)  # channels far below the typical deviation are not blown up to full size; here all are alike
+    scale = x.std(axis=0)  # alike: quieter channels would not be blown up to full size
     ours = fit_linear(x / scale, y, 3, penalty=penalty, solver="logistic")
     np.testing.assert_allclose(ours.probabilities(other / scale), expected, atol=5e-3)
 

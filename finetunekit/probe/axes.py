@@ -1,4 +1,4 @@
-"""Features standardised by channel and turned to their principal axes, in which every solver works."""
+"""Features brought to one scale and turned to their principal axes, in which every solver works."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 
-#: Least deviation of a channel, as a share of the typical one: a unit that hardly ever fires must not be blown up to full size.
-DEVIATION_FLOOR = 0.01
+#: Least deviation of a channel, as a share of the typical one. Loud channels are brought down to the typical size, quiet ones are not blown
+#: up to it: on VGG16's features of felidae4, fed in four ways, that had a lower cross-validated log loss than full standardisation each
+#: time (0.099 against 0.122, 0.109/0.126, 0.437/0.462, 0.438/0.465), and than one scale for all channels (0.102, 0.110, 0.452, 0.443).
+DEVIATION_FLOOR = 1.0
 #: Directions with less than this share of the largest variance are rounding noise of float32 features.
 RANK_TOLERANCE = 1e-12
 
@@ -25,7 +27,7 @@ class Axes:
 
     Attributes:
         mean: `(channels,)` float64.
-        deviation: `(channels,)` float64, standard deviation of each channel, not below `DEVIATION_FLOOR` of the typical one.
+        deviation: `(channels,)` float64, standard deviation of each channel, or of the typical one (root mean square) where that is more.
         basis: `(channels, axes)` float64, orthonormal columns.
         scores: `(photos, axes)` float64: the training photos; columns orthogonal, of mean 0.
         variances: `(axes,)` float64, mean square of each column of `scores`, largest first.
@@ -49,7 +51,7 @@ class Axes:
 
 
 def find_axes(features: NDArray[Any]) -> Axes:
-    """Standardise and find the principal axes.
+    """Bring channels to one scale, each centred and divided by `Axes.deviation`, and find the principal axes.
 
     Args:
         features: `(photos, channels)`, finite; at least 2 photos.

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from finetunekit.environment import prepare_tensorflow, resolve_precision
 from finetunekit.evaluate import input_batches
-from finetunekit.features import Arrays, FeatureCache, extract, open_cache, plain_key, prefix_signature
+from finetunekit.feature_files import Arrays
+from finetunekit.features import FeatureCache, extract, open_cache, plain_key, prefix_signature
 from finetunekit.model import build_backbone, precision_scope
 from finetunekit.pixels import contract_of, pixel_parts
 from finetunekit.plan import Plan
@@ -222,4 +223,5 @@ def decode_split(plan: Plan, index: PhotoIndex, split: str, progress: Progress) 
         max_pixels=plan.config.data.max_photo_pixels,
         progress=progress.counter(f"decoding {split} photos"),
     )
-    return Photos(loaded, index.labels(split), tuple(photo.sha256 for photo in photos))
+    groups = tuple(photo.group or photo.sha256 for photo in photos)
+    return Photos(loaded, index.labels(split), tuple(photo.sha256 for photo in photos), groups)

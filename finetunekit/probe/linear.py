@@ -48,9 +48,9 @@ class LinearFit:
 def fit_linear(features: NDArray[Any], labels: IntArray, classes: int, *, penalty: float, solver: Solver) -> LinearFit:
     """Fit a linear classifier.
 
-    It minimises `mean loss + penalty / 2 · sum(kernel²)`, kernel being that of standardised features; the bias bears no penalty. Loss is
-    the log loss (`logistic`) or half the squared distance to one-hot labels (`ridge`, see `ridge.solve_ridge` for its softmax scale).
-    scikit-learn's `C` is `1 / (photos · penalty)`.
+    It minimises `mean loss + penalty / 2 · sum(kernel²)`, kernel being that of features on one scale (`axes.find_axes`); the bias bears no
+    penalty. Loss is the log loss (`logistic`) or half the squared distance to one-hot labels (`ridge`, see `ridge.solve_ridge` for its
+    softmax scale). scikit-learn's `C` is `1 / (photos · penalty)`.
 
     Args:
         features: `(photos, channels)` float.

@@ -1,0 +1,96 @@
+"""What another pixel contract than the backbone's costs: a probe both ways on the same photos, before anything is trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finetunekit.pixels import describe_contract
+from finetunekit.probe.cross_validation import Recipe, fit_chosen
+from finetunekit.probe.features import ProbeFeatures, probe_backbone
+from finetunekit.stages import Photos, StageContext
+from finetunekit.statistics import photo_log_losses
+
+if TYPE_CHECKING:
+    from finetunekit.data.index import PhotoIndex
+
+
+def measure_contract(context: StageContext, index: PhotoIndex) -> dict[str, Any] | None:
+    """Fit a probe on training photos fed as the run feeds them, and one as the backbone was pretrained; score both on validation.
+
+    Features come from the cache where an earlier run left them. The test split is not looked at.
+
+    Args:
+        context: Photos, and the backbone with its pretrained weights, before any training.
+        index: The same photos.
+
+    Returns:
+        Plain values for `metrics.json`: `train_photos`, `valid_photos`, `seconds`; for `as_configured` and `as_pretrained` the contract,
+        `correct`, `accuracy`, `log_loss` (nats) and `penalty`. None where there is nothing to measure: the contract is the backbone's
+        own, its weights are random, or `pixels.check_photos` is 0.
+    """
+    plan = context.plan
+    budget = plan.config.pixels.check_photos
+    if context.contract == plan.spec.pixels or plan.config.weights.mode == "random" or budget == 0:
+        return None
+    started = time.perf_counter()
+    photos = len(context.train.labels) + len(context.valid.labels)
+    share = min(1.0, budget / photos)
+    train, valid = (sample(split, share) for split in (context.train, context.valid))
+    own = probe_backbone(plan, index, context.classifier.backbone, context.precision, context.progress)
+    pretrained = own.with_contract(plan.spec.pixels)
+    return {
+        "train_photos": len(train.labels),
+        "valid_photos": len(valid.labels),
+        "as_configured": _score(own, train, valid),
+        "as_pretrained": _score(pretrained, train, valid),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def sample(photos: Photos, share: float) -> Photos:
+    """A share of the photos of each class, rounded up, chosen by their checksums: the same ones in every run."""
+    if share >= 1:
+        return photos
+    chosen: list[int] = []
+    for label in np.unique(photos.labels):
+        of_class = sorted(np.flatnonzero(photos.labels == label).tolist(), key=lambda i: photos.sha256[i])
+        chosen += of_class[: int(np.ceil(share * len(of_class)))]
+    kept = sorted(chosen)
+    return replace(
+        photos,
+        pixels=photos.pixels[kept],
+        labels=photos.labels[kept],
+        sha256=tuple(photos.sha256[i] for i in kept),
+        groups=tuple(photos.groups[i] for i in kept) if photos.groups else (),
+    )
+
+
+def _score(probe: ProbeFeatures, train: Photos, valid: Photos) -> dict[str, Any]:
+    features = probe.features_of(train, "train")
+    groups = train.groups or train.sha256
+    fit, _ = fit_chosen(features, train.labels, probe.num_classes, Recipe(), groups=groups)
+    probabilities = fit.probabilities(probe.features_of(valid, "valid"))
+    correct = int((probabilities.argmax(axis=1) == valid.labels).sum())
+    return {
+        "contract": describe_contract(probe.contract),
+        "correct": correct,
+        "accuracy": correct / len(valid.labels),
+        "log_loss": float(photo_log_losses(probabilities, valid.labels).mean()),
+        "penalty": fit.penalty,
+    }
+
+
+def contract_lines(measured: Mapping[str, Any], backbone: str) -> Iterator[str]:
+    """What was measured, one line each way."""
+    yield f"pixels: a probe on {backbone}'s features of {measured['train_photos']} training photos, both ways:"
+    for key, how in (("as_configured", "as configured"), ("as_pretrained", f"as {backbone} was pretrained")):
+        score = measured[key]
+        yield (
+            f"  {how}, {score['contract']}: {score['correct']} of {measured['valid_photos']} validation photos right "
+            f"({score['accuracy']:.1%}), log loss {score['log_loss']:.3f}"
+        )
