@@ -54,6 +54,19 @@ def call_builder(chosen: Chosen, *arguments: Any) -> Any:
         raise PluginError(f"{blame(chosen)} failed: {type(exc).__name__}: {' '.join(str(exc).split())[:300]}") from exc
 
 
+def impurity_notes(plan: Plan) -> list[str]:
+    """One sentence for each augmentation that does not draw from keys only, and what follows from that.
+
+    Raises:
+        PluginError: If a builder fails.
+    """
+    return [
+        f"augmentation '{chosen.name}' is not pure: cache.mode: bank is refused, and no resumed run is promised the same bits"
+        for chosen in plan.augment
+        if not all(getattr(step, "is_deterministic", True) for step in call_builder(chosen) or ())
+    ]
+
+
 @contextmanager
 def precision_scope(precision: str) -> Iterator[None]:
     """Build layers under Keras' dtype policy for `float32` or `bfloat16`, and put the former policy back."""

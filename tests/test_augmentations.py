@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydantic
 import pytest
+from click.testing import CliRunner
 from finetunekit_builtin import augmentations as aug
 from finetunekit_builtin.augmentations import geometry, mixing, pixel_ops, rand_augment
 from PIL import Image, ImageEnhance, ImageOps
 
+import finetunekit
 from finetunekit import ConfigError, PluginError
 from finetunekit.augmentation import AugmentComponent, Augmenter
+from finetunekit.cli import main
 from finetunekit.keys import derive_keys
+from finetunekit.progress import Progress
 from finetunekit.testing import check_augmentation
 
 SIDE = 16
@@ -275,3 +281,32 @@ def test_what_is_wrong_with_a_step_shows_when_it_is_traced() -> None:
     broken = augmenter((Augmentation(apply=lambda images, labels, keys: (images[:, 1:], labels)),))
     with pytest.raises(PluginError, match="apply must return images as a float32 tensor"):
         broken.trace(8, 8, 3)
+
+
+IMPURE = (
+    "augment=[{name: keras_layers, layers: [{layer: RandomFlip, arguments: {mode: horizontal}}]}]",
+    "stages[0].epochs=1",
+)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_plan_and_run_say_what_is_not_pure(tiny_yaml: Path) -> None:
+    settings = [part for setting in IMPURE for part in ("--set", setting)]
+    result = CliRunner().invoke(main, ["plan", str(tiny_yaml), *settings])
+    assert "note: augmentation 'keras_layers' is not pure: cache.mode: bank is refused" in result.output
+    assert "note:" not in CliRunner().invoke(main, ["plan", str(tiny_yaml)]).output
+    said = io.StringIO()
+    finetunekit.run(str(tiny_yaml), settings=IMPURE, out=tiny_yaml.parent / "runs", progress=Progress(said))
+    assert "augmentation 'keras_layers' is not pure" in said.getvalue()
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize(
+    ("augment", "match"), [("keras_layers", "an augmentation here is not deterministic"), ("mixup", "mixing features")]
+)
+def test_a_bank_refuses_what_it_cannot_keep(tiny_yaml: Path, augment: str, match: str) -> None:
+    settings = (f"augment=[{{name: {augment}}}]", "cache.mode=bank")
+    with pytest.raises(ConfigError, match=match):
+        finetunekit.run(
+            str(tiny_yaml), settings=settings, out=tiny_yaml.parent / "runs", progress=Progress(is_quiet=True)
+        )

@@ -39,7 +39,13 @@ def command(preset: str, settings: tuple[str, ...], seed: int | None, has_layers
     if as_json:
         print_json(plan.to_dict())
         return
-    _echo([*plan_lines(plan)])
+    _echo([*plan_lines(plan), *_notes(plan)])
+
+
+def _notes(plan: Plan) -> list[str]:
+    from finetunekit.model import impurity_notes
+
+    return [f"note: {note}" for note in impurity_notes(plan)]
 
 
 def _show_layers(plan: Plan, progress: Progress, *, as_json: bool) -> None:
@@ -52,7 +58,7 @@ def _show_layers(plan: Plan, progress: Progress, *, as_json: bool) -> None:
     from finetunekit.plan_text import plan_lines
     from finetunekit.preview_text import preview_lines
 
-    _echo([*plan_lines(plan), "", *preview_lines(found)])
+    _echo([*plan_lines(plan), *_notes(plan), "", *preview_lines(found)])
 
 
 def _preview(plan: Plan, progress: Progress) -> Preview:
