@@ -110,6 +110,12 @@ class AuditReport:
         return {"counts": counts, **dataclasses.asdict(self)}
 
 
+def counts_line(report: AuditReport) -> str:
+    """`1 error, 2 warnings, 0 notes`."""
+    counts = {severity: len(report.of(severity)) for severity in SEVERITIES}
+    return ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items())
+
+
 def see(photo: Photo, note: str = "") -> Seen:
     """A photo as findings name it."""
     return Seen(photo.shown, photo.split, photo.label, photo.sha256, note)

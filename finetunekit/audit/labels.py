@@ -42,10 +42,11 @@ def suspect_labels(probabilities: NDArray[Any], labels: Int64) -> tuple[Int64, I
     confident = np.where(probabilities >= thresholds, probabilities, -1.0)
     taken_for = confident.argmax(axis=1)
     is_suspect = (confident.max(axis=1) >= 0) & (taken_for != labels)
-    chosen = np.flatnonzero(is_suspect)
-    margin = probabilities[chosen, labels[chosen]] - probabilities[chosen, taken_for[chosen]]
-    order = np.argsort(margin, kind="stable")
-    return chosen[order].astype(np.int64), taken_for[chosen][order].astype(np.int64)
+    rows = np.arange(len(labels))
+    margin = probabilities[rows, labels] - probabilities[rows, taken_for]
+    chosen = np.flatnonzero(is_suspect & (margin < 0))
+    chosen = chosen[np.argsort(margin[chosen], kind="stable")]
+    return chosen.astype(np.int64), taken_for[chosen].astype(np.int64)
 
 
 def neighbour_distances(features: NDArray[Any], neighbours: int = NEIGHBOURS) -> Float64:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from finetunekit.audit.findings import SEVERITIES, AuditReport, Finding, Seen
+from finetunekit.audit.findings import SEVERITIES, AuditReport, Finding, Seen, counts_line
 from finetunekit.webpage import Child, Html, PageSection, document, h, make_thumbnail, photo_figure, table
 
 #: Clusters or photos shown of each finding; the others are counted.
@@ -30,8 +30,7 @@ def audit_page(report: AuditReport, paths: Mapping[str, Path]) -> bytes:
             )
             for number, finding in enumerate(report.of(severity), start=1)
         ]
-    counts = ", ".join(f"{len(report.of(severity))} {severity}s" for severity in SEVERITIES)
-    lead = h("p", f"{counts}, in {sum(report.photos.values()):,} photos of {report.root}")
+    lead = h("p", f"{counts_line(report)}, in {sum(report.photos.values()):,} photos of {report.root}")
     return document("Data audit", lead, sections, stand_in=report.stand_in)
 
 
@@ -55,9 +54,10 @@ def _summary(report: AuditReport) -> Html:
 def _finding(finding: Finding, paths: Mapping[str, Path]) -> Html:
     groups = finding.groups[:SHOWN]
     if all(len(group) == 1 for group in groups):
-        pictures = [_photos([_photo(seen, paths) for group in groups for seen in group])] if groups else []
+        pictures = _photos([_photo(seen, paths) for group in groups for seen in group])
     else:
-        pictures = [_photos([_photo(seen, paths) for seen in group[:6]]) for group in groups]
+        clusters = [_photos([_photo(seen, paths) for seen in group[:6]]) for group in groups]
+        pictures = h("div", clusters, at={"class": "figures"})
     more = len(finding.groups) - len(groups)
     return h(
         "div",

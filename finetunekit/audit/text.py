@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from finetunekit.audit.findings import SEVERITIES, AuditReport, Finding, Seen
+from finetunekit.audit.findings import SEVERITIES, AuditReport, Finding, Seen, counts_line
 
 COLUMNS = 80
 NAMED = 3
@@ -30,8 +30,7 @@ def audit_lines(report: AuditReport, named: int = NAMED) -> Iterator[str]:
             yield ""
             yield from _finding_lines(finding, named)
     yield ""
-    counts = ", ".join(f"{len(report.of(severity))} {severity}s" for severity in SEVERITIES)
-    yield f"{counts}; {report.seconds:.1f} s"
+    yield f"{counts_line(report)}; {report.seconds:.1f} s"
     for line in report.looked_at:
         yield from textwrap.wrap(f"looked at: {line}", COLUMNS, subsequent_indent="  ")
 

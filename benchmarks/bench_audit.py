@@ -1,0 +1,338 @@
+"""What `data audit` finds of planted defects, how many pairs it calls copies falsely, and what it costs per photo.
+
+    python benchmarks/bench_audit.py --photos DIR [--each 100] [--side 320] [--network]
+    python benchmarks/bench_audit.py --scale 1000,10000,100000
+
+DIR is any tree whose folders nearest to the photos are classes. Its photos are copied to a temporary folder, at most `--side` pixels long,
+into train, valid and test; then defects are planted, each from a photo of its own, and the audit is asked. Pairs that were not planted are
+printed by name: look at them, real sets hold real duplicates. `--scale` draws photos of 320 x 240 pixels and audits ever more of them, each
+number in a process of its own; a hundredth is planted. `--network` also swaps a twentieth of the training labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+from common import describe_machine
+from PIL import Image, ImageEnhance, ImageOps
+
+from finetunekit.audit.audit import audit_listing
+from finetunekit.audit.findings import AuditReport
+from finetunekit.audit.network import check_features, choose_backbone
+from finetunekit.audit.reading import read_photos
+from finetunekit.audit.store import open_store
+from finetunekit.audit.target import plan_for_folder
+from finetunekit.plugins import load_plugins
+from finetunekit.progress import Progress
+from finetunekit.statistics import wilson_interval
+from finetunekit.types import PhotoListing, PhotoRecord
+
+QUIET = Progress(is_quiet=True)
+LIMIT = 100_000_000
+SWAPPED = 0.05
+Change = Callable[[Image.Image, random.Random], bytes]
+
+
+def jpeg(image: Image.Image, quality: int) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
+
+
+def resized(image: Image.Image, rng: random.Random) -> bytes:
+    scale = rng.uniform(0.5, 1.5)
+    size = (round(image.width * scale), round(image.height * scale))
+    return jpeg(image.resize(size, Image.Resampling.BICUBIC), rng.randint(30, 95))
+
+
+def cropped(image: Image.Image, rng: random.Random) -> bytes:
+    """Nine tenths of each side, anywhere: 81 % of the area."""
+    width, height = round(image.width * 0.9), round(image.height * 0.9)
+    left, top = rng.randint(0, image.width - width), rng.randint(0, image.height - height)
+    return jpeg(image.crop((left, top, left + width, top + height)), rng.randint(50, 95))
+
+
+CHANGES: dict[str, Change] = {
+    "saved again, quality 30 to 95": lambda image, rng: jpeg(image, rng.randint(30, 95)),
+    "resized by 0.5 to 1.5": resized,
+    "mirrored": lambda image, rng: jpeg(ImageOps.mirror(image), rng.randint(30, 95)),
+    "cropped to 90 % of each side": cropped,
+    "brightness by 0.8 to 1.2": lambda image, rng: jpeg(
+        ImageEnhance.Brightness(image).enhance(rng.uniform(0.8, 1.2)), 85
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path)
+    parser.add_argument("--each", type=int, default=100, help="planted defects of each kind, at most")
+    parser.add_argument("--side", type=int, default=320)
+    parser.add_argument("--network", action="store_true")
+    parser.add_argument("--scale", help="numbers of drawn photos, separated by commas")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--draw", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.draw:
+        draw_photos(arguments.draw, int(arguments.draw.name))
+        return
+    if arguments.one:
+        measure_drawn(arguments.one)
+        return
+    print(describe_machine())
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["FINETUNEKIT_CACHE"] = (
+            os.environ.get("FINETUNEKIT_CACHE", "") if arguments.network else f"{folder}/cache"
+        )
+        if arguments.photos:
+            measure_planted(arguments.photos, Path(folder), arguments)
+        for count in map(int, arguments.scale.split(",")) if arguments.scale else ():
+            # both in processes of their own: a parent's memory would be counted into its child's peak
+            for step in ("--draw", "--one"):
+                subprocess.run([sys.executable, __file__, step, f"{folder}/{count}"], check=True)
+            shutil.rmtree(Path(folder) / str(count))
+
+
+# ---- planted defects among real photos ---------------------------------------------------------------------------------------------
+
+
+def copy_photos(source: Path, root: Path, side_px: int, rng: random.Random) -> list[Path]:
+    """Every photo of `source` in `root/<split>/<class>/`: six tenths train, two valid, two test."""
+    copied = []
+    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    for number, path in enumerate(paths):
+        split = rng.choices(("train", "valid", "test"), (6, 2, 2))[0]
+        target = root / split / path.parent.name / f"{number:05d}-{path.stem}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            if image.format == "JPEG" and max(image.size) <= side_px:
+                shutil.copy(path, target)
+            else:
+                image.draft("RGB", (side_px, side_px))
+                small = image.convert("RGB")
+                small.thumbnail((side_px, side_px))
+                target.write_bytes(jpeg(small, 90))
+        copied.append(target)
+    return copied
+
+
+def plant(root: Path, sources: Sequence[Path], each: int, rng: random.Random) -> dict[str, list[tuple[str, str]]]:
+    """Copies of valid and test photos among the training photos; kind → (source, copy) as the audit shows them."""
+    kinds = ["the same file", *CHANGES]
+    each = min(each, len(sources) // len(kinds))
+    planted: dict[str, list[tuple[str, str]]] = {}
+    for position, kind in enumerate(kinds):
+        for source in sources[position * each : (position + 1) * each]:
+            target = root / "train" / source.parent.name / f"planted-{position}-{source.name}"
+            if kind in CHANGES:
+                with Image.open(source) as image:
+                    target.write_bytes(CHANGES[kind](image.convert("RGB"), rng))
+            else:
+                shutil.copy(source, target)
+            planted.setdefault(kind, []).append(tuple(path.relative_to(root).as_posix() for path in (source, target)))
+    return planted
+
+
+def truncate(root: Path, sources: Sequence[Path], rng: random.Random) -> set[str]:
+    """Train files cut short, anywhere from a twentieth to the last byte."""
+    cut = set()
+    for source in sources:
+        content = source.read_bytes()
+        target = root / "train" / source.parent.name / f"cut-{source.name}"
+        target.write_bytes(content[: rng.randint(len(content) // 20, len(content) - 1)])
+        cut.add(target.relative_to(root).as_posix())
+    return cut
+
+
+def measure_planted(photos: Path, folder: Path, arguments: argparse.Namespace) -> None:
+    rng = random.Random(0)
+    root = folder / "photos"
+    copied = copy_photos(photos, root, arguments.side, rng)
+    measure_rate(list_folder(root))
+    before = groups_of(look(root))
+    print(f"{len(copied)} photos before planting: {len(before)} groups of copies, to be looked at:")
+    for group in before:
+        print(f"    {' = '.join(sorted(group))}")
+    if arguments.network:
+        measure_labels(root, rng)
+    scored = [path for path in copied if path.relative_to(root).parts[0] != "train"]
+    rng.shuffle(scored)
+    planted = plant(root, scored, arguments.each, rng)
+    cut = truncate(root, rng.sample([path for path in copied if path not in scored], arguments.each), rng)
+    report = look(root)
+    found = groups_of(report)
+    for kind, pairs in planted.items():
+        show_share(kind, sum(any({*pair} <= group for group in found) for pair in pairs), len(pairs))
+    unreadable = {
+        seen.path for finding in report.findings if finding.kind == "unreadable" for (seen,) in finding.groups
+    }
+    show_share("truncated", len(cut & unreadable), len(cut))
+    show_share("whole files called unreadable", len(unreadable - cut), len(copied))
+    copies = {copy: source for pairs in planted.values() for source, copy in pairs}
+    new = [group for group in found if len({copies.get(path, path) for path in group}) > 1]
+    new = [group for group in new if not any({copies.get(path, path) for path in group} <= known for known in before)]
+    print(f"groups that join unlike photos and were not there before planting: {len(new)}")
+
+
+def list_folder(root: Path) -> PhotoListing:
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    return PhotoListing(tuple(PhotoRecord(path, path.parent.name, path.parent.parent.name) for path in paths), root)
+
+
+def look(root: Path) -> AuditReport:
+    return audit_listing(list_folder(root), max_pixels=LIMIT, progress=QUIET)
+
+
+def groups_of(report: AuditReport) -> list[set[str]]:
+    kinds = ("leak", "duplicate", "conflict")
+    return [
+        {seen.path for seen in group}
+        for finding in report.findings
+        if finding.kind in kinds
+        for group in finding.groups
+    ]
+
+
+def measure_rate(listing: PhotoListing) -> None:
+    """One thread, an empty store, files read a moment before: time of the processor, which other processes do not lengthen."""
+    for record in listing.photos:
+        record.path.read_bytes()
+    with tempfile.TemporaryDirectory() as cache:
+        kept, os.environ["FINETUNEKIT_CACHE"] = os.environ.get("FINETUNEKIT_CACHE"), cache
+        with open_store(print) as store:
+            started = time.process_time()
+            read = read_photos(listing, store, max_pixels=LIMIT, workers=1)
+            seconds = time.process_time() - started
+        os.environ["FINETUNEKIT_CACHE"] = kept or ""
+    print(
+        f"hashes and headers: {read.measured} photos in {seconds:.2f} s of one core, {read.measured / seconds:.0f} photos/s"
+    )
+
+
+def measure_labels(root: Path, rng: random.Random) -> None:
+    """A twentieth of the training photos under another class; then the network is asked."""
+    train = sorted((root / "train").rglob("*.jpg"))
+    classes = sorted({path.parent.name for path in train})
+    swapped = set()
+    for path in rng.sample(train, round(SWAPPED * len(train))):
+        wrong = rng.choice([name for name in classes if name != path.parent.name])
+        target = path.parent.parent / wrong / f"swapped-{path.name}"
+        path.rename(target)
+        swapped.add(target)
+    host = load_plugins(print)
+    plan = choose_backbone(plan_for_folder(root, host), host)
+    if plan is None:
+        print("labels: no pretrained weights are here; finetunekit weights fetch NAME")
+    else:
+        listing = list_folder(root)
+        with open_store(print) as store:
+            read = read_photos(listing, store, max_pixels=LIMIT)
+        started = time.perf_counter()
+        findings = {finding.kind: finding for finding in check_features(read, listing, plan, QUIET)}
+        named = [group[0].path for group in findings["label"].groups] if "label" in findings else []
+        hit = {path.relative_to(root).as_posix() for path in swapped} & set(named)
+        show_share(f"labels swapped, by {plan.spec.title}", len(hit), len(swapped))
+        print(
+            f"    named besides: {len(named) - len(hit)} of {len(read.readable)}; {time.perf_counter() - started:.1f} s"
+        )
+        print("    " + ", ".join(path for path in named if path not in hit))
+        outliers = findings["outlier"].groups if "outlier" in findings else ()
+        print(f"    outliers: {', '.join(group[0].path for group in outliers)}")
+    for target in swapped:  # as they were, for what follows
+        name = target.name.removeprefix("swapped-")
+        home = next(path.parent for path in train if path.name == name)
+        target.rename(home / name)
+
+
+def show_share(what: str, found: int, planted: int) -> None:
+    interval = wilson_interval(found, planted)
+    print(
+        f"{what:<36} {found} of {planted} = {found / planted:.1%} (95 % interval {interval.low:.1%} to {interval.high:.1%})"
+    )
+
+
+# ---- drawn photos by the hundred thousand ------------------------------------------------------------------------------------------
+
+
+def draw_photos(root: Path, count: int) -> None:
+    """Mixtures of windows of 200 textures, no two alike; a hundredth is copied into train: mirrored, cropped, resized, saved again."""
+    generator, rng = np.random.default_rng(0), random.Random(0)
+    textures = [texture(generator) for _ in range(200)]
+    for number in range(count):
+        split, label = ("train", "valid", "test")[max(0, number % 5 - 2)], f"class {number % 4}"
+        target = root / split / label / f"{number:06d}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(window(generator, textures) // 2 + window(generator, textures) // 2)
+        target.write_bytes(jpeg(image, 75))
+        if number % 100 == 4:
+            kind = sorted(CHANGES)[number // 100 % len(CHANGES)]
+            copy = root / "train" / label / f"planted-{target.name}"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(CHANGES[kind](image, rng))
+
+
+def texture(generator: np.random.Generator) -> np.ndarray:
+    pixels = np.zeros((480, 640, 3), np.float32)
+    for cells, strength in ((4, 70), (8, 45), (16, 30), (32, 20), (64, 14), (128, 8)):
+        noise = generator.normal(0, strength, (cells, cells, 3)).astype(np.float32)
+        for channel in range(3):
+            layer = Image.fromarray(noise[..., channel]).resize((640, 480), Image.Resampling.BICUBIC)
+            pixels[..., channel] += np.asarray(layer)
+    return np.clip(pixels + 128, 0, 255).astype(np.uint8)
+
+
+def window(generator: np.random.Generator, textures: Sequence[np.ndarray]) -> np.ndarray:
+    of = textures[generator.integers(len(textures))]
+    top, left = generator.integers(0, 240), generator.integers(0, 320)
+    return of[top : top + 240, left : left + 320]
+
+
+def measure_drawn(root: Path) -> None:
+    listing = list_folder(root)
+    planted = [record.path for record in listing.photos if record.path.name.startswith("planted-")]
+    before_mb = peak_mb()
+    started, cpu = time.perf_counter(), time.process_time()
+    report = look(root)
+    wall_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu
+    again = time.process_time()
+    look(root)
+    again_s = time.process_time() - again
+    found = groups_of(report)
+    pairs = set(planted_pairs(planted, root))
+    hit = sum(any(pair <= group for group in found) for pair in pairs) if len(found) < 5000 else -1
+    others = [group for group in found if not any(pair >= group for pair in pairs)]
+    print(
+        f"{len(listing.photos):7,} photos: {cpu_s:.1f} s of processor ({len(listing.photos) / cpu_s:.0f} photos/s), {wall_s:.1f} s by the "
+        f"clock; again, known by content: {again_s:.1f} s; peak memory {peak_mb():.0f} MB, {before_mb:.0f} MB of it before"
+    )
+    print(f"        planted {hit} of {len(pairs)} found; other groups: {len(others)}", flush=True)
+
+
+def planted_pairs(planted: Sequence[Path], root: Path) -> Iterator[frozenset[str]]:
+    for copy in planted:
+        name = copy.name.removeprefix("planted-")
+        sources = [root / split / copy.parent.name / name for split in ("train", "valid", "test")]
+        source = next(path for path in sources if path.exists())
+        yield frozenset(path.relative_to(root).as_posix() for path in (source, copy))
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+if __name__ == "__main__":
+    main()
