@@ -261,6 +261,9 @@ class SaveSection(Section):
     """What a run keeps besides `model.keras`."""
 
     h5: bool = Field(False, description="Also save the model as HDF5.")
+    seeds: Literal["all", "first", "none"] = Field(
+        "first", description="Whose model is kept where one command runs several seeds; every figure is kept of all."
+    )
 
 
 class Expected(Section):

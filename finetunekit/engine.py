@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetunekit import runs
 from finetunekit.errors import ConfigError, RunFolderError
@@ -20,7 +20,20 @@ from finetunekit.progress import Progress
 from finetunekit.reporting import write_reports
 from finetunekit.sequence import RunResult, RunSequence, initial_files
 
-__all__ = ["RunResult", "SeedsResult", "prepare", "rebuild_reports", "resume", "run", "run_seeds", "summarise"]
+if TYPE_CHECKING:
+    from finetunekit.replay import Verdict
+
+__all__ = [
+    "RunResult",
+    "SeedsResult",
+    "prepare",
+    "rebuild_reports",
+    "replay",
+    "resume",
+    "run",
+    "run_seeds",
+    "summarise",
+]
 
 
 def prepare(
@@ -78,11 +91,10 @@ def run(
     progress = progress or default_progress()
     plan, host = prepare(preset, settings=settings, seed=seed, progress=progress)
     if plan.config.train.folds is not None and plan.config.train.fold is None:
-        raise ConfigError("train.folds: a cross-validation is several runs. Use finetunekit.run_folds, or set train.fold too.")
-    files = initial_files(plan, settings)
-    path = runs.new_run_path(Path(out), plan.config.name, files)
-    with runs.locked(path):
-        return RunSequence(plan, host, path, progress, json.loads(files[runs.STATE])).execute()
+        raise ConfigError(
+            "train.folds: a cross-validation is several runs. Use finetunekit.run_folds, or set train.fold too."
+        )
+    return _run_plan(plan, host, settings, Path(out), progress)
 
 
 def resume(
@@ -123,6 +135,54 @@ def resume(
         if state.get("reported"):
             progress.say(f"{path} is finished; nothing is left to do.")
         return sequence.finish_reports()
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A run that was repeated.
+
+    Attributes:
+        of: The folder of the run that was.
+        result: The repetition.
+        verdict: Whether the two are the same.
+        summary: Sentences for the user, at most 80 columns a line.
+    """
+
+    of: Path
+    result: RunResult
+    verdict: Verdict
+    summary: tuple[str, ...]
+
+
+def replay(run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None) -> Replay:
+    """Repeat a finished run into a new folder and compare the two, bit for bit.
+
+    Args:
+        run: The run folder, its name under `out`, or `last`.
+        out: Folder in which the repetition's own folder is made.
+        progress: Where progress is printed; default: stderr, a live line in a notebook.
+
+    Raises:
+        RunFolderError: If there is no such run or it is not finished.
+        As `run`.
+    """
+    from finetunekit.replay import compare_runs, replay_lines
+
+    progress = progress or default_progress()
+    path, folder = _finished(run, out).resolve(), Path(out).resolve()
+    with run_from(path):
+        plan, host = prepare(str(path / runs.CONFIG), progress=progress)
+        result = _run_plan(plan, host, (), folder, progress)
+    first, second = runs.FinishedRun(path), runs.FinishedRun(result.path)
+    verdict = compare_runs(first, second)
+    return Replay(path, result, verdict, replay_lines(verdict, first.state.get("reproducibility", {}).get("level")))
+
+
+def _run_plan(plan: Plan, host: PluginHost, settings: Sequence[str], out: Path, progress: Progress) -> RunResult:
+    files = initial_files(plan, settings)
+    path = runs.new_run_path(out, plan.config.name, files)
+    with runs.locked(path):
+        return RunSequence(plan, host, path, progress, json.loads(files[runs.STATE])).execute()
 
 
 @contextlib.contextmanager
@@ -182,9 +242,16 @@ def run_seeds(
         progress.say(f"seed {number + 1} of {seeds}")
         first = plan.config.seed
         results.append(run(preset, settings=settings, seed=first + number, out=out, progress=progress))
+        if plan.config.save.seeds == "none" or (plan.config.save.seeds == "first" and number > 0):
+            _drop_model(results[-1].path)
     metrics = [result.metrics for result in results]
     is_sharing = plan.config.view_seed is not None
     return SeedsResult(tuple(results), summarise_runs(metrics), seeds_lines(metrics, is_sharing_views=is_sharing))
+
+
+def _drop_model(path: Path) -> None:
+    for name in (runs.MODEL, runs.MODEL_H5):
+        (path / name).unlink(missing_ok=True)
 
 
 def summarise(run: str | Path, *, out: str | Path = "runs") -> tuple[str, ...]:

@@ -189,6 +189,7 @@ class RunSequence:
         from finetunekit.features import open_cache
         from finetunekit.model import build_classifier
         from finetunekit.pixels import contract_of
+        from finetunekit.replay import reproducibility
         from finetunekit.stages import StageContext, build_augmenter
 
         prepare_tensorflow(seed=self.config.seed, is_deterministic=self.config.deterministic)
@@ -198,13 +199,20 @@ class RunSequence:
         check_budget(network_budget(classifier.logits.count_params()), self.path)
         self._load_weights(classifier)
         contract = contract_of(self.config.pixels, self.plan.spec)
-        self.state |= {"precision": precision, "pixels": dataclasses.asdict(contract)}
+        augmenter = build_augmenter(self.plan)
+        is_keyed = augmenter is None or augmenter.is_deterministic
+        level, why = reproducibility(is_deterministic=self.config.deterministic, is_keyed=is_keyed)
+        self.state |= {
+            "precision": precision,
+            "pixels": dataclasses.asdict(contract),
+            "reproducibility": {"level": level, "why": why},
+        }
         context = StageContext(
             plan=self.plan,
             classifier=classifier,
             contract=contract,
             precision=precision,
-            augmenter=build_augmenter(self.plan),
+            augmenter=augmenter,
             train=self._decode(index, TRAIN),
             valid=self._decode(index, VALID),
             num_classes=len(index.classes),

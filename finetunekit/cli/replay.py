@@ -1,0 +1,32 @@
+"""`finetunekit replay`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from finetunekit.cli.common import json_option, make_progress, out_option, print_json
+
+
+@click.command("replay")
+@click.argument("run")
+@out_option
+@json_option
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def command(run: str, out: str, as_json: bool, quiet: bool) -> None:
+    """Repeat RUN into a new folder and say whether it came out the same: a run's folder, its name, or 'last'.
+
+    Ends with 1 where it did not.
+    """
+    from finetunekit.engine import replay
+
+    again = replay(run, out=out, progress=make_progress(is_quiet=quiet))
+    if as_json:
+        print_json({"path": again.result.path, "of": again.of, **dataclasses.asdict(again.verdict)})
+    else:
+        for line in again.summary:
+            click.echo(line)
+        click.echo(str(again.result.path))
+    if not again.verdict.is_same:
+        click.get_current_context().exit(1)

@@ -1,0 +1,118 @@
+"""`finetunekit runs`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from finetunekit.cli.common import json_option, out_option, print_json, print_table
+
+if TYPE_CHECKING:
+    from finetunekit.run_list import RunEntry, What
+
+
+@click.group("runs")
+def command() -> None:
+    """List, show and prune runs."""
+
+
+@command.command("list")
+@out_option
+@json_option
+def list_all(out: str, as_json: bool) -> None:
+    """Every run of a folder, oldest first: how it stands, what it scored, what it weighs."""
+    from finetunekit.run_list import list_runs
+
+    entries = list_runs(Path(out))
+    if as_json:
+        print_json([_plain(entry) for entry in entries])
+        return
+    if not entries:
+        click.echo(f"no runs in {out}. Make one: finetunekit run felidae4")
+        return
+    print_table(
+        ("run", "status", "epochs", "test", "MB"),
+        [(e.path.name, e.status, _epochs(e), _score(e), f"{e.size_bytes / 1e6:.1f}") for e in entries],
+    )
+    for entry in entries:
+        if entry.status in ("killed", "interrupted"):
+            click.echo(f"go on with: finetunekit resume {entry.path}")
+
+
+@command.command("show")
+@click.argument("run")
+@out_option
+@json_option
+def show(run: str, out: str, as_json: bool) -> None:
+    """How RUN stands: a run's folder, its name, or 'last'."""
+    from finetunekit.run_list import describe_run
+    from finetunekit.runs import find_run
+
+    entry = describe_run(find_run(run, Path(out)))
+    if as_json:
+        print_json(_plain(entry))
+        return
+    for name, value in (
+        ("run", entry.path),
+        ("status", entry.status),
+        ("configuration", f"{entry.name}, seed {entry.seed}"),
+        ("started (UTC)", entry.started),
+        ("epochs", _epochs(entry)),
+        ("test photos right", _score(entry)),
+        ("reproducible", entry.reproducibility or "-"),
+        ("size", f"{entry.size_bytes / 1e6:.1f} MB, {'with' if entry.has_model else 'without'} a model"),
+        ("stopped by", entry.error),
+    ):
+        if value is not None:
+            click.echo(f"{name + ':':<19}{value}")
+    if entry.status not in ("finished", "running"):
+        click.echo(f"go on with:        finetunekit resume {entry.path}")
+
+
+@command.command("prune")
+@out_option
+@click.option("--keep", type=click.IntRange(0), default=3, show_default=True, help="Newest runs of each name to keep.")
+@click.option("--unfinished", is_flag=True, help="Only runs that did not finish.")
+@click.option("--models", is_flag=True, help="Delete models and checkpoints only; every figure stays.")
+@click.option("--yes", is_flag=True, help="Delete. Without it, what would go is shown and nothing is deleted.")
+@json_option
+def prune_old(out: str, keep: int, unfinished: bool, models: bool, yes: bool, as_json: bool) -> None:
+    """Delete old runs; each is named. A run under way is never touched."""
+    from finetunekit.run_list import choose_prunable, freed_bytes, list_runs, prune
+
+    what: What = "models" if models else "runs"
+    chosen = choose_prunable(list_runs(Path(out)), keep=keep, only_unfinished=unfinished, what=what)
+    freed = {entry.path: freed_bytes(entry, what) for entry in chosen}
+    done = "deleted" if yes else "would delete"
+    for entry in chosen:
+        if yes:
+            prune(entry, what)
+        if not as_json:
+            of = f"the model of {entry.path}" if models else str(entry.path)
+            click.echo(f"{done} {of} ({entry.status}, {freed[entry.path] / 1e6:.1f} MB)")
+    if as_json:
+        print_json({"is_deleted": yes, "runs": [str(path) for path in freed], "bytes": sum(freed.values())})
+        return
+    click.echo(
+        f"{len(chosen)} runs, {sum(freed.values()) / 1e6:.1f} MB"
+        + ("" if yes or not chosen else "; delete them with --yes")
+    )
+
+
+def _plain(entry: RunEntry) -> dict[str, Any]:
+    return {**dataclasses.asdict(entry), "path": str(entry.path)}
+
+
+def _epochs(entry: RunEntry) -> str:
+    return (
+        f"{entry.epochs}"
+        if entry.planned_epochs in (None, entry.epochs)
+        else f"{entry.epochs} of {entry.planned_epochs}"
+    )
+
+
+def _score(entry: RunEntry) -> str:
+    return "-" if entry.test_correct is None else f"{entry.test_correct}/{entry.test_photos}"
