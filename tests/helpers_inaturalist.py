@@ -168,9 +168,9 @@ class _Handler(BaseHTTPRequestHandler):
             o
             for o in self.server.observations
             if o["id"] > int(asked["id_above"])
-            and int(asked["taxon_id"]) in o["taxon"]["ancestor_ids"]
+            and int(asked["taxon_id"]) in {o["taxon"]["id"], *o["taxon"].get("ancestor_ids", ())}
             and o["quality_grade"] in grades
-            and any(photo["license_code"] in licences for photo in o["photos"])
+            and any(not isinstance(p, dict) or p.get("license_code") in (*licences, 3) for p in o["photos"])
         ]
         page = found[: min(self.server.page_size, int(asked["per_page"]))]
         return json.dumps(

@@ -259,6 +259,50 @@ def test_an_answer_that_does_not_come_is_given_up(full: FakeInaturalist, tmp_pat
     assert str(first) in {row["photo_id"] for row in run.rows()}
 
 
+def test_a_photo_that_cannot_be_had_today_is_asked_for_by_the_next_call(
+    server: FakeInaturalist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        server.add("Felis catus", number + 1)
+        server.add("Panthera tigris", number + 1)
+    monkeypatch.setattr(transport_module, "ATTEMPTS", 2)
+    first = server.observations[0]["photos"][0]["id"]
+    server.faults[f"/photos/{first}/medium.jpg"] = [503] * 2
+    run = Fetch(server, tmp_path / "set")
+    done = run()
+    assert f"photo {first} left out for now: HTTP 503" in run.said
+    assert sum(done.counts["cat"].values()) == 5
+    assert str(first) not in {row["photo_id"] for row in run.rows()}
+    assert run().missing == ()
+    assert str(first) in {row["photo_id"] for row in run.rows()}
+
+
+def test_answers_of_any_shape_are_passed_over(server: FakeInaturalist, tmp_path: Path) -> None:
+    for number in range(12):
+        server.add("Felis catus", number + 1)
+        server.add("Panthera tigris", number + 1)
+    whole = server.observations[0]
+    odd: list[dict[str, Any]] = [
+        {},
+        {"user": "me"},
+        {"user": {"id": True, "login": 5}},
+        {"taxon": {"id": 118552}},
+        {"annotations": 7},
+        {"created_at": "yesterday", "location": "nowhere"},
+        {"photos": [None, {"id": "x"}, {"license_code": 3, "id": 1, "url": 9}]},
+        {"photos": [{"id": 4, "license_code": "cc-by", "url": "http://[::1"}]},
+    ]
+    extra = [whole | {"id": 900 + i, "user": {"id": 700 + i}} | o for i, o in enumerate(odd)]
+    server.observations = [
+        *({k: v for k, v in o.items() if k != "created_at"} for o in extra[:2]),
+        *extra[2:],
+        *server.observations,
+    ]
+    run = Fetch(server, tmp_path / "set")
+    assert run().missing == ()
+    assert len(run.rows()) == 12
+
+
 def test_the_same_photo_twice_is_one_photo(full: FakeInaturalist, tmp_path: Path) -> None:
     ids = [o["photos"][0]["id"] for o in full.observations]
     full.bodies[ids[0]] = full.bodies[ids[1]] = full.bodies[ids[2]] = jpeg(1)

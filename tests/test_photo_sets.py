@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from conftest import write_photos
 from helpers_plugins import invoke
 from PIL import Image
+from test_docs_site import blocks
 
 from finetunekit.errors import ConfigError, DataError
 from finetunekit.photo_sets.measuring import ORIENTATION, measure_photo
@@ -302,3 +304,20 @@ def test_photos_are_not_opened_to_be_listed(tmp_path: Path) -> None:
     for path in (tmp_path / "a").rglob("*.png"):
         path.write_bytes(b"no")
     assert len(photo_set(tmp_path / "a").listing.photos) == 24
+
+
+def test_the_page_shows_what_its_commands_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File sizes aside, which follow the zlib that Pillow was built with."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FINETUNEKIT_OFFLINE", "1")
+    ran = 0
+    for command, shown in blocks("fetch.md"):
+        result = invoke(*shlex.split(command))
+        printed = [_without_sizes(line) for line in (result.stderr + result.stdout).splitlines()]
+        assert [line for line in map(_without_sizes, shown) if line != "..." and line not in printed] == [], command
+        ran += 1
+    assert ran == 6
+
+
+def _without_sizes(line: str) -> str:
+    return " ".join(re.sub(r"\b\d+\.\d\b", "#", line).split())

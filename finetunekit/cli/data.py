@@ -17,7 +17,7 @@ from finetunekit.cli.data_stats import stats
 
 @click.group("data")
 def command() -> None:
-    """Make practice photos."""
+    """Fetch or draw photos, look at them, check, split and describe them."""
 
 
 @command.command("draw")

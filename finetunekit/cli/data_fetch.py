@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--per-class", type=click.IntRange(min=1), metavar="N", help="Training photos of each class.")
 @click.option("--size", type=click.Choice(["small", "medium", "large"]), help="Long side: 240, 500 or 1024 pixels.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Another seed splits the observers otherwise.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder; default: the set's name.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder; default: <name>-photos.")
 @click.option("--pause", "pause_s", type=click.FloatRange(1, 3600), default=1.0, show_default=True, metavar="S",
               help="Least seconds between requests.")  # fmt: skip
 @click.option("--server", metavar="URL", help="Another address of the API, http or https.")
@@ -50,7 +50,7 @@ def fetch(
     if is_plan:
         _print_spec(chosen, as_json=as_json)
         return
-    done = _fetch(chosen, out or Path(chosen.name), pause_s, server)
+    done = _fetch(chosen, out or Path(f"{chosen.name}-photos"), pause_s, server)
     if as_json:
         import dataclasses
 
