@@ -32,7 +32,7 @@ def test_page_and_card_keep_the_contract_of_a_reporter(made: Path) -> None:
 
 
 SECTIONS = {
-    *("data", "plan", "curves", "scores", "confusion", "classes", "reliability", "mistakes"),
+    *("data", "plan", "curves", "scores", "confusion", "classes", "reliability", "mistakes", "ladder"),
     *("openings", "environment", "licences", "commands"),
 }
 
@@ -102,6 +102,27 @@ def test_scores_stand_with_denominators_and_intervals(made: Path, page: bytes) -
     said = text_of(page)
     assert f"{accuracy['successes']} of {accuracy['photos']} test photos right" in said
     assert f"between {low:.1f} and {high:.1f} % (95 % interval)" in said
+
+
+def test_the_first_paragraphs_say_what_fine_tuning_added(made: Path, page: bytes) -> None:
+    ladder = FinishedRun(made).optional("ladder.json")
+    assert ladder is not None
+    lead = page.decode().split("<nav", 1)[0].encode()
+    assert " ".join(ladder["words"]) in text_of(lead)
+    said = text_of(page)
+    assert all(rung["title"] in said for rung in ladder["rungs"] if AWKWARD_CLASSES[0] not in rung["title"])
+
+
+def test_mistakes_stand_beside_where_the_network_looked(made: Path, page: bytes) -> None:
+    run = FinishedRun(made)
+    wrong = [row for row in run.predictions if row["split"] == "test" and row["predicted"] != row["true"]]
+    heat = [
+        attributes
+        for tag, attributes in tags(page)
+        if str(attributes.get("alt", "")).startswith("where the network looked")
+    ]
+    assert len(heat) == len(wrong)
+    assert "Grad-CAM" in text_of(page)
 
 
 def test_photos_that_are_gone_are_said_to_be_gone(made: Path, tmp_path: Path) -> None:

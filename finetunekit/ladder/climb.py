@@ -63,9 +63,9 @@ def climb(ground: Ground, tuned: NDArray[np.int64]) -> tuple[dict[str, Any], dic
     spec, labels = ground.context.plan.spec, ground.labels
     same = ground.context.contract == spec.pixels
     rungs = [_majority(ground)]
-    own, rungs_own, own_seconds = _under(ground, "own", "the backbone's own pixels" if not same else "")
+    own, rungs_own, own_seconds = _under(ground, "own", "own pixels" if not same else "")
     if not same:
-        _, rungs_preset, _ = _under(ground, "preset", "the preset's pixels")
+        _, rungs_preset, _ = _under(ground, "preset", "preset pixels")
         rungs += rungs_preset
     rungs += rungs_own
     logits = _head_logits(ground, own)
@@ -98,12 +98,13 @@ def _under(ground: Ground, whose: str, pixels: str) -> tuple[Features, list[Rung
     spent = time.perf_counter() - started
     suffix = "_own" if is_own and pixels else ""
     where = f", {pixels}" if pixels else ""
+    kind = "random" if context.plan.config.weights.mode == "random" else "frozen"
     started = time.perf_counter()
     near, _ = nearest_labels(features[TRAIN], labels[TRAIN], features[TEST])
     middle = time.perf_counter()
     groups = [photo.group or photo.sha256 for photo in ground.index.split(TRAIN)]
-    rungs = [Rung(f"nearest{suffix}", f"nearest neighbour on frozen features{where}", near, spent + middle - started)]
-    title = f"logistic probe on frozen features{where}"
+    rungs = [Rung(f"nearest{suffix}", f"nearest neighbour, {kind} features{where}", near, spent + middle - started)]
+    title = f"logistic probe, {kind} features{where}"
     try:
         fit, _ = fit_chosen(features[TRAIN], labels[TRAIN], len(ground.index.classes), groups=groups)
     except ValueError as exc:  # too few photos of a class to choose a penalty by cross-validation

@@ -14,8 +14,9 @@ from finetunekit.statistics import Proportion, holm, mcnemar_exact, tango_interv
 
 LEVEL, ALPHA = 0.95, 0.05
 NOTE = (
-    "No baseline trains the network. Differences are the fine-tuned network's share of test photos right minus the baseline's, in points, "
-    "with Tango's 95 % interval for the same photos; p: exact McNemar test, adjusted for the number of baselines (Holm)."
+    "No baseline trains the network; frozen features are its pretrained ones, pooled. Preset pixels: as this run was fed; own pixels: as "
+    "the backbone was pretrained with. Differences are the fine-tuned network's share of test photos right minus the baseline's, in "
+    "points, with Tango's 95 % interval for the same photos; p: exact McNemar test, adjusted for the number of baselines (Holm)."
 )
 
 

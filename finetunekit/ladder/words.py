@@ -63,10 +63,10 @@ def _pixels(change: Mapping[str, Any] | None) -> str | None:
         return None
     points = 100 * change["difference"]
     low, high = 100 * change["interval"]["low"], 100 * change["interval"]["high"]
-    cost = "cost the network" if points > 0 else "serve it better than its own by"
+    way = "would serve it better" if points > 0 else "would serve it worse"
     return (
-        f"The preset's pixels are not the backbone's own and {cost}: the same probe changes by {points:+.1f} points "
-        f"(95 % interval {low:+.1f} to {high:+.1f}) under the backbone's own pixel contract."
+        f"The backbone's own pixel contract {way} than the preset's: it changes the probe by {points:+.1f} points "
+        f"(95 % interval {low:+.1f} to {high:+.1f})."
     )
 
 

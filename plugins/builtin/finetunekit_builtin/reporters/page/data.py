@@ -14,14 +14,19 @@ from .words import count
 if TYPE_CHECKING:
     from finetunekit import FinishedRun
 
-MOST_SAMPLES, MOST_FINDINGS = 36, 20
+MOST_SAMPLES, MOST_FINDINGS, MOST_OF_A_FINDING = 36, 4, 6
 SPLITS = ("train", "valid", "test", "display")
 
 
 def data_section(run: FinishedRun, album: Album, samples_per_class: int) -> PageSection:
     """Counts, samples, audit findings, pretraining overlap."""
     photos = run.photos if (run.path / "photos.csv").is_file() else ()
-    parts = [*_counts(run, photos), *_samples(run, photos, album, samples_per_class), *_audit(run), *_overlap(run)]
+    parts = [
+        *_counts(run, photos),
+        *_samples(run, photos, album, samples_per_class),
+        *_audit(run, album),
+        *_overlap(run),
+    ]
     return PageSection("data", "Data", join(parts))
 
 
@@ -57,23 +62,27 @@ def _samples(run: FinishedRun, photos: tuple[Mapping[str, str], ...], album: Alb
         yield grid(shown)
 
 
-def _audit(run: FinishedRun) -> Iterator[Html]:
+def _audit(run: FinishedRun, album: Album) -> Iterator[Html]:
     audit = run.optional("audit.json")
     if audit is None:
         return
+    findings = audit["findings"]
     yield h("h3", "What the audit found")
-    findings = [finding for finding in audit.get("findings", ()) if isinstance(finding, Mapping)]
     if not findings:
-        yield h("p", "Nothing: no damaged file, no duplicate within or across splits, no suspicious label.")
-        return
-    yield h("ul", [h("li", _finding(finding)) for finding in findings[:MOST_FINDINGS]])
-    if len(findings) > MOST_FINDINGS:
-        yield h("p", f"and {len(findings) - MOST_FINDINGS} more in audit.json")
+        yield h("p", "Nothing: no damaged file, no copy within or across splits, no contradictory label.")
+    yield h(
+        "ul", [h("li", h("strong", f"{one['severity']}: "), f"{one['title']}. {one['remedy']}") for one in findings]
+    )
+    grave = [one for one in findings if one["severity"] != "note" and one["groups"]]
+    for one in grave[:MOST_FINDINGS]:
+        seen = [photo for group in one["groups"] for photo in group][:MOST_OF_A_FINDING]
+        yield h("p", f"{one['kind']}: {count(len(seen), 'photo')} of it", at={"class": "muted small"})
+        yield grid([album.figure(photo, _seen(photo)) for photo in seen])
 
 
-def _finding(finding: Mapping[str, Any]) -> str:
-    said = (finding.get(key) for key in ("message", "title", "what", "kind"))
-    return str(next((text for text in said if text), "finding"))
+def _seen(photo: Mapping[str, Any]) -> str:
+    noted = f"; {photo['note']}" if photo.get("note") else ""
+    return f"{photo['path']} ({photo['split']}, {photo['label']}){noted}"
 
 
 def _overlap(run: FinishedRun) -> Iterator[Html]:
