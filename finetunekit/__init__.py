@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from finetunekit.data.splitting import split_by_class
     from finetunekit.data.tables import TABLE_SUFFIXES, PhotoTable, open_table
     from finetunekit.engine import RunResult, run
+    from finetunekit.folds import FoldsResult, resume_folds, run_folds
     from finetunekit.inference import LoadedRun, load
     from finetunekit.keys import draw_uniform
     from finetunekit.resampling import resample
@@ -53,6 +54,9 @@ __version__ = "0.1.0"
 _LAZY = {
     "run": "finetunekit.engine",
     "RunResult": "finetunekit.engine",
+    "run_folds": "finetunekit.folds",
+    "resume_folds": "finetunekit.folds",
+    "FoldsResult": "finetunekit.folds",
     "load": "finetunekit.inference",
     "LoadedRun": "finetunekit.inference",
     "FinishedRun": "finetunekit.runs",
@@ -81,6 +85,7 @@ __all__ = [
     "Fill",
     "FinetuneKitError",
     "FinishedRun",
+    "FoldsResult",
     "FreezeDecision",
     "LayerInfo",
     "LoadedRun",
@@ -106,7 +111,9 @@ __all__ = [
     "open_table",
     "photo_suffixes",
     "resample",
+    "resume_folds",
     "run",
+    "run_folds",
     "split_by_class",
     "verify_run",
 ]

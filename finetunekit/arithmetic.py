@@ -29,6 +29,7 @@ _NO_MULTIPLY_ADDS = (
     "SpectralNormalization",
     "Normalization",
     "PReLU",
+    "LayerScale",  # of ConvNeXt in keras.applications: one factor a channel
     "Embedding",
 )
 #: Operations without weights that multiply matrices all the same; their cost is not counted here.

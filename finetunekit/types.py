@@ -112,6 +112,7 @@ class BackboneSpec:
         weight_sources: Tried in order.
         multiply_adds: Of one photo at `native_size_px`, as `finetunekit.arithmetic` counts them; None where nobody has counted.
         top: The classification layer it was pretrained with, where its weight sources have it.
+        top_1_percent: Published share of ImageNet-1k's validation photos whose first answer was right, in percent; as in `published`.
     """
 
     title: str
@@ -127,6 +128,7 @@ class BackboneSpec:
     weight_sources: tuple[WeightSource, ...] = ()
     multiply_adds: int | None = None
     top: PretrainedTop | None = None
+    top_1_percent: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from finetunekit.weights.availability import Availability, weights_availability
 from finetunekit.weights.cache import (
     ResolvedWeights,
     WeightsProvenance,
@@ -15,6 +16,7 @@ from finetunekit.weights.fit import fit_arrays, load_top
 from finetunekit.weights.resolve import resolve_weights
 
 __all__ = [
+    "Availability",
     "ResolvedWeights",
     "WeightsProvenance",
     "WeightsStatus",
@@ -23,6 +25,7 @@ __all__ = [
     "load_arrays",
     "load_top",
     "resolve_weights",
+    "weights_availability",
     "weights_cache_dir",
     "weights_status",
 ]

@@ -153,6 +153,8 @@ VGG16_SPEC = BackboneSpec(
     pretrained_on="ImageNet ILSVRC-2012 (1000 classes)",
     published="71.3 % top-1 and 90.1 % top-5 on ImageNet's validation photos, per keras.io/api/applications",
     reference="Simonyan & Zisserman 2014, arXiv:1409.1556",
+    multiply_adds=15_346_630_656,
+    top_1_percent=71.3,
     weight_sources=(
         # Source of URL and MD5: keras/src/applications/vgg16.py
         WeightSource(

@@ -30,7 +30,7 @@ def _build(variant: Variant, options: EfficientNetLiteOptions, image_size_px: in
 
 
 def _spec(
-    variant: Variant, *, parameters: int, multiply_adds: int, top_1: str, wheel: str, member: str, size_mb: float
+    variant: Variant, *, parameters: int, multiply_adds: int, top_1: float, wheel: str, member: str, size_mb: float
 ) -> BackboneSpec:
     number = variant.name[-1]
     return BackboneSpec(
@@ -59,6 +59,7 @@ def _spec(
         ),
         multiply_adds=multiply_adds,
         top=PretrainedTop(kernel=TOP_KERNEL, bias=TOP_BIAS),
+        top_1_percent=top_1,
     )
 
 
@@ -67,7 +68,7 @@ SPECS = {
         LITE0,
         parameters=3_413_024,
         multiply_adds=383_907_552,
-        top_1="75.1",
+        top_1=75.1,
         wheel="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
         member="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         size_mb=17.4,
@@ -76,7 +77,7 @@ SPECS = {
         LITE1,
         parameters=4_189_344,
         multiply_adds=598_905_232,
-        top_1="76.7",
+        top_1=76.7,
         wheel="aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24",
         member="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
         size_mb=20.2,
@@ -85,7 +86,7 @@ SPECS = {
         LITE2,
         parameters=4_869_168,
         multiply_adds=858_456_272,
-        top_1="77.6",
+        top_1=77.6,
         wheel="a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d",
         member="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
         size_mb=22.7,
