@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from finetunekit.cli.common import json_option, make_progress, out_option, print_json
+from finetunekit.cli.run import echo_folds
 
 
 @click.command("resume")
@@ -14,14 +17,20 @@ from finetunekit.cli.common import json_option, make_progress, out_option, print
 @click.option("--force", is_flag=True, help="Go on although something changed; what did is noted in run.json.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def command(run: str, out: str, as_json: bool, force: bool, quiet: bool) -> None:
-    """Take up RUN where it was killed, interrupted or failed: a run's folder, or its name.
+    """Take up RUN where it was killed, interrupted or failed: the folder of a run or of a cross-validation, or its name.
 
     It loses the epoch under way at most, and ends with the same bits as a run that was never stopped. Where configuration, photos,
     weights, versions or machine changed, it says what and refuses.
     """
     from finetunekit.engine import resume
+    from finetunekit.folds import is_cross_validation, resume_folds
 
-    result = resume(run, out=out, is_forced=force, progress=make_progress(is_quiet=quiet))
+    progress = make_progress(is_quiet=quiet)
+    several = next((path for path in (Path(run), Path(out) / run) if is_cross_validation(path)), None)
+    if several is not None:
+        echo_folds(resume_folds(several, progress=progress), as_json=as_json)
+        return
+    result = resume(run, out=out, is_forced=force, progress=progress)
     if as_json:
         print_json({"path": result.path, "metrics": result.metrics})
         return

@@ -1,0 +1,218 @@
+"""Cross-validation: a run for each fold under one folder, and scores of all photos, each predicted by a network that never saw it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetunekit import runs
+from finetunekit.engine import RunResult, prepare, resume, run
+from finetunekit.errors import ConfigError, RunFolderError
+from finetunekit.folds_summary import fold_lines, pool_scores
+from finetunekit.notebook import default_progress
+from finetunekit.plan import Plan
+from finetunekit.progress import Progress
+from finetunekit.sequence import config_text
+from finetunekit.types import TEST
+
+if TYPE_CHECKING:
+    from finetunekit.data.index import IndexedPhoto, PhotoIndex
+
+CROSS_VALIDATION, CROSS_CONFIG, FOLDS = "cross_validation.json", "cross_validation.yaml", "folds.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class FoldsResult:
+    """A finished cross-validation.
+
+    Attributes:
+        path: Its folder; the runs lie in it.
+        runs: One result a fold.
+        scores: Content of `cross_validation.json`.
+        summary: Sentences for the user, at most 80 columns a line.
+    """
+
+    path: Path
+    runs: tuple[RunResult, ...]
+    scores: Mapping[str, Any]
+    summary: tuple[str, ...]
+
+
+def run_folds(
+    preset: str | Path,
+    *,
+    settings: Sequence[str] = (),
+    seed: int | None = None,
+    out: str | Path = "runs",
+    progress: Progress | None = None,
+) -> FoldsResult:
+    """Cross-validate a preset whose `train.folds` is set: one run a fold, each photo tested on once.
+
+    Photos of all splits are dealt into folds: classes in equal parts, groups and copies of one file together. In the run of a fold,
+    that fold is the test split, the next one the validation split, the others train.
+
+    Args:
+        preset: As in `finetunekit.run`, and so are the others.
+        settings: `a.b[0].c=VALUE` texts.
+        seed: Replaces the preset's seed; the same for all folds.
+        out: Folder in which the cross-validation's own folder is made.
+        progress: Where progress is printed.
+
+    Raises:
+        ConfigError: If `train.folds` is not set, or as `run`.
+        DataError: If a fold would lack a class.
+        As `run`: what was finished by then is kept, and `resume_folds` goes on with it.
+    """
+    progress = progress or default_progress()
+    plan, _ = prepare(preset, settings=settings, seed=seed, progress=progress)
+    if plan.config.train.folds is None or plan.config.train.fold is not None:
+        raise ConfigError(f"{plan.source}: train.folds is not set, or train.fold is. Set train.folds alone.")
+    index, fold_of = _deal(plan, progress)
+    state = {"status": "running", "name": plan.config.name, "preset": str(preset), "folder": str(Path.cwd())}
+    files = {
+        CROSS_VALIDATION: runs.to_json(state),
+        CROSS_CONFIG: config_text(plan),
+        FOLDS: _folds_text(index, fold_of),
+    }
+    path = runs.new_run_path(Path(out), f"{plan.config.name}-folds", files)
+    return _run_all(path, plan, index, fold_of, state, progress)
+
+
+def resume_folds(path: Path, *, progress: Progress | None = None) -> FoldsResult:
+    """Go on with a cross-validation that was stopped: finished folds are kept, one that was under way is taken up.
+
+    Args:
+        path: Its folder.
+        progress: Where progress is printed.
+
+    Raises:
+        RunFolderError: If the folder holds no cross-validation, or photos or folds have changed since.
+        As `run`.
+    """
+    progress = progress or default_progress()
+    path = path.resolve()
+    try:
+        state = json.loads((path / CROSS_VALIDATION).read_text(encoding="utf-8"))
+        before = (path / FOLDS).read_text(encoding="utf-8")
+    except (OSError, ValueError) as exc:
+        raise RunFolderError(f"{path}: holds no cross-validation that can be read ({exc}).") from exc
+    with contextlib.chdir(state["folder"]) if Path(state["folder"]).is_dir() else contextlib.nullcontext():
+        plan, _ = prepare(str(path / CROSS_CONFIG), progress=progress)
+        index, fold_of = _deal(plan, progress)
+        if _folds_text(index, fold_of) != before:
+            raise RunFolderError(f"{path}: photos, labels or folds have changed since. Run the cross-validation anew.")
+        return _run_all(path, plan, index, fold_of, state, progress)
+
+
+def is_cross_validation(path: Path) -> bool:
+    """Whether a folder is that of a cross-validation."""
+    return (path / CROSS_VALIDATION).is_file()
+
+
+def _deal(plan: Plan, progress: Progress) -> tuple[PhotoIndex, dict[Path, int]]:
+    """Every photo, in the splits it comes with, and its fold: so all that can be wrong with them is said before the first run."""
+    from finetunekit.data.facts import open_facts
+    from finetunekit.data.folds import fold_of_photos
+    from finetunekit.data.index import build_index
+    from finetunekit.folders import cache_dir
+    from finetunekit.sources import list_and_leave_out
+
+    listing, _ = list_and_leave_out(plan, progress)
+    counter = progress.counter("reading photos")
+    store = open_facts(cache_dir(), progress.say)
+    index = build_index(listing, max_pixels=plan.config.data.max_photo_pixels, progress=counter, store=store)
+    folds = plan.config.train.folds
+    assert folds is not None
+    return index, fold_of_photos(index, folds, seed=plan.config.train.fold_seed)
+
+
+def _folds_text(index: PhotoIndex, fold_of: Mapping[Path, int]) -> str:
+    """The folds as a table that the data source `table` reads."""
+    photos = {photo.path: photo for photo in index.photos if photo.path in fold_of}
+    rows = [
+        {"file_name": p.shown, "sha256": p.sha256, "label": p.label, "group": p.group or "", "fold": fold_of[path]}
+        for path, p in photos.items()
+    ]
+    return runs.to_csv(rows, ("file_name", "sha256", "label", "group", "fold"))
+
+
+def _run_all(
+    path: Path, plan: Plan, index: PhotoIndex, fold_of: Mapping[Path, int], state: dict[str, Any], progress: Progress
+) -> FoldsResult:
+    folds = plan.config.train.folds
+    assert folds is not None
+    with runs.locked(path), _said_how_to_go_on(path, progress):
+        results = []
+        for fold in range(1, folds + 1):
+            progress.say(f"fold {fold} of {folds}")
+            results.append(_run_fold(path, plan, fold, progress))
+            openings = _note_opening(path, plan, index.split(TEST), index, progress)
+        _note_opening(path, plan, {p.path: p for p in index.photos if p.path in fold_of}.values(), index, progress)
+        rows = _pool([result.path for result in results])
+        columns = tuple(rows[0])
+        runs.write_whole(path / runs.PREDICTIONS, runs.to_csv(rows, columns))
+        scores = {
+            **state,
+            "status": "finished",
+            **pool_scores(rows, [result.metrics for result in results]),
+            "runs": [str(result.path.relative_to(path)) for result in results],
+            "groups": len({photo.group for photo in index.photos if photo.group is not None}),
+            "openings": openings,
+        }
+        runs.write_whole(path / CROSS_VALIDATION, runs.to_json(scores))
+    return FoldsResult(path, tuple(results), scores, fold_lines(scores))
+
+
+@contextlib.contextmanager
+def _said_how_to_go_on(path: Path, progress: Progress) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        progress.say(f"finished folds are kept; go on with: finetunekit resume {path}")
+        raise
+
+
+def _run_fold(path: Path, plan: Plan, fold: int, progress: Progress) -> RunResult:
+    """The run of one fold: the finished one, or the one that was under way taken up, or a new one."""
+    name = f"{plan.config.name[:70]}-fold-{fold}"
+    earlier = sorted(place.parent for place in path.glob(f"{name}-*/{runs.CONFIG}"))
+    if earlier:
+        return resume(earlier[-1], progress=progress)
+    settings = [f"train.fold={fold}", f"name={name}"]
+    return run(path / CROSS_CONFIG, settings=settings, out=path, progress=progress)
+
+
+def _pool(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """The test predictions of every fold, with the fold's number first."""
+    return [
+        {"fold": fold, **row}
+        for fold, path in enumerate(paths, start=1)
+        for row in runs.FinishedRun(path).predictions
+        if row["split"] == TEST
+    ]
+
+
+def _note_opening(
+    path: Path, plan: Plan, photos: Iterable[IndexedPhoto], index: PhotoIndex, progress: Progress
+) -> dict[str, Any] | None:
+    """Note in the user's ledger that labels of these photos met predictions of this cross-validation.
+
+    Each fold's own run notes its own test photos; here it is about all of them, and about those that are the test split without
+    folds. Returns the openings so far; None where they cannot be recorded.
+    """
+    from finetunekit.data.index import content_key
+    from finetunekit.ledger import config_key, record_opening
+
+    values = plan.to_dict()
+    everything = content_key((photo.sha256, photo.label or "") for photo in index.photos)
+    key = config_key(values["config"], components=values["components"], photo_keys=[everything])
+    try:
+        test = content_key((photo.sha256, photo.label or "") for photo in photos)
+        return asdict(record_opening(test, key, name=plan.config.name, run_path=path))
+    except RunFolderError as exc:
+        progress.say(f"warning: this opening of the test split is not counted: {exc}")
+        return None
