@@ -489,7 +489,7 @@ def test_a_mistaken_specification_says_where(tmp_path: Path) -> None:
         read_spec(path)
     found = sorted(caught.value.problems)
     assert found[0].startswith(f"{path}:")
-    assert "unknown key. Did you mean 'seed'?" in "".join(found)
+    assert "unknown option. Did you mean 'seed'?" in "".join(found)
     assert "size: should be 'small', 'medium' or 'large'" in "".join(found)
     with pytest.raises(ConfigError, match=r"'\.\./up' cannot be the name of a folder"):
         make_spec(CATS | {"../up": "Lynx"})

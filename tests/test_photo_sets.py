@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -15,7 +16,10 @@ from helpers_plugins import invoke
 from PIL import Image
 from test_docs_site import blocks
 
+from finetunekit.data.index import build_index
+from finetunekit.data.manifest import MANIFEST_COLUMNS, manifest_rows
 from finetunekit.errors import ConfigError, DataError
+from finetunekit.photo_sets.croissant import croissant_metadata
 from finetunekit.photo_sets.measuring import ORIENTATION, measure_photo
 from finetunekit.photo_sets.opening import PhotoSet, open_photo_set
 from finetunekit.photo_sets.sheet import choose_photos, make_sheet
@@ -25,6 +29,7 @@ from finetunekit.photo_sets.statistics import channel_statistics, measure_set
 from finetunekit.photo_sets.statistics_text import columns, shortened, statistics_lines, terminal_width
 from finetunekit.pixels import as_input
 from finetunekit.progress import Progress
+from finetunekit.runs import to_csv
 from finetunekit.types import PhotoListing, PhotoRecord, PixelContract
 
 QUIET = Progress(io.StringIO())
@@ -193,6 +198,38 @@ def test_a_folder_that_was_fetched_stands_for_its_images(photos: Path, tmp_path:
     photos.rename(tmp_path / "set" / "images")
     (tmp_path / "set" / "ATTRIBUTION.csv").write_text("path\n", encoding="utf-8")
     assert photo_set(tmp_path / "set").listing.root == tmp_path / "set" / "images"
+
+
+def test_a_table_of_photos_needs_no_preset_either(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        f"{path.relative_to(tmp_path)},{path.parent.name},{path.parts[-3]}" for path in sorted(photos.rglob("*.png"))
+    ]
+    Path("birds.csv").write_text("\n".join(["file_name,label,split", *rows, ""]), encoding="utf-8")
+    assert invoke("data", "stats", "birds.csv").stdout.startswith("birds: 24 photos, 3 classes, in ")
+    refused = invoke("data", "stats", "birds.csv", "--set", "seed=1")
+    assert (refused.exit_code, "birds.csv: is no preset" in refused.stderr) == (2, True)
+
+
+def test_a_run_stands_for_the_photos_it_used_fed_as_it_fed_them(photos: Path, tmp_path: Path) -> None:
+    index = build_index(photo_set(photos).listing, max_pixels=10_000)
+    run = tmp_path / "run"
+    run.mkdir()
+    state = {"photo_root": str(photos), "stand_in": None, "pixels": dataclasses.asdict(VGG16)}
+    (run / "config.yaml").write_text("name: x\n", encoding="utf-8")
+    (run / "plan.json").write_text(json.dumps({"config": {"data": {"max_photo_pixels": 10_000}}}), encoding="utf-8")
+    (run / "run.json").write_text(json.dumps(state), encoding="utf-8")
+    (run / "photos.csv").write_text(to_csv(manifest_rows(index), MANIFEST_COLUMNS), encoding="utf-8")
+    chosen = photo_set(run)
+    assert measure_set(chosen).counts == {"train": 12, "valid": 6, "test": 6}
+    assert (chosen.contract, chosen.name) == (VGG16, "run")
+    document = json.loads(croissant_metadata(chosen, photos / "croissant.json"))
+    assert len([entry for entry in document["distribution"] if entry["@type"] == "cr:FileObject"]) == 24
+    save(photos / "train" / "red" / "red-0.png", noise(8, 8))
+    with pytest.raises(DataError, match=r"red-0\.png: has changed since the run"):
+        croissant_metadata(chosen, photos / "croissant.json")
 
 
 # ---- contact sheets --------------------------------------------------------------------------------------------------------------

@@ -8,10 +8,11 @@ from pathlib import Path
 import click
 
 from finetunekit.cli.common import make_progress
+from finetunekit.cli.photo_set import choose_set
 
 
 @click.command("export")
-@click.argument("photos", metavar="DIR|PRESET|RUN")
+@click.argument("photos", metavar="DIR|TABLE|ARCHIVE|PRESET|RUN")
 @click.option("--croissant", "target", required=True, type=click.Path(path_type=Path), metavar="FILE",
               help="Write MLCommons Croissant metadata there.")  # fmt: skip
 @click.option("--licence", "licences", multiple=True, metavar="URL|SPDX", help="Licence of the photos. Repeatable.")
@@ -26,13 +27,10 @@ def export(
     ATTRIBUTION.csv where there is one.
     """
     from finetunekit.photo_sets.croissant import croissant_metadata
-    from finetunekit.photo_sets.opening import open_photo_set
     from finetunekit.runs import write_whole
 
     progress = make_progress()
-    chosen = open_photo_set(photos, settings=settings, progress=progress)
-    for note in chosen.listing.notes:
-        progress.say(f"note: {note}")
+    chosen = choose_set(photos, settings, progress)
     text = croissant_metadata(
         chosen,
         target,

@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from finetunekit.cli.common import make_progress
+from finetunekit.cli.photo_set import choose_set
 
 
 @click.command("show")
-@click.argument("photos", metavar="DIR|PRESET")
+@click.argument("photos", metavar="DIR|TABLE|ARCHIVE|PRESET|RUN")
 @click.option("--split", type=click.Choice(["train", "valid", "test", "display"]), default="train", show_default=True,
               help="Whose photos.")  # fmt: skip
 @click.option("--per-class", type=click.IntRange(1, 1000), default=12, show_default=True, help="Photos of each class.")
@@ -40,14 +41,13 @@ def show(
     The test split stays closed unless --split asks for it.
     """
     from finetunekit.errors import ConfigError
-    from finetunekit.photo_sets.opening import open_photo_set
     from finetunekit.photo_sets.sheet import make_sheet
     from finetunekit.runs import write_whole
 
     if out is not None and out.suffix.lower() not in (".html", ".png"):
         raise ConfigError(f"--out {out}: a sheet is .html or .png. Received: '{out.suffix}'")
     progress = make_progress()
-    chosen = open_photo_set(photos, settings=settings, progress=progress)
+    chosen = choose_set(photos, settings, progress)
     sheet = make_sheet(
         chosen,
         split=split,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from finetunekit.cli.common import json_option, make_progress, print_json
+from finetunekit.cli.photo_set import choose_set
 
 
 @click.command("stats")
-@click.argument("photos", metavar="DIR|PRESET")
+@click.argument("photos", metavar="DIR|TABLE|ARCHIVE|PRESET|RUN")
 @click.option("--set", "settings", multiple=True, metavar="A.B=VALUE", help="Change a value of PRESET. Repeatable.")
 @click.option("--headers", "is_headers", is_flag=True, help="Decode nothing: no channels, no count of grey photos.")
 @json_option
@@ -20,14 +21,11 @@ def stats(photos: str, settings: tuple[str, ...], is_headers: bool, as_json: boo
     """
     import dataclasses
 
-    from finetunekit.photo_sets.opening import open_photo_set
     from finetunekit.photo_sets.statistics import measure_set
     from finetunekit.photo_sets.statistics_text import statistics_lines
 
     progress = make_progress()
-    chosen = open_photo_set(photos, settings=settings, progress=progress)
-    for note in chosen.listing.notes:
-        progress.say(f"note: {note}")
+    chosen = choose_set(photos, settings, progress)
     found = measure_set(chosen, has_pixels=not is_headers, progress=progress.counter("looking at photos"))
     if as_json:
         print_json(dataclasses.asdict(found))

@@ -22,6 +22,7 @@ from finetunekit.weights.fetch import OFFLINE_VARIABLE, is_offline
 
 #: So many photos in a row that cannot be had mean that something else is wrong: a proxy, a login page, a host that is down.
 MOST_UNREACHABLE, MOST_REFUSED = 3, 25
+SAY_EVERY = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +229,17 @@ class _Fetching:
         self.journal.take(photo)
         store_photo(received, self.journal.root / photo.path)
         self.fetched += 1
+        self._tell(label)
+
+    def _tell(self, label: str) -> None:
+        """A live line on a terminal, and now and then a whole one, for whoever reads a log."""
         left = self._left()
         left_s = (time.monotonic() - self.started_s) / self.fetched * left
-        self.progress.tick(f"{label}: {left} photos to fetch, {show_duration(left_s)} left")
+        line = f"{label}: {left} photos to fetch, {show_duration(left_s)} left"
+        if self.fetched % SAY_EVERY == 0:
+            self.progress.say(line)
+        else:
+            self.progress.tick(line)
 
     def _restore(self, photo: Photo) -> None:
         """Fetch a photo again that is gone from its place or was changed there."""

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 import pydantic
 from pydantic import Field
 
-from finetunekit.config import Section, Seed
+from finetunekit.config import Seed
 from finetunekit.errors import ConfigError
 from finetunekit.problems import describe_problems
-from finetunekit.types import TEST, TRAIN, VALID
+from finetunekit.types import TEST, TRAIN, VALID, Options
 from finetunekit.yamls import Places, read_yaml
 
 Licence: TypeAlias = Literal["cc0", "cc-by", "cc-by-sa", "cc-by-nd", "cc-by-nc", "cc-by-nc-sa", "cc-by-nc-nd"]
@@ -29,7 +29,7 @@ DEFAULT_SPEC = Path(__file__).parent / "felidae4.yaml"
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
 
-class ClassSpec(Section):
+class ClassSpec(Options):
     """One class."""
 
     taxon: str = Field(min_length=2, max_length=100, description="Scientific name; what lies below it is included.")
@@ -40,7 +40,7 @@ class ClassSpec(Section):
     )
 
 
-class Counts(Section):
+class Counts(Options):
     """Photos of each class."""
 
     train: int = Field(150, ge=1, le=100_000, description="Photos of each class to train on.")
@@ -57,7 +57,7 @@ class Counts(Section):
         return self.train + self.valid + self.test
 
 
-class FetchSpec(Section):
+class FetchSpec(Options):
     """What one call of `data fetch` makes."""
 
     name: str = Field(

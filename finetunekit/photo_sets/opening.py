@@ -94,7 +94,12 @@ def _of_folder(path: Path, progress: Progress) -> PhotoSet:
     inner = path / "images"
     root = inner if (path / "ATTRIBUTION.csv").is_file() and inner.is_dir() else path
     listing = _list_folder(load_plugins(progress.say), root, progress)
-    return PhotoSet(root.resolve().name, listing, _DATA.max_photo_pixels, PLAIN, "RGB / 255", {})
+    return unfed_set(root.resolve().name, listing, _DATA.max_photo_pixels)
+
+
+def unfed_set(name: str, listing: PhotoListing, max_pixels: int) -> PhotoSet:
+    """Photos that no preset says anything about: their pixels are told as fractions."""
+    return PhotoSet(name, listing, max_pixels, PLAIN, "RGB / 255", {})
 
 
 def _list_folder(host: PluginHost, root: Path, progress: Progress) -> PhotoListing:
