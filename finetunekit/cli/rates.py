@@ -1,0 +1,79 @@
+"""`finetunekit rates`."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from finetunekit.cli.common import json_option, make_progress, preset_options, print_json
+
+if TYPE_CHECKING:
+    from finetunekit.rate_finder import RateTest
+
+
+@click.command("rates")
+@preset_options
+@click.option("--stage", type=click.IntRange(1, 100), default=1, show_default=True, help="Which stage, from 1.")
+@click.option("--steps", type=click.IntRange(10, 10_000), default=100, show_default=True, help="Steps of the test.")
+@click.option("--figure", type=click.Path(path_type=Path), metavar="FILE", help="Write loss over rate as SVG.")
+@json_option
+def command(
+    preset: str,
+    settings: tuple[str, ...],
+    seed: int | None,
+    stage: int,
+    steps: int,
+    figure: Path | None,
+    as_json: bool,
+) -> None:
+    """Find a learning rate for a stage of PRESET: a short pass with a rising rate, from 1e-6 to 1.
+
+    Training photos only; nothing is saved but the figure, and features in the cache.
+    """
+    import dataclasses
+
+    from finetunekit.data.facts import open_facts
+    from finetunekit.data.index import build_index
+    from finetunekit.engine import prepare
+    from finetunekit.folders import cache_dir
+    from finetunekit.rate_finder import find_rates, rate_figure
+    from finetunekit.runs import write_whole
+    from finetunekit.sources import list_photos
+
+    progress = make_progress()
+    plan, _ = prepare(preset, settings=settings, seed=seed, progress=progress)
+    if stage > len(plan.config.stages):
+        raise click.BadParameter(f"there are {len(plan.config.stages)} stages.", param_hint="--stage")
+    index = build_index(
+        list_photos(plan, progress),
+        max_pixels=plan.config.data.max_photo_pixels,
+        progress=progress.counter("reading photos"),
+        store=open_facts(cache_dir(), progress.say),
+    )
+    found = find_rates(plan, index, progress, number=stage - 1, steps=steps)
+    if figure is not None:
+        write_whole(figure, rate_figure(found))
+    if as_json:
+        print_json({**dataclasses.asdict(found), "stand_in": index.stand_in, "figure": str(figure) if figure else None})
+        return
+    for line in _lines(found, stage, index.stand_in, plan.config.stages[stage - 1].optimizer.learning_rate):
+        click.echo(line)
+    if figure is not None:
+        click.echo(f"figure: {figure}")
+
+
+def _lines(found: RateTest, number: int, stand_in: str | None, asked: float) -> Iterator[str]:
+    if stand_in:
+        yield from textwrap.wrap(f"STAND-IN PHOTOS: {stand_in}", 80)
+    last = f"{found.rates[-1]:.1e}"
+    end = f"ran away beyond {last}" if found.has_run_away else f"had not run away at {last}"
+    yield f"stage {number}, {found.stage}: the loss {end}"
+    yield f"suggested  {found.suggested:.1e}   where the loss falls most steeply, or at most:"
+    yield f"at most    {found.at_most:.1e}   a tenth of the rate at which the loss is lowest"
+    yield f"preset     {asked:.1e}   stages[{number - 1}].optimizer.learning_rate"
+    if number > 1:
+        yield "Stages before this one were not trained first: it began from a new head."

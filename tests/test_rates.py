@@ -1,0 +1,104 @@
+"""The rate finder: what it suggests of known curves, and that it leaves the model as it was."""
+
+from __future__ import annotations
+
+import json
+import math
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from finetunekit import rate_finder
+from finetunekit.cli import main
+from finetunekit.data.index import build_index
+from finetunekit.engine import prepare
+from finetunekit.errors import ConfigError, RunError
+from finetunekit.progress import Progress
+from finetunekit.rate_finder import find_rates, judge, rate_figure
+from finetunekit.sources import list_photos
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+QUIET = Progress(is_quiet=True)
+#: Every step sees every photo, so that the loss is without noise.
+WHOLE_BATCH = ("augment=[]", "train.batch_size=12", "train.draws_per_epoch=null")
+RATES = [10 ** (-6 + i / 10) for i in range(51)]
+
+
+def falling(at: float) -> list[float]:
+    """A loss that falls most steeply at `at`, from 2 to 1."""
+    return [1.5 - 0.5 * math.tanh(2 * (math.log10(rate) - math.log10(at))) for rate in RATES]
+
+
+def test_the_steepest_fall_is_suggested() -> None:
+    found = judge("s", RATES, falling(1e-4), steps=51)
+    assert found.suggested == pytest.approx(1e-4, rel=0.3)
+    assert found.has_run_away is False
+
+
+def test_the_suggestion_stays_below_a_tenth_of_the_lowest() -> None:
+    losses = [*falling(1e-3)[:35], *(2 + i for i in range(16))]
+    found = judge("s", RATES, losses, steps=60)
+    assert found.at_most == pytest.approx(RATES[34] / 10)
+    assert found.suggested <= found.at_most
+    assert found.has_run_away is True
+
+
+def test_a_loss_that_runs_away_at_once_is_an_error() -> None:
+    with pytest.raises(RunError, match="runs away at once"):
+        judge("s", RATES[:2], [1.0, 2.0], steps=51)
+
+
+def test_a_loss_that_falls_nowhere_is_an_error() -> None:
+    with pytest.raises(RunError, match=r"falls at no rate from 1\.0e-06 to 1\.0e-01 by more than its noise"):
+        judge("s", RATES, [1.0 + i / 100 for i in range(51)], steps=51)
+
+
+def test_weights_are_as_they_were(tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, _ = prepare(str(tiny_yaml), settings=WHOLE_BATCH)
+    index = build_index(list_photos(plan, QUIET), max_pixels=10**6, progress=QUIET.counter("reading"))
+    seen: list[Any] = []
+    opened = rate_finder._open
+    monkeypatch.setattr(rate_finder, "_open", lambda *given: seen.append(opened(*given)) or seen[0])
+    first = find_rates(plan, index, QUIET, steps=80)
+    model = seen[0].classifier.logits
+    fresh = opened(plan, index, QUIET).classifier.logits
+    for ours, theirs in zip(model.weights, fresh.weights, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+    assert 1e-6 <= first.suggested <= first.at_most
+    assert len(first.rates) == len(first.losses) <= 80
+
+
+def test_the_command_prints_and_draws(tiny_yaml: Path, tmp_path: Path) -> None:
+    figure = tmp_path / "rates.svg"
+    settings = [part for setting in WHOLE_BATCH for part in ("--set", setting)]
+    given = ["rates", str(tiny_yaml), "--steps", "80", *settings, "--figure", str(figure)]
+    result = CliRunner().invoke(main, [*given, "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["stage"] == "tune"
+    assert found["suggested"] <= found["at_most"]
+    assert ET.fromstring(figure.read_text(encoding="utf-8")).tag.endswith("svg")
+    assert not (tiny_yaml.parent / "runs").exists()
+    lines = CliRunner().invoke(main, given).stdout.splitlines()
+    assert lines[1].startswith("suggested")
+    assert all(len(line) <= 80 for line in lines[:-1])
+
+
+def test_stages_without_a_rate_are_refused(tiny_yaml: Path) -> None:
+    plan, _ = prepare(str(tiny_yaml), settings=["stages=[{kind: solve}]"])
+    index = build_index(list_photos(plan, QUIET), max_pixels=10**6, progress=QUIET.counter("reading"))
+    with pytest.raises(ConfigError, match="is solved in closed form: it has no learning rate"):
+        find_rates(plan, index, QUIET)
+    result = CliRunner().invoke(main, ["rates", str(tiny_yaml), "--stage", "2"])
+    assert result.exit_code == 2
+    assert "there are 1 stages" in result.output
+
+
+def test_the_figure_holds_both_suggestions() -> None:
+    found = judge("s", RATES, falling(1e-4), steps=51)
+    assert f"suggested {found.suggested:.1e}" in rate_figure(found)
+    assert f"at most {found.at_most:.1e}" in rate_figure(found)
