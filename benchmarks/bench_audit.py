@@ -1,12 +1,13 @@
 """What `data audit` finds of planted defects, how many pairs it calls copies falsely, and what it costs per photo.
 
     python benchmarks/bench_audit.py --photos DIR [--each 100] [--side 320] [--network]
+    python benchmarks/bench_audit.py --photos DIR --libraries      (pip install imagehash cleanlab)
     python benchmarks/bench_audit.py --scale 1000,10000,100000
 
 DIR is any tree whose folders nearest to the photos are classes. Its photos are copied to a temporary folder, at most `--side` pixels long,
-into train, valid and test; then defects are planted, each from a photo of its own, and the audit is asked. Pairs that were not planted are
-printed by name: look at them, real sets hold real duplicates. `--scale` draws photos of 320 x 240 pixels and audits ever more of them, each
-number in a process of its own; a hundredth is planted. `--network` also swaps a twentieth of the training labels.
+into train, valid and test; then defects are planted, each from a photo of its own, and the audit is asked. Groups that were not planted
+are printed by name: look at them, real sets hold real duplicates. `--network` also swaps a twentieth of the training labels. `--scale`
+draws photos of `--drawn-width` pixels and audits ever more of them, each number in a process of its own; a hundredth is planted.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from common import describe_machine
 from PIL import Image, ImageEnhance, ImageOps
 
 from finetunekit.audit.audit import audit_listing
+from finetunekit.audit.duplicates import ALIKE, find_pairs
 from finetunekit.audit.findings import AuditReport
+from finetunekit.audit.labels import suspect_labels
 from finetunekit.audit.network import check_features, choose_backbone
 from finetunekit.audit.reading import read_photos
 from finetunekit.audit.store import open_store
@@ -84,11 +87,13 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=320)
     parser.add_argument("--network", action="store_true")
     parser.add_argument("--scale", help="numbers of drawn photos, separated by commas")
+    parser.add_argument("--libraries", action="store_true", help="imagehash and cleanlab beside what is used here")
+    parser.add_argument("--drawn-width", type=int, default=320)
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--draw", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.draw:
-        draw_photos(arguments.draw, int(arguments.draw.name))
+        draw_photos(arguments.draw, int(arguments.draw.name), arguments.drawn_width)
         return
     if arguments.one:
         measure_drawn(arguments.one)
@@ -103,7 +108,8 @@ def main() -> None:
         for count in map(int, arguments.scale.split(",")) if arguments.scale else ():
             # both in processes of their own: a parent's memory would be counted into its child's peak
             for step in ("--draw", "--one"):
-                subprocess.run([sys.executable, __file__, step, f"{folder}/{count}"], check=True)
+                width = ("--drawn-width", str(arguments.drawn_width))
+                subprocess.run([sys.executable, __file__, *width, step, f"{folder}/{count}"], check=True)
             shutil.rmtree(Path(folder) / str(count))
 
 
@@ -167,6 +173,9 @@ def measure_planted(photos: Path, folder: Path, arguments: argparse.Namespace) -
     print(f"{len(copied)} photos before planting: {len(before)} groups of copies, to be looked at:")
     for group in before:
         print(f"    {' = '.join(sorted(group))}")
+    if arguments.libraries:
+        compare_imagehash(copied, rng)
+        compare_cleanlab()
     if arguments.network:
         measure_labels(root, rng)
     scored = [path for path in copied if path.relative_to(root).parts[0] != "train"]
@@ -186,6 +195,64 @@ def measure_planted(photos: Path, folder: Path, arguments: argparse.Namespace) -
     new = [group for group in found if len({copies.get(path, path) for path in group}) > 1]
     new = [group for group in new if not any({copies.get(path, path) for path in group} <= known for known in before)]
     print(f"groups that join unlike photos and were not there before planting: {len(new)}")
+    measure_margin(root, {frozenset(pair) for pairs in planted.values() for pair in pairs}, before)
+
+
+def measure_margin(root: Path, planted: set[frozenset[str]], before: Sequence[set[str]]) -> None:
+    """How far planted pairs lie above the threshold, and unlike ones below it."""
+    listing = list_folder(root)
+    with open_store(print) as store:
+        read = read_photos(listing, store, max_pixels=LIMIT)
+        names = [photo.sha256 for photo in read.readable]
+        pairs = find_pairs(names, read.traits["contrast"], store, alike=-1.0)
+    likeness: dict[bool, list[float]] = {True: [], False: []}
+    for pair in pairs:
+        both = frozenset(read.readable[position].shown for position in (pair.first, pair.second))
+        if not any(both <= group for group in before):
+            likeness[both in planted].append(pair.likeness)
+    print(
+        f"likeness of planted pairs: least {min(likeness[True]):.3f}; threshold {ALIKE}; of {len(likeness[False])} other candidate pairs:",
+        end=" ",
+    )
+    print(", ".join(f"{value:.3f}" for value in sorted(likeness[False], reverse=True)[:5]), "at most")
+
+
+def compare_imagehash(copied: Sequence[Path], rng: random.Random) -> None:
+    """Bits of 64 by which perceptual hashes of planted copies, and of unlike photos, differ."""
+    import imagehash
+
+    paths = rng.sample(list(copied), min(200, len(copied)))
+    images = []
+    for path in paths:
+        with Image.open(path) as image:
+            images.append(image.convert("RGB"))
+    hashes = [imagehash.phash(image) for image in images]
+    for kind, change in CHANGES.items():
+        copies = [imagehash.phash(Image.open(io.BytesIO(change(image, rng)))) for image in images]
+        bits = [int(one - other) for one, other in zip(hashes, copies, strict=True)]
+        print(f"imagehash.phash, {kind}: median {np.median(bits):.0f} bits, largest {max(bits)}")
+    print(f"imagehash.phash, unlike photos: least {min(a - b for i, a in enumerate(hashes) for b in hashes[:i])} bits")
+
+
+def compare_cleanlab() -> None:
+    """Whether both implementations of confident learning suspect the same photos, on simulated labels and probabilities."""
+    from cleanlab.filter import find_label_issues
+
+    for seed in range(4):
+        generator = np.random.default_rng(seed)
+        labels = generator.integers(0, 4, 1000)
+        logits = generator.normal(0, 1, (1000, 4))
+        logits[np.arange(1000), labels] += 3
+        probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        is_swapped = generator.random(1000) < SWAPPED
+        labels[is_swapped] = (labels[is_swapped] + generator.integers(1, 4, is_swapped.sum())) % 4
+        ours = set(suspect_labels(probabilities, labels)[0].tolist())
+        theirs = set(
+            np.flatnonzero(find_label_issues(labels, probabilities, filter_by="confident_learning", n_jobs=1)).tolist()
+        )
+        print(
+            f"confident learning, simulation {seed}: {len(ours)} suspects here, {len(theirs)} by cleanlab, {len(ours & theirs)} in both"
+        )
 
 
 def list_folder(root: Path) -> PhotoListing:
@@ -268,10 +335,10 @@ def show_share(what: str, found: int, planted: int) -> None:
 # ---- drawn photos by the hundred thousand ------------------------------------------------------------------------------------------
 
 
-def draw_photos(root: Path, count: int) -> None:
+def draw_photos(root: Path, count: int, width: int) -> None:
     """Mixtures of windows of 200 textures, no two alike; a hundredth is copied into train: mirrored, cropped, resized, saved again."""
     generator, rng = np.random.default_rng(0), random.Random(0)
-    textures = [texture(generator) for _ in range(200)]
+    textures = [texture(generator, width) for _ in range(200)]
     for number in range(count):
         split, label = ("train", "valid", "test")[max(0, number % 5 - 2)], f"class {number % 4}"
         target = root / split / label / f"{number:06d}.jpg"
@@ -285,20 +352,23 @@ def draw_photos(root: Path, count: int) -> None:
             copy.write_bytes(CHANGES[kind](image, rng))
 
 
-def texture(generator: np.random.Generator) -> np.ndarray:
-    pixels = np.zeros((480, 640, 3), np.float32)
+def texture(generator: np.random.Generator, width: int) -> np.ndarray:
+    """Noise at several scales, twice as large as a photo on each side."""
+    size = (2 * width, 2 * width * 3 // 4)
+    pixels = np.zeros((size[1], size[0], 3), np.float32)
     for cells, strength in ((4, 70), (8, 45), (16, 30), (32, 20), (64, 14), (128, 8)):
         noise = generator.normal(0, strength, (cells, cells, 3)).astype(np.float32)
         for channel in range(3):
-            layer = Image.fromarray(noise[..., channel]).resize((640, 480), Image.Resampling.BICUBIC)
+            layer = Image.fromarray(noise[..., channel]).resize(size, Image.Resampling.BICUBIC)
             pixels[..., channel] += np.asarray(layer)
     return np.clip(pixels + 128, 0, 255).astype(np.uint8)
 
 
 def window(generator: np.random.Generator, textures: Sequence[np.ndarray]) -> np.ndarray:
     of = textures[generator.integers(len(textures))]
-    top, left = generator.integers(0, 240), generator.integers(0, 320)
-    return of[top : top + 240, left : left + 320]
+    height, width = of.shape[0] // 2, of.shape[1] // 2
+    top, left = generator.integers(0, height), generator.integers(0, width)
+    return of[top : top + height, left : left + width]
 
 
 def measure_drawn(root: Path) -> None:

@@ -33,7 +33,21 @@ class Component(BaseModel):
 
 
 AuditKind = Literal[
-    "leak", "conflict", "duplicate", "misnamed", "blank", "dark", "bright", "blurred", "grey", "imbalance", "properties", "small", "long"
+    "leak",
+    "conflict",
+    "label",
+    "outlier",
+    "duplicate",
+    "misnamed",
+    "blank",
+    "dark",
+    "bright",
+    "blurred",
+    "grey",
+    "imbalance",
+    "properties",
+    "small",
+    "long",
 ]
 
 

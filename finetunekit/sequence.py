@@ -181,7 +181,7 @@ class RunSequence:
         from finetunekit.audit.gate import audit_index, check_gate
 
         report = audit_index(index, self.config, self.progress)
-        runs.write_whole(self.path / runs.AUDIT, runs.to_json(report.to_dict()))
+        runs.write_whole(self.path / runs.AUDIT, runs.to_json(report.to_dict(most=200)))
         check_gate(report, self.plan.source, self.progress)
 
     def _build(self, index: PhotoIndex) -> StageContext:

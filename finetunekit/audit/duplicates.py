@@ -35,7 +35,7 @@ class Pair:
         first: Position of a photo.
         second: Position of another one.
         kind: `exact`: the same bytes. `copy`: saved again, at another size, quality or brightness. The others as named.
-        likeness: 1 for exact copies, else the correlation of both photos' gradients, in [`ALIKE`, 1].
+        likeness: 1 for exact copies, else the correlation of both photos' gradients.
     """
 
     first: int
@@ -49,6 +49,7 @@ def find_pairs(
     contrast: NDArray[Any],
     store: SignatureStore,
     *,
+    alike: float = ALIKE,
     count: Callable[[int, int], None] | None = None,
 ) -> list[Pair]:
     """Every pair of files found to hold the same photo.
@@ -57,6 +58,7 @@ def find_pairs(
         sha256: Of each photo, all of them in the store.
         contrast: `(photos,)`, standard deviation of its grey levels.
         store: Holds their small pictures.
+        alike: Least likeness of a pair that is no exact copy.
         count: Called with (photos searched, photos in all).
 
     Returns:
@@ -68,7 +70,7 @@ def find_pairs(
         if first.setdefault(name, position) != position:
             pairs.append(Pair(first[name], position, "exact", 1.0))
     distinct = np.array([p for p in first.values() if contrast[p] >= LEAST_CONTRAST], np.int64)
-    pairs += _near_pairs([sha256[p] for p in distinct], distinct, store, count)
+    pairs += _near_pairs([sha256[p] for p in distinct], distinct, store, alike, count)
     return sorted(pairs, key=lambda pair: (pair.first, pair.second))
 
 
@@ -92,7 +94,11 @@ def clusters(photos: int, pairs: Sequence[Pair]) -> list[list[int]]:
 
 
 def _near_pairs(
-    names: list[str], positions: NDArray[np.int64], store: SignatureStore, count: Callable[[int, int], None] | None
+    names: list[str],
+    positions: NDArray[np.int64],
+    store: SignatureStore,
+    alike: float,
+    count: Callable[[int, int], None] | None,
 ) -> list[Pair]:
     from threadpoolctl import threadpool_limits
 
@@ -100,14 +106,14 @@ def _near_pairs(
         found = find_candidates(len(names), lambda block: store.greys([names[i] for i in block]), progress=count)
         best: dict[tuple[int, int], Pair] = {}
         for start in range(0, len(found.whole), _CHUNK):
-            for pair in _confirm(found, slice(start, start + _CHUNK), names, store):
+            for pair in _confirm(found, slice(start, start + _CHUNK), names, store, alike):
                 one, other = sorted((int(positions[pair.first]), int(positions[pair.second])))
                 if (one, other) not in best or best[one, other].likeness < pair.likeness:
                     best[one, other] = Pair(one, other, pair.kind, pair.likeness)
     return list(best.values())
 
 
-def _confirm(found: Candidates, part: slice, names: list[str], store: SignatureStore) -> list[Pair]:
+def _confirm(found: Candidates, part: slice, names: list[str], store: SignatureStore, alike: float) -> list[Pair]:
     wholes = store.greys([names[i] for i in found.whole[part]])
     parts = store.greys([names[i] for i in found.part[part]])
     pairs = []
@@ -120,7 +126,7 @@ def _confirm(found: Candidates, part: slice, names: list[str], store: SignatureS
         match = match_window(
             whole[:, ::-1] if mirrored else whole, other, (top, bottom, left, right), worth_fitting=WORTH_FITTING
         )
-        if match.likeness >= ALIKE:
+        if match.likeness >= alike:
             kind = _kind(match.window, mirrored)
             pairs.append(Pair(int(found.whole[at]), int(found.part[at]), kind, round(match.likeness, 4)))
     return pairs

@@ -104,10 +104,13 @@ class AuditReport:
         """Findings of one severity."""
         return tuple(finding for finding in self.findings if finding.severity == severity)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for `audit.json` and `--json`."""
+    def to_dict(self, most: int | None = None) -> dict[str, Any]:
+        """Plain values for `audit.json` and `--json`; of each finding at most so many groups and exclusions, if a number is given."""
         counts = {severity: len(self.of(severity)) for severity in SEVERITIES}
-        return {"counts": counts, **dataclasses.asdict(self)}
+        findings = [dataclasses.asdict(finding) for finding in self.findings]
+        for finding in findings:
+            finding |= {name: finding[name][:most] for name in ("groups", "exclusions")}
+        return {"counts": counts, **dataclasses.asdict(dataclasses.replace(self, findings=())), "findings": findings}
 
 
 def counts_line(report: AuditReport) -> str:
