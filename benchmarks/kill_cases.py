@@ -153,6 +153,18 @@ class Bench:
         shown = ", ".join(f"{moment:.2f} s" for moment in moments)
         return self._resume(case, variant, shown, moments[1:], clear_cache=chance.random() < 0.25)
 
+    def run_together(self, count: int) -> list[Outcome]:
+        """Start several runs of one configuration at once, on a cache that holds nothing."""
+        variant = list(VARIANTS)[1]
+        reference, _ = self.reference(variant)
+        shutil.rmtree(self.folder / "cache" / "features", ignore_errors=True)
+        cases = [self._case(f"together-{number}", {}) for number in range(count)]
+        children = [self._start(case, variant) for case in cases]
+        for child in children:
+            _must_end_well(child)
+        found = [tuple(differences(reference, _only_run(case))) for case in cases]
+        return [Outcome(variant, f"never, beside {count - 1} others", 0, True, None, one) for one in found]
+
     # ---- parts -------------------------------------------------------------------------------------------------------------------
 
     def _resume(self, case: Path, variant: str, moment: str, again_s: Sequence[float], *, clear_cache: bool) -> Outcome:

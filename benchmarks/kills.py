@@ -2,6 +2,7 @@
 
     python benchmarks/kills.py --moments            at each moment that a kill is most likely to hurt
     python benchmarks/kills.py --kills 200          at random seconds
+    python benchmarks/kills.py --together 10        not at all: ten runs at once that share one cold cache
 
 Every kill is a SIGKILL of a real process. Prints for each run what is not as in the run that was not killed (weights, history, scores,
 predictions, files), then the count; ends with 1 if there is any.
@@ -27,6 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moments", action="store_true", help="kill once at each named moment")
     parser.add_argument("--kills", type=int, default=0, metavar="N", help="kill N runs at random seconds")
+    parser.add_argument("--together", type=int, default=0, metavar="N", help="N runs at once on one cold cache")
     parser.add_argument("--seed", type=int, default=0, help="of the random seconds")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long")
     parser.add_argument("--json", action="store_true", help="print every outcome as JSON")
@@ -54,6 +56,8 @@ def run_all(bench: Bench, arguments: argparse.Namespace) -> Iterator[Outcome]:
     variants = list(VARIANTS)[:2]
     for i, moment in enumerate(MOMENTS if arguments.moments else ()):
         yield told(bench.kill_at(variants[i % len(variants)], moment, clear_cache=i % 3 == 0))
+    for outcome in bench.run_together(arguments.together) if arguments.together else ():
+        yield told(outcome)
     chance = random.Random(arguments.seed)
     for number in range(arguments.kills):
         if time.monotonic() > stop_at:

@@ -138,19 +138,26 @@ class FeatureCache:
 
     def _place(self, partial: Path, folder: Path) -> Arrays:
         self._make_room(sum(f.stat().st_size for f in partial.iterdir()))
+        if not (folder / META).is_file():
+            discard_entry(folder, even_in_use=True)  # half deleted, by a process that was killed
+        # opened before it is in place: what is mapped stays readable whoever evicts it; Windows renames no mapped file
+        arrays = None if os.name == "nt" else open_entry(partial)
         try:
             if not folder.exists():
                 partial.rename(folder)
         except OSError:
             if not folder.exists():  # else another process made the same entry this moment
                 raise
-        return self._open(folder)
+        return self._open(folder) if arrays is None else self._hold(folder, arrays)
 
     def _open(self, folder: Path) -> Arrays:
+        return self._hold(folder, open_entry(folder))
+
+    def _hold(self, folder: Path, arrays: Arrays) -> Arrays:
         held = hold_entry(folder)
         if held is not None:
             self.held.append(held)
-        return open_entry(folder)
+        return arrays
 
     def entries(self) -> list[CacheEntry]:
         """Every whole entry, most recently used first."""

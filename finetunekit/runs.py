@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import functools
 import io
 import json
@@ -80,11 +81,15 @@ def append_line(path: Path, line: str) -> None:
     """Append one whole line in one write and sync it; a line cut off by a crash is the last one.
 
     Raises:
-        RunFolderError: If the file cannot be written.
+        RunFolderError: If the file cannot be written; what was written of the line is taken back.
     """
+    data = line.encode()
     try:
         with path.open("ab", buffering=0) as stream:
-            stream.write(line.encode())
+            before = stream.tell()
+            if stream.write(data) != len(data):
+                stream.truncate(before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(stream.fileno())
     except OSError as exc:
         raise RunFolderError(f"{path}: cannot be written ({exc.strerror or exc}).") from exc

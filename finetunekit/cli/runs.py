@@ -96,9 +96,9 @@ def prune_old(out: str, keep: int, unfinished: bool, models: bool, yes: bool, as
     if as_json:
         print_json({"is_deleted": yes, "runs": [str(path) for path in freed], "bytes": sum(freed.values())})
         return
+    counted = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
     click.echo(
-        f"{len(chosen)} runs, {sum(freed.values()) / 1e6:.1f} MB"
-        + ("" if yes or not chosen else "; delete them with --yes")
+        f"{counted}, {sum(freed.values()) / 1e6:.1f} MB" + ("" if yes or not chosen else "; delete them with --yes")
     )
 
 
