@@ -14,6 +14,7 @@ from finetunekit import gradcam, runs
 from finetunekit.data.index import PhotoIndex
 from finetunekit.errors import FinetuneKitError
 from finetunekit.ladder.climb import Ground, climb
+from finetunekit.reporting import note_seconds
 from finetunekit.stages import Photos, Prepared, StageContext
 from finetunekit.types import TEST, TRAIN
 
@@ -56,10 +57,8 @@ def write_insights(
             job()
         except FinetuneKitError as exc:
             context.progress.say(f"warning: no {name}: {exc}")
-        seconds[f"{name}_s"] = round(time.perf_counter() - started, 2)
-    complete = {**metrics, "seconds": {**metrics["seconds"], **seconds}}
-    runs.write_whole(path / runs.METRICS, runs.to_json(complete))
-    return complete
+        seconds[f"{name}_s"] = time.perf_counter() - started
+    return note_seconds(path, metrics, seconds)
 
 
 class _Decoded:

@@ -3,38 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from finetunekit import runs
 from finetunekit.errors import FinetuneKitError, PluginError
+from finetunekit.guard import within
 from finetunekit.model import blame, call_builder
 from finetunekit.plan import Chosen
 from finetunekit.progress import Progress
 
 
-def write_reports(reports: Sequence[Chosen], path: Path, progress: Progress) -> tuple[Path, ...]:
-    """Rebuild every report of a finished run from its folder; a reporter that fails is named and the others go on.
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A report that was not written, and why."""
+
+    report: str
+    why: str
+
+
+def write_reports(
+    reports: Sequence[Chosen], path: Path, progress: Progress, timeout_s: float = 600.0
+) -> tuple[tuple[Path, ...], tuple[Missing, ...]]:
+    """Rebuild every report of a finished run from its folder; a reporter that fails or hangs is named and the others go on.
+
+    Args:
+        reports: Reporters in order.
+        path: The run folder.
+        progress: Receives the warnings.
+        timeout_s: How long to wait for each.
 
     Returns:
-        The files written.
+        The files written, and the reports that are missing.
     """
-    finished = runs.FinishedRun(path)
     written: list[Path] = []
+    missing: list[Missing] = []
     for chosen in reports:
+        before = _stamps(path)
         try:
-            files = call_builder(chosen, finished)
+            files = within(timeout_s, blame(chosen), partial(call_builder, chosen, runs.FinishedRun(path)))
             _check_files(chosen, files)
+            for name, content in files.items():
+                runs.write_whole(path / runs.REPORTS / name, content)
+                written.append(path / runs.REPORTS / name)
         except FinetuneKitError as exc:
-            progress.say(
-                f"warning: no {chosen.name} report: {exc}" if not isinstance(exc, PluginError) else f"warning: {exc}"
-            )
-            continue
-        for name, content in files.items():
-            runs.write_whole(path / runs.REPORTS / name, content)
-            written.append(path / runs.REPORTS / name)
+            line = str(exc) if isinstance(exc, PluginError) else f"no {chosen.name} report: {exc}"
+            progress.say(f"warning: {line}")
+            missing.append(Missing(chosen.name, line))
+        spoilt = sorted(name for name, stamp in _stamps(path).items() if before.get(name) not in (None, stamp))
+        spoilt += sorted(before.keys() - _stamps(path).keys())
+        if spoilt:
+            progress.say(f"warning: {blame(chosen)} changed what it may only read: {', '.join(spoilt)}")
         progress.tick(f"{blame(chosen)} done")
-    return tuple(written)
+    return tuple(written), tuple(missing)
+
+
+def _stamps(path: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of change of the run's own files; reports are written anew each time."""
+    return {f.name: (f.stat().st_size, f.stat().st_mtime_ns) for f in path.iterdir() if f.is_file()}
+
+
+def note_seconds(path: Path, metrics: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Write into a run's metrics what a part of it took.
+
+    Args:
+        path: Run folder.
+        metrics: Content of `metrics.json`.
+        seconds: Such as `report_s`.
+
+    Returns:
+        The metrics as they were written.
+    """
+    complete = {
+        **metrics,
+        "seconds": {**metrics["seconds"], **{key: round(value, 2) for key, value in seconds.items()}},
+    }
+    runs.write_whole(path / runs.METRICS, runs.to_json(complete))
+    return complete
 
 
 def _check_files(chosen: Chosen, files: Any) -> None:

@@ -20,7 +20,7 @@ from finetunekit.folders import cache_dir
 from finetunekit.plan import Plan
 from finetunekit.plugins import PluginHost
 from finetunekit.progress import Progress
-from finetunekit.reporting import write_reports
+from finetunekit.reporting import note_seconds, write_reports
 from finetunekit.sources import describe_photos, list_and_leave_out
 from finetunekit.types import TEST, TRAIN, VALID
 from finetunekit.yamls import dump_yaml
@@ -86,7 +86,7 @@ class RunSequence:
         metrics = runs.FinishedRun(self.path).metrics
         remove_checkpoints(self.path)
         if not self.state.get("reported"):
-            self._report()
+            metrics = self._report(metrics)
             self.host.notify("after_run", metrics=metrics, run_path=self.path)
         return RunResult(self.path, metrics, self._summary(metrics))
 
@@ -104,7 +104,7 @@ class RunSequence:
             metrics = self._evaluate(context, index, prepared)
             metrics = write_insights(self.path, context, index, prepared, metrics, self._decode)
             self._finish("finished")
-            self._report()
+            metrics = self._report(metrics)
             self.host.notify("after_run", metrics=metrics, run_path=self.path)
             return RunResult(self.path, metrics, self._summary(metrics))
         except BaseException as exc:
@@ -359,10 +359,14 @@ class RunSequence:
             with runs.replacing(self.path / runs.MODEL_H5) as partial:
                 save_h5(classifier.probabilities, partial)
 
-    def _report(self) -> None:
-        write_reports(self.plan.reports, self.path, self.progress)
+    def _report(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        started = time.perf_counter()
+        _, missing = write_reports(self.plan.reports, self.path, self.progress, self.config.save.report_timeout_s)
+        self.state["missing"] = [dataclasses.asdict(report) for report in missing]
+        metrics = note_seconds(self.path, metrics, {"report_s": time.perf_counter() - started})
         self.state["reported"] = True
         self._write_state()
+        return metrics
 
     def _summary(self, metrics: Mapping[str, Any]) -> tuple[str, ...]:
         from finetunekit.ledger import Openings

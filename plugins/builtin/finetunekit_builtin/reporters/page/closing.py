@@ -70,7 +70,9 @@ def environment_section(run: FinishedRun) -> PageSection:
         versions = {"python": environment.get("python"), **(environment.get("versions") or {})}
         pairs.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)))
     times = run.metrics.get("seconds") or {}
-    pairs += [(f"time, {name.removesuffix('_s')}", seconds(float(value))) for name, value in times.items()]
+    # Not the time of the reports themselves, which is known only after them: a page made again is the same page.
+    shown = {name.removesuffix("_s"): float(value) for name, value in times.items() if name != "report_s"}
+    pairs += [(f"time, {name}", seconds(value)) for name, value in shown.items()]
     body = definitions(pairs) if pairs else h("p", "The run recorded no environment.")
     return PageSection("environment", "Environment", body)
 
