@@ -76,7 +76,7 @@ def test_the_sample_head_builds_logits_and_refuses_what_it_does_not_understand()
     import keras
 
     host = load_plugins(pytest.fail, files=[SAMPLES / "my_head.py"])
-    head = host.find("head", "linear", "test")
+    head = host.find("head", "gap_linear", "test")
     options = head.options.model_validate({"dropout": 0.5})
     features = keras.Input((3, 3, 8))
     logits = head.build(options, Features(features, "map"), 4)
@@ -107,7 +107,7 @@ def test_the_readme_shows_files_that_work(tmp_path: Path, monkeypatch: pytest.Mo
         "--set",
         f"plugins=[{samples / 'head.py'}]",
         "--set",
-        "head={name: linear}",
+        "head={name: gap_linear}",
     )
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "linear" in result.stdout
+    assert "gap_linear" in result.stdout

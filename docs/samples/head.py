@@ -8,12 +8,12 @@ def build_linear(options: Options, features: Features, num_classes: int):  # noq
     import keras
 
     if features.kind != "map":
-        raise PluginError("head 'linear' pools feature maps. Choose another head.")
+        raise PluginError("head 'gap_linear' pools feature maps. Choose another head.")
     pooled = keras.layers.GlobalAveragePooling2D()(features.tensor)
     return keras.layers.Dense(num_classes, dtype="float32", name="logits")(pooled)
 
 
 @hookimpl
 def register_heads(register):  # noqa: ANN001, ANN201
-    """Offer it as `linear`."""
-    register("linear", build_linear)
+    """Offer it as `gap_linear`."""
+    register("gap_linear", build_linear)

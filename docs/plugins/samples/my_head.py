@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class LinearOptions(Options):
-    """Options of `linear`."""
+    """Options of `gap_linear`."""
 
     dropout: float = Field(0.0, ge=0, lt=1, description="Fraction of pooled features dropped while training.")
 
@@ -37,7 +37,7 @@ def build_linear(options: LinearOptions, features: Features, num_classes: int) -
 
     if features.kind != "map":
         raise PluginError(
-            f"head 'linear' pools a feature map; this backbone gives {features.kind}. Choose another head."
+            f"head 'gap_linear' pools a feature map; this backbone gives {features.kind}. Choose another head."
         )
     x = keras.layers.GlobalAveragePooling2D(name="gap")(features.tensor)  # (batch, channels)
     x = keras.layers.Dropout(options.dropout, name="dropout")(x)
@@ -47,4 +47,4 @@ def build_linear(options: LinearOptions, features: Features, num_classes: int) -
 @hookimpl
 def register_heads(register: Register) -> None:
     """One head."""
-    register("linear", build_linear, LinearOptions)
+    register("gap_linear", build_linear, LinearOptions)
