@@ -90,7 +90,7 @@ class FakeInaturalist(ThreadingHTTPServer):
                 "num_identification_disagreements": 0,
                 "annotations": [],
                 "created_at": "2020-02-03T04:05:06+00:00",
-                "location": "1.5,2.5",
+                "location": f"{number % 60 + 0.5},{number % 170 + 0.25}",
                 "photos": [photo | changes.pop("photo", {})],
             }
             | changes

@@ -23,9 +23,11 @@ from finetunekit import __version__
 from finetunekit.engine import prepare
 from finetunekit.errors import ConfigError, DataError, FetchError
 from finetunekit.inaturalist import transport as transport_module
+from finetunekit.inaturalist.answers import site_of
 from finetunekit.inaturalist.failures import retry_after_s
-from finetunekit.inaturalist.fetching import Fetched, fetch
+from finetunekit.inaturalist.fetching import fetch
 from finetunekit.inaturalist.journal import JOURNAL
+from finetunekit.inaturalist.outcome import Fetched
 from finetunekit.inaturalist.spec import DEFAULT_SPEC, FetchSpec, make_spec, read_spec
 from finetunekit.inaturalist.splitting import choose_split
 from finetunekit.inaturalist.transport import Clock, Transport, load_transport
@@ -537,15 +539,50 @@ def test_the_command_from_beginning_to_end(
 
 def test_an_observer_keeps_a_split_and_new_ones_are_spread_as_needed() -> None:
     needed = {"train": 150, "valid": 50, "test": 40}
-    chosen = [choose_split(observer, needed, seed=0, fixed={}) for observer in range(2400)]
+    chosen = [choose_split(observer, needed, seed=0, bound=()) for observer in range(2400)]
     counts = {split: chosen.count(split) for split in needed}
     assert counts == pytest.approx({"train": 1500, "valid": 500, "test": 400}, rel=0.15)
-    assert chosen == [choose_split(observer, needed, seed=0, fixed={}) for observer in range(2400)]
-    assert chosen != [choose_split(observer, needed, seed=1, fixed={}) for observer in range(2400)]
-    assert choose_split(5, needed, seed=0, fixed={5: "test"}) == "test"
-    assert choose_split(5, needed | {"test": 0}, seed=0, fixed={5: "test"}) is None
-    assert choose_split(6, {"train": 0, "valid": 0, "test": 1}, seed=0, fixed={}) == "test"
-    assert choose_split(6, dict.fromkeys(needed, 0), seed=0, fixed={}) is None
+    assert chosen == [choose_split(observer, needed, seed=0, bound=()) for observer in range(2400)]
+    assert chosen != [choose_split(observer, needed, seed=1, bound=()) for observer in range(2400)]
+    assert choose_split(5, needed, seed=0, bound={"test"}) == "test"
+    assert choose_split(5, needed | {"test": 0}, seed=0, bound={"test"}) is None
+    assert choose_split(5, needed, seed=0, bound={"test", "train"}) is None
+    assert choose_split(6, {"train": 0, "valid": 0, "test": 1}, seed=0, bound=()) == "test"
+    assert choose_split(6, dict.fromkeys(needed, 0), seed=0, bound=()) is None
+
+
+def test_visitors_of_one_zoo_are_in_one_split(server: FakeInaturalist, tmp_path: Path) -> None:
+    """The same tiger is photographed by many people, a few hundred metres apart."""
+    zoo = [server.add("Panthera tigris", 100 + n, location=f"52.{500 + n % 3},13.{300 + n % 5}") for n in range(12)]
+    wild = [server.add("Panthera tigris", 200 + n, location="52.5,13.3", captive=False) for n in range(6)]
+    for number in range(12):
+        server.add("Felis catus", number + 1)
+        server.add("Panthera tigris", 300 + number)
+    run = Fetch(server, tmp_path / "set")
+    assert run().missing == ()
+    split_of = {int(row["photo_id"]): row["path"].split("/")[1] for row in run.rows()}
+    assert len({split_of[photo] for photo in zoo if photo in split_of}) == 1
+    assert len({split_of[photo] for photo in wild if photo in split_of}) > 1
+    before = run.files()
+    (run.root / next(iter(before))).unlink()
+    run()  # places are known again after a restart
+    assert run.files() == before
+
+
+@pytest.mark.parametrize(
+    ("found", "site"),
+    [
+        ({"captive": True, "location": [52.51, 13.34]}, (2625, 667)),
+        ({"captive": True, "location": [-0.01, -0.01]}, (-1, -1)),
+        ({"captive": False, "location": [52.51, 13.34]}, None),
+        ({"captive": True, "location": [52.51, 13.34], "obscured": True}, None),
+        ({"captive": True, "location": "nowhere"}, None),
+        ({"captive": True, "location": [float("nan"), 1.0]}, None),
+        ({"captive": True}, None),
+    ],
+)
+def test_a_place_is_a_cell_of_the_map(found: dict[str, Any], site: tuple[int, int] | None) -> None:
+    assert site_of(found) == site
 
 
 def test_no_file_is_written_outside_the_folder(full: FakeInaturalist, tmp_path: Path) -> None:

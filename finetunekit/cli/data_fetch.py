@@ -10,7 +10,7 @@ import click
 from finetunekit.cli.common import json_option, make_progress, print_json, print_table
 
 if TYPE_CHECKING:
-    from finetunekit.inaturalist.fetching import Fetched
+    from finetunekit.inaturalist.outcome import Fetched
     from finetunekit.inaturalist.spec import FetchSpec
 
 

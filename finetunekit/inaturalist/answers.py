@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import urllib.parse
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from finetunekit.inaturalist.spec import ClassSpec, FetchSpec
 
 #: Where iNaturalist keeps photos: its open data set, and those under other licences. Photos elsewhere are not asked for.
 PHOTO_HOSTS = frozenset({"inaturalist-open-data.s3.amazonaws.com", "static.inaturalist.org"})
+#: Side of a cell, about 2 km from south to north. A cell and its eight neighbours are one place.
+CELL_DEG = 0.02
 _VARIANT = re.compile(r"(?:square|thumb|small|medium|large|original)\.(jpe?g|png|gif|webp)", re.IGNORECASE)
 # Annotations: attribute → values that mean "a living animal is to be seen". Source: api.inaturalist.org/v1/controlled_terms
 # (17 "Alive or Dead": 18 alive, 20 cannot be determined; 22 "Evidence of Presence": 24 organism).
@@ -54,6 +57,7 @@ class Candidate:
         taxon: Scientific name.
         quality: Grade of the observation.
         url: The photo, in the size asked for.
+        site: Where an animal that is not wild was met, as a cell of the map; None for wild ones and where it is not told.
     """
 
     photo_id: int
@@ -66,6 +70,7 @@ class Candidate:
     taxon: str
     quality: str
     url: str
+    site: tuple[int, int] | None = None
 
     @property
     def observation_url(self) -> str:
@@ -141,7 +146,21 @@ def _candidate(found: Mapping[str, Any], photo: Mapping[str, Any], taxon: Taxon,
         taxon=taxon.name,
         quality=found["quality_grade"],
         url=url,
+        site=site_of(found),
     )
+
+
+def site_of(found: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The cell of `CELL_DEG` in which an animal lives that is not wild: visitors of one zoo meet the same lion.
+
+    None for wild animals, and where the place is not told or was moved at random (`obscured`).
+    """
+    place = found.get("location")
+    if found.get("captive") is not True or found.get("obscured") or not isinstance(place, list | tuple):
+        return None
+    if len(place) != 2 or not all(isinstance(degrees, float | int) and abs(degrees) <= 180 for degrees in place):
+        return None
+    return math.floor(place[0] / CELL_DEG), math.floor(place[1] / CELL_DEG)
 
 
 def shows_living_animal(annotations: Any) -> bool:

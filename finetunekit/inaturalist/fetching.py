@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,10 +11,12 @@ from finetunekit.inaturalist.answers import Candidate, Taxon, check_apart
 from finetunekit.inaturalist.api import SERVER, Api, pages
 from finetunekit.inaturalist.download import Received, receive_photo, store_photo
 from finetunekit.inaturalist.failures import Refused, Unreachable, host_of
-from finetunekit.inaturalist.journal import Journal, Photo, only_one, open_journal
+from finetunekit.inaturalist.journal import Journal, only_one, open_journal
+from finetunekit.inaturalist.outcome import Fetched, summarise
+from finetunekit.inaturalist.photo import Photo
 from finetunekit.inaturalist.spec import FetchSpec
 from finetunekit.inaturalist.splitting import choose_split
-from finetunekit.inaturalist.tables import photo_folder, write_tables
+from finetunekit.inaturalist.tables import write_tables
 from finetunekit.inaturalist.transport import Transport
 from finetunekit.progress import Progress, show_duration
 from finetunekit.weights.fetch import OFFLINE_VARIABLE, is_offline
@@ -23,27 +24,6 @@ from finetunekit.weights.fetch import OFFLINE_VARIABLE, is_offline
 #: So many photos in a row that cannot be had mean that something else is wrong: a proxy, a login page, a host that is down.
 MOST_UNREACHABLE, MOST_REFUSED = 3, 25
 SAY_EVERY = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What is there now.
-
-    Attributes:
-        root: The set's folder.
-        images: The folder with the splits, for `data.root`.
-        counts: Class → split → photos.
-        passed_over: Photos that were asked for and not taken.
-        requests: Requests sent by this call; 0 where everything was there already.
-        missing: Sentences about classes with fewer photos than asked for.
-    """
-
-    root: Path
-    images: Path
-    counts: Mapping[str, Mapping[str, int]]
-    passed_over: int
-    requests: int
-    missing: tuple[str, ...]
 
 
 def fetch(spec: FetchSpec, root: Path, *, transport: Transport, server: str = SERVER, progress: Progress) -> Fetched:
@@ -73,31 +53,13 @@ def fetch(spec: FetchSpec, root: Path, *, transport: Transport, server: str = SE
         finally:
             if journal.photos:
                 write_tables(journal)
-    return _summary(journal, transport)
+    return summarise(journal, sent=transport.sent)
 
 
 def check_online() -> None:
     """Raise `FetchError` where the environment forbids the network."""
     if is_offline():
         raise FetchError(f"data fetch: {OFFLINE_VARIABLE} is set, so that nothing is fetched. Unset it first.")
-
-
-def _summary(journal: Journal, transport: Transport) -> Fetched:
-    asked = journal.spec.counts.by_split()
-    counts = {label: {split: journal.count(label, split) for split in asked} for label in journal.spec.classes}
-    missing, empty = [], []
-    for label, found in counts.items():
-        short = {split: f"{found[split]} of {count} {split}" for split, count in asked.items() if found[split] < count}
-        if short:
-            missing.append(f"{label}: {', '.join(short.values())}; iNaturalist has no more that fit")
-        empty += [f"{label} has no {split} photo" for split in short if not found[split]]
-    if empty:
-        raise FetchError(
-            f"{journal.root}: {'; '.join(empty)}. Allow more licences, grades or photos of one observer, or choose another taxon."
-        )
-    return Fetched(
-        journal.root, photo_folder(journal.root), counts, len(journal.passed_over), transport.sent, tuple(missing)
-    )
 
 
 @dataclass
@@ -167,13 +129,14 @@ class _Fetching:
             self.journal.exhaust(label)
 
     def _consider(self, label: str, candidate: Candidate) -> None:
-        """Take a photo if it is new, its observer has not given enough yet, and the observer's split needs one."""
+        """Take a photo if it is new, its observer has not given enough yet, and the split of observer and place needs one."""
         journal = self.journal
         if candidate.photo_id in journal.photos or candidate.photo_id in journal.passed_over:
             return
         if journal.count_observer(label, candidate.observer_id) >= self.spec.per_observer:
             return
-        split = choose_split(candidate.observer_id, self._needed(label), seed=self.spec.seed, fixed=journal.observers)
+        needed, bound = self._needed(label), journal.bound(candidate)
+        split = choose_split(candidate.observer_id, needed, seed=self.spec.seed, bound=bound)
         received = self._receive(candidate) if split else None
         if split and received:
             self._store(candidate, received, label, split)

@@ -13,41 +13,12 @@ from typing import Any
 
 from finetunekit.errors import DataError, FetchError
 from finetunekit.inaturalist.answers import Candidate
+from finetunekit.inaturalist.photo import Photo, photo_from
 from finetunekit.inaturalist.spec import FetchSpec
 from finetunekit.runs import append_line
 
 JOURNAL, LOCK = "fetch.jsonl", "fetch.lock"
 _MAX_BYTES = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """A photo on disk that was received whole and decodes.
-
-    Attributes:
-        candidate: Where it came from.
-        label: Class name.
-        split: One of `train`, `valid`, `test`.
-        name: File name.
-        sha256: Of the file, hexadecimal.
-        size_bytes: Of the file.
-        width_px: The right way up.
-        height_px: The right way up.
-    """
-
-    candidate: Candidate
-    label: str
-    split: str
-    name: str
-    sha256: str
-    size_bytes: int
-    width_px: int
-    height_px: int
-
-    @property
-    def path(self) -> str:
-        """Below the set's folder, with `/`."""
-        return f"images/{self.split}/{self.label}/{self.name}"
 
 
 @dataclass
@@ -62,6 +33,7 @@ class Journal:
         ends: Class → number of the last observation of its last whole page.
         exhausted: Classes without a further page.
         observers: Observer → split.
+        sites: Place where animals are kept → split.
     """
 
     root: Path
@@ -71,6 +43,7 @@ class Journal:
     ends: dict[str, int] = field(default_factory=dict)
     exhausted: set[str] = field(default_factory=set)
     observers: dict[int, str] = field(default_factory=dict)
+    sites: dict[tuple[int, int], str] = field(default_factory=dict)
     _by_split: Counter[tuple[str, str]] = field(default_factory=Counter)
     _by_observer: Counter[tuple[str, int]] = field(default_factory=Counter)
     _contents: Counter[str] = field(default_factory=Counter)
@@ -108,6 +81,14 @@ class Journal:
         """Photos of a class from one observer."""
         return self._by_observer[label, observer_id]
 
+    def bound(self, candidate: Candidate) -> set[str]:
+        """Splits of the candidate's observer and of the places around it, as far as they have one."""
+        found = {self.observers.get(candidate.observer_id)}
+        if candidate.site is not None:
+            row, column = candidate.site
+            found |= {self.sites.get((row + i, column + j)) for i in (-1, 0, 1) for j in (-1, 0, 1)}
+        return {split for split in found if split is not None}
+
     def has_content(self, sha256: str) -> bool:
         """Whether a photo with these bytes has been taken."""
         return self._contents[sha256] > 0
@@ -129,6 +110,8 @@ class Journal:
     def _take(self, photo: Photo) -> None:
         self.photos[photo.candidate.photo_id] = photo
         self.observers.setdefault(photo.candidate.observer_id, photo.split)
+        if photo.candidate.site is not None:
+            self.sites.setdefault(photo.candidate.site, photo.split)
         self._tally(photo, 1)
 
     def _lose(self, photo_id: int) -> None:
@@ -147,7 +130,7 @@ class Journal:
     def _replay(self, event: dict[str, Any]) -> None:
         match event:
             case {"photo": dict() as photo}:
-                self._take(Photo(**{**photo, "candidate": Candidate(**photo["candidate"])}))
+                self._take(photo_from(photo))
             case {"passed_over": int() as photo_id, "reason": str() as reason}:
                 self.passed_over[photo_id] = reason
             case {"page": str() as label, "end": int() as end}:

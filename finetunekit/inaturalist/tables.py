@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finetunekit.inaturalist.journal import Journal, Photo
+from finetunekit.inaturalist.journal import Journal
+from finetunekit.inaturalist.photo import Photo
 from finetunekit.runs import to_csv, write_whole
 from finetunekit.types import TEST, TRAIN, VALID
 
