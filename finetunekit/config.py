@@ -35,6 +35,7 @@ class Component(BaseModel):
 AuditKind = Literal[
     "leak",
     "conflict",
+    "group",
     "label",
     "outlier",
     "duplicate",
@@ -275,6 +276,9 @@ class SaveSection(Section):
     """What a run keeps besides `model.keras`."""
 
     h5: bool = Field(False, description="Also save the model as HDF5.")
+    report_timeout_s: float = Field(
+        600.0, gt=0, le=86_400, allow_inf_nan=False, description="How long to wait for each reporter."
+    )
     seeds: Literal["all", "first", "none"] = Field(
         "first", description="Whose model is kept where one command runs several seeds; every figure is kept of all."
     )

@@ -303,4 +303,4 @@ def rebuild_reports(run: str | Path, *, out: str | Path = "runs", progress: Prog
     path = _finished(run, out)
     plan, _ = prepare(str(path / runs.CONFIG), progress=progress)
     with runs.locked(path):
-        return write_reports(plan.reports, path, progress)
+        return write_reports(plan.reports, path, progress, plan.config.save.report_timeout_s)[0]

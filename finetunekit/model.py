@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetunekit.errors import FinetuneKitError, PluginError
+from finetunekit.guard import guarded
 from finetunekit.plan import Chosen, Plan
 from finetunekit.types import Backbone, Features
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import keras
 
 PROBABILITIES = "probabilities"
+_INITIALISING = ("backbone", "head")
 _RANKS = {"map": 4, "tokens": 3, "vector": 2}
 
 
@@ -47,10 +49,11 @@ def call_builder(chosen: Chosen, *arguments: Any) -> Any:
         PluginError: If it raises anything but a deliberate error; the plugin is named.
     """
     try:
-        return chosen.registered.build(chosen.options, *arguments)
+        with guarded(blame(chosen), keeps_random=chosen.kind not in _INITIALISING):
+            return chosen.registered.build(chosen.options, *arguments)
     except FinetuneKitError:
         raise
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         raise PluginError(f"{blame(chosen)} failed: {type(exc).__name__}: {' '.join(str(exc).split())[:300]}") from exc
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.util
 import os
@@ -18,6 +19,7 @@ import pluggy
 
 from finetunekit import hookspecs
 from finetunekit.errors import PluginError, UnknownComponentError, did_you_mean
+from finetunekit.guard import guarded
 from finetunekit.types import BackboneSpec, Builder, Options, Origin, Registered
 
 GROUP = "finetunekit"
@@ -140,8 +142,9 @@ class PluginHost:
         for implementation in getattr(self._manager.hook, hook_name).get_hookimpls():
             plugin = implementation.plugin_name
             try:
-                self._call(hook_name, plugin, **arguments)
-            except Exception as exc:  # noqa: BLE001 - a listener must not stop the run; it is named
+                with guarded(f"plugin '{plugin}' ({self.origins[plugin]})"):
+                    self._call(hook_name, plugin, **{name: _own(value) for name, value in arguments.items()})
+            except (Exception, SystemExit) as exc:  # noqa: BLE001 - a listener must not stop the run; it is named
                 self.warn(
                     f"warning: plugin '{plugin}' ({self.origins[plugin]}) failed in {hook_name}: {_one_line(exc)}"
                 )
@@ -161,6 +164,11 @@ class PluginHost:
         if self.broken:
             hint += " Not loaded: " + "; ".join(f"{b.origin.plugin} ({b.origin}): {b.reason}" for b in self.broken)
         raise UnknownComponentError(f"{where}: unknown {kind} '{name}'.{hint}")
+
+
+def _own(value: Any) -> Any:
+    """A copy that a listener may change without harm; errors, paths and plans cannot be changed, or are no longer used."""
+    return copy.deepcopy(value) if isinstance(value, (dict, list, tuple)) else value
 
 
 @dataclass

@@ -1,0 +1,100 @@
+"""Around a plugin's code: what it must not change for everyone is put back, what it prints goes to stderr, what hangs is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from finetunekit.errors import PluginError
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def guarded(who: str, *, keeps_random: bool = True) -> Iterator[None]:
+    """Run a plugin's code; a change of working folder or of Keras' settings is put back, and the plugin is named on stderr.
+
+    Args:
+        who: How messages name it.
+        keeps_random: Put the random states of Python and NumPy back as well, silently, since drawing from them is no fault. False where
+            weights are initialised, which draws from them by design.
+    """
+    folder, settings, states = os.getcwd(), _keras_settings(), _random_states() if keeps_random else None
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if os.getcwd() != folder:
+            os.chdir(folder)
+            _say(who, "the working folder")
+        now = _keras_settings()
+        for name, value in settings.items():
+            if now.get(name) != value:
+                _put_back(name, value)
+                _say(who, f"Keras' {name}")
+        if states is not None:
+            _restore_random(states)
+
+
+def _say(who: str, what: str) -> None:
+    print(f"warning: {who} changed {what} for the whole program; it was put back.", file=sys.stderr)
+
+
+def _keras_settings() -> dict[str, Any]:
+    """Nothing while Keras is not loaded: a plugin that loads it then finds its defaults."""
+    keras = sys.modules.get("keras")
+    if keras is None or not hasattr(keras, "config"):
+        return {}
+    config = keras.config
+    return {
+        "dtype_policy": config.dtype_policy().name,
+        "floatx": config.floatx(),
+        "image_data_format": config.image_data_format(),
+    }
+
+
+def _put_back(name: str, value: Any) -> None:
+    getattr(sys.modules["keras"].config, f"set_{name}")(value)
+
+
+def _random_states() -> dict[str, Any]:
+    states: dict[str, Any] = {"random": random.getstate()}
+    if "numpy" in sys.modules:
+        states["numpy"] = sys.modules["numpy"].random.get_state()
+    return states
+
+
+def _restore_random(states: dict[str, Any]) -> None:
+    random.setstate(states["random"])
+    if "numpy" in states:
+        sys.modules["numpy"].random.set_state(states["numpy"])
+
+
+def within(timeout_s: float, who: str, call: Callable[[], T]) -> T:
+    """What a call returns, or raises; one that takes too long is left behind, in a thread that ends with the process.
+
+    Raises:
+        PluginError: If it has not answered in time.
+    """
+    answers: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            answers.append(call())
+        except BaseException as exc:  # noqa: BLE001 - handed to the caller, which raises it
+            errors.append(exc)
+
+    thread = threading.Thread(target=work, name="finetunekit-plugin", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if errors:
+        raise errors[0]
+    if not answers:
+        raise PluginError(f"{who} has not answered within {timeout_s:g} s and was left behind.")
+    return answers[0]
