@@ -72,7 +72,7 @@ def write_preset(name: str, base: str, data: Path, out: Path | None = None, *, p
         DataError: If the photos cannot be listed, or are of fewer than two classes.
         RunFolderError: If the file cannot be written.
     """
-    out = _check_out(out or Path(f"{_check_name(name)}.yaml"))
+    out = check_out(out or Path(f"{check_name(name)}.yaml"))
     settings = [f"name={_flow(name)}", f"data.source={_flow(_source())}", f"data.root={_flow(str(data))}"]
     plan, _ = prepare(base, settings=settings, progress=progress)
     listing = list_photos(plan, progress)
@@ -80,13 +80,18 @@ def write_preset(name: str, base: str, data: Path, out: Path | None = None, *, p
     if len(counts) < 2:
         raise DataError(f"{data}: photos of {len(counts)} class. A classifier needs two or more class folders.")
     text = "\n".join(_lines(plan, _relative(base, out), out, data, counts, is_flat=_is_flat(listing))) + "\n"
-    host = _write_checked(out, text, progress)
+    host = write_checked(out, text, progress)
     schema = out.with_name(SCHEMA_NAME)
     write_whole(schema, to_json(preset_schema(host)))
     return NewPreset(out, schema, counts, listing.notes)
 
 
-def _check_name(name: str) -> str:
+def check_name(name: str) -> str:
+    """A name that runs can have.
+
+    Raises:
+        ConfigError: If it is not one.
+    """
     rule = RunConfig.model_json_schema()["properties"]["name"]
     if not re.search(rule["pattern"], name) or len(name) > rule["maxLength"]:
         raise ConfigError(
@@ -96,7 +101,12 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _check_out(out: Path) -> Path:
+def check_out(out: Path) -> Path:
+    """The file of a new preset.
+
+    Raises:
+        ConfigError: If its ending is another than a preset's, or it exists.
+    """
     if out.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"--out {out}: a preset's file ends in .yaml.")
     if out.exists() or out.is_symlink():
@@ -159,7 +169,7 @@ def _lines(
     yield f"# {_command(out)}"
     yield f"# yaml-language-server: $schema={SCHEMA_NAME}"
     yield "#"
-    yield f"# {_printable(extends)} with other photos. What is not written here comes from there; all of it, defaults included:"
+    yield f"# {printable(extends)} with other photos. What is not written here comes from there; all of it, defaults included:"
     yield f"# {_command(out, 'plan')}"
     yield f"extends: {_flow(extends)}"
     yield f"name: {_flow(plan.config.name)}"
@@ -174,20 +184,20 @@ def _lines(
         yield f"  # options: {_flow(plan.data_source.options.model_dump(mode='json'))}"
     yield ""
     yield from _draws(plan, sum(count[TRAIN] for count in counts.values()))
-    yield from ("", f"# What {_printable(extends)} expects is a result on its own photos.", "expected: null", "")
-    yield f"# To change something, take the # away. These are the values of {_printable(extends)}."
+    yield from ("", f"# What {printable(extends)} expects is a result on its own photos.", "expected: null", "")
+    yield f"# To change something, take the # away. These are the values of {printable(extends)}."
     yield from _commented(plan)
 
 
 def _describe(classes: Sequence[str], extends: str) -> str:
     base = Path(extends).stem if is_path(extends) else extends
-    names = ", ".join(map(_printable, classes[:_CLASSES_NAMED]))
+    names = ", ".join(map(printable, classes[:_CLASSES_NAMED]))
     more = f" and {len(classes) - _CLASSES_NAMED} more" if len(classes) > _CLASSES_NAMED else ""
-    return f"{names}{more}; as {_printable(base)}"
+    return f"{names}{more}; as {printable(base)}"
 
 
 def _table(counts: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
-    shown = [_printable(label) for label in counts][:_CLASSES_COUNTED]
+    shown = [printable(label) for label in counts][:_CLASSES_COUNTED]
     width = max(len("class"), *map(len, shown))
     yield f"{'class':{width}}  {TRAIN:>6}  {VALID:>6}  {TEST:>6}"
     for label, count in zip(shown, counts.values(), strict=False):
@@ -232,7 +242,7 @@ def _flow(value: Any) -> str:
     return stream.getvalue().removesuffix("...\n").strip()
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Text that stays in its comment: line breaks and bytes that are no text as Python escapes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
@@ -241,7 +251,7 @@ def _command(path: Path, verb: str = "run") -> str:
     return f"finetunekit {verb} {shlex.quote(path.as_posix())}"
 
 
-def _write_checked(out: Path, text: str, progress: Progress) -> PluginHost:
+def write_checked(out: Path, text: str, progress: Progress) -> PluginHost:
     """Plan from a scratch file beside its place, since `extends:` is relative to it; then create the file, never replace one."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

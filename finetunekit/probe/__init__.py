@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from finetunekit.probe.cross_validation import (
         PENALTIES,
+        NestedScores,
         PenaltyChoice,
         Recipe,
         choose_penalty,
+        cross_validate,
         cross_validated_probabilities,
         fit_chosen,
     )
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "cross_validation": (
         "PENALTIES",
+        "NestedScores",
         "PenaltyChoice",
         "Recipe",
         "choose_penalty",
+        "cross_validate",
         "cross_validated_probabilities",
         "fit_chosen",
     ),
@@ -36,11 +40,13 @@ _HOMES = {
 __all__ = [
     "PENALTIES",
     "LinearFit",
+    "NestedScores",
     "PenaltyChoice",
     "ProbeFeatures",
     "Recipe",
     "Solver",
     "choose_penalty",
+    "cross_validate",
     "cross_validated_probabilities",
     "fit_chosen",
     "fit_linear",

@@ -162,6 +162,24 @@ def fit_chosen(
     return fit_linear(features, labels, classes, penalty=penalty, solver=recipe.solver), choice
 
 
+@dataclass(frozen=True, slots=True)
+class NestedScores:
+    """Nested cross-validation of one probe.
+
+    Attributes:
+        probabilities: Out of fold, `(photos, classes)` float64.
+        fold: Outer fold of each photo, `(photos,)` int64.
+        inner_losses: For each outer fold, the log loss of the penalty chosen inside it, in nats: what a choice among several backbones
+            may go by without having seen the fold.
+        penalties: Chosen inside each outer fold.
+    """
+
+    probabilities: FloatArray
+    fold: IntArray
+    inner_losses: tuple[float, ...]
+    penalties: tuple[float, ...]
+
+
 def cross_validated_probabilities(
     features: NDArray[Any],
     labels: IntArray,
@@ -171,7 +189,20 @@ def cross_validated_probabilities(
     groups: Sequence[str] | None = None,
     count: Count | None = None,
 ) -> FloatArray:
-    """Probabilities of each photo from a probe that has not seen it; the penalty is chosen anew inside each outer fold.
+    """Out-of-fold probabilities of each photo, `(photos, classes)` float64; see `cross_validate`."""
+    return cross_validate(features, labels, classes, recipe, groups=groups, count=count).probabilities
+
+
+def cross_validate(
+    features: NDArray[Any],
+    labels: IntArray,
+    classes: int,
+    recipe: Recipe = Recipe(),
+    *,
+    groups: Sequence[str] | None = None,
+    count: Count | None = None,
+) -> NestedScores:
+    """Score each photo by a probe that has not seen it; the penalty is chosen anew inside each outer fold.
 
     Args:
         features: `(photos, channels)` float.
@@ -181,9 +212,6 @@ def cross_validated_probabilities(
         groups: As in `choose_penalty`.
         count: Called with (outer folds done, outer folds).
 
-    Returns:
-        Out-of-fold probabilities, `(photos, classes)` float64.
-
     Raises:
         ValueError: As `choose_penalty`.
 
@@ -192,12 +220,14 @@ def cross_validated_probabilities(
     check_labels(labels, len(features), classes)
     fold = stratified_folds(labels, recipe.folds, groups=groups, seed=recipe.seed)
     number = int(fold.max()) + 1
-    probabilities = np.zeros((len(labels), classes))
+    probabilities, losses, penalties = np.zeros((len(labels), classes)), [], []
     for k in range(number):
         is_kept = fold != k
         kept = None if groups is None else [group for group, is_in in zip(groups, is_kept, strict=True) if is_in]
-        fit, _ = fit_chosen(features[is_kept], labels[is_kept], classes, recipe, groups=kept)
+        fit, choice = fit_chosen(features[is_kept], labels[is_kept], classes, recipe, groups=kept)
         probabilities[~is_kept] = fit.probabilities(features[~is_kept])
+        losses.append(choice.log_loss if choice else float("nan"))
+        penalties.append(fit.penalty)
         if count:
             count(k + 1, number)
-    return probabilities
+    return NestedScores(probabilities, fold, tuple(losses), tuple(penalties))

@@ -123,7 +123,12 @@ class ProbeFeatures:
 
 
 def open_probe(
-    plan: Plan, index: PhotoIndex, progress: Progress, *, contract: PixelContract | None = None
+    plan: Plan,
+    index: PhotoIndex,
+    progress: Progress,
+    *,
+    contract: PixelContract | None = None,
+    decoded: dict[str, Photos] | None = None,
 ) -> ProbeFeatures:
     """Build a plan's backbone with its pretrained weights, ready to give features of the plan's photos.
 
@@ -132,6 +137,7 @@ def open_probe(
         index: Its photos.
         progress: Says what is under way.
         contract: What the backbone is fed by; None: what the plan says.
+        decoded: Photos of the same size by split; those decoded here are added.
 
     Raises:
         PluginError: If the backbone fails or returns something that its hook does not allow.
@@ -141,7 +147,7 @@ def open_probe(
     precision = resolve_precision(plan.config.precision)
     backbone = build_backbone(plan, precision)
     load_backbone_weights(plan, backbone, progress.say)
-    return probe_backbone(plan, index, backbone, precision, progress, contract=contract)
+    return probe_backbone(plan, index, backbone, precision, progress, contract=contract, decoded=decoded)
 
 
 def probe_backbone(
@@ -154,7 +160,7 @@ def probe_backbone(
     contract: PixelContract | None = None,
     decoded: dict[str, Photos] | None = None,
 ) -> ProbeFeatures:
-    """As `open_probe`, of a backbone that is built and loaded, and of photos that are decoded already, by split."""
+    """As `open_probe`, of a backbone that is built and loaded, and of photos that are decoded already."""
     return ProbeFeatures(
         plan=plan,
         index=index,
@@ -163,7 +169,7 @@ def probe_backbone(
         precision=precision,
         cache=open_cache(progress.say),
         progress=progress,
-        _decoded=dict(decoded or {}),
+        _decoded={} if decoded is None else decoded,
     )
 
 
