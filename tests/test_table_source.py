@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections import Counter
@@ -220,12 +221,26 @@ def test_a_root_that_is_no_table(tmp_path: Path) -> None:
 
 
 def test_a_parquet_table_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyarrow" else real(name))
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"Parquet needs pyarrow: pip install 'finetunekit\[table\]'"):
         open_table(tmp_path / "t.parquet")
+
+
+def test_parquet_with_embedded_photos_and_lists_of_labels_is_refused_in_words(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    put(tmp_path, "1.jpg")
+    rows = [{"file_name": "1.jpg", "image": {"bytes": b"x"}, "label": ["cat", "lynx"], "none": float("nan")}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"columns 'file_name', 'image' could each be the file"):
+        listed(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"rows with several labels \(1\)"):
+        listed(tmp_path / "t.parquet", file_column="file_name")
+    with pytest.raises(DataError, match=r"rows without one file name \(1\)"):
+        listed(tmp_path / "t.parquet", file_column="image", label_column="file_name")
 
 
 # ---- splits --------------------------------------------------------------------------------------------------------------------

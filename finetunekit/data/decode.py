@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.data.opening import open_photo_file, pillow_guard, read_header, undecodable
+from finetunekit.data.opening import check_file_size, open_photo_file, pillow_guard, read_header, undecodable
 from finetunekit.data.parallel import Progress, bounded, gather
 from finetunekit.errors import DataError
 from finetunekit.room import empty_array
@@ -68,6 +68,7 @@ def decode_photo(path: Path, *, max_pixels: int) -> Pixels:
         DataError: If the file is missing, unreadable, empty, broken, too large, or no photo.
     """
     with pillow_guard(max_pixels), open_photo_file(path) as file:
+        check_file_size(file, path, max_pixels=max_pixels)
         return decode_stream(file, path, max_pixels=max_pixels)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from finetunekit.data.decode import decode_stream
 from finetunekit.data.facts import Facts, FactsStore, Stamp
-from finetunekit.data.opening import open_photo_file, pillow_guard, printable
+from finetunekit.data.opening import check_file_size, open_photo_file, pillow_guard, printable
 from finetunekit.data.parallel import Progress, bounded, gather
 from finetunekit.errors import DataError
 from finetunekit.types import DISPLAY, SPLITS, TEST, TRAIN, VALID, PhotoListing, PhotoRecord
@@ -184,9 +184,10 @@ def _read_file(path: Path, max_pixels: int) -> tuple[Stamp | None, Facts]:
     """What a file holds, and its stamp; no stamp where it changed meanwhile."""
     with open_photo_file(path) as file:
         stamp = Stamp.of(os.fstat(file.fileno()))
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        file.seek(0)
+        check_file_size(file, path, max_pixels=max_pixels)
         height_px, width_px, _ = decode_stream(file, path, max_pixels=max_pixels).shape
+        file.seek(0)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         is_same = stamp == Stamp.of(os.fstat(file.fileno()))
     return stamp if is_same else None, Facts(sha256, width_px, height_px)
 

@@ -176,6 +176,21 @@ def read_header(file: BufferedReader, path: Path, *, max_pixels: int) -> Image.I
     return image
 
 
+def check_file_size(file: BufferedReader, path: Path, *, max_pixels: int) -> None:
+    """Refuse a file that no photo of so many pixels needs: 8 bytes a pixel (16-bit RGBA, not compressed) and 64 MiB.
+
+    Raises:
+        DataError: If it is larger.
+    """
+    size_bytes, allowed = os.fstat(file.fileno()).st_size, 8 * max_pixels + 64 * 2**20
+    if size_bytes > allowed:
+        raise photo_error(
+            path,
+            f"refused before reading: {size_bytes:,} bytes, allowed are {allowed:,}",
+            "Raise data.max_photo_pixels if it is genuine.",
+        )
+
+
 def undecodable(path: Path, exc: BaseException) -> DataError:
     """The error for content that a decoder gave up on."""
     return photo_error(path, f"cannot be decoded ({one_line(exc)})")

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import codecs
 import csv
+import importlib.util
 import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +30,7 @@ TABLE_SUFFIXES = (*CSV_SUFFIXES, *JSONL_SUFFIXES, *PARQUET_SUFFIXES)
 LARGEST_TABLE_BYTES = 256 * 2**20
 """Of the file; of the columns that are read, for Parquet. 100,000 photos take about 10 MB as CSV."""
 MOST_ROWS = 5_000_000
+PARQUET_S = 120
 #: Role → names of its column, in any case, with spaces and hyphens for underscores.
 COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
     "file": ("file_name", "filename", "file", "file_path", "filepath", "path", "image", "image_path", "image_file",
@@ -202,47 +206,37 @@ def _parse_object(path: Path, line: int, content: str) -> dict[str, Any]:
 
 
 def _open_parquet(path: Path) -> tuple[tuple[str, ...], _Reader]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as exc:
-        raise DataError(f"{printable(str(path))}: Parquet needs pyarrow: pip install 'finetunekit[table]'") from exc
-    try:
-        file = parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as exc:
-        raise _broken(path, None, _brief(exc)) from exc
-    rows = file.metadata.num_rows
-    if rows > MOST_ROWS:
-        raise _broken(path, None, f"has more than {MOST_ROWS:,} rows")
-    columns = tuple(file.schema_arrow.names)
+    if importlib.util.find_spec("pyarrow") is None:
+        raise DataError(f"{printable(str(path))}: Parquet needs pyarrow: pip install 'finetunekit[table]'")
+    columns = tuple(json.loads(_parquet_lines(path, ())[0]))
 
     def read(chosen: Sequence[str]) -> Iterator[Row]:
-        _check_parquet_size(path, file, chosen)
-        number = 1
-        try:
-            for batch in file.iter_batches(columns=list(chosen)):
-                for row in zip(*(batch.column(column).to_pylist() for column in chosen), strict=True):
-                    number += 1
-                    yield number, row
-        except (pyarrow.ArrowException, OSError) as exc:
-            raise _broken(path, None, _brief(exc)) from exc
+        for number, line in enumerate(_parquet_lines(path, chosen)[1:], start=2):
+            yield number, tuple(json.loads(line))
 
     return columns, read
 
 
-def _check_parquet_size(path: Path, file: Any, chosen: Sequence[str]) -> None:
-    metadata = file.metadata
-    size = 0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        cells = (group.column(i) for i in range(group.num_columns))
-        size += sum(cell.total_uncompressed_size for cell in cells if cell.path_in_schema.split(".")[0] in chosen)
-    if size > LARGEST_TABLE_BYTES:
-        raise _broken(path, None, f"columns {', '.join(chosen)} hold more than {LARGEST_TABLE_BYTES // 2**20} MiB")
-
-
-def _brief(exc: Exception) -> str:
-    return printable(" ".join(str(exc).split())[:200])
+def _parquet_lines(path: Path, columns: Sequence[str]) -> list[str]:
+    """Read in a process of its own: a broken file can crash pyarrow."""
+    with path.open("rb"):
+        pass  # what the system says against it is said here
+    program = Path(__file__).with_name("parquet_rows.py")
+    limits = (str(MOST_ROWS), str(LARGEST_TABLE_BYTES))
+    command = [sys.executable, "-P", str(program), str(path.absolute()), *limits, *columns]
+    try:
+        done = subprocess.run(
+            command, check=False, capture_output=True, encoding="utf-8", errors="replace", timeout=PARQUET_S
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise _broken(path, None, f"takes longer than {PARQUET_S} s to read") from exc
+    except ValueError as exc:  # a column name that no command line can hold
+        raise _broken(path, None, str(exc)) from exc
+    if done.returncode not in (0, 3) or (done.returncode == 0 and not done.stdout):
+        raise _broken(path, None, f"crashes pyarrow (exit status {done.returncode})")
+    if done.returncode == 3:
+        raise _broken(path, None, printable(done.stderr.strip().split("\n")[-1]))
+    return done.stdout.splitlines()
 
 
 def _broken(path: Path, line: int | None, cause: str) -> DataError:

@@ -14,6 +14,7 @@ from finetunekit import DataError, photo_suffixes
 CLUTTER = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "@eadir", "$recycle.bin", "lost+found"})
 HEIC_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
 NAMED = 3
+DEEPEST = 100
 
 FolderId: TypeAlias = tuple[int, int]
 
@@ -76,20 +77,26 @@ class Scanner:
             raise DataError(f"{plain(folder)}: the folder cannot be listed ({exc.strerror}). Check its path.") from exc
         return Contents(tuple(sorted(folders)), tuple(sorted(photos)))
 
-    def walk(self, folder: str, seen: set[FolderId]) -> Iterator[str]:
+    def walk(self, folder: str, seen: set[FolderId], depth: int = 0) -> Iterator[str]:
         """Every photo in a folder and the folders in it, by folder, then name.
 
         Args:
             folder: Where to begin.
             seen: Folders not to enter; those entered are added, so that a link is followed once and never in a circle.
+            depth: How far below the first folder this one lies.
+
+        Raises:
+            DataError: If a folder cannot be listed, or they lie too deep.
         """
+        if depth > DEEPEST:
+            raise DataError(f"{plain(folder)[:200]}: folders lie deeper than {DEEPEST}. Move the photos up.")
         contents = self.list_folder(folder)
         seen.add(folder_id(folder))
         yield from (os.path.join(folder, name) for name in contents.photos)
         for name in contents.folders:
             inner = os.path.join(folder, name)
             if folder_id(inner) not in seen:
-                yield from self.walk(inner, seen)
+                yield from self.walk(inner, seen, depth + 1)
 
     def notes(self) -> tuple[str, ...]:
         """One line on each kind of file that was passed over."""
