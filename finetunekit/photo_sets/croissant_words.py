@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,12 +79,12 @@ def table_field(of: str, name: str, data_type: str) -> dict[str, Any]:
 
 def cite_as(name: str, authors: Sequence[str]) -> str | None:
     """A BibTeX entry that names every author once, most photos first; None where no author is known."""
-    counted = {author: authors.count(author) for author in dict.fromkeys(sorted(authors)) if author}
+    counted = Counter(filter(None, authors))
     if not counted:
         return None
     ranked = sorted(counted, key=lambda author: (-counted[author], author))
     listed = " and ".join("{" + _plain(author) + "}" for author in ranked)
-    note = f"{sum(counted.values())} photos, each with its own licence: see ATTRIBUTION.csv"
+    note = f"{counted.total()} photos, each with its own licence: see ATTRIBUTION.csv"
     return f"@misc{{{name}, title = {{{_plain(name)}}}, author = {{{listed}}}, note = {{{note}}}}}"
 
 

@@ -136,7 +136,9 @@ def _summary(
 ) -> SetStatistics:
     found = [one for _, one in pairs]
     turned = Counter(str(one.orientation) for one in found if one.orientation > 1)
-    labels = sorted({record.label or "" for record, _ in pairs})
+    of_label: dict[str, list[tuple[PhotoRecord, Measured]]] = {}
+    for record, one in pairs:
+        of_label.setdefault(record.label or "", []).append((record, one))
     return SetStatistics(
         name=photos.name,
         root=str(photos.listing.root),
@@ -144,7 +146,7 @@ def _summary(
         photos=len(found),
         unreadable=problems,
         counts=_by_split(pairs),
-        classes={label: _of_class([pair for pair in pairs if (pair[0].label or "") == label]) for label in labels},
+        classes={label: _of_class(of_label[label]) for label in sorted(of_label)},
         quantiles={name: _quantiles([of(one) for one in found]) for name, of in _QUANTITIES.items()},
         formats=_most_first(one.format for one in found),
         modes=_most_first(one.mode for one in found),
