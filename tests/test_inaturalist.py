@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib.util
 import io
 import json
 import os
 import socket
+import urllib.parse
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,13 +19,15 @@ from typing import Any
 import pytest
 from helpers_inaturalist import FakeClock, FakeInaturalist, jpeg, serving
 from helpers_plugins import invoke
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from finetunekit import __version__
 from finetunekit.engine import prepare
 from finetunekit.errors import ConfigError, DataError, FetchError
 from finetunekit.inaturalist import transport as transport_module
-from finetunekit.inaturalist.answers import site_of
+from finetunekit.inaturalist.answers import PHOTO_HOSTS, Taxon, photo_url, read_candidate, site_of
 from finetunekit.inaturalist.failures import retry_after_s
 from finetunekit.inaturalist.fetching import fetch
 from finetunekit.inaturalist.journal import JOURNAL
@@ -599,3 +603,78 @@ def test_no_file_is_written_outside_the_folder(full: FakeInaturalist, tmp_path: 
                 os.environ[name] = value
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "set"]
     assert list(home.iterdir()) == []  # pyinaturalist's own session would keep a cache and a rate file
+
+
+def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyinaturalist" else found(name))
+    result = invoke("data", "fetch")
+    assert result.exit_code == 2
+    assert result.stderr == "error: data fetch: needs pyinaturalist. Install: pip install 'finetunekit[fetch]'\n"
+    assert not list(tmp_path.iterdir())
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = (
+    "id", "user", "taxon", "photos", "annotations", "quality_grade", "captive", "location", "obscured",
+    "num_identification_disagreements",
+)  # fmt: skip
+RIGHT = {
+    "id": 5,
+    "user": {"id": 7, "login": "me"},
+    "taxon": {"id": 118552, "name": "Felis catus"},
+    "quality_grade": "casual",
+    "photos": [
+        {
+            "id": 9,
+            "license_code": "cc0",
+            "url": "https://static.inaturalist.org/photos/9/square.jpeg?5",
+            "hidden": False,
+        }
+    ],
+}
+
+
+@settings(max_examples=80, deadline=None, database=None)
+@given(
+    odd=st.dictionaries(st.sampled_from(KEYS), ANY, max_size=4), odd_photo=st.dictionaries(st.text(max_size=12), ANY)
+)
+def test_no_answer_breaks_the_reading_of_it(odd: dict[str, Any], odd_photo: dict[str, Any]) -> None:
+    """Whatever the API says, a candidate has an allowed licence and lies on a host that is asked."""
+    spec, cats = read_spec(), Taxon(118552, "Felis catus", "species", frozenset({118552}), 1)
+    found = {**RIGHT, "photos": [odd_photo, *RIGHT["photos"]], **odd}  # type: ignore[misc]
+    candidate = read_candidate(found, cats, spec.classes["cat"], spec, server="https://api.inaturalist.org/v1")
+    if candidate is not None:
+        assert candidate.licence in spec.licences
+        assert urllib.parse.urlsplit(candidate.url).netloc in PHOTO_HOSTS
+
+
+def test_a_right_answer_is_read(tmp_path: Path) -> None:
+    spec, cats = read_spec(), Taxon(118552, "Felis catus", "species", frozenset({118552}), 1)
+    found = read_candidate(RIGHT, cats, spec.classes["cat"], spec, server="https://api.inaturalist.org/v1")
+    assert found is not None
+    assert (found.author, found.licence, found.site) == ("me", "cc0", None)
+    assert found.url == "https://static.inaturalist.org/photos/9/medium.jpeg?5"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://static.inaturalist.org/photos/1/square.jpg",  # not encrypted
+        "https://static.inaturalist.org.evil.example/photos/1/square.jpg",
+        "https://me@static.inaturalist.org/photos/1/square.jpg",
+        "https://static.inaturalist.org:8443/photos/1/square.jpg",
+        "https://169.254.169.254/photos/1/square.jpg",
+        "file:///photos/1/square.jpg",
+        "https://static.inaturalist.org/photos/1/square.svg",
+        "https://static.inaturalist.org/photos/1/squarejpg",
+        "",
+    ],
+)
+def test_photos_are_asked_for_on_inaturalists_hosts_only(url: str) -> None:
+    assert photo_url(url, "medium", server="https://api.inaturalist.org/v1") == ""
