@@ -41,10 +41,12 @@ if TYPE_CHECKING:
     from finetunekit.data.splitting import split_by_class
     from finetunekit.data.tables import TABLE_SUFFIXES, PhotoTable, open_table
     from finetunekit.engine import RunResult, run
+    from finetunekit.freezing import leaf_layers
     from finetunekit.folds import FoldsResult, resume_folds, run_folds
     from finetunekit.inference import LoadedRun, load
     from finetunekit.keys import draw_uniform
     from finetunekit.resampling import resample
+    from finetunekit.naming import count_names_anew
     from finetunekit.runs import FinishedRun
     from finetunekit.weights.fit import named_variables
     from finetunekit.verdict import outcome_sentence, verify_run
@@ -62,6 +64,8 @@ _LAZY = {
     "FinishedRun": "finetunekit.runs",
     "decode_photo": "finetunekit.data.decode",
     "draw_uniform": "finetunekit.keys",
+    "count_names_anew": "finetunekit.naming",
+    "leaf_layers": "finetunekit.freezing",
     "named_variables": "finetunekit.weights.fit",
     "resample": "finetunekit.resampling",
     "outcome_sentence": "finetunekit.verdict",
@@ -101,10 +105,12 @@ __all__ = [
     "SourceContext",
     "WeightSource",
     "WeightsError",
+    "count_names_anew",
     "decode_photo",
     "did_you_mean",
     "draw_uniform",
     "hookimpl",
+    "leaf_layers",
     "load",
     "named_variables",
     "outcome_sentence",

@@ -16,9 +16,9 @@ from finetunekit_keras_applications.networks import (
     build_application,
     convert_h5,
     keras_model,
-    name_as_in_a_fresh_process,
 )
 
+from finetunekit import count_names_anew
 from finetunekit.arithmetic import count_uses, not_counted, total_multiply_adds
 from finetunekit.errors import PluginError, WeightsError
 from finetunekit.pixels import standardise
@@ -196,7 +196,7 @@ def test_a_renamed_network_comes_back_from_its_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(again(photos)), np.asarray(backbone.model(photos)))
     assert [layer.name for layer in again.layers] == [layer.name for layer in backbone.model.layers]
     before = [operation.name for operation in backbone.model.operations]
-    name_as_in_a_fresh_process(backbone.model)
+    count_names_anew(backbone.model)
     assert [operation.name for operation in backbone.model.operations] == before
 
 

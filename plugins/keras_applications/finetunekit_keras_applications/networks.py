@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetunekit import Backbone, Options, PluginError, WeightsError
+from finetunekit import Backbone, Options, PluginError, WeightsError, count_names_anew
 from finetunekit_keras_applications.families import Family
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
     from numpy.typing import NDArray
-
-#: A name that Keras gives when it is given none: the class in snake case, and a number that counts on through the process.
-_COUNTED = re.compile(r"(?P<stem>.*?)(?:_(?P<number>\d+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,7 @@ def build_application(network: Network, image_size_px: int) -> Backbone:
     model = keras_model(network, image_size_px)
     if network.family.rescaling == "strip":
         model = _without_rescaling(model, image_size_px)
-    name_as_in_a_fresh_process(model)
+    count_names_anew(model)
     # some of Keras' functions make a model of a list of one input, which then warns of a photo batch that is no list
     model = keras.Model(model.inputs[0], model.output, name=network.name)
     return Backbone(model=model, kind="map", blocks=blocks_of(network.family, _leaf_paths(model, "")))
@@ -88,25 +85,6 @@ def _without_rescaling(model: keras.Model, size_px: int) -> keras.Model:
     normalised = next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization)).output
     rest = keras.Model(normalised, model.output)
     return keras.models.clone_model(rest, input_tensors=keras.Input((size_px, size_px, 3), name="input"))
-
-
-def name_as_in_a_fresh_process(model: keras.Model) -> None:
-    """Count unnamed operations from the first again: `conv2d`, `conv2d_1`, … in the order in which they were made."""
-    counted: dict[str, list[tuple[int, Any]]] = {}
-    for operation in model.operations:
-        match = _COUNTED.fullmatch(operation.name)
-        if match and match["stem"] == _snake_case(type(operation).__name__):
-            counted.setdefault(match["stem"], []).append((int(match["number"] or 0), operation))
-    for stem, made in counted.items():
-        for number, (_, operation) in enumerate(sorted(made, key=lambda pair: pair[0])):
-            operation.name = f"{stem}_{number}" if number else stem
-
-
-def _snake_case(name: str) -> str:
-    """Source: keras/src/utils/naming.py, `to_snake_case`."""
-    name = re.sub(r"\W+", "", name)
-    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def _leaf_paths(owner: Any, prefix: str) -> Iterator[str]:
@@ -161,7 +139,7 @@ def convert_h5(network: Network, path: Path) -> dict[str, NDArray[np.float32]]:
         model.load_weights(path)
     except ValueError as exc:
         raise WeightsError(f"not a file of {network.function}: {' '.join(str(exc).split())[:150]}") from exc
-    name_as_in_a_fresh_process(model)
+    count_names_anew(model)
     arrays = {name: np.array(variable, np.float32) for name, variable in named_variables(model, path.name).items()}
     if network.family.rescaling == "strip":
         _check_normalisation(network, arrays)
