@@ -12,7 +12,7 @@ import pytest
 
 from finetunekit import runs
 from finetunekit.config import Stage
-from finetunekit.engine import prepare, run
+from finetunekit.engine import prepare, resume, run, summarise
 from finetunekit.errors import ConfigError
 from finetunekit.plan_text import plan_lines
 from finetunekit.probe import fit_linear, open_probe
@@ -104,6 +104,7 @@ def test_a_stage_that_made_it_worse_is_put_back_and_said_so(tiny_yaml: Path) -> 
     )
     assert sentence in shown
     assert finished.metrics["notes"] == [sentence]
+    assert sentence in " ".join(summarise(finished.path))
     assert finished.metrics["last_epoch"]["stage"] == "probe"
     assert len(finished.epochs) == 3  # the log keeps what was tried
 
@@ -116,6 +117,40 @@ def test_a_stage_that_made_it_better_stays(tiny_yaml: Path) -> None:
     assert record["after"] < record["before"]
     assert finished.metrics["notes"] == []
     assert "probe beat the untrained head on validation log loss" in shown
+
+
+STOP = """
+from finetunekit import hookimpl
+@hookimpl
+def after_epoch(row, run_path):
+    if row["epoch"] == {epoch} and not (run_path / "stopped").exists():
+        (run_path / "stopped").touch()
+        raise KeyboardInterrupt
+"""
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_run_killed_after_the_probe_or_while_it_is_beaten_ends_as_if_it_had_not_been(
+    tiny_yaml: Path, epoch: int
+) -> None:
+    ruin = "{epochs: 2, optimizer: {learning_rate: 0.5}, revert_unless_better: true}"
+    settings = (*LINEAR, f"stages=[{SOLVE}, {ruin}]", "save.h5=false")
+    whole, _ = ran(tiny_yaml, *settings)
+    plugin = tiny_yaml.parent / "stop.py"
+    plugin.write_text(STOP.format(epoch=epoch), encoding="utf-8")
+    text = tiny_yaml.read_text(encoding="utf-8").replace("plugins: [", f"plugins: [{plugin}, ")
+    tiny_yaml.write_text(text, encoding="utf-8")
+    quiet = Progress(is_quiet=True)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_yaml, settings=settings, out=tiny_yaml.parent / "killed", progress=quiet)
+    (path,) = (tiny_yaml.parent / "killed").iterdir()
+    resumed = runs.FinishedRun(resume(path, progress=quiet).path)
+    assert [row["epoch"] for row in resumed.epochs] == ["1", "2", "3"]
+    for array, expected in zip(saved_dense(resumed), saved_dense(whole), strict=True):
+        np.testing.assert_array_equal(array, expected)
+    for key in ("solve", "revert"):
+        stage = 0 if key == "solve" else 1
+        assert resumed.state["stages"][stage][key] == whole.state["stages"][stage][key]
 
 
 class _Variable:

@@ -73,6 +73,17 @@ def _pixels(run: FinishedRun) -> Iterator[tuple[Child, Child]]:
         asked = pixels["contract"]
         whose = "the backbone's own" if asked == "backbone" else f"{asked}, which may not be the backbone's own"
         yield "pixel contract", f"{_formula(fed)}: {whose}"
+    measured = run.metrics.get("pixel_check")
+    if measured:
+        ways = (("as configured", measured["as_configured"]), ("as pretrained", measured["as_pretrained"]))
+        scores = "; ".join(
+            f"{how}, {way['contract']}: {way['correct']} of {measured['valid_photos']}, log loss {way['log_loss']:.3f}"
+            for how, way in ways
+        )
+        yield (
+            "what that costs",
+            f"a probe on {measured['train_photos']} training photos, validation photos right: {scores}",
+        )
 
 
 def _formula(fed: Mapping[str, Any]) -> str:
@@ -92,6 +103,10 @@ def _stages(run: FinishedRun) -> Iterator[tuple[Child, Child]]:
         epochs = count(stage["epochs"], "epoch") if "epochs" in stage else stage.get("kind", "")
         freeze = (stage.get("freeze") or {}).get("name", "none")
         text = f"{epochs}, {optimizer.get('name', '')}{rate}{momentum}; freezing: {freeze}"
+        if stage.get("kind") == "solve":
+            solved = modes[number].get("solve", {}) if number < len(modes) else {}
+            penalty = f", penalty {solved['penalty']:.1e}" if solved else ""
+            text = f"{stage['solver']} regression in closed form on frozen features{penalty}"
         yield f"stage {number + 1}, {stage['name']}", text
         if number < len(modes):
             yield "features", str(modes[number].get("mode", "–"))

@@ -23,13 +23,16 @@ def lead(run: FinishedRun) -> Html:
 def _sentences(run: FinishedRun) -> Iterator[str]:
     ladder = run.optional("ladder.json")
     accuracy = (run.metrics.get("test") or {}).get("accuracy")
+    if ladder:
+        yield ladder["words"][0]
     if accuracy:
         yield (
             f"{of(accuracy)} test photos right: {percent(accuracy['value'])}. On endless photos like these it would be "
             f"between {between(accuracy['interval']).replace(' to ', ' and ')} (95 % interval)."
         )
-    if ladder:
-        yield " ".join(ladder["words"])
+    if ladder and len(ladder["words"]) > 1:
+        yield " ".join(ladder["words"][1:])
+    yield from run.metrics.get("notes", ())  # such as a stage that was reverted
     published = _published(run)
     if published:
         yield published
