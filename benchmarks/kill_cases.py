@@ -23,12 +23,23 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 WALL_CLOCK = ("seconds", "images_per_s")
 
-#: Configurations that the kills go round: every cache, both precisions, frozen and trained BatchNorm statistics.
+#: Configurations that the kills go round: every cache, both precisions, every practice, a solved stage, BatchNorm statistics that move.
 VARIANTS: dict[str, tuple[str, ...]] = {
     "fp32, fresh views": ("cache.mode=exact",),
-    "bf16, view bank": ("cache={mode: bank, views: 2}", "precision=bfloat16"),
+    "bf16, view bank, practices": (
+        "cache={mode: bank, views: 2}",
+        "precision=bfloat16",
+        "stages[1].optimizer.schedule={name: one_cycle}",
+        "stages[1].ema={decay: 0.9}",
+        "stages[1].early_stopping={patience: 1}",
+        "stages[1].revert_unless_better=true",
+    ),
     "fp32, no cache": ("cache.mode=off", "stages[1].train_batch_norm=true"),
-    "bf16, no augmentation": ("augment=[]", "precision=bfloat16"),
+    "bf16, no augmentation": ("augment=[]", "precision=bfloat16", "stages[1].average={epochs: 2, which: best}"),
+    "fp32, solved first": (
+        "stages[0]={kind: solve, name: probe, penalty: 1.0}",
+        "stages[1].label_smoothing=0.1",
+    ),
 }
 
 #: Moments that a kill is most likely to hurt at, in the order of a run.
@@ -40,7 +51,7 @@ MOMENTS: dict[str, dict[str, Any]] = {
     "checkpoint written, not in place": {"at": "event", "name": "os.rename", "text": "000-000002.npz", "count": 1},
     "checkpoint in place, log a line behind": {"at": "event", "name": "open", "text": "epochs.csv a", "count": 2},
     "between two stages": {"at": "hook", "name": "after_stage", "count": 1},
-    "in an epoch of the second stage": {"at": "step", "count": 24},
+    "in an epoch of the second stage": {"at": "step", "count": 28},
     "while the model is put in place": {"at": "event", "name": "os.rename", "text": "model.keras", "count": 1},
     "test predictions written, scores not": {"at": "event", "name": "os.rename", "text": "metrics.json", "count": 1},
     "while a report is written": {"at": "event", "name": "os.rename", "text": "confusion_matrix", "count": 1},

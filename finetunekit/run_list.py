@@ -35,6 +35,7 @@ class RunEntry:
         has_model: Whether `model.keras` is there.
         error: Why it stopped.
         reproducibility: `bitwise`, `same machine` or `statistical`.
+        missing: Why each report that it lacks is not there.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class RunEntry:
     has_model: bool = False
     error: str | None = None
     reproducibility: str | None = None
+    missing: tuple[str, ...] = ()
 
 
 def list_runs(out: Path) -> tuple[RunEntry, ...]:
@@ -84,6 +86,7 @@ def describe_run(path: Path) -> RunEntry:
         has_model=(path / runs.MODEL).is_file(),
         error=state.get("error"),
         reproducibility=state.get("reproducibility", {}).get("level"),
+        missing=tuple(report["why"] for report in state.get("missing", ())),
     )
 
 

@@ -170,18 +170,18 @@ class RunSequence:
         }
         self._write_state()
         self.progress.say(describe_photos(index))
-        if self.earlier is None:
+        if not (self.path / runs.AUDIT).is_file():
             self._audit(index)
         return index
 
     def _audit(self, index: PhotoIndex) -> None:
-        """Look at the photos before anything is trained on them; a resumed run did so when it began."""
+        """Look at the photos before anything is trained on them; a resumed run need not, if it did so when it began."""
         if self.config.data.audit.gate == "off":
             return
         from finetunekit.audit.gate import audit_index, check_gate
 
         report = audit_index(index, self.config, self.progress)
-        runs.write_whole(self.path / runs.AUDIT, runs.to_json(report.to_dict(most=200)))
+        self._note(runs.AUDIT, runs.to_json(report.to_dict(most=200)))
         check_gate(report, self.plan.source, self.progress)
 
     def _build(self, index: PhotoIndex) -> StageContext:

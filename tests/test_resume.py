@@ -104,6 +104,15 @@ def test_a_run_of_which_nothing_is_there_is_one_clear_line(tmp_path: Path) -> No
         engine.resume(tmp_path / "none", progress=QUIET)
 
 
+def test_a_run_that_another_process_writes_is_left_alone(tmp_path: Path) -> None:
+    runs.write_whole(tmp_path / "x" / runs.CONFIG, "name: x\n")
+    with (
+        runs.locked(tmp_path / "x"),
+        pytest.raises(RunFolderError, match="another process is writing this run"),
+    ):
+        engine.resume(tmp_path / "x", progress=QUIET)
+
+
 def some(stage: int, epochs: int) -> Checkpoint:
     import ml_dtypes
 

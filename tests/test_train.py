@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from finetunekit.config import OptimizerSection, Stage
-from finetunekit.feeds import Draws, FeatureFeed, MappedViews
+from finetunekit.errors import RunError
+from finetunekit.feeds import Batch, Draws, FeatureFeed, MappedViews
 from finetunekit.progress import Progress
 from finetunekit.stage_job import Row, StageJob, StageState, Validation
 from finetunekit.train import run_stage
@@ -109,3 +110,33 @@ def test_a_stage_that_does_not_learn_says_so_in_its_first_epoch(capsys: pytest.C
     assert capsys.readouterr().err.count("stage 's' does not learn: its first epoch changed the weights by") == 1
     run_stage(dataclasses.replace(build_job(2, []), practices=(), progress=Progress()))
     assert "does not learn" not in capsys.readouterr().err
+
+
+class SpoiltLater:
+    """A feed whose second epoch has a photo of which nothing can be computed."""
+
+    def __init__(self, feed: FeatureFeed) -> None:
+        self.feed, self.draws = feed, feed.draws
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        for number, batch in enumerate(self.feed.batches(epoch)):
+            is_spoilt = epoch == 1 and number == 1
+            yield Batch(np.full_like(batch.x, np.nan) if is_spoilt else batch.x, batch.y, batch.photos)
+
+
+def test_a_loss_that_is_not_finite_puts_back_the_last_whole_epoch_and_names_the_cure() -> None:
+    import dataclasses
+
+    kept: list[list[NDArray[Any]]] = []
+    job = build_job(3, [])
+    job = dataclasses.replace(
+        job,
+        feed=SpoiltLater(job.feed),  # type: ignore[arg-type]
+        practices=(),
+        keep=lambda row, state: kept.append([v.numpy() for v in job.model.trainable_weights]),
+    )
+    with pytest.raises(RunError, match=r"epoch 2, step 2 \(photos \[\d.*of stage 's' \(now 0\.001; try 0\.0001\)"):
+        run_stage(job)
+    assert len(kept) == 1
+    for ours, theirs in zip(job.model.trainable_weights, kept[0], strict=True):
+        assert np.array_equal(ours.numpy(), theirs)

@@ -68,6 +68,8 @@ def show(run: str, out: str, as_json: bool) -> None:
     ):
         if value is not None:
             click.echo(f"{name + ':':<19}{value}")
+    for why in entry.missing:
+        click.echo(f"missing:           {why}")
     if entry.status not in ("finished", "running"):
         click.echo(f"go on with:        finetunekit resume {entry.path}")
 
