@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -195,10 +195,10 @@ def measure_planted(photos: Path, folder: Path, arguments: argparse.Namespace) -
     new = [group for group in found if len({copies.get(path, path) for path in group}) > 1]
     new = [group for group in new if not any({copies.get(path, path) for path in group} <= known for known in before)]
     print(f"groups that join unlike photos and were not there before planting: {len(new)}")
-    measure_margin(root, {frozenset(pair) for pairs in planted.values() for pair in pairs}, before)
+    measure_margin(root, copies, before)
 
 
-def measure_margin(root: Path, planted: set[frozenset[str]], before: Sequence[set[str]]) -> None:
+def measure_margin(root: Path, copies: Mapping[str, str], before: Sequence[set[str]]) -> None:
     """How far planted pairs lie above the threshold, and unlike ones below it."""
     listing = list_folder(root)
     with open_store(print) as store:
@@ -207,9 +207,10 @@ def measure_margin(root: Path, planted: set[frozenset[str]], before: Sequence[se
         pairs = find_pairs(names, read.traits["contrast"], store, alike=-1.0)
     likeness: dict[bool, list[float]] = {True: [], False: []}
     for pair in pairs:
-        both = frozenset(read.readable[position].shown for position in (pair.first, pair.second))
-        if not any(both <= group for group in before):
-            likeness[both in planted].append(pair.likeness)
+        shown = [read.readable[position].shown for position in (pair.first, pair.second)]
+        sources = {copies.get(path, path) for path in shown}
+        if not any(len(sources) > 1 and sources <= group for group in before):
+            likeness[len(sources) == 1].append(pair.likeness)
     print(
         f"likeness of planted pairs: least {min(likeness[True]):.3f}; threshold {ALIKE}; of {len(likeness[False])} other candidate pairs:",
         end=" ",
@@ -248,7 +249,7 @@ def compare_cleanlab() -> None:
         labels[is_swapped] = (labels[is_swapped] + generator.integers(1, 4, is_swapped.sum())) % 4
         ours = set(suspect_labels(probabilities, labels)[0].tolist())
         theirs = set(
-            np.flatnonzero(find_label_issues(labels, probabilities, filter_by="confident_learning", n_jobs=1)).tolist()
+            np.flatnonzero(find_label_issues(labels, probabilities, filter_by="prune_by_noise_rate", n_jobs=1)).tolist()
         )
         print(
             f"confident learning, simulation {seed}: {len(ours)} suspects here, {len(theirs)} by cleanlab, {len(ours & theirs)} in both"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,15 @@ def clean_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clean(tmp_path_factory.mktemp("clean"))
 
 
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def root(clean_photos: Path, tmp_path: Path, own_cache: Path) -> Path:
+def root(clean_photos: Path, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the clean photos; their signatures are kept from test to test."""
+    monkeypatch.setenv("FINETUNEKIT_CACHE", str(shared_cache))
     return Path(shutil.copytree(clean_photos, tmp_path / "photos"))
 
 
@@ -48,7 +56,7 @@ def test_a_clean_set_gives_nothing(root: Path) -> None:
     assert report.sizes == {"width_px": [144, 144, 144], "height_px": [108, 108, 108]}
 
 
-def test_a_second_look_decodes_nothing_and_finds_the_same(root: Path) -> None:
+def test_a_second_look_decodes_nothing_and_finds_the_same(root: Path, own_cache: Path) -> None:
     save(opened(root / "train/cat/0.jpg"), root / "test/cat/copy.jpg", quality=40)
     first, second = look(root), look(root)
     assert (first.measured, second.measured) == (45, 0)
@@ -126,6 +134,22 @@ def test_truncated_empty_and_foreign_files_are_named_with_their_cause(root: Path
     assert "truncated" in notes["no end.jpg"]
     assert "empty" in notes["empty.jpg"]
     assert len(finding.exclusions) == 4
+
+
+def test_a_png_without_its_last_chunk_is_truncated(root: Path) -> None:
+    draw_photo(907).save(root / "train/cat/whole.png")
+    (root / "train/cat/cut.png").write_bytes((root / "train/cat/whole.png").read_bytes()[:-12])
+    report = look(root)
+    assert paths(only(report, "unreadable")) == [["train/cat/cut.png"]]
+
+
+def test_a_group_that_stands_in_two_splits_is_a_warning(root: Path) -> None:
+    listing = list_all(root)
+    animals = {"train/cat/0.jpg": "tom", "test/cat/3.jpg": "tom", "train/cat/1.jpg": "kit", "train/cat/2.jpg": "kit"}
+    records = (replace(r, group=animals.get(r.path.relative_to(root).as_posix())) for r in listing.photos)
+    report = audit_listing(replace(listing, photos=tuple(records)), max_pixels=LIMIT, progress=Progress(is_quiet=True))
+    assert paths(only(report, "group")) == [["test/cat/3.jpg", "train/cat/0.jpg"]]
+    assert only(report, "group").title == "1 of 2 groups have photos in more than one split"
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.99, 0.999])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from finetunekit.audit.duplicate_checks import check_duplicates
+from finetunekit.audit.duplicate_checks import check_duplicates, check_groups
 from finetunekit.audit.duplicates import find_pairs
 from finetunekit.audit.file_checks import check_balance, check_looks, check_names, check_sizes, check_unreadable
 from finetunekit.audit.findings import SEVERITIES, AuditReport, Finding
@@ -80,6 +80,7 @@ def check_files(photos: Photos, store: SignatureStore, fed_px: int | None, progr
     names = [photo.sha256 for photo in photos.readable]
     pairs = find_pairs(names, photos.traits["contrast"], store, count=progress.counter("comparing photos"))
     yield from check_duplicates(photos.readable, pairs)
+    yield from check_groups(photos.readable)
     yield from check_names(photos)
     yield from check_looks(photos)
     yield from check_balance(photos.readable)

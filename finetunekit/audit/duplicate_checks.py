@@ -39,6 +39,23 @@ def check_duplicates(photos: Sequence[Photo], pairs: Sequence[Pair]) -> Iterator
     yield from _findings(leaks, conflicts, copies)
 
 
+def check_groups(photos: Sequence[Photo]) -> Iterator[Finding]:
+    """Groups that the data source names, such as one animal, with photos in several splits."""
+    members: dict[str, list[Photo]] = {}
+    for photo in photos:
+        if photo.group is not None:
+            members.setdefault(photo.group, []).append(photo)
+    torn = {name: found for name, found in members.items() if _is_leak(found)}
+    if torn:
+        yield Finding(
+            "group",
+            "warning",
+            f"{len(torn):,} of {len(members):,} groups have photos in more than one split",
+            "What is learnt of one animal or burst is scored on itself: split by group (finetunekit data split).",
+            tuple(tuple(see(photo, f"group {name}") for photo in found) for name, found in torn.items()),
+        )
+
+
 def _findings(leaks: _Collected, conflicts: _Collected, copies: _Collected) -> Iterator[Finding]:
     if leaks.groups:
         yield Finding(

@@ -94,7 +94,7 @@ def read_signature(path: Path, *, max_pixels: int) -> Signature:
         except Exception as exc:
             # Decoders raise whatever a broken file drives them into; all of it is a property of this file.
             raise _truncated(path) if "truncated" in str(exc) else undecodable(path, exc) from exc
-        if image.format in ("JPEG", "MPO") and not _has_end(file):
+        if not _has_end(file, image.format or ""):
             raise _truncated(path)
         record["width_px"], record["height_px"] = size
         _measure_pixels(record, image, path)
@@ -128,17 +128,22 @@ def _describe_file(record: Signature, image: Image.Image, path: Path) -> None:
     record["has_profile"] = "icc_profile" in image.info
 
 
-def _has_end(file: BufferedReader) -> bool:
-    """Whether a JPEG's end-of-image marker follows its first scan; in a scan's data 0xFF is never followed by 0xD9.
+def _has_end(file: BufferedReader, image_format: str) -> bool:
+    """Whether the mark that ends a JPEG or a PNG is there: decoders are content with less. Other formats: True.
 
-    Source: ITU-T T.81, B.1.1.5 (byte stuffing) and table B.1 (markers SOS 0xFFDA, EOI 0xFFD9).
+    A JPEG's end-of-image marker has to follow its first scan, in whose data 0xFF is never followed by 0xD9.
+
+    Source: ITU-T T.81, B.1.1.5 (byte stuffing) and table B.1 (markers SOS 0xFFDA, EOI 0xFFD9); W3C PNG, section 11.2.5 (IEND).
     """
-    file.seek(-2, 2)
-    if file.read(2) == b"\xff\xd9":
+    mark = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}.get(image_format)
+    if mark is None:
+        return True
+    file.seek(-len(mark), 2)
+    if file.read() == mark:
         return True
     file.seek(0)
     data = file.read()  # junk after the end, or a second picture; rare
-    return data.find(b"\xff\xd9", max(_first_scan(data), 0)) >= 0
+    return data.find(mark, 0 if image_format == "PNG" else max(_first_scan(data), 0)) >= 0
 
 
 def _first_scan(data: bytes) -> int:
