@@ -26,6 +26,7 @@ DOCS = Path(__file__).parent
 #: Types that cross a seam, in the order in which an author meets them.
 VALUES = (
     types.BackboneSpec,
+    types.PretrainedTop,
     types.PixelContract,
     types.WeightSource,
     types.Backbone,
@@ -161,7 +162,8 @@ def render_architecture() -> str:
 
 
 def _modules() -> str:
-    roots = (DOCS.parent / "finetunekit", DOCS.parent / "plugins" / "builtin" / "finetunekit_builtin")
+    plugins = sorted((DOCS.parent / "plugins").glob("*/finetunekit_*"))
+    roots = (DOCS.parent / "finetunekit", *plugins)
     return "\n".join(f"| module | what it does |\n| --- | --- |\n{_rows(root)}\n" for root in roots)
 
 

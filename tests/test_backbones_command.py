@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from finetunekit_builtin.vgg16 import VGG16_SPEC
 
 from finetunekit.cli import main
-from finetunekit.cli.backbones import pixel_range
+from finetunekit.cli.backbones import pixel_formula, pixel_range
 from finetunekit.types import PixelContract
 from finetunekit.weights import weights_availability
 from finetunekit.weights.resolve import framework_file
@@ -66,7 +66,7 @@ def test_one_backbone_shows_everything() -> None:
     assert max(map(len, text.splitlines())) <= 80
     for part in (
         "383,907,552 for one photo at 224 px",
-        "(rgb * 1 - 127) / 128",
+        "(rgb - 127) / 128, -1..1",
         "75.1 % top-1",
         "Apache-2.0",
         "17.4 MB",
@@ -97,6 +97,13 @@ def test_pixel_range_is_what_black_and_white_become() -> None:
     assert pixel_range(PixelContract()) == (0.0, 255.0)
     contract = PixelContract(scale=1 / 255, mean=(0.5, 0.4, 0.3), std=(0.5, 0.4, 0.1))
     assert pixel_range(contract) == pytest.approx((-3.0, 7.0))
+
+
+def test_pixel_formula_leaves_out_what_changes_nothing() -> None:
+    words = pixel_formula(dataclasses.asdict(PixelContract(order="bgr", mean=(1.0, 2.0, 3.0))))
+    assert words == "(bgr - (1, 2, 3))"
+    assert pixel_formula(dataclasses.asdict(PixelContract())) == "rgb"
+    assert pixel_formula(dataclasses.asdict(PixelContract(scale=1 / 127.5, mean=(1.0,) * 3))) == "(rgb * 0.007843 - 1)"
 
 
 def test_listing_imports_no_keras() -> None:

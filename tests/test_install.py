@@ -96,6 +96,8 @@ def test_the_wheel_holds_every_preset_the_types_marker_and_the_entry_points(buil
     assert {f"finetunekit_builtin/presets/{preset}" for preset in PRESETS} <= names
     assert {"finetunekit/py.typed", "finetunekit/cli/run.py", "finetunekit_builtin/vgg16.py"} <= names
     assert "[finetunekit]\nbuiltin = finetunekit_builtin" in entry_points
+    assert "efficientnet_lite = finetunekit_efficientnet_lite" in entry_points
+    assert "keras_applications = finetunekit_keras_applications" in entry_points
     assert "finetunekit = finetunekit.cli:main" in entry_points
 
 
@@ -103,13 +105,14 @@ def test_the_wheel_holds_code_presets_and_licence_only(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as archive:
         names = archive.namelist()
     info = f"finetunekit-{finetunekit.__version__}.dist-info"
-    assert {name.split("/")[0] for name in names} == {"finetunekit", "finetunekit_builtin", info}
+    own = {"finetunekit", "finetunekit_builtin", "finetunekit_efficientnet_lite", "finetunekit_keras_applications"}
+    assert {name.split("/")[0] for name in names} == {*own, info}
     assert any(name.startswith(f"{info}/licenses/LICENSE") for name in names)
     templates = "finetunekit/templates/"
     strange = [
         name
         for name in names
-        if not re.search(r"\.(py|typed|yaml|json)$|dist-info/", name) and not name.startswith(templates)
+        if not re.search(r"\.(py|typed|yaml|json|tsv|css)$|dist-info/", name) and not name.startswith(templates)
     ]
     assert strange == []
 

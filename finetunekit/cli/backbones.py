@@ -101,7 +101,7 @@ def _shown_range(pixels: dict[str, Any]) -> str:
 def _print_facts(facts: dict[str, Any]) -> None:
     """One fact a line, long ones wrapped below themselves."""
     pixels = facts["pixels"]
-    formula = f"({pixels['order']} * {pixels['scale']:g} - {_numbers(pixels['mean'])}) / {_numbers(pixels['std'])}"
+    formula = pixel_formula(pixels)
     cost = facts["multiply_adds"]
     lines = {
         "title": facts["title"],
@@ -128,6 +128,14 @@ def _print_facts(facts: dict[str, Any]) -> None:
         click.echo(
             textwrap.fill(text, 80, initial_indent=f"  {label:<15}", subsequent_indent=" " * 17, break_on_hyphens=False)
         )
+
+
+def pixel_formula(pixels: dict[str, Any]) -> str:
+    """What is done to pixels, steps that change nothing left out: `(rgb - 127) / 128`."""
+    scale, mean, std = pixels["scale"], pixels["mean"], pixels["std"]
+    text = pixels["order"] if scale == 1 else f"{pixels['order']} * {scale:.4g}"
+    text = text if not any(mean) else f"({text} - {_numbers(mean)})"
+    return text if set(std) == {1.0} else f"{text} / {_numbers(std)}"
 
 
 def _numbers(values: list[float] | tuple[float, ...]) -> str:
