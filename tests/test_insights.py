@@ -13,6 +13,7 @@ from conftest import TINY, write_photos
 
 import finetunekit as ftk
 from finetunekit.gradcam import find_map_layer, gradcam_maps
+from finetunekit.ladder.climb import head_answers
 from finetunekit.ladder.record import Rung, ladder_record
 from finetunekit.ladder.words import ladder_lines, ladder_words
 from finetunekit.progress import Progress
@@ -122,6 +123,17 @@ def test_p_values_are_adjusted_for_the_number_of_baselines() -> None:
     three = ladder_record([Rung(name, name, worse) for name in "abc"], labels, labels)
     p = one["rungs"][0]["against"]["p_adjusted"]
     assert three["rungs"][0]["against"]["p_adjusted"] == pytest.approx(3 * p)
+
+
+def test_the_pretrained_head_answers_by_the_names_it_knows() -> None:
+    logits = np.zeros((4, 1000))
+    logits[0, 281] = logits[1, 291] = logits[2, 287] = 9.0  # tabby, lion, lynx
+    logits[3, [281, 282, 283, 284]] = 4.0  # four cats together outweigh one lion
+    logits[3, 291] = 5.0
+    answers = head_answers(["cat", "lion", "lynx", "some thing unknown"], logits)
+    assert answers is not None
+    assert answers.tolist() == [0, 1, 2, 0]
+    assert head_answers(["lion", "some thing unknown"], logits) is None
 
 
 # ---- Grad-CAM --------------------------------------------------------------------------------------------------------------------

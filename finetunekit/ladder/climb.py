@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,19 +137,30 @@ def _head(ground: Ground, logits: Features | str, seconds: float) -> Rung:
     title = f"{ground.context.plan.spec.title}'s own 1000-way head, no training"
     if isinstance(logits, str):
         return Rung("head", title, None, problem=logits)
-    matched = match_classes(ground.index.classes)
-    columns = [one.indices if one.relation != "beside" else () for one in matched]
-    known = sum(1 for indices in columns if indices)
-    if known < 2:
-        return Rung(
-            "head", title, None, problem=f"{known} of {len(matched)} class names are in ImageNet-1k; it takes two"
-        )
-    shifted = logits[TEST].astype(np.float64) - logits[TEST].max(axis=1, keepdims=True)
-    shares = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
-    scores = np.stack(
-        [shares[:, list(indices)].sum(axis=1) if indices else np.full(len(shares), -1.0) for indices in columns], 1
-    )
-    return Rung("head", title, scores.argmax(axis=1), seconds)
+    answers = head_answers(ground.index.classes, logits[TEST])
+    if answers is None:
+        return Rung("head", title, None, problem="fewer than two of the class names are in ImageNet-1k")
+    return Rung("head", title, answers, seconds)
+
+
+def head_answers(classes: Sequence[str], logits: NDArray[np.floating[Any]]) -> NDArray[np.int64] | None:
+    """What a 1000-way head answers to a task of other classes: each has the share of all ImageNet classes it is matched with.
+
+    Args:
+        classes: The task's classes.
+        logits: `(photos, 1000)`.
+
+    Returns:
+        Class index of each photo, `(photos,)`; None where fewer than two classes are matched, so that there is nothing to choose.
+    """
+    columns = [one.indices if one.relation != "beside" else () for one in match_classes(classes)]
+    if sum(1 for indices in columns if indices) < 2:
+        return None
+    shares = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    scores = [shares[:, list(indices)].sum(axis=1) if indices else np.full(len(shares), -1.0) for indices in columns]
+    answers: NDArray[np.int64] = np.stack(scores, axis=1).argmax(axis=1)
+    return answers
 
 
 def _overlap(ground: Ground, logits: Features | str) -> dict[str, Any] | None:

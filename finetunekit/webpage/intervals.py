@@ -93,7 +93,9 @@ def _scale(rows: Sequence[IntervalRow]) -> tuple[float, float]:
 def _ticks(low: float, high: float) -> list[float]:
     tenths = round((high - low) * 10)
     step = 1 if tenths <= 5 else 2
-    return [low + i / 10 for i in range(0, tenths + 1, step)] if tenths > 1 else [low, (low + high) / 2, high]
+    return (
+        [high - i / 10 for i in reversed(range(0, tenths + 1, step))] if tenths > 1 else [low, (low + high) / 2, high]
+    )
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Html:

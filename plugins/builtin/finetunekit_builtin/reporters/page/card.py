@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ def _body(run: FinishedRun) -> Iterator[str]:
         "like its test photos: other cameras, backgrounds or breeds may do worse. The intervals know nothing of such a change."
     )
     yield "## Use"
-    yield f"```sh\nfinetunekit predict {_text(run.path.name)} PHOTO ...\n```"
+    yield f"```sh\nfinetunekit predict {shlex.quote(run.path.name)} PHOTO ...\n```"
     yield "`model.keras` holds the network; `run.json` its classes in order and the pixels it expects."
 
 

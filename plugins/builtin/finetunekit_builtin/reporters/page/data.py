@@ -76,7 +76,7 @@ def _audit(run: FinishedRun, album: Album) -> Iterator[Html]:
     grave = [one for one in findings if one["severity"] != "note" and one["groups"]]
     for one in grave[:MOST_FINDINGS]:
         seen = [photo for group in one["groups"] for photo in group][:MOST_OF_A_FINDING]
-        yield h("p", f"{one['kind']}: {count(len(seen), 'photo')} of it", at={"class": "muted small"})
+        yield h("p", f"{one['kind']}: {count(len(seen), 'photo')} of those found", at={"class": "muted small"})
         yield grid([album.figure(photo, _seen(photo)) for photo in seen])
 
 

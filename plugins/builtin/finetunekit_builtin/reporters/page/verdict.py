@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from finetunekit import FinishedRun
 
 
+#: Beside a longer label there is room for the count only.
+LONG_LABEL = 36
+
+
 def lead(run: FinishedRun) -> Html:
     """The first paragraphs and the plot below them."""
-    paragraphs = [h("p", text, at={"class": "lead"}) for text in _sentences(run)]
+    paragraphs = [h("p", text, at={"class": "lead" if i else "lead first"}) for i, text in enumerate(_sentences(run))]
     return join([*paragraphs, _facts_line(run), *_at_a_glance(run)])
 
 
@@ -96,5 +100,5 @@ def _rows(run: FinishedRun) -> Iterator[IntervalRow]:
 
 def interval_row(label: str, score: Mapping[str, Any], *, is_main: bool = False) -> IntervalRow:
     """A share of photos as a row of an interval plot."""
-    says = f"{of(score)}, {percent(score['value'])}"
+    says = of(score) if len(label) > LONG_LABEL else f"{of(score)}, {percent(score['value'])}"
     return IntervalRow(label, score["value"], score["interval"]["low"], score["interval"]["high"], says, is_main)
