@@ -94,6 +94,12 @@ class PixelsSection(Section):
     fit: Literal["stretch", "crop"] = Field(
         "stretch", description="Stretch to the square, or crop the centre square first."
     )
+    source_px: int | None = Field(
+        None,
+        ge=8,
+        le=65_536,
+        description="Shrink photos to this long side before anything else (Lanczos), as if they came so small; null: as they are.",
+    )
     contract: Literal["backbone", "zero_to_one", "minus_one_to_one", "zero_to_255"] = Field(
         "backbone",
         description="Range and order of pixels: the backbone's own contract, or RGB scaled as named.",
@@ -186,7 +192,7 @@ class Stage(Section):
                     object.__setattr__(self, field, value)  # the default of this kind
             if self.epochs != 1:
                 raise ValueError("a solve stage has one epoch; leave `epochs` out")
-        unread = _FIT_ONLY if self.kind == "solve" else _SOLVE_ONLY
+        unread = FIT_ONLY if self.kind == "solve" else SOLVE_ONLY
         for field in unread:
             if getattr(self, field) != Stage.model_fields[field].get_default(call_default_factory=True):
                 raise ValueError(f"a {self.kind} stage does not read `{field}`; leave it out")
@@ -204,8 +210,9 @@ class Stage(Section):
         return self
 
 
-_SOLVE_ONLY = ("solver", "penalty", "folds")
-_FIT_ONLY = (
+#: Fields of a stage that only one kind of stage reads.
+SOLVE_ONLY = ("solver", "penalty", "folds")
+FIT_ONLY = (
     "freeze",
     "train_batch_norm",
     "optimizer",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pydantic
 
+from finetunekit.config import FIT_ONLY, SOLVE_ONLY, Stage
 from finetunekit.pixels import contract_warning
 from finetunekit.plan import Plan
 
@@ -33,11 +34,19 @@ def plan_lines(plan: Plan) -> Iterator[str]:
             yield f"  warning: {warning}"
     for number, stage in enumerate(config.stages):
         yield f"stage {number + 1}: {stage.name}"
-        yield f"  freeze: {stage.freeze.name}"
-        yield from _fields(stage, "  ", leave_out=("name", "freeze", "optimizer"))
-        yield "  optimizer"
-        yield from _fields(stage.optimizer, "    ")
+        yield from _stage(stage)
     yield from _fields(config, "", only=("seed", "view_seed", "deterministic", "precision"))
+
+
+def _stage(stage: Stage) -> Iterator[str]:
+    """What this kind of stage reads, and nothing else."""
+    if stage.kind == "solve":
+        yield from _fields(stage, "  ", leave_out=("name", "epochs", *FIT_ONLY))
+        return
+    yield f"  freeze: {stage.freeze.name}"
+    yield from _fields(stage, "  ", leave_out=("name", "freeze", "optimizer", *SOLVE_ONLY))
+    yield "  optimizer"
+    yield from _fields(stage.optimizer, "    ")
 
 
 def _fields(

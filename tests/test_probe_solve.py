@@ -211,6 +211,15 @@ def test_a_solve_stage_read_back_from_its_run_is_the_same() -> None:
     assert Stage.model_validate_json(json.dumps(stage.model_dump(mode="json"))) == stage
 
 
+def test_a_plan_shows_what_a_stage_reads_and_nothing_else(tiny_yaml: Path) -> None:
+    plan, _ = prepare(tiny_yaml, settings=[*LINEAR, f"stages=[{SOLVE}, {{epochs: 1}}]"])
+    lines = list(plan_lines(plan))
+    solve, fit = lines.index("stage 1: probe"), lines.index("stage 2: fine-tune")
+    shown = [line.split(":")[0].strip() for line in lines[solve + 1 : fit]]
+    assert shown == ["kind", "solver", "penalty", "folds", "revert_unless_better"]
+    assert not any(line.strip().startswith(("solver", "penalty", "folds")) for line in lines[fit:])
+
+
 def test_a_head_without_a_last_dense_layer_is_refused(tiny_yaml: Path) -> None:
     plugin = tiny_yaml.parent / "odd.py"
     plugin.write_text(

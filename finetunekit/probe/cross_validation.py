@@ -18,7 +18,7 @@ from finetunekit.statistics import photo_log_losses
 #: Two a decade, strongest first, so that each solution starts the next. Channels are on one scale, so the range fits any backbone.
 PENALTIES: tuple[float, ...] = tuple(float(10.0 ** (1 - i / 2)) for i in range(15))  # 10 … 1e-6
 #: Log loss has one minimum over the penalty but for noise: after this many weaker penalties without a better one, the search is over.
-PATIENCE = 4
+PATIENCE = 2
 
 #: Called with (fits done, fits at most).
 Count = Callable[[int, int], None]

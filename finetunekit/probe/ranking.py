@@ -118,7 +118,7 @@ def rank_probes(
     """
     tried: list[_Tried] = []
     problems = dict(left_out)
-    decoded: dict[tuple[int, str, str], dict[str, Photos]] = {}
+    decoded: dict[tuple[object, ...], dict[str, Photos]] = {}
     labels = np.concatenate([index.labels(split) for split in SPLITS_USED])
     for number, plan in enumerate(plans, start=1):
         name = candidate_text(plan.backbone.name, plan.config.pixels.size_px, plan.config.pixels.contract)
@@ -152,13 +152,12 @@ def _try(
     labels: NDArray[np.int64],
     progress: Progress,
     folds: int,
-    decoded: dict[tuple[int, str, str], dict[str, Photos]],
+    decoded: dict[tuple[object, ...], dict[str, Photos]],
 ) -> _Tried:
     started = time.perf_counter()
     pixels = plan.config.pixels
-    probe = open_probe(
-        plan, index, progress, decoded=decoded.setdefault((pixels.size_px, pixels.resize, pixels.fit), {})
-    )
+    how = (pixels.size_px, pixels.resize, pixels.fit, pixels.source_px)
+    probe = open_probe(plan, index, progress, decoded=decoded.setdefault(how, {}))
     features = np.concatenate([probe.split(split)[0] for split in SPLITS_USED])
     groups = [group for split in SPLITS_USED for group in probe.groups(split)]
     ready = time.perf_counter()
