@@ -4,10 +4,14 @@ import csv
 import io
 import json
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from conftest import TINY, write_photos
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -101,45 +105,78 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
 
 
-def test_a_cross_validation_scores_every_photo_once(tiny_yaml: Path, photos: Path) -> None:
-    found = cross(tiny_yaml)
-    pooled = rows_of(found.path / "predictions.csv")
+@dataclass(frozen=True)
+class Crossed:
+    """One cross-validation from the command line, after a run of the same preset without folds."""
+
+    path: Path
+    photos: Path
+    printed: dict[str, Any]
+    summary: tuple[str, ...]
+    test_key: str
+    openings: tuple[int, int, int]
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crossed]:
+    folder = tmp_path_factory.mktemp("crossed")
+    photos = write_photos(folder / "photos")
+    preset = folder / "tiny.yaml"
+    preset.write_text(TINY.replace("ROOT", str(photos)), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINETUNEKIT_CACHE", str(folder / "cache"))
+        patch.setenv("FINETUNEKIT_STATE", str(folder / "state"))
+        plain = ftk.run(preset, settings=LEAN, out=folder / "runs", progress=QUIET)
+        test_key = ftk.FinishedRun(plain.path).state["test_content_key"]
+        before = read_openings(test_key).openings
+        lean = [part for setting in LEAN for part in ("--set", setting)]
+        arguments = ["run", str(preset), "--folds", "3", *lean, "--out", str(folder / "runs"), "--quiet", "--json"]
+        result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        printed = json.loads(result.stdout)
+        after = read_openings(test_key).openings
+        again = ftk.resume_folds(Path(printed["path"]), progress=QUIET)
+        openings = (before, after, read_openings(test_key).openings)
+        yield Crossed(again.path, photos, printed, again.summary, test_key, openings)
+
+
+def test_a_cross_validation_scores_every_photo_once(crossed: Crossed) -> None:
+    pooled = rows_of(crossed.path / "predictions.csv")
     assert sorted(row["path"] for row in pooled) == sorted(
-        path.relative_to(photos).as_posix() for path in photos.rglob("*.png")
+        path.relative_to(crossed.photos).as_posix() for path in crossed.photos.rglob("*.png")
     )
     assert Counter(row["fold"] for row in pooled) == {"1": 8, "2": 8, "3": 8}
     right = sum(row["true"] == row["predicted"] for row in pooled)
-    accuracy = found.scores["pooled"]["accuracy"]
+    scores = crossed.printed["scores"]
+    accuracy = scores["pooled"]["accuracy"]
     assert (accuracy["successes"], accuracy["photos"]) == (right, 24)
-    assert right == sum(fold["correct"] for fold in found.scores["folds"])
-    fold_of = {row["file_name"]: row["fold"] for row in rows_of(found.path / "folds.csv")}
-    for fold, result in enumerate(found.runs, start=1):
-        run = ftk.FinishedRun(result.path)
+    assert right == sum(fold["correct"] for fold in scores["folds"])
+    fold_of = {row["file_name"]: row["fold"] for row in rows_of(crossed.path / "folds.csv")}
+    for fold, place in enumerate(map(Path, crossed.printed["runs"]), start=1):
+        run = ftk.FinishedRun(place)
         assert run.config["train"]["fold"] == fold
-        assert {row["path"] for row in run.photos if row["split"] == "test"} == {
-            n for n in fold_of if fold_of[n] == str(fold)
-        }
-        assert result.path.parent == found.path
-    assert json.loads((found.path / "cross_validation.json").read_text(encoding="utf-8"))["status"] == "finished"
-    assert all(len(line) <= 80 for line in found.summary)
-    assert f"3 folds: {right} of 24 photos right" in found.summary[0]
+        tested = {row["path"] for row in run.photos if row["split"] == "test"}
+        assert tested == {name for name in fold_of if fold_of[name] == str(fold)}
+        assert place.parent.samefile(crossed.path)
+    assert json.loads((crossed.path / "cross_validation.json").read_text(encoding="utf-8"))["status"] == "finished"
+    assert all(len(line) <= 80 for line in crossed.summary)
+    assert f"3 folds: {right} of 24 photos right" in crossed.summary[0]
 
 
-def test_the_ledger_counts_each_fold_all_photos_and_the_test_split_of_the_folder(tiny_yaml: Path) -> None:
-    plain = ftk.run(tiny_yaml, settings=LEAN, out=tiny_yaml.parent / "runs", progress=QUIET)
-    test_key = ftk.FinishedRun(plain.path).state["test_content_key"]
-    assert read_openings(test_key).openings == 1
-    found = cross(tiny_yaml)
-    assert (read_openings(test_key).openings, found.scores["openings"]["openings"]) == (2, 2)
-    for result in found.runs:
-        assert read_openings(ftk.FinishedRun(result.path).state["test_content_key"]).openings == 1
-    ftk.resume_folds(found.path, progress=QUIET)
-    assert read_openings(test_key).openings == 2
-    assert "opened 2 times" in " ".join(found.summary)
+def test_the_ledger_counts_the_test_split_of_the_folder_once_more_and_each_fold_once(crossed: Crossed) -> None:
+    assert crossed.openings == (1, 2, 2)
+    assert crossed.printed["scores"]["openings"]["openings"] == 2
+    assert "opened 2 times" in " ".join(crossed.summary)
+    state = crossed.photos.parent / "state/openings"
+    keys = {ftk.FinishedRun(Path(place)).state["test_content_key"] for place in crossed.printed["runs"]}
+    assert len(keys) == 3
+    lines = {path.stem: len(path.read_text(encoding="utf-8").splitlines()) for path in state.glob("*.jsonl")}
+    assert {key: lines[key] for key in keys} == dict.fromkeys(keys, 1)
+    (pooled,) = lines.keys() - keys - {crossed.test_key}
+    assert lines[pooled] == 1
 
 
-def test_what_was_stopped_is_gone_on_with(tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = cross(tiny_yaml)
+def test_what_was_stopped_is_gone_on_with(tiny_yaml: Path, crossed: Crossed, monkeypatch: pytest.MonkeyPatch) -> None:
     from finetunekit import folds
 
     real, asked = folds.run, []
@@ -160,36 +197,20 @@ def test_what_was_stopped_is_gone_on_with(tiny_yaml: Path, monkeypatch: pytest.M
     assert result.exit_code == 0, result.output
     assert (first / "metrics.json").stat().st_mtime_ns == made
     assert [settings[0] for settings in asked] == ["train.fold=1", "train.fold=2", "train.fold=2", "train.fold=3"]
-    assert (stopped / "predictions.csv").read_bytes() == (whole.path / "predictions.csv").read_bytes()
+    assert (stopped / "predictions.csv").read_bytes() == (crossed.path / "predictions.csv").read_bytes()
     assert result.stdout.splitlines()[-1] == str(stopped)
 
 
-def test_changed_photos_are_not_gone_on_with(tiny_yaml: Path, photos: Path) -> None:
-    found = cross(tiny_yaml)
-    (photos / "train/red/red-0.png").unlink()
-    with pytest.raises(RunFolderError, match="photos, labels or folds have changed since"):
-        ftk.resume_folds(found.path, progress=QUIET)
+def test_changed_photos_are_not_gone_on_with(crossed: Crossed) -> None:
+    photo = crossed.photos / "train/red/red-0.png"
+    photo.rename(photo.with_suffix(".txt"))
+    try:
+        with pytest.raises(RunFolderError, match="photos, labels or folds have changed since"):
+            ftk.resume_folds(crossed.path, progress=QUIET)
+    finally:
+        photo.with_suffix(".txt").rename(photo)
     with pytest.raises(RunFolderError, match="holds no cross-validation"):
-        ftk.resume_folds(photos, progress=QUIET)
-
-
-def test_the_command_line_cross_validates(tiny_yaml: Path) -> None:
-    out = str(tiny_yaml.parent / "runs")
-    arguments = [
-        "run",
-        str(tiny_yaml),
-        "--folds",
-        "3",
-        "--set",
-        "stages[0].epochs=1",
-        "--out",
-        out,
-        "--quiet",
-        "--json",
-    ]
-    found = json.loads(CliRunner().invoke(main, arguments, catch_exceptions=False).stdout)
-    assert len(found["runs"]) == 3
-    assert found["scores"]["pooled"]["photos"] == 24
+        ftk.resume_folds(crossed.photos, progress=QUIET)
 
 
 def test_folds_that_cannot_be_are_refused(tiny_yaml: Path) -> None:
@@ -226,3 +247,11 @@ def test_the_summary_says_what_it_means() -> None:
     assert "the interval over photos is then too narrow" in text
     assert "could not be recorded" in text
     assert fold_lines({**scores, "stand_in": "drawn"})[0] == "STAND-IN PHOTOS: drawn"
+
+
+def test_the_plan_says_how_many_runs_there_are_and_previews_one(tiny_yaml: Path) -> None:
+    arguments = ["plan", str(tiny_yaml), "--set", "train.folds=4"]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert "note: train.folds: 4 such runs, each tested on another fold" in result.stdout.splitlines()
+    found = json.loads(CliRunner().invoke(main, [*arguments, "--layers", "--json"], catch_exceptions=False).stdout)
+    assert [found["preview"]["photos"][split] for split in ("train", "valid", "test")] == [12, 6, 6]

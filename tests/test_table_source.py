@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from finetunekit_builtin.imagefolder import HuggingfaceOptions, build_huggingfac
 from finetunekit_builtin.table import TableOptions, build_table
 
 from finetunekit import DataError, PhotoListing, SourceContext
-from finetunekit.data.index import check_listing
+from finetunekit.data.index import build_index, check_listing
 from finetunekit.data.tables import open_table
 from finetunekit.testing import check_data_source, tiny_photos
 
@@ -375,3 +376,38 @@ def test_the_sources_keep_the_contract(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("\n".join(lines), encoding="utf-8")
     options = TableOptions(photos=str(root))
     check_data_source(build_table, options, root=tmp_path / "t.csv")
+
+
+# ---- labels are bound by name ----------------------------------------------------------------------------------------------------
+
+
+def test_neither_the_order_of_rows_nor_that_of_splits_shifts_a_label(tmp_path: Path) -> None:
+    from PIL import Image
+
+    table = written(tmp_path, rows())
+    for n, name in enumerate(NAMES):
+        Image.new("RGB", (4, 4), (n, 0, 0)).save(tmp_path / name)
+    first = build_index(listed(table), max_pixels=100)
+    for seed in range(3):
+        shuffled = [*NAMES]
+        random.Random(seed).shuffle(shuffled)
+        again = build_index(listed(written_only(tmp_path, rows(names=shuffled))), max_pixels=100)
+        assert again.classes == first.classes == ("cat", "lynx")
+        assert again.photos == first.photos
+        for split in ("train", "valid", "test"):
+            assert [again.classes[i] for i in again.labels(split)] == [
+                p.path.name.split("-")[1] for p in again.split(split)
+            ]
+
+
+def written_only(root: Path, text: str) -> Path:
+    (root / "photos.csv").write_text(text, encoding="utf-8")
+    return root / "photos.csv"
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_class_that_a_split_lacks_is_an_error_and_never_shifts_the_others(tmp_path: Path, split: str) -> None:
+    left = [name for name in NAMES if not name.startswith(f"{split}-cat")]
+    problems = check_listing(listed(written(tmp_path, rows(names=left))))
+    assert problems
+    assert all("class 'cat'" in problem or "one class only, 'lynx'" in problem for problem in problems)

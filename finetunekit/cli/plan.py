@@ -45,7 +45,11 @@ def command(preset: str, settings: tuple[str, ...], seed: int | None, has_layers
 def _notes(plan: Plan) -> list[str]:
     from finetunekit.model import impurity_notes
 
-    return [f"note: {note}" for note in impurity_notes(plan)]
+    train = plan.config.train
+    several = (
+        [f"train.folds: {train.folds} such runs, each tested on another fold"] if train.folds and not train.fold else []
+    )
+    return [f"note: {note}" for note in (*several, *impurity_notes(plan))]
 
 
 def _show_layers(plan: Plan, progress: Progress, *, as_json: bool) -> None:
@@ -64,6 +68,7 @@ def _show_layers(plan: Plan, progress: Progress, *, as_json: bool) -> None:
 def _preview(plan: Plan, progress: Progress) -> Preview:
     import time
 
+    from finetunekit.data.folds import choose_fold, fold_of_photos
     from finetunekit.data.index import build_index
     from finetunekit.preview import count_photos, preview
     from finetunekit.sources import list_photos
@@ -72,6 +77,10 @@ def _preview(plan: Plan, progress: Progress) -> Preview:
     listing = list_photos(plan, progress)
     counter = progress.counter("reading photos")
     index = build_index(listing, max_pixels=plan.config.data.max_photo_pixels, progress=counter)
+    train = plan.config.train
+    if train.folds is not None:
+        fold_of = fold_of_photos(index, train.folds, seed=train.fold_seed)
+        index = choose_fold(index, fold_of, train.fold or 1, train.folds)
     return preview(
         plan,
         photo_counts=count_photos(index),
