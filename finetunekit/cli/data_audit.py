@@ -10,6 +10,7 @@ import click
 from finetunekit.cli.common import json_option, make_progress, out_option, preset_options, print_json
 
 if TYPE_CHECKING:
+    from finetunekit.audit.changes import PhotoChange
     from finetunekit.audit.findings import AuditReport
     from finetunekit.plan import Plan
     from finetunekit.plugins import PluginHost
@@ -187,5 +188,14 @@ def changes(run: str, out: str, as_json: bool) -> None:
         print_json([dataclasses.asdict(change) for change in found])
         return
     if found:
-        print_table(("change", "photo", "was", "now"), [(c.kind, c.path, c.was[:24], c.now[:24]) for c in found])
-    click.echo(f"{len(found)} changes since the run")
+        print_table(("change", "photo", "what"), [(change.kind, change.path, _what(change)) for change in found])
+    click.echo(f"{len(found)} {'change' if len(found) == 1 else 'changes'} since the run")
+
+
+def _what(change: PhotoChange) -> str:
+    if change.kind in ("added", "removed", "unreadable"):
+        return ""
+    if change.kind == "renamed":
+        return f"now {change.now}"
+    was, now = (change.was[:8], change.now[:8]) if change.kind == "content" else (change.was, change.now)
+    return f"{was} -> {now}"
