@@ -23,7 +23,7 @@ import finetunekit
 from finetunekit import Claim, ConfigError, LayerInfo, PluginError
 from finetunekit.freezing import check_decision, claim_lines, claims_of
 from finetunekit.progress import Progress
-from finetunekit.testing import check_freezing_policy
+from finetunekit.testing import check_freezing_policy, example_options
 
 BLOCKS = (None, "b1", "b1", None, "b2", "b2", "b3", None)
 
@@ -45,6 +45,7 @@ def rules(*pairs: tuple[str, float], otherwise: float = 0.0) -> PatternOptions:
     [
         (build_last_blocks, LastBlocksOptions(n=2)),
         (build_pattern, rules(("*conv2*", 0.5), ("*conv*", 1.0))),
+        (build_pattern, example_options(PatternOptions)),
         (build_layer_decay, LayerDecayOptions(decay=0.5)),
         (build_layer_decay, LayerDecayOptions(decay=0.5, blocks=1)),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -142,7 +143,7 @@ def example_options(model: type[Options]) -> Options:
     schema = model.model_json_schema()
     values = {name: _example(schema["properties"][name], schema) for name in schema.get("required", ())}
     try:
-        return model.model_validate(values)
+        return model.model_validate_json(json.dumps(values))  # examples are written as in YAML: lists, not tuples
     except pydantic.ValidationError as exc:
         fields = ", ".join(sorted({str(error["loc"][0]) if error["loc"] else "its rules" for error in exc.errors()}))
         raise UnfitExampleError(

@@ -31,7 +31,10 @@ class PatternOptions(Options):
     """Options of `pattern`."""
 
     rules: tuple[PatternRule, ...] = Field(
-        min_length=1, max_length=1000, description="Tried in order; the first that matches a layer's path claims it."
+        min_length=1,
+        max_length=1000,
+        description="Tried in order; the first that matches a layer's path claims it.",
+        examples=[[{"layers": "*conv2*", "rate": 0.5}]],
     )
     otherwise: _Rate = Field(0.0, description="Rate of layers that no rule claims; 0 freezes.")
 
