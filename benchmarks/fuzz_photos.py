@@ -4,8 +4,8 @@
 
 A case is a small real file with a few bytes changed, cut out, doubled or cut off, headers first. What may come of it: photos, or an
 error of one line a problem. Anything else is a failure: another exception, a name in a message that is not escaped, a file outside the
-cache, a case that takes more than 20 s of CPU time or 1.5 GB more memory than there was. Failing cases are kept and named; the exit status is
-then 1. A seed gives the same cases again.
+cache, a case that takes more than 20 s of CPU time or 1.5 GB more memory than there was. Failing cases are kept and named; the exit
+status is then 1. A seed gives the same cases again.
 """
 
 from __future__ import annotations
