@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ from finetunekit.testing import check_component
 from finetunekit.weights import fit_arrays
 
 BY_NAME = {entry.network.name: entry for entry in ENTRIES}
-SMALL = ("efficientnetb0", "mobilenetv3small")
 #: The smallest of each
 FAMILIES = {
     (entry.network.family.module, entry.network.family.pixels): entry
@@ -74,16 +74,24 @@ def inside(network: Network, pixels: np.ndarray) -> np.ndarray:
     return np.asarray(x, np.float32)
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files in the layout that Keras publishes."""
+    folder = tmp_path_factory.mktemp("published")
+    names = ("efficientnetb0", "mobilenetv3small")
+    return {name: legacy_file(folder / f"{name}.h5", BY_NAME[name].network) for name in names}
+
+
 @pytest.mark.parametrize(("name", "size_px"), [("efficientnetb0", 64), ("mobilenetv3small", 224)])
 def test_published_layout_gives_keras_own_features(
-    tmp_path: Path, name: str, size_px: int, monkeypatch: pytest.MonkeyPatch
+    files: dict[str, Path], name: str, size_px: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file in the layout that Keras publishes, read by Keras as `weights="imagenet"` and by us: equal features of equal photos."""
     import keras
 
     entry, asked = BY_NAME[name], list[tuple[Any, ...]]()
     network, source = entry.network, spec_of(entry).weight_sources[0]
-    file = legacy_file(tmp_path / "notop.h5", network)
+    file = files[name]
     module = importlib.import_module(f"keras.src.applications.{network.family.module}")
 
     def downloaded(name: str, origin: str, *, cache_subdir: str, file_hash: str) -> str:
@@ -120,10 +128,10 @@ def legacy_file(path: Path, network: Network) -> Path:
     return path
 
 
-def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_files_that_do_not_fit_are_refused(tmp_path: Path, files: dict[str, Path]) -> None:
     import h5py
 
-    file = legacy_file(tmp_path / "b0.h5", BY_NAME["efficientnetb0"].network)
+    file = shutil.copy(files["efficientnetb0"], tmp_path / "b0.h5")
     with pytest.raises(WeightsError, match="not a file of MobileNetV3Small: Layer count mismatch"):
         convert_h5(BY_NAME["mobilenetv3small"].network, file)
     with h5py.File(file, "r+") as opened:
@@ -155,13 +163,12 @@ def test_files_and_checksums_are_those_of_the_installed_keras(entry: Entry) -> N
 
 
 def test_parameters_and_costs_are_counted() -> None:
-    for name in SMALL:
-        entry = BY_NAME[name]
-        spec = spec_of(entry)
-        model = build_application(entry.network, spec.native_size_px).model
-        uses = count_uses(model)
-        assert (model.count_params(), total_multiply_adds(uses)) == (spec.parameters, spec.multiply_adds)
-        assert not not_counted(uses)
+    entry = BY_NAME["mobilenetv3small"]
+    spec = spec_of(entry)
+    model = build_application(entry.network, spec.native_size_px).model
+    uses = count_uses(model)
+    assert (model.count_params(), total_multiply_adds(uses)) == (spec.parameters, spec.multiply_adds)
+    assert not not_counted(uses)
 
 
 @pytest.mark.parametrize("name", ["mobilenetv3small"])
