@@ -25,7 +25,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         for key, value in component.options.model_dump(mode="json").items():
             given = "" if key in component.options.model_fields_set else "  (default)"
             yield f"{'':16}    {key}: {_short(value)}{given}"
-    for section in ("data", "pixels", "weights", "train", "cache", "save"):
+    for section in ("data", "pixels", "weights", "train", "cache", "evaluate", "save"):
         values = getattr(config, section)
         yield section
         yield from _fields(values, "  ")
