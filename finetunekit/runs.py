@@ -220,12 +220,14 @@ def _is_locked(path: Path) -> bool:
 
 
 def find_run(argument: str | Path, out: Path = Path("runs")) -> Path:
-    """The folder of a run, given as a path, as a name under `out`, or as `last`: the newest that has a model.
+    """The folder of a run, given as a path, as that of its report, as a name under `out`, or as `last`: the newest that has a model.
 
     Raises:
         RunFolderError: If there is none; the nearest name is suggested.
     """
     path = Path(argument)
+    if path.parent.name == REPORTS and path.is_file():
+        path = path.parent.parent
     if (path / CONFIG).is_file():
         return path
     folders = (p for p in out.glob("[!.]*") if (p / CONFIG).is_file())  # one still being made begins with a dot

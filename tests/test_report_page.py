@@ -152,6 +152,15 @@ def test_a_run_without_optional_files_still_has_a_page(made: Path, tmp_path: Pat
     assert "no list of its photos" in said
 
 
+def test_a_run_is_named_by_its_page_as_well(made: Path, tmp_path: Path, page: bytes) -> None:
+    shutil.copytree(made, tmp_path / "run")
+    assert runs.report_page(tmp_path / "run") == tmp_path / "run"
+    runs.write_whole(tmp_path / "run" / runs.REPORTS / "report.html", page)
+    shown = runs.report_page(tmp_path / "run")
+    assert shown == tmp_path / "run" / "reports" / "report.html"
+    assert runs.find_run(shown) == tmp_path / "run"
+
+
 def test_a_page_of_many_classes_stays_small(tmp_path: Path) -> None:
     names = [f"species number {i:03d}" for i in range(100)]
     rows = make_run(tmp_path / "made", names, photos_per_class=2).predictions

@@ -24,6 +24,7 @@ def command(run: str, out: str, as_json: bool, force: bool, quiet: bool) -> None
     """
     from finetunekit.engine import resume
     from finetunekit.folds import is_cross_validation, resume_folds
+    from finetunekit.runs import report_page
 
     progress = make_progress(is_quiet=quiet)
     several = next((path for path in (Path(run), Path(out) / run) if is_cross_validation(path)), None)
@@ -36,4 +37,4 @@ def command(run: str, out: str, as_json: bool, force: bool, quiet: bool) -> None
         return
     for line in result.summary:
         click.echo(line)
-    click.echo(str(result.path))
+    click.echo(str(report_page(result.path)))
