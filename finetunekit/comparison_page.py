@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from finetunekit.comparison import ChangedPhoto, ComparedRun, Comparison, Pair
-from finetunekit.comparison_text import log_loss_words, p_words, verdict_sentences
+from finetunekit.comparison_text import about, log_loss_words, p_words, verdict_sentences
 from finetunekit.config_diff import Change
 from finetunekit.fonts import embedded_font_css
 from finetunekit.runs import FinishedRun, write_whole
@@ -129,7 +129,10 @@ def _pair_section(comparison: Comparison, pair: Pair) -> PageSection:
             f"{scores.log_loss_difference:+.4f} nats (95 % interval {loss.low:+.4f} to {loss.high:+.4f}, paired bootstrap): "
             f"{log_loss_words(loss)}",
         ),
-        ("photos to tell 1 point apart", f"about {needed.photos:,} ({needed.photos_low:,} to {needed.photos_high:,})"),
+        (
+            "photos to tell 1 point apart",
+            f"about {about(needed.photos)} ({about(needed.photos_low)} to {about(needed.photos_high)})",
+        ),
     ]
     return PageSection(f"pair-{pair.second}", f"Run {pair.second} against run {pair.first}", definitions(pairs))
 

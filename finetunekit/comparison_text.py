@@ -67,7 +67,7 @@ def _needed(pair: Pair) -> str:
     needed = pair.scores.photos_needed
     if needed.photos <= pair.common:
         return f"On so many, {_points(needed.difference)} would mostly have shown ({100 * needed.power:.0f} % power)."
-    return f"Telling {_points(needed.difference)} apart would take about {_about(needed.photos)} photos like these."
+    return f"Telling {_points(needed.difference)} apart would take about {about(needed.photos)} photos like these."
 
 
 def _equivalence(test: Equivalence, pair: Pair) -> str:
@@ -127,8 +127,8 @@ def _score_lines(comparison: Comparison, pair: Pair) -> Iterator[str]:
         *(holm if len(comparison.pairs) > 1 else ()),
         (
             "photos",
-            f"{_about(needed.photos)} to tell {_points(needed.difference)} apart"
-            f" ({_about(needed.photos_low)} to {_about(needed.photos_high)}; power {100 * needed.power:.0f} %)",
+            f"{about(needed.photos)} to tell {_points(needed.difference)} apart"
+            f" ({about(needed.photos_low)} to {about(needed.photos_high)}; power {100 * needed.power:.0f} %)",
         ),
     )
     for name, text in rows:
@@ -209,7 +209,7 @@ def p_words(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
 
 
-def _about(photos: int) -> str:
+def about(photos: int) -> str:
     """Two significant digits: the guess behind it carries no more."""
     return f"{int(float(f'{photos:.1e}')):,}"
 
