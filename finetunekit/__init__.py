@@ -36,6 +36,7 @@ from finetunekit.types import (
 )
 
 if TYPE_CHECKING:
+    from finetunekit.ablation import AblationResult, run_ablation
     from finetunekit.data.decode import decode_photo
     from finetunekit.data.opening import photo_suffixes
     from finetunekit.data.splitting import split_by_class
@@ -55,6 +56,8 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "run": "finetunekit.engine",
+    "run_ablation": "finetunekit.ablation",
+    "AblationResult": "finetunekit.ablation",
     "RunResult": "finetunekit.engine",
     "run_folds": "finetunekit.folds",
     "resume_folds": "finetunekit.folds",
@@ -79,6 +82,7 @@ _LAZY = {
 
 __all__ = [
     "TABLE_SUFFIXES",
+    "AblationResult",
     "Augmentation",
     "Backbone",
     "BackboneSpec",
@@ -119,6 +123,7 @@ __all__ = [
     "resample",
     "resume_folds",
     "run",
+    "run_ablation",
     "run_folds",
     "split_by_class",
     "verify_run",

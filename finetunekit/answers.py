@@ -84,6 +84,8 @@ def read_answers(path: Path) -> Answers:
                 f"{path}: test photos {known.path} ('{known.true}') and {answer.path} ('{answer.true}') are the same"
                 " photo with two classes. Correct the photos' folders and run again."
             )
+    if not rows and run.config.get("evaluate", {}).get("test", True) is False:
+        raise RunFolderError(f"{path}: left its test split shut (evaluate.test: false), so it has no test scores.")
     if not rows:
         raise RunFolderError(f"{path / PREDICTIONS}: has no test photos.")
     return Answers(run, classes, by_content, len(rows) - len(by_content))

@@ -80,3 +80,7 @@ class EvaluateSection(Section):
     flip: bool = Field(
         False, description="Mean of the probabilities of each photo and of its mirror image; takes twice as long."
     )
+    test: bool = Field(
+        True,
+        description="Score the test photos. false: the test split stays shut; no network sees it, no opening, no ladder, no reports.",
+    )

@@ -237,19 +237,22 @@ def run_seeds(
 
     progress = progress or default_progress()
     plan, _ = prepare(preset, settings=settings, seed=seed, progress=progress)
+    if not plan.config.evaluate.test:
+        raise ConfigError("evaluate.test: false leaves seeds no score to sum up. Use `ablate`, or leave it out.")
     results = []
     for number in range(seeds):
         progress.say(f"seed {number + 1} of {seeds}")
         first = plan.config.seed
         results.append(run(preset, settings=settings, seed=first + number, out=out, progress=progress))
         if plan.config.save.seeds == "none" or (plan.config.save.seeds == "first" and number > 0):
-            _drop_model(results[-1].path)
+            drop_model(results[-1].path)
     metrics = [result.metrics for result in results]
     is_sharing = plan.config.view_seed is not None
     return SeedsResult(tuple(results), summarise_runs(metrics), seeds_lines(metrics, is_sharing_views=is_sharing))
 
 
-def _drop_model(path: Path) -> None:
+def drop_model(path: Path) -> None:
+    """Delete the model of a finished run; its figures stay."""
     for name in (runs.MODEL, runs.MODEL_H5):
         (path / name).unlink(missing_ok=True)
 
@@ -302,5 +305,7 @@ def rebuild_reports(run: str | Path, *, out: str | Path = "runs", progress: Prog
     progress = progress or Progress()
     path = _finished(run, out)
     plan, _ = prepare(str(path / runs.CONFIG), progress=progress)
+    if not plan.config.evaluate.test:
+        raise RunFolderError(f"{path}: left its test split shut (evaluate.test: false); reports show test scores.")
     with runs.locked(path):
         return write_reports(plan.reports, path, progress, plan.config.save.report_timeout_s)[0]

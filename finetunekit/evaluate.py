@@ -111,17 +111,20 @@ def prediction_rows(
     ]
 
 
-def predict_splits(index: PhotoIndex, predict: Callable[[str], NDArray[np.float64]]) -> list[dict[str, Any]]:
-    """Rows of `predictions.csv` for every split.
+def predict_splits(
+    index: PhotoIndex, predict: Callable[[str], NDArray[np.float64]], splits: Sequence[str] = SPLITS
+) -> list[dict[str, Any]]:
+    """Rows of `predictions.csv`.
 
     Args:
         index: Every photo.
         predict: Split → probabilities of its photos, `(photos, classes)` float64; not asked where every photo of a split was predicted
             before, as display photos are by default among the test photos.
+        splits: Which splits; photos of others are not looked at.
     """
     rows: list[dict[str, Any]] = []
     known: dict[str, NDArray[np.float64]] = {}  # photo content → probabilities
-    for split in SPLITS:
+    for split in splits:
         photos = index.split(split)
         if not {photo.sha256 for photo in photos} <= known.keys():
             known |= {photo.sha256: row for photo, row in zip(photos, predict(split), strict=True)}

@@ -71,6 +71,8 @@ def run_folds(
     plan, _ = prepare(preset, settings=settings, seed=seed, progress=progress)
     if plan.config.train.folds is None or plan.config.train.fold is not None:
         raise ConfigError(f"{plan.source}: train.folds is not set, or train.fold is. Set train.folds alone.")
+    if not plan.config.evaluate.test:
+        raise ConfigError(f"{plan.source}: a cross-validation scores test photos; leave out evaluate.test: false.")
     index, fold_of = _deal(plan, progress)
     state = {"status": "running", "name": plan.config.name, "preset": str(preset), "folder": str(Path.cwd())}
     files = {

@@ -99,6 +99,7 @@ class LoadedRun:
             size_px=pixels["size_px"],
             resize=pixels["resize"],
             fit=pixels["fit"],
+            source_px=pixels.get("source_px"),
             max_pixels=self.run.config["data"]["max_photo_pixels"],
         )
         contract = contract_from(self.run.state["pixels"])

@@ -54,7 +54,8 @@ def contract_warning(section: PixelsSection, spec: BackboneSpec) -> str | None:
 def pixel_parts(section: PixelsSection, contract: PixelContract) -> list[Any]:
     """What un-augmented input follows from besides the photo's bytes, as JSON values."""
     c = contract
-    return [section.size_px, section.resize, section.fit, c.order, c.scale, list(c.mean), list(c.std)]
+    source = [] if section.source_px is None else ["source_px", section.source_px]
+    return [section.size_px, section.resize, section.fit, c.order, c.scale, list(c.mean), list(c.std), *source]
 
 
 def contract_from(values: Mapping[str, Any]) -> PixelContract:

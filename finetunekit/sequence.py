@@ -22,7 +22,7 @@ from finetunekit.plugins import PluginHost
 from finetunekit.progress import Progress
 from finetunekit.reporting import note_seconds, write_reports
 from finetunekit.sources import describe_photos, list_and_leave_out
-from finetunekit.types import TEST, TRAIN, VALID
+from finetunekit.types import SPLITS, TEST, TRAIN, VALID
 from finetunekit.yamls import dump_yaml
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class RunSequence:
         if not self.state.get("reported"):
             metrics = self._report(metrics)
             self.host.notify("after_run", metrics=metrics, run_path=self.path)
-        return RunResult(self.path, metrics, self._summary(metrics))
+        return RunResult(self.path, metrics, self._summary(metrics, seconds=metrics["seconds"]["whole"]))
 
     def execute(self) -> RunResult:
         """Run it; see `finetunekit.run`."""
@@ -102,7 +102,8 @@ class RunSequence:
             prepared = self._train(context)
             self._save_model(context.classifier)
             metrics = self._evaluate(context, index, prepared)
-            metrics = write_insights(self.path, context, index, prepared, metrics, self._decode)
+            if self.config.evaluate.test:
+                metrics = write_insights(self.path, context, index, prepared, metrics, self._decode)
             self._finish("finished")
             metrics = self._report(metrics)
             self.host.notify("after_run", metrics=metrics, run_path=self.path)
@@ -258,6 +259,7 @@ class RunSequence:
             size_px=self.config.pixels.size_px,
             resize=self.config.pixels.resize,
             fit=self.config.pixels.fit,
+            source_px=self.config.pixels.source_px,
             max_pixels=self.config.data.max_photo_pixels,
             progress=self.progress.counter(f"decoding {split} photos"),
             say=self.progress.say,
@@ -309,7 +311,7 @@ class RunSequence:
     # ---- evaluation and artefacts ------------------------------------------------------------------------------------------------
 
     def _evaluate(self, context: StageContext, index: PhotoIndex, prepared: Prepared) -> dict[str, Any]:
-        """The test split is first decoded for the network here, after the last epoch."""
+        """The test split is first decoded for the network here, after the last epoch; not at all with `evaluate.test: false`."""
         from finetunekit.evaluate import mean_over_flip, predict_splits, prediction_columns
         from finetunekit.revert import kept_rows, revert_notes
         from finetunekit.scoring import score_splits
@@ -326,8 +328,11 @@ class RunSequence:
                 is_flipped=self.config.evaluate.flip,
             )
 
-        rows = predict_splits(index, predict)
-        openings = self._open_test_split(index)  # before test labels stand beside predictions on disk
+        is_open = self.config.evaluate.test
+        scored = (TRAIN, VALID, TEST) if is_open else (TRAIN, VALID)
+        rows = predict_splits(index, predict, SPLITS if is_open else scored)
+        key = self._note_keys(index)
+        openings = self._open_test_split(index, key) if is_open else None  # before test labels meet predictions on disk
         runs.write_whole(self.path / runs.PREDICTIONS, runs.to_csv(rows, prediction_columns(index.classes)))
         metrics = {
             "name": self.config.name,
@@ -339,7 +344,7 @@ class RunSequence:
             "last_epoch": (kept_rows(self.rows, self.state["stages"]) or self.rows)[-1],
             "pixel_check": self.state.get("pixel_check"),
             "notes": revert_notes(self.state["stages"]),
-            **score_splits(rows, index.classes, (TRAIN, VALID, TEST)),
+            **score_splits(rows, index.classes, scored),
             "openings": dataclasses.asdict(openings) if openings else None,
             "seconds": {
                 "training": round(sum(row["seconds"] for row in self.rows), 1),
@@ -361,29 +366,37 @@ class RunSequence:
 
     def _report(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         started = time.perf_counter()
-        _, missing = write_reports(self.plan.reports, self.path, self.progress, self.config.save.report_timeout_s)
+        reports = self.plan.reports if self.config.evaluate.test else ()  # they show test scores
+        _, missing = write_reports(reports, self.path, self.progress, self.config.save.report_timeout_s)
         self.state["missing"] = [dataclasses.asdict(report) for report in missing]
         metrics = note_seconds(self.path, metrics, {"report_s": time.perf_counter() - started})
         self.state["reported"] = True
         self._write_state()
         return metrics
 
-    def _summary(self, metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    def _summary(self, metrics: Mapping[str, Any], seconds: float | None = None) -> tuple[str, ...]:
         from finetunekit.ledger import Openings
         from finetunekit.summary import summary_lines
 
         openings = Openings(**metrics["openings"]) if metrics["openings"] else None
         ladder = runs.FinishedRun(self.path).optional(runs.LADDER)
-        return summary_lines(metrics, openings, time.time() - self.started, ladder=ladder)
+        took_s = time.time() - self.started if seconds is None else seconds
+        return summary_lines(metrics, openings, took_s, ladder=ladder)
 
-    def _open_test_split(self, index: PhotoIndex) -> Openings | None:
-        """Note in the user's ledger that test labels are about to meet predictions; None where the ledger cannot be written."""
-        from finetunekit.ledger import config_key, record_opening
+    def _note_keys(self, index: PhotoIndex) -> str:
+        """Note what the ledger calls this test split and this configuration; returns the latter."""
+        from finetunekit.ledger import config_key
 
         plan = self.plan.to_dict()
         photos = [index.content_key(TRAIN), index.content_key(VALID)]
         key = config_key(plan["config"], components=plan["components"], photo_keys=photos)
         self.state |= {"config_key": key, "test_content_key": index.content_key(TEST)}
+        return key
+
+    def _open_test_split(self, index: PhotoIndex, key: str) -> Openings | None:
+        """Note in the user's ledger that test labels are about to meet predictions; None where the ledger cannot be written."""
+        from finetunekit.ledger import record_opening
+
         try:
             return record_opening(index.content_key(TEST), key, name=self.config.name, run_path=self.path)
         except RunFolderError as exc:

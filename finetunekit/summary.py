@@ -29,8 +29,10 @@ def summary_lines(
     Returns:
         At most 8 lines of at most 80 columns, and those of the ladder; first of all that the photos are a stand-in, where they are.
     """
-    test = metrics["test"]
     took = f"Took {show_duration(seconds)}."
+    if "test" not in metrics:
+        return (*_without_test(metrics), took)
+    test = metrics["test"]
     main = [
         *_accuracy_lines(test),
         *(ladder_lines(ladder) if ladder else ()),
@@ -47,6 +49,18 @@ def summary_lines(
         accuracy = test["accuracy"]
         opened = claim_sentence(openings, accuracy["successes"], accuracy["photos"]).split("\n")
     return (*main, _calibration(test["calibration"]), *opened, took)
+
+
+def _without_test(metrics: Mapping[str, Any]) -> list[str]:
+    """What a run says whose test split stayed shut."""
+    said = [f"STAND-IN PHOTOS: {metrics['stand_in']}"] if metrics["stand_in"] else []
+    accuracy = metrics["valid"]["accuracy"]
+    said.append(
+        f"{accuracy['successes']:,} of {accuracy['photos']:,} validation photos right: {_percent(accuracy['value'])},"
+        f" 95 % interval {_between(accuracy['interval'])}."
+    )
+    said += [*metrics.get("notes", ()), "The test split stayed shut (evaluate.test: false): no network saw its photos."]
+    return [line for part in said for line in textwrap.wrap(part, WIDTH_COLUMNS)]
 
 
 def summarise_runs(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from finetunekit.data.decode import decode_photo, fit_photo, load_photos
+from finetunekit.data.decode import decode_photo, fit_photo, load_photos, shrink_photo
 from finetunekit.data.opening import photo_suffixes, pillow_guard, printable
 from finetunekit.errors import DataError
 
@@ -506,3 +506,33 @@ def test_an_interruption_stops_early(tmp_path: Path) -> None:
         load_photos(paths, size_px=4, resize="box", fit="crop", max_pixels=LIMIT, progress=interrupt)
     assert seen == [1]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("photos")]
+
+
+# ---- pixels.source_px ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_photo_is_shrunk_by_its_long_side_before_it_is_fitted() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 100, 3), dtype=np.uint8)
+    small = Image.fromarray(pixels).resize((25, 10), Image.Resampling.LANCZOS)
+    assert np.array_equal(shrink_photo(pixels, source_px=25), np.asarray(small))
+    assert shrink_photo(np.zeros((1000, 2, 3), np.uint8), source_px=10).shape == (10, 1, 3)
+    fitted = fit_photo(pixels, size_px=50, resize="nearest", fit="stretch", source_px=25)
+    assert np.array_equal(fitted, np.asarray(small.resize((50, 50), Image.Resampling.NEAREST)))
+    assert fit_photo(pixels, size_px=8, resize="box", fit="crop", source_px=25).shape == (8, 8, 3)
+
+
+def test_a_photo_that_is_small_already_stays_as_it_is() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 100, 3), dtype=np.uint8)
+    assert shrink_photo(pixels, source_px=100) is pixels
+    asked = {"size_px": 16, "resize": "bilinear", "fit": "stretch"}
+    assert np.array_equal(fit_photo(pixels, **asked, source_px=400), fit_photo(pixels, **asked))  # type: ignore[arg-type]
+
+
+def test_features_of_shrunk_photos_are_other_features() -> None:
+    from finetunekit.config import PixelsSection
+    from finetunekit.pixels import pixel_parts
+    from finetunekit.types import PixelContract
+
+    keys = [pixel_parts(PixelsSection(source_px=px), PixelContract()) for px in (None, 75, 100)]
+    assert len({str(key) for key in keys}) == 3
+    assert len(keys[0]) == 7  # features made before the option was there are found again

@@ -22,6 +22,7 @@ _VERBS = {
     "runs": ("runs", "List, show and prune runs."),
     "plan": ("plan", "Show what a preset would do; nothing is trained."),
     "probe": ("probe", "Rank backbones, pixels and sizes for a preset's photos; nothing is trained."),
+    "ablate": ("ablate", "Vary settings of a preset: a curve with intervals for each, resumable."),
     "rates": ("rates", "Find a learning rate for a stage of a preset."),
     "predict": ("predict", "Predict photos with a finished run."),
     "evaluate": ("evaluate", "Score a finished run on a folder of labelled photos."),

@@ -84,7 +84,27 @@ def decode_stream(file: BufferedReader, path: Path, *, max_pixels: int) -> Pixel
         raise undecodable(path, exc) from exc
 
 
-def fit_photo(pixels: Pixels, *, size_px: int, resize: Resize, fit: Fit) -> Pixels:
+def shrink_photo(pixels: Pixels, *, source_px: int) -> Pixels:
+    """Shrink a photo as if it had come with this long side; a smaller one stays as it is.
+
+    Args:
+        pixels: `(height, width, 3)` uint8.
+        source_px: Long side, at least 1.
+
+    Returns:
+        `(height, width, 3)` uint8, both sides by one factor, rounded, at least 1; Pillow's Lanczos filter.
+    """
+    from PIL import Image
+
+    height_px, width_px, _ = pixels.shape
+    scale = source_px / max(height_px, width_px)
+    if scale >= 1:
+        return pixels
+    size = (max(1, round(width_px * scale)), max(1, round(height_px * scale)))
+    return np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.LANCZOS))
+
+
+def fit_photo(pixels: Pixels, *, size_px: int, resize: Resize, fit: Fit, source_px: int | None = None) -> Pixels:
     """Make the network's square, exactly as Pillow's `Image.resize` does.
 
     Args:
@@ -93,12 +113,14 @@ def fit_photo(pixels: Pixels, *, size_px: int, resize: Resize, fit: Fit) -> Pixe
         resize: Pillow's filter.
         fit: `stretch` both sides to the square, or `crop` the centre square first; where the margin is odd, its larger
             half is at the right or the bottom.
+        source_px: Long side that the photo is shrunk to before, see `shrink_photo`; None: as it is.
 
     Returns:
         `(size_px, size_px, 3)` uint8.
     """
     from PIL import Image
 
+    pixels = pixels if source_px is None else shrink_photo(pixels, source_px=source_px)
     height_px, width_px, _ = pixels.shape
     if fit == "crop":
         side_px = min(height_px, width_px)
@@ -115,6 +137,7 @@ def load_photos(
     resize: Resize,
     fit: Fit,
     max_pixels: int,
+    source_px: int | None = None,
     workers: int = 2,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda _: None,
@@ -127,6 +150,7 @@ def load_photos(
         resize: As in `fit_photo`.
         fit: As in `fit_photo`.
         max_pixels: As in `decode_photo`.
+        source_px: As in `fit_photo`.
         workers: Number of threads.
         progress: Called in the calling thread with (photos done, photos in all).
         say: Receives a line where memory is short and the pixels go to disk.
@@ -141,7 +165,7 @@ def load_photos(
 
     def load(position: int) -> None:
         pixels = decode_photo(paths[position], max_pixels=max_pixels)
-        photos[position] = fit_photo(pixels, size_px=size_px, resize=resize, fit=fit)
+        photos[position] = fit_photo(pixels, size_px=size_px, resize=resize, fit=fit, source_px=source_px)
 
     with pillow_guard(max_pixels):
         _, problems = gather(load, range(len(paths)), workers=workers, progress=progress)

@@ -226,6 +226,7 @@ def decode_split(plan: Plan, index: PhotoIndex, split: str, progress: Progress) 
         size_px=pixels.size_px,
         resize=pixels.resize,
         fit=pixels.fit,
+        source_px=pixels.source_px,
         max_pixels=plan.config.data.max_photo_pixels,
         progress=progress.counter(f"decoding {split} photos"),
     )

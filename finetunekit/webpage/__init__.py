@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from finetunekit.webpage.curves import CurvePoint, curve_plot, svg_file
 from finetunekit.webpage.intervals import IntervalRow, interval_plot
 from finetunekit.webpage.markup import Attributes, Child, Html, definitions, h, join, scrolling, table
 from finetunekit.webpage.shell import PageSection, document
@@ -10,10 +11,12 @@ from finetunekit.webpage.thumbnails import Thumbnail, data_uri, make_thumbnail, 
 __all__ = [
     "Attributes",
     "Child",
+    "CurvePoint",
     "Html",
     "IntervalRow",
     "PageSection",
     "Thumbnail",
+    "curve_plot",
     "data_uri",
     "definitions",
     "document",
@@ -23,5 +26,6 @@ __all__ = [
     "make_thumbnail",
     "photo_figure",
     "scrolling",
+    "svg_file",
     "table",
 ]
