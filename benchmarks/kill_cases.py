@@ -25,7 +25,7 @@ WALL_CLOCK = ("seconds", "images_per_s")
 
 #: Configurations that the kills go round: every cache, both precisions, every practice, a solved stage, BatchNorm statistics that move.
 VARIANTS: dict[str, tuple[str, ...]] = {
-    "fp32, fresh views": ("cache.mode=exact",),
+    "fp32, fresh views": ("cache.mode=exact", "insights={ladder: false, gradcam_photos: 0}"),
     "bf16, view bank, practices": (
         "cache={mode: bank, views: 2}",
         "precision=bfloat16",

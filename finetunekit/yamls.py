@@ -95,7 +95,8 @@ def parse_yaml(text: str, shown: str) -> Any:
         where = f"{shown}:{mark.line + 1}" if mark is not None and not shown.startswith("--set") else shown
         problem = " ".join(str(getattr(exc, "problem", None) or exc).split())
         raise ConfigError(f"{where}: not valid YAML: {problem}") from exc
-    except (ValueError, RecursionError) as exc:  # ruamel lets some scalar constructors' own errors through
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
+        # ruamel lets errors of its scalar constructors and of its parser's own tables through
         raise ConfigError(f"{shown}: not valid YAML: {' '.join(str(exc).split())}") from exc
 
 
@@ -142,6 +143,10 @@ class _Reader:
     def _scalar(node: Any, path: KeyPath, place: str) -> Any:
         if node is None or isinstance(node, bool):
             return node
+        if isinstance(node, str) and "\0" in node:
+            raise ConfigError(
+                f"{place}: {show_path(path)}: a text with a NUL character is not allowed. Received: {node!r:.80}"
+            )
         for kind in (int, float, str):
             if isinstance(node, kind):
                 # ruamel keeps the notation in subclasses; YAML 1.2 booleans that carry an anchor are an int subclass

@@ -176,5 +176,5 @@ def test_cache_lists_and_clears(folder: Path) -> None:
 
 
 def test_a_finished_run_is_found_by_name_and_by_last(folder: Path) -> None:
-    assert ftk.load("last").run.path.name == runs_of(folder)[-1].name
+    assert ftk.load("last").run.path.name == runs_of(folder)[0].name  # of several seeds only the first keeps its model
     assert ftk.load(runs_of(folder)[0].name).classes == ("blue", "green", "red")

@@ -7,8 +7,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
+import pytest
 from fuzz_cases import CLEAN, PLAN, load_host, verdict
 from fuzz_configs import run_cases
+
+from finetunekit.errors import ConfigError
+from finetunekit.yamls import parse_yaml
 
 
 def test_no_configuration_ends_otherwise_than_in_a_plan_or_a_clean_error() -> None:
@@ -25,3 +29,22 @@ def test_the_oracle_sees_a_failure(tmp_path: Path) -> None:
     assert verdict(host, tmp_path / "x.yaml", text.encode(), []).startswith("KeyError")
     assert verdict(load_host(), tmp_path / "x.yaml", text.encode(), []) == PLAN
     assert verdict(load_host(), tmp_path / "x.yaml", b"\xff\xfe: [", []) == CLEAN
+
+
+def test_a_nul_character_is_refused_where_it_was_written(tmp_path: Path) -> None:
+    """Found by `fuzz_configs.py`: a path of it is no path to the system."""
+    path = tmp_path / "x.yaml"
+    assert verdict(load_host(), path, b'name: x\nplugins: ["a\\0.py"]\n', []) == CLEAN
+    assert verdict(load_host(), path, b"name: x\n", ['plugins=["a\\0.py"]']) == CLEAN
+
+
+def test_what_the_parser_itself_stumbles_over_is_not_valid_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by `fuzz_configs.py`: deep flow maps with a map as a key, after a comment, made ruamel look up (9, 9)."""
+    from ruamel.yaml.parser import RoundTripParser
+
+    def stumble(*arguments: object) -> None:
+        raise KeyError((9, 9))
+
+    monkeypatch.setattr(RoundTripParser, "parse_document_start", stumble)
+    with pytest.raises(ConfigError, match=r"x: not valid YAML: \(9, 9\)"):
+        parse_yaml("a: 1", "x")
