@@ -12,6 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from chromium import browser, find_chromium
 from click.testing import CliRunner
 from conftest import TINY, write_photos
 
@@ -103,10 +104,19 @@ def test_every_cell_is_checked_before_the_first_runs(tiny_yaml: Path) -> None:
         lay_out(tiny_yaml, [])
     with pytest.raises(ConfigError, match=r"Leave out train\.folds"):
         lay_out(tiny_yaml, ["image_size=8,16"], settings=["train.folds=3"])
-    many = [f"{key}={','.join(map(str, range(9, 19)))}" for key in ("image_size", "seed", "head.units")]
+    many = [f"{key}={','.join(map(str, range(9, 19)))}" for key in ("image_size", "view_seed", "head.units")]
     with pytest.raises(ConfigError, match="1331 cells are too many"):
         lay_out(tiny_yaml, many, is_grid=True)
     assert not (tiny_yaml.parent / "runs").exists()
+
+
+def test_what_makes_no_other_cell_is_refused(tiny_yaml: Path) -> None:
+    with pytest.raises(ConfigError, match="Use --seeds") as caught:
+        lay_out(tiny_yaml, ["seed=1,2", "save.h5=true", "evaluate.test=true"])
+    assert "changes no prediction" in caught.value.problems[1]
+    assert "use --test" in caught.value.problems[2]
+    with pytest.raises(ConfigError, match="are the same configuration"):
+        lay_out(tiny_yaml, ["augment=[],[{name: flip}],[{name: flip, horizontal: 0.5}]"])
 
 
 # ---- running -------------------------------------------------------------------------------------------------------------------
@@ -200,6 +210,15 @@ def test_the_folder_has_json_page_and_a_figure_a_setting(ablated: Ablated) -> No
     assert "--vary image_size=8,16" in page
     assert "No test photo was looked at" in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed (apt-get install chromium)")
+def test_the_page_fits_a_phone(ablated: Ablated) -> None:
+    with browser() as chromium:
+        for width_px in (1280, 390):
+            chromium.open(ablated.path / "ablation.html", width_px=width_px)
+            assert chromium.evaluate("document.documentElement.scrollWidth") <= width_px
+        assert chromium.problems == []
 
 
 def test_the_table_fits_80_columns_and_marks_the_presets_own(ablated: Ablated) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from finetunekit.ablation.vary import Choice, Varied, number_of, parse_varied, show_value
-from finetunekit.config_diff import config_key, plan_changes
+from finetunekit.config_diff import NOT_A_CHOICE, config_key, plan_changes
 from finetunekit.engine import prepare
 from finetunekit.errors import ConfigError
 from finetunekit.plan import Plan
 from finetunekit.progress import Progress
+from finetunekit.yamls import parse_path
 
 MAX_CELLS = 1000
 LEAN = ("insights={ladder: false, gradcam_photos: 0}", "pixels.check_photos=0", "reports=[]", "save.h5=false")
@@ -112,6 +113,7 @@ def lay_out(
     varied = parse_varied(vary)
     if not varied:
         raise ConfigError("nothing varies. Say what does: --vary KEY=VALUE,VALUE.")
+    _check_keys(varied)
     shared = (*settings, *LEAN, f"evaluate.test={'true' if is_test else 'false'}")
     plans = _Plans(preset, shared, seed, progress)
     base = plans.get(())
@@ -128,8 +130,9 @@ def lay_out(
         plan = plans.get(asked)
         if plan is not None:
             cells.append(Cell(at, (*shared, *asked), identity_of(plan.to_dict()), plan.config.pixels.size_px))
-    if plans.problems:
-        raise ConfigError(plans.problems)
+    problems = plans.problems or _same_cells(axes, cells)
+    if problems:
+        raise ConfigError(problems)
     return Layout(
         str(preset), base.config.name, axes, tuple(cells), base.config.seed, is_grid, is_test, tuple(settings)
     )
@@ -182,6 +185,37 @@ class _Plans:
         except ConfigError as exc:
             self.problems += [problem for problem in exc.problems if problem not in self.problems]
             return None
+
+
+def _check_keys(varied: Sequence[Varied]) -> None:
+    """Refuse what makes no other prediction, or is asked for otherwise."""
+    problems = []
+    for one in varied:
+        root = str(parse_path(one.path)[0])
+        if root == "seed":
+            problems.append(f"--vary {one.key}: seeds are no setting to choose. Use --seeds.")
+        elif root in NOT_A_CHOICE and root != "view_seed":
+            problems.append(f"--vary {one.key}: changes no prediction, so there is nothing to compare.")
+        elif one.path in ("evaluate", "evaluate.test"):
+            problems.append(f"--vary {one.key}: use --test to score the test split.")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _same_cells(axes: Sequence[Axis], cells: Sequence[Cell]) -> list[str]:
+    """Two values that come to one configuration, such as an option at its default and left out."""
+    first: dict[str, Cell] = {}
+    problems = []
+    for cell in cells:
+        other = first.setdefault(cell.identity, cell)
+        if other is not cell:
+            names = [
+                f"{axis.varied.key} {axis.varied.choices[a].shown} and {axis.varied.choices[b].shown}"
+                for axis, a, b in zip(axes, other.at, cell.at, strict=True)
+                if a != b
+            ]
+            problems.append(f"--vary: {', '.join(names)} are the same configuration. Leave one out.")
+    return problems
 
 
 def _check_base(plan: Plan) -> None:

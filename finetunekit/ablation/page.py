@@ -9,7 +9,7 @@ from typing import Any
 
 from finetunekit.ablation.words import interval_of, number, percents, points_of, sentences, spread_words
 from finetunekit.types import TEST
-from finetunekit.webpage import CurvePoint, Html, PageSection, curve_plot, document, h, join, svg_file, table
+from finetunekit.webpage import CurvePoint, Html, PageSection, curve_plot, document, h, join, scrolling, svg_file, table
 
 _UNITS = {"pixels.size_px": "input side, px", "pixels.source_px": "long side of the photos, px"}
 
@@ -46,7 +46,7 @@ def ablation_page(record: Mapping[str, Any]) -> bytes:
         for i, curve in enumerate(record["curves"])
     ]
     sections.append(PageSection("cells", "Every cell", _cells(record)))
-    sections.append(PageSection("again", "Again", h("pre", _command(record), at={"tabindex": "0"})))
+    sections.append(PageSection("again", "Again", scrolling(h("pre", _command(record)), "The command")))
     return document(f"{record['name']}, varied", join(lead), sections, stand_in=record["stand_in"])
 
 
@@ -54,7 +54,7 @@ def _lead(record: Mapping[str, Any]) -> list[str]:
     cells, seeds = len(record["cells"]), len(record["seeds"])
     how = "every combination of values" if record["mode"] == "grid" else "one setting at a time differs from the preset"
     counted = f"{cells} cell{'' if cells == 1 else 's'}, {seeds} seed{'' if seeds == 1 else 's'} each"
-    return [f"{counted}: {how}.", *(text for text in sentences(record) if not text.startswith("finetunekit"))]
+    return [f"{counted}: {how}.", *sentences(record)]
 
 
 def _section(record: Mapping[str, Any], i: int, split: str) -> Html:

@@ -38,7 +38,7 @@ def ablation_lines(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 def sentences(record: Mapping[str, Any]) -> Iterator[str]:
     """What the figures mean, and what they do not."""
-    cells, seeds = len(record["cells"]), len(record["seeds"])
+    cells, seeds = sum(1 for cell in record["cells"] if cell["scores"]), len(record["seeds"])
     if seeds == 1:
         yield (
             "95 % intervals over photos: Wilson's, and Tango's for differences on the same photos. One seed: luck in "
@@ -53,12 +53,12 @@ def sentences(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"{cells - 1} differences were looked at, and none is corrected for that: of 20 that are nothing, one stands out by luck."
     failed = [(cell, seed, why) for cell in record["cells"] for seed, why in cell["failed"].items()]
     for cell, seed, why in failed:
-        yield f"failed: {_values(cell)}, seed {seed}: {why}"
+        yield f"Failed: {_values(cell)}, seed {seed}: {why}"
     if TEST in record["splits"]:
         yield _opened(record["openings"])
     else:
-        yield "No test photo was looked at. Choose here, then score the choice once:"
-        yield f"finetunekit run {shlex.quote(record['preset'])} --set ..."
+        again = f"finetunekit run {shlex.quote(record['preset'])} --set ..."
+        yield f"No test photo was looked at. Choose here, then score the choice once: {again}"
 
 
 def _opened(openings: Mapping[str, Any] | None) -> str:

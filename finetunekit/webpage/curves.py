@@ -9,8 +9,8 @@ from itertools import pairwise
 
 from finetunekit.webpage.markup import Html, h
 
-WIDTH_PX, HEIGHT_PX = 560, 330
-LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 62, 24, 14, 66
+WIDTH_PX, HEIGHT_PX = 480, 320
+LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 58, 14, 36, 56
 INSET_PX, LABEL_PX = 26, 8
 #: Colours of the page's style on paper, for a file that has no page around it.
 _STYLE = (
@@ -75,8 +75,7 @@ def curve_plot(points: Sequence[CurvePoint], *, name: str, title: str, x_axis: s
         parts += _point(point, x, y(point.low), y(point.value), y(point.high), bottom)
     middle = (LEFT_PX + WIDTH_PX - RIGHT_PX) / 2
     parts.append(_text(middle, bottom + 46, f"{x_axis}{scale}", "ftk-ink-fill", "middle"))
-    turned = {"transform": f"rotate(-90 16 {(TOP_PX + bottom) / 2:g})"}
-    parts.append(_text(16, (TOP_PX + bottom) / 2, y_axis, "ftk-ink-fill", "middle", turned))
+    parts.append(_text(LABEL_PX, 16, y_axis, "ftk-ink-fill", "start"))  # on its side it could not be read on a phone
     size: dict[str, str | int] = {"viewBox": f"0 0 {WIDTH_PX} {HEIGHT_PX}", "width": WIDTH_PX, "height": HEIGHT_PX}
     return h("svg", parts, at={**size, "role": "img", "aria-labelledby": f"{name}-title {name}-desc", "class": "plot"})
 
@@ -154,5 +153,5 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Html:
     return h("line", at={"x1": x1, "y1": y1, "x2": x2, "y2": y2, "class": kind})
 
 
-def _text(x: float, y: float, content: str, kind: str, anchor: str, more: dict[str, str] | None = None) -> Html:
-    return h("text", content, at={"x": x, "y": y, "class": kind, "text-anchor": anchor, **(more or {})})
+def _text(x: float, y: float, content: str, kind: str, anchor: str) -> Html:
+    return h("text", content, at={"x": x, "y": y, "class": kind, "text-anchor": anchor})

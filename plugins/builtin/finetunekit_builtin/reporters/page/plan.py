@@ -68,7 +68,9 @@ def _pixels(run: FinishedRun) -> Iterator[tuple[Child, Child]]:
     pixels, fed = run.config.get("pixels"), run.state.get("pixels")
     if pixels:
         size = pixels["size_px"]
-        yield "photo to input", f"{size} × {size} px, {pixels['fit']}, {pixels['resize']} resampling"
+        source_px = pixels.get("source_px")
+        first = f"shrunk to {source_px} px first, then " if source_px else ""
+        yield "photo to input", f"{first}{size} × {size} px, {pixels['fit']}, {pixels['resize']} resampling"
     if pixels and fed:
         asked = pixels["contract"]
         whose = "the backbone's own" if asked == "backbone" else f"{asked}, which may not be the backbone's own"

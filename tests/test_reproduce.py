@@ -1,0 +1,66 @@
+"""`benchmarks/reproduce.py`: what is asked, what is not run twice, and the page that shows its table."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TINY, write_photos
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+
+import reproduce
+
+import finetunekit as ftk
+from finetunekit.progress import Progress
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.usefixtures("own_cache")
+QUIET = Progress(is_quiet=True)
+
+
+def trials(seeds: tuple[int, ...] = (0, 1, 2), **asked: object) -> list[reproduce.Trial]:
+    return reproduce.plan_trials(
+        reproduce.EXPERIMENT, tuple(reproduce.SOURCES), seeds, epochs=None, data=Path("images"), **asked
+    )
+
+
+def test_every_preset_runs_from_both_sources_with_every_seed() -> None:
+    asked = trials()
+    assert len(asked) == len(set(asked)) == 6 * 2 * 3
+    six = {"felidae4", "felidae4-50px", "felidae4-exact", "felidae4-noaug", "felidae4-pixels", "felidae4-transfer"}
+    assert {trial.preset for trial in asked} == six <= set(reproduce.PRESETS)
+    assert [trial.seed for trial in asked[:12]] == [0] * 12  # the table is whole after the first seed
+    keys = reproduce.identify(asked)
+    assert (
+        len({keys[trial] for trial in asked if trial.source == "75"} & {keys[t] for t in asked if t.source != "75"})
+        == 0
+    )
+    of_name = {trial.preset: keys[trial] for trial in asked if (trial.source, trial.seed) == ("full", 0)}
+    assert len({of_name[name] for name in reproduce.EXPERIMENT if name != "felidae4-exact"}) == 5
+
+
+def test_the_page_has_a_row_for_each_and_what_is_published_of_it() -> None:
+    page = (ROOT / "docs/reproduction.md").read_text(encoding="utf-8")
+    shown = page.split("--table -->", 1)[1].split("<!-- end of table -->", 1)[0].strip().splitlines()
+    wanted = reproduce.render_table(trials(), {}).splitlines()
+    assert [line.split("|")[1:4] for line in shown] == [line.split("|")[1:4] for line in wanted]
+    assert sum(reproduce.NOT_MEASURED in line for line in wanted) == 12
+
+
+def test_what_came_out_has_counts_and_both_intervals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    preset = tmp_path / "tiny.yaml"
+    preset.write_text(TINY.replace("ROOT", "unused"), encoding="utf-8")
+    photos = write_photos(tmp_path / "photos")
+    monkeypatch.setattr(reproduce, "PRESET", preset)
+    asked = [reproduce.Trial("tiny", "75", seed, 1, str(photos)) for seed in (0, 1, 2)]
+    for trial in asked[:2]:
+        ftk.run(trial.path, settings=trial.settings, seed=trial.seed, out=tmp_path / "out", progress=QUIET)
+    found = reproduce.find_finished(asked, tmp_path / "out")
+    assert list(found) == asked[:2]
+    counts = [run.metrics["test"]["accuracy"]["successes"] for run in found.values()]
+    table = reproduce.render_table(asked, found)
+    assert f"| `tiny` | 75 px | no figure | {counts[0]}, {counts[1]} of 6 | {100 * sum(counts) / 12:.1f} % |" in table
+    assert "Epochs cut to 1: another experiment than the published one." in table
+    reproduce.run_missing(asked[:2], tmp_path / "out")  # would start a process for each that is missing
