@@ -42,15 +42,15 @@ if TYPE_CHECKING:
     from finetunekit.data.splitting import split_by_class
     from finetunekit.data.tables import TABLE_SUFFIXES, PhotoTable, open_table
     from finetunekit.engine import RunResult, run
-    from finetunekit.freezing import leaf_layers
     from finetunekit.folds import FoldsResult, resume_folds, run_folds
+    from finetunekit.freezing import leaf_layers
     from finetunekit.inference import LoadedRun, load
     from finetunekit.keys import draw_uniform
-    from finetunekit.resampling import resample
     from finetunekit.naming import count_names_anew
+    from finetunekit.resampling import resample
     from finetunekit.runs import FinishedRun
-    from finetunekit.weights.fit import named_variables
     from finetunekit.verdict import outcome_sentence, verify_run
+    from finetunekit.weights.fit import named_variables
 
 __version__ = "0.1.0"
 
@@ -117,8 +117,8 @@ __all__ = [
     "leaf_layers",
     "load",
     "named_variables",
-    "outcome_sentence",
     "open_table",
+    "outcome_sentence",
     "photo_suffixes",
     "resample",
     "resume_folds",

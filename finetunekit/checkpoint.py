@@ -12,12 +12,12 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from finetunekit.runs import replacing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FOLDER = "checkpoints"
 _KEPT = 2
@@ -54,6 +54,8 @@ def save_checkpoint(run_path: Path, checkpoint: Checkpoint) -> Path:
     Raises:
         RunFolderError: If it cannot be written; the earlier ones stay.
     """
+    import numpy as np
+
     path = run_path / FOLDER / f"{checkpoint.stage:03d}-{checkpoint.epochs:06d}.npz"
     stored = {f"{i:06d}": _plain(array) for i, array in enumerate(checkpoint.arrays.values())}
     about = {
@@ -99,6 +101,8 @@ def remove_checkpoints(run_path: Path) -> None:
 
 
 def _read(path: Path) -> Checkpoint:
+    import numpy as np
+
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         about = json.loads(stored[_ABOUT].tobytes())
         arrays = {name: stored[name] for name in stored.files if name != _ABOUT}
@@ -116,6 +120,8 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _digest(about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> str:
+    import numpy as np
+
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(arrays):
         digest.update(f"{name} {arrays[name].shape} {arrays[name].dtype.str}".encode())
@@ -130,6 +136,7 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
 
 def _typed(array: NDArray[Any], dtype: str) -> NDArray[Any]:
     import ml_dtypes
+    import numpy as np
 
     wanted = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
     return array if array.dtype == wanted else array.view(wanted)

@@ -15,15 +15,15 @@ import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
+# numpy inside the functions: augmentations import this module when they are registered, and listings do without numpy.
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
+    from numpy.typing import NDArray
 
 # splitmix64: the odd integer nearest to 2^64 / golden ratio, and the two multipliers of its finaliser.
 _GAMMA = 0x9E3779B97F4A7C15
-_MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+_MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _MASK = 2**64 - 1
 _UNIT = 2.0**-53  # float64 carries 53 bits: multiples of 2^-53 in [0, 1)
 
@@ -45,6 +45,8 @@ def derive_keys(seed: int | NDArray[np.int64], *parts: int | str | NDArray[np.in
     Raises:
         TypeError: If a part is neither an integer, an integer array nor a string.
     """
+    import numpy as np
+
     state = _mix(_words(seed) + np.uint64(_GAMMA), _numpy_shift_xor)
     for position, part in enumerate(parts, start=2):
         offset = np.uint64(position * _GAMMA & _MASK)
@@ -76,6 +78,8 @@ def draw_uniform(keys: Any, n: int) -> Any:
 
     Source: the 53 highest bits times 2^-53, as in "Generating uniform doubles", https://prng.di.unimi.it/.
     """
+    import numpy as np
+
     if isinstance(keys, np.ndarray):
         _check_dtype(keys.dtype == np.int64, keys.dtype)
         words = _draw_words(keys.view(np.uint64)[..., np.newaxis], n, _numpy_shift_xor)
@@ -96,6 +100,8 @@ def _check_dtype(is_int64: bool, dtype: object) -> None:
 
 def _words(part: int | str | NDArray[np.int64]) -> NDArray[np.uint64]:
     """The 64-bit words of one part, as an array: numpy warns when scalars wrap around."""
+    import numpy as np
+
     if isinstance(part, str):
         digest = hashlib.blake2b(part.encode(), digest_size=8).digest()
         return np.array([int.from_bytes(digest, "little")], np.uint64)
@@ -107,6 +113,8 @@ def _words(part: int | str | NDArray[np.int64]) -> NDArray[np.uint64]:
 
 
 def _draw_words(words: Any, n: int, shift_xor: Callable[[Any, int], Any]) -> Any:
+    import numpy as np
+
     # Hashing the key first puts neighbouring keys at unrelated places of splitmix64's one long sequence.
     steps = np.array([i * _GAMMA & _MASK for i in range(1, n + 1)], np.uint64)
     return _mix(_mix(words + np.uint64(_GAMMA), shift_xor) + steps, shift_xor)
@@ -114,16 +122,21 @@ def _draw_words(words: Any, n: int, shift_xor: Callable[[Any, int], Any]) -> Any
 
 def _mix(words: Any, shift_xor: Callable[[Any, int], Any]) -> Any:
     """Splitmix64's finaliser, a bijection of 64-bit words (Stafford's variant 13)."""
-    words = shift_xor(words, 30) * _MULTIPLIERS[0]
-    words = shift_xor(words, 27) * _MULTIPLIERS[1]
+    import numpy as np
+
+    words = shift_xor(words, 30) * np.uint64(_MULTIPLIERS[0])
+    words = shift_xor(words, 27) * np.uint64(_MULTIPLIERS[1])
     return shift_xor(words, 31)
 
 
 def _numpy_shift_xor(words: NDArray[np.uint64], bits: int) -> NDArray[np.uint64]:
+    import numpy as np
+
     return words ^ (words >> np.uint64(bits))
 
 
 def _tensor_shift_xor(words: tf.Tensor, bits: int) -> tf.Tensor:
+    import numpy as np
     import tensorflow as tf
 
     return tf.bitwise.bitwise_xor(words, tf.bitwise.right_shift(words, np.uint64(bits)))

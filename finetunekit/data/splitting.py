@@ -92,7 +92,9 @@ def assign(keys: Sequence[str], labels: Sequence[str], targets: Targets, *, seed
     return tuple(placed[key] for key in keys)
 
 
-def split_by_class(keys: Sequence[str], labels: Sequence[str], *, valid: float, test: float, seed: int) -> tuple[str, ...]:
+def split_by_class(
+    keys: Sequence[str], labels: Sequence[str], *, valid: float, test: float, seed: int
+) -> tuple[str, ...]:
     """Train, valid or test for each photo: shares of each class, photos with equal keys together.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from finetunekit import ConfigError, FinetuneKitError, outcome_sentence, verify_run
+from finetunekit import ConfigError, FinetuneKitError
 from finetunekit.webpage import Html, IntervalRow, h, interval_plot, join
 
 from .words import between, of, percent
@@ -49,6 +49,8 @@ def _published(run: FinishedRun) -> str | None:
         return None
     if run.stand_in:
         return "The published result of this preset is about its own photos; a run on a stand-in says nothing about it."
+    from finetunekit import outcome_sentence, verify_run  # numpy, which no listing needs
+
     try:
         check = verify_run(run.path).check
     except ConfigError as exc:
@@ -88,6 +90,8 @@ def _rows(run: FinishedRun) -> Iterator[IntervalRow]:
         best = max(scored, key=lambda rung: rung["accuracy"]["successes"])
         yield interval_row(best["title"], best["accuracy"])
     if run.config.get("expected") and not run.stand_in:
+        from finetunekit import verify_run
+
         try:
             verdict = verify_run(run.path)
         except FinetuneKitError:  # the sentence above says why
