@@ -26,7 +26,7 @@ from common import BENCHMARKS, EPOCHS, PRESET, describe_machine, run_child, stop
 from evidence import parse_seeds
 
 from finetunekit import FinishedRun, runs
-from finetunekit.ablation.layout import identity_of
+from finetunekit.ablation.planning import identity_of
 from finetunekit.ablation.running import known_runs
 from finetunekit.config import Expected
 from finetunekit.engine import prepare

@@ -125,7 +125,10 @@ def after_stage(stage: str, rows: tuple[Mapping[str, Any], ...], run_path: Path)
 
 @hookspec
 def after_run(metrics: Mapping[str, Any], run_path: Path) -> None:
-    """A run ended well: every artefact and report is in `run_path`. `metrics` is the content of `metrics.json`."""
+    """A run ended well: every artefact and report is in `run_path`. `metrics` is the content of `metrics.json`.
+
+    It has no `test`, and there is no report, where the test split stayed shut (`evaluate.test: false`).
+    """
 
 
 @hookspec

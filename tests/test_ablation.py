@@ -97,7 +97,9 @@ def test_an_option_left_at_its_default_is_known_as_the_presets_own(tiny_yaml: Pa
 
 
 def test_every_cell_is_checked_before_the_first_runs(tiny_yaml: Path) -> None:
-    with pytest.raises(ConfigError, match=r"greater than or equal to 8\. Received: 4") as caught:
+    with pytest.raises(
+        ConfigError, match=r"--vary image_size: should be greater than or equal to 8\. Received: 4"
+    ) as caught:
         lay_out(tiny_yaml, ["image_size=4,16", "freeze.m=1"])
     assert "freeze: unknown key" in str(caught.value)
     with pytest.raises(ConfigError, match="nothing varies"):
@@ -247,11 +249,15 @@ def test_finished_cells_are_never_run_again_whoever_asked_for_them(
 def test_changed_photos_are_not_mixed_with_what_was_there(ablated: Ablated, tmp_path: Path) -> None:
     out = shutil.copytree(ablated.path, tmp_path / "moved")
     folder = ablated.printed["cells"][1]["runs"][0]["folder"]
-    predictions = out / folder / "predictions.csv"
-    lines = predictions.read_text(encoding="utf-8").splitlines(keepends=True)
-    predictions.write_text("".join(line for line in lines if "valid/red/red-0" not in line), encoding="utf-8")
-    with pytest.raises(RunFolderError, match="different valid photos or labels"):
-        ftk.run_ablation(ablated.preset, ["image_size=16"], settings=FAST, out=out, progress=QUIET)
+    for name, lost, said in (
+        ("predictions", "valid/red/red-0", "valid"),
+        ("photos", "train/red/red-0", "valid and train"),
+    ):
+        file = out / folder / f"{name}.csv"
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        file.write_text("".join(line for line in lines if lost not in line), encoding="utf-8")
+        with pytest.raises(RunFolderError, match=f"have different {said} photos or labels"):
+            ftk.run_ablation(ablated.preset, ["image_size=16"], settings=FAST, out=out, progress=QUIET)
 
 
 def test_what_was_stopped_is_taken_up(tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:

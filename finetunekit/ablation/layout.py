@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from finetunekit.ablation.planning import Plans, identity_of
 from finetunekit.ablation.vary import Choice, Varied, number_of, parse_varied, show_value
-from finetunekit.config_diff import NOT_A_CHOICE, config_key, plan_changes
-from finetunekit.engine import prepare
+from finetunekit.config_diff import NOT_A_CHOICE, plan_changes
 from finetunekit.errors import ConfigError
 from finetunekit.plan import Plan
 from finetunekit.progress import Progress
@@ -115,7 +113,7 @@ def lay_out(
         raise ConfigError("nothing varies. Say what does: --vary KEY=VALUE,VALUE.")
     _check_keys(varied)
     shared = (*settings, *LEAN, f"evaluate.test={'true' if is_test else 'false'}")
-    plans = _Plans(preset, shared, seed, progress)
+    plans = Plans(preset, shared, seed, progress, {one.path: one.key for one in varied})
     base = plans.get(())
     if base is None:
         raise ConfigError(plans.problems)
@@ -138,21 +136,6 @@ def lay_out(
     )
 
 
-def identity_of(plan: Mapping[str, Any]) -> str:
-    """What tells one cell from another: its choices and the versions of what gave its components, not its seed.
-
-    Args:
-        plan: Content of `plan.json`.
-
-    Returns:
-        SHA-256, hexadecimal.
-    """
-    components = [one for one in plan["components"] if one["kind"] != "reporter"]
-    versions = [[one["kind"], one["name"], one["distribution"], one["version"]] for one in components]
-    text = json.dumps([config_key(plan["config"], components=components), plan["config"]["view_seed"], versions])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def cell_name(layout: Layout, cell: Cell) -> str:
     """Name of a cell's runs, such as `felidae4-size_px-50`, at most 80 letters."""
     parts = [layout.name[:40]]
@@ -160,31 +143,6 @@ def cell_name(layout: Layout, cell: Cell) -> str:
         if i != axis.own:
             parts.append(f"{axis.varied.key.rpartition('.')[2]}-{axis.varied.choices[i].shown}")
     return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts))[:80]
-
-
-class _Plans:
-    """Plans by their settings, each made once; problems are kept."""
-
-    def __init__(
-        self, preset: str | Path, shared: tuple[str, ...], seed: int | None, progress: Progress | None
-    ) -> None:
-        self.preset, self.shared, self.seed, self.progress = preset, shared, seed, progress
-        self.problems: list[str] = []
-        self._known: dict[tuple[str, ...], Plan | None] = {}
-
-    def get(self, settings: tuple[str, ...]) -> Plan | None:
-        """None where it has problems."""
-        if settings not in self._known:
-            self._known[settings] = self._make(settings)
-        return self._known[settings]
-
-    def _make(self, settings: tuple[str, ...]) -> Plan | None:
-        try:
-            asked = (*self.shared, *settings)
-            return prepare(self.preset, settings=asked, seed=self.seed, progress=self.progress)[0]
-        except ConfigError as exc:
-            self.problems += [problem for problem in exc.problems if problem not in self.problems]
-            return None
 
 
 def _check_keys(varied: Sequence[Varied]) -> None:
@@ -223,7 +181,7 @@ def _check_base(plan: Plan) -> None:
         raise ConfigError("train.folds: a cell of an ablation is one run. Leave out train.folds.")
 
 
-def _axis(varied: Varied, base: Plan, plans: _Plans) -> Axis:
+def _axis(varied: Varied, base: Plan, plans: Plans) -> Axis:
     """Find the preset's own value among the choices, or put it there: by size among numbers, else first."""
     ours = base.to_dict()
     theirs = [None if (plan := plans.get(choice.settings)) is None else plan.to_dict() for choice in varied.choices]

@@ -22,7 +22,7 @@ from finetunekit.statistics import (
     tango_interval,
     wilson_interval,
 )
-from finetunekit.types import TEST, VALID
+from finetunekit.types import TEST, TRAIN, VALID
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Finished:
         folder: Relative to the ablation's.
         seconds: Its whole time.
         stand_in: The sentence to show where its photos are a stand-in.
+        trained_on: SHA-256 and label of each training photo.
         scores: Split → its scores.
         openings: Of the test split, as the run noted them; None where it stayed shut or they could not be recorded.
     """
@@ -55,6 +56,7 @@ class Finished:
     folder: str
     seconds: float
     stand_in: str | None
+    trained_on: frozenset[tuple[str, str]]
     scores: Mapping[str, Scored]
     openings: Mapping[str, Any] | None
 
@@ -68,11 +70,12 @@ class Finished:
         run = FinishedRun(path)
         try:
             scores = {split: _scored(run, split) for split in ((VALID, TEST) if is_test else (VALID,))}
+            trained_on = frozenset((row["sha256"], row["label"]) for row in run.photos if row["split"] == TRAIN)
             seconds = float(run.metrics["seconds"]["whole"])
         except (KeyError, TypeError, ValueError) as exc:
             raise RunFolderError(f"{path}: is damaged ({exc}). Delete it, and the same command runs it again.") from exc
         folder = str(path.resolve().relative_to(parent.resolve()))
-        return cls(folder, seconds, run.stand_in, scores, run.metrics.get("openings"))
+        return cls(folder, seconds, run.stand_in, trained_on, scores, run.metrics.get("openings"))
 
 
 def _scored(run: FinishedRun, split: str) -> Scored:
@@ -136,18 +139,25 @@ def make_record(
     }
 
 
-def check_same_photos(first: Finished, second: Finished) -> None:
-    """Refuse to set runs side by side that were scored on different photos or labels.
+def check_same_photos(first: Finished, second: Finished, *, is_training_varied: bool = False) -> None:
+    """Refuse to set runs side by side that saw other photos or labels.
+
+    Args:
+        first: A run.
+        second: Another.
+        is_training_varied: Whether they may differ in their training photos.
 
     Raises:
-        RunFolderError: If they were.
+        RunFolderError: If they did.
     """
-    for split, scored in first.scores.items():
-        if scored.content != second.scores[split].content:
-            raise RunFolderError(
-                f"{second.folder} and {first.folder} were scored on different {split} photos or labels, which have changed in "
-                "between. Run the ablation anew with another --out."
-            )
+    odd = [split for split, scored in first.scores.items() if scored.content != second.scores[split].content]
+    if first.trained_on != second.trained_on and not is_training_varied:
+        odd.append(TRAIN)
+    if odd:
+        raise RunFolderError(
+            f"{second.folder} and {first.folder} have different {' and '.join(odd)} photos or labels, which have changed in between. "
+            "Run the ablation anew with another --out."
+        )
 
 
 def _last_openings(done: Sequence[Finished]) -> Mapping[str, Any] | None:

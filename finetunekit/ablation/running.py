@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from finetunekit import runs
-from finetunekit.ablation.layout import Cell, Layout, cell_name, identity_of, lay_out
+from finetunekit.ablation.layout import Cell, Layout, cell_name, lay_out
 from finetunekit.ablation.page import ablation_page, figures
+from finetunekit.ablation.planning import identity_of
 from finetunekit.ablation.record import Finished, check_same_photos, make_record
 from finetunekit.ablation.words import ablation_lines
 from finetunekit.engine import drop_model, resume, run
@@ -163,7 +164,8 @@ class _Jobs:
     def _read(self, path: Path, cell: Cell) -> Finished:
         finished = Finished.read(path, self.path, is_test=self.layout.is_test)
         self.first = self.first or finished
-        check_same_photos(self.first, finished)
+        is_varied = any(axis.varied.path.startswith("data") for axis in self.layout.axes)
+        check_same_photos(self.first, finished, is_training_varied=is_varied)
         self.seconds.append((cell.size_px, finished.seconds))
         return finished
 
