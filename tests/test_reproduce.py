@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import reproduce
 
 import finetunekit as ftk
 from finetunekit.progress import Progress
+from finetunekit.training import Training
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -49,7 +51,9 @@ def test_the_page_has_a_row_for_each_and_what_is_published_of_it() -> None:
     assert sum(reproduce.NOT_MEASURED in line for line in wanted) == 12
 
 
-def test_what_came_out_has_counts_and_both_intervals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_came_out_has_counts_and_both_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     preset = tmp_path / "tiny.yaml"
     preset.write_text(TINY.replace("ROOT", "unused"), encoding="utf-8")
     photos = write_photos(tmp_path / "photos")
@@ -64,3 +68,18 @@ def test_what_came_out_has_counts_and_both_intervals(tmp_path: Path, monkeypatch
     assert f"| `tiny` | 75 px | no figure | {counts[0]}, {counts[1]} of 6 | {100 * sum(counts) / 12:.1f} % |" in table
     assert "Epochs cut to 1: another experiment than the published one." in table
     reproduce.run_missing(asked[:2], tmp_path / "out")  # would start a process for each that is missing
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "run", _interrupt)
+        with pytest.raises(KeyboardInterrupt, match=r"^$"):
+            reproduce.run_one(asked[2], tmp_path / "out")
+    folders = sorted(path.parent for path in (tmp_path / "out").glob("*/plan.json"))
+    assert len(folders) == 3
+    reproduce.run_one(asked[2], tmp_path / "out")  # takes up what was stopped
+    assert sorted(path.parent for path in (tmp_path / "out").glob("*/plan.json")) == folders
+    assert list(reproduce.find_finished(asked, tmp_path / "out")) == asked
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["run"] in {path.name for path in folders}
+
+
+def _interrupt(training: Training) -> None:
+    raise KeyboardInterrupt

@@ -182,7 +182,7 @@ def _check_base(plan: Plan) -> None:
 
 
 def _axis(varied: Varied, base: Plan, plans: Plans) -> Axis:
-    """Find the preset's own value among the choices, or put it there: by size among numbers, else first."""
+    """Find the preset's own value among the choices, or put it there: by size among numbers, after them, or first of what is none."""
     ours = base.to_dict()
     theirs = [None if (plan := plans.get(choice.settings)) is None else plan.to_dict() for choice in varied.choices]
     for i, other in enumerate(theirs):
@@ -190,10 +190,10 @@ def _axis(varied: Varied, base: Plan, plans: Plans) -> Axis:
             same = replace(varied.choices[i], settings=())
             return Axis(replace(varied, choices=(*varied.choices[:i], same, *varied.choices[i + 1 :])), i)
     own = _own_choice(varied, ours, theirs)
-    numbers = [choice.number for choice in varied.choices]
+    numbers = [choice.number for choice in varied.choices if choice.number is not None]
     at = 0
-    if own.number is not None and all(number is not None for number in numbers):
-        at = sum(1 for number in numbers if number is not None and number < own.number)
+    if len(numbers) == len(varied.choices):
+        at = sum(1 for number in numbers if own.number is None or number < own.number)
     return Axis(replace(varied, choices=(*varied.choices[:at], own, *varied.choices[at:])), at)
 
 
