@@ -93,7 +93,7 @@ def test_an_option_left_at_its_default_is_known_as_the_presets_own(tiny_yaml: Pa
     layout = lay_out(tiny_yaml, ["augment[0].shear_range=0.0,0.2", "augmentation=off", "source_px=12"])
     assert layout.axes[0].own == 0
     assert [choice.shown for choice in layout.axes[1].varied.choices] == ["on", "off"]
-    assert [choice.shown for choice in layout.axes[2].varied.choices] == ["12", "null"]
+    assert [choice.shown for choice in layout.axes[2].varied.choices] == ["12", "as is"]
 
 
 def test_every_cell_is_checked_before_the_first_runs(tiny_yaml: Path) -> None:

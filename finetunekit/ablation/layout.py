@@ -203,7 +203,7 @@ def _own_choice(varied: Varied, ours: Mapping[str, Any], theirs: Sequence[Mappin
     for plan in theirs:
         for change in plan_changes(ours, plan) if plan is not None else ():
             if change.key == varied.path:
-                return Choice(show_value(change.first), (), number_of(change.first))
+                return Choice(show_value(varied.path, change.first), (), number_of(change.first))
     return Choice("the preset's", ())
 
 

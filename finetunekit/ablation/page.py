@@ -125,7 +125,7 @@ def _plot(record: Mapping[str, Any], curve: Mapping[str, Any], split: str, name:
         points.sort(key=lambda point: point.number or 0.0)
     axis = _UNITS.get(curve["path"], curve["key"])
     title = f"{record['name']}: {_split_words(split)} accuracy over {curve['key']}"
-    y_axis = f"{_split_words(split)} accuracy, 95 % {spread_words(record['seeds'])}"
+    y_axis = f"{_split_words(split)} accuracy, 95 % {spread_words(record['seeds'])}; ● the preset's own"
     return curve_plot(points, name=name, title=title, x_axis=axis, y_axis=y_axis)
 
 

@@ -111,7 +111,7 @@ def _on_or_off(item: Any, where: str) -> Choice:
 
 
 def _choice(path: str, item: Any) -> Choice:
-    return Choice(show_value(item), (f"{path}={json.dumps(item)}",), number_of(item))
+    return Choice(show_value(path, item), (f"{path}={json.dumps(item)}",), number_of(item))
 
 
 def number_of(value: Any) -> float | None:
@@ -119,7 +119,9 @@ def number_of(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def show_value(value: Any) -> str:
-    """A value in a few letters."""
+def show_value(path: str, value: Any) -> str:
+    """A value of the setting at `path` in a few letters."""
+    if path == SHORT["source_px"] and value is None:
+        return "as is"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
