@@ -66,13 +66,15 @@ def did_you_mean(received: str, choices: Iterable[str]) -> str:
         choices: What is allowed.
 
     Returns:
-        ` Did you mean 'x'?` when one choice is close, else ` Allowed: a, b, c.` (at most 12 named), else an empty string.
+        ` Did you mean 'x'?` when one choice is close (of several, rather one of the same letters in another order), else
+        ` Allowed: a, b, c.` (at most 12 named), else an empty string.
     """
     names = sorted(set(choices))
     lowered = {name.lower(): name for name in names}
-    close = difflib.get_close_matches(received.lower(), lowered, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(received.lower(), lowered, n=3, cutoff=0.6)
     if close:
-        return f" Did you mean '{lowered[close[0]]}'?"
+        nearest = next((name for name in close if sorted(name) == sorted(received.lower())), close[0])
+        return f" Did you mean '{lowered[nearest]}'?"
     if not names:
         return ""
     shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -14,12 +14,12 @@ from typing import Any
 
 import pydantic
 
-from finetunekit.errors import ConfigError, DataError, PluginError
-from finetunekit.model import blame, call_builder
+from finetunekit.errors import ConfigError, DataError
 from finetunekit.plan import Chosen
 from finetunekit.plugins import PluginHost
 from finetunekit.problems import describe_problems
 from finetunekit.progress import Progress
+from finetunekit.sources import ask_source
 from finetunekit.types import DISPLAY, SPLITS, TRAIN, PhotoListing, PhotoRecord, SourceContext
 
 MARKER = ".finetunekit-photos.json"
@@ -140,9 +140,7 @@ def _list_into(source: Chosen, scratch: Path, progress: Progress) -> PhotoListin
     """What the source makes, it makes in the scratch folder, so that moving it costs nothing."""
     progress.say(f"making photos with data source '{source.name}' ({source.registered.origin})")
     context = SourceContext(root=None, cache_dir=scratch / "made", seed=0, say=progress.tick)
-    listing = call_builder(source, context)
-    if not isinstance(listing, PhotoListing):
-        raise PluginError(f"{blame(source)} must return finetunekit.PhotoListing. Received: {listing!r:.200}")
+    listing = ask_source(source, context)
     if not listing.photos:
         raise DataError(f"data source '{source.name}' lists no photo, so that there is nothing to write.")
     return listing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from finetunekit.errors import PluginError
 from finetunekit.folders import cache_dir
 from finetunekit.model import blame, call_builder
-from finetunekit.plan import Plan
+from finetunekit.plan import Chosen, Plan
 from finetunekit.progress import Progress
 from finetunekit.types import TEST, TRAIN, VALID, PhotoListing, SourceContext
 
@@ -44,7 +44,16 @@ def _ask(plan: Plan, progress: Progress) -> PhotoListing:
     source = plan.data_source
     if plan.stand_in is not None and (root is None or not root.exists()):
         source = plan.stand_in
-    context = SourceContext(root=root, cache_dir=cache_dir(), seed=plan.config.seed, say=progress.say)
+    return ask_source(source, SourceContext(root, cache_dir(), plan.config.seed, progress.say))
+
+
+def ask_source(source: Chosen, context: SourceContext) -> PhotoListing:
+    """What a data source lists, checked.
+
+    Raises:
+        DataError: If the photos cannot be listed.
+        PluginError: If the source returns something else than a `PhotoListing`.
+    """
     listing = call_builder(source, context)
     if not isinstance(listing, PhotoListing):
         raise PluginError(f"{blame(source)} must return finetunekit.PhotoListing. Received: {listing!r:.200}")

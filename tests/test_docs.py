@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ def generator() -> Any:
 
 def test_generated_pages_are_current() -> None:
     assert generator().out_of_date() == {}, "run: make docs"
+
+
+def test_the_architecture_page_shows_the_layers_that_are_checked() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (checked,) = (contract["layers"] for contract in settings["contracts"] if contract["id"] == "layers")
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```text\n(cli .+?)```", page, flags=re.DOTALL)
+    shown = [set(line.split()) for line in re.sub(r"\n +", " ", block).splitlines()]  # a long layer goes on, indented
+    assert shown == [set(re.findall(r"\w+", layer)) for layer in checked if "__main__" not in layer]
 
 
 def test_a_change_of_a_generated_page_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,7 +187,7 @@ def test_a_folder_goes_before_a_preset_and_takes_no_settings(
     monkeypatch.chdir(tmp_path)
     photos.rename(tmp_path / "felidae4")
     assert photo_set(Path("felidae4")).listing.stand_in is None
-    with pytest.raises(DataError, match="felidae4: is a folder, and --set changes presets"):
+    with pytest.raises(DataError, match="felidae4: is no preset, and --set changes presets"):
         open_photo_set("felidae4", settings=["seed=1"], progress=QUIET)
     with pytest.raises(ConfigError, match="nowhere"):
         open_photo_set("nowhere", progress=QUIET)

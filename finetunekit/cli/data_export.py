@@ -30,7 +30,7 @@ def export(
     from finetunekit.runs import write_whole
 
     progress = make_progress()
-    chosen = choose_set(photos, settings, progress)
+    chosen = choose_set(photos, progress, settings=settings)
     text = croissant_metadata(
         chosen,
         target,

@@ -47,7 +47,7 @@ def show(
     if out is not None and out.suffix.lower() not in (".html", ".png"):
         raise ConfigError(f"--out {out}: a sheet is .html or .png. Received: '{out.suffix}'")
     progress = make_progress()
-    chosen = choose_set(photos, settings, progress)
+    chosen = choose_set(photos, progress, settings=settings)
     sheet = make_sheet(
         chosen,
         split=split,

@@ -25,7 +25,7 @@ def _part(ctx: click.Context, param: click.Parameter, value: str) -> float | int
 
 
 @click.command("split")
-@click.argument("photos", metavar="DIR|TABLE|ARCHIVE|PRESET")
+@click.argument("photos", metavar="DIR|TABLE|ARCHIVE|RUN|PRESET")
 @click.option("--out", type=click.Path(path_type=Path), default="splits.csv", show_default=True, help="Table to write.")
 @click.option(
     "--valid",
@@ -69,21 +69,21 @@ def split(
     Groups stay together: a table's group column, what --group-by matches, --clusters, and copies of one file. Use the table with
     data: {source: table, root: splits.csv}.
     """
-    from finetunekit.cli.photos import list_argument
     from finetunekit.data.facts import open_facts
     from finetunekit.folders import cache_dir
+    from finetunekit.photo_sets.opening import open_photo_set
     from finetunekit.split_table import SplitRequest, make_split, write_split
 
     progress = make_progress()
-    listing, max_pixels = list_argument(photos, progress, source=source, options=options)
+    chosen = open_photo_set(photos, source=source, options=options, progress=progress)
     found = make_split(
-        listing,
+        chosen.listing,
         SplitRequest(by, valid, test, folds, seed, group_by, clusters),
-        max_pixels=max_pixels,
+        max_pixels=chosen.max_pixels,
         store=open_facts(cache_dir(), progress.say),
         progress=progress.counter("reading photos"),
     )
-    base = write_split(found, out, listing.root, is_replacing=replace)
+    base = write_split(found, out, chosen.listing.root, is_replacing=replace)
     data = {"source": "table", "root": str(out), "options": _options(base, folds)}
     if as_json:
         groups = len({group for group in found.groups if group is not None})

@@ -25,7 +25,7 @@ def stats(photos: str, settings: tuple[str, ...], is_headers: bool, as_json: boo
     from finetunekit.photo_sets.statistics_text import statistics_lines
 
     progress = make_progress()
-    chosen = choose_set(photos, settings, progress)
+    chosen = choose_set(photos, progress, settings=settings)
     found = measure_set(chosen, has_pixels=not is_headers, progress=progress.counter("looking at photos"))
     if as_json:
         print_json(dataclasses.asdict(found))

@@ -1,26 +1,36 @@
-"""What a command means by DIR, PRESET or RUN: photos of a folder, of a preset's data source, or those that a run used."""
+"""What a command means by PHOTOS: a folder, a table or an archive of them, those that a run used, or a preset's."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pydantic
 
 from finetunekit.config import DataSection
 from finetunekit.engine import prepare
-from finetunekit.errors import DataError, PluginError
+from finetunekit.errors import ConfigError, DataError
 from finetunekit.folders import cache_dir
-from finetunekit.model import blame, call_builder
 from finetunekit.pixels import contract_from, contract_of
 from finetunekit.plan import Chosen
-from finetunekit.plugins import PluginHost, load_plugins
+from finetunekit.plugins import load_plugins
+from finetunekit.problems import describe_problems
 from finetunekit.progress import Progress
 from finetunekit.runs import CONFIG, PHOTOS, FinishedRun
-from finetunekit.sources import list_photos
+from finetunekit.sources import ask_source, list_photos
 from finetunekit.types import PhotoListing, PhotoRecord, PixelContract, SourceContext
+from finetunekit.yamls import parse_yaml, plain
 
 #: Pixels as fractions, for a folder that no preset says anything about.
 PLAIN = PixelContract(scale=1 / 255)
+#: Ending of a file → the data source that lists it.
+SOURCES = {
+    (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"): "table",
+    (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"): "archive",
+}
 #: What a preset would say where it says nothing.
 _DATA = DataSection()
 
@@ -46,28 +56,41 @@ class PhotoSet:
     sha256: dict[Path, str]
 
 
-def open_photo_set(argument: str, *, settings: Sequence[str] = (), progress: Progress) -> PhotoSet:
-    """List the photos of a folder, a run or a preset.
+def open_photo_set(
+    argument: str,
+    *,
+    settings: Sequence[str] = (),
+    source: str | None = None,
+    options: Sequence[str] = (),
+    progress: Progress,
+) -> PhotoSet:
+    """List the photos of a folder, a table, an archive, a run or a preset.
 
-    A folder that exists is meant before a preset of the same name. One that `data fetch` made stands for its `images`.
+    What exists is meant before a preset of the same name. A folder that `data fetch` made stands for its `images`.
 
     Args:
-        argument: Path of a folder or a run, preset name, or path of a YAML file.
+        argument: Path of a folder, table, archive or run, preset name, or path of a YAML file.
         settings: `a.b=VALUE` texts, for a preset.
+        source: Data source to list a path with; None: by what it is.
+        options: `NAME=VALUE` texts, VALUE being YAML: options of that data source.
         progress: Receives warnings.
 
     Raises:
-        ConfigError: If there is no such preset, or it is wrong.
+        ConfigError: If there is no such preset, or it is wrong, or an option is.
         DataError: If the photos cannot be listed.
     """
     path = Path(argument).expanduser()
-    if not path.is_dir():
+    is_preset = not path.exists() or (path.is_file() and path.suffix in (".yaml", ".yml"))
+    is_run = (path / CONFIG).is_file() and (path / PHOTOS).is_file()
+    if options and source is None and (is_preset or is_run):
+        raise ConfigError("--option: is for a folder, table or archive. A preset's options stand in the preset.")
+    if is_preset and source is None:
         return _of_preset(argument, settings, progress)
     if settings:
-        raise DataError(f"{argument}: is a folder, and --set changes presets. Leave it out.")
-    if (path / CONFIG).is_file() and (path / PHOTOS).is_file():
+        raise DataError(f"{argument}: is no preset, and --set changes presets. Leave it out.")
+    if is_run and source is None:
         return _of_run(path)
-    return _of_folder(path, progress)
+    return _of_path(path, source or _source_of(path), options, progress)
 
 
 def _of_preset(argument: str, settings: Sequence[str], progress: Progress) -> PhotoSet:
@@ -90,23 +113,33 @@ def _of_run(path: Path) -> PhotoSet:
     return PhotoSet(path.resolve().name, listing, max_pixels, contract, "as the run fed them", checksums)
 
 
-def _of_folder(path: Path, progress: Progress) -> PhotoSet:
+def _of_path(path: Path, source: str, options: Sequence[str], progress: Progress) -> PhotoSet:
+    """Photos that no preset says anything about: their pixels are told as fractions."""
     inner = path / "images"
     root = inner if (path / "ATTRIBUTION.csv").is_file() and inner.is_dir() else path
-    listing = _list_folder(load_plugins(progress.say), root, progress)
-    return unfed_set(root.resolve().name, listing, _DATA.max_photo_pixels)
-
-
-def unfed_set(name: str, listing: PhotoListing, max_pixels: int) -> PhotoSet:
-    """Photos that no preset says anything about: their pixels are told as fractions."""
-    return PhotoSet(name, listing, max_pixels, PLAIN, "RGB / 255", {})
-
-
-def _list_folder(host: PluginHost, root: Path, progress: Progress) -> PhotoListing:
-    registered = host.find("data source", _DATA.source, str(root))
-    chosen = Chosen("data source", registered, registered.options(), ("data",))
     context = SourceContext(root=root, cache_dir=cache_dir(), seed=0, say=progress.say)
-    listing = call_builder(chosen, context)
-    if not isinstance(listing, PhotoListing):
-        raise PluginError(f"{blame(chosen)} must return finetunekit.PhotoListing. Received: {listing!r:.200}")
-    return listing
+    listing = ask_source(_choose_source(source, options, progress), context)
+    name = path.stem if path.is_file() else root.resolve().name
+    return PhotoSet(name, listing, _DATA.max_photo_pixels, PLAIN, "RGB / 255", {})
+
+
+def _source_of(path: Path) -> str:
+    name = path.name.lower()
+    found = (source for endings, source in SOURCES.items() if path.is_file() and name.endswith(endings))
+    return next(found, _DATA.source)
+
+
+def _choose_source(source: str, options: Sequence[str], progress: Progress) -> Chosen:
+    registered = load_plugins(progress.say).find("data source", source, "--source")
+    try:
+        values = registered.options.model_validate_json(json.dumps(dict(map(_option, options))))
+    except pydantic.ValidationError as exc:
+        raise ConfigError(describe_problems(exc, registered.options, {}, "--option", ())) from exc
+    return Chosen("data source", registered, values, ("data",))
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--option {text}: needs the form NAME=VALUE.")
+    return name.strip(), plain(parse_yaml(value, f"--option {name}"), f"--option {name}")
