@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,9 +43,11 @@ def stuck_line(job: StageJob, before: Sequence[NDArray[Any]], row: Row) -> str |
         before: Its trained weights before the epoch, in the model's order.
         row: The epoch's row.
     """
-    after = [variable.numpy() for variable in job.model.trainable_weights]
-    moved = _length([a.astype(np.float64) - b for a, b in zip(after, before, strict=True)])
-    share = moved / max(_length(before), 1e-30)
+    moved, size = 0.0, 0.0
+    for variable, array in zip(job.model.trainable_weights, before, strict=True):  # one at a time: they are large
+        moved += _sum_of_squares(variable.numpy() - array)
+        size += _sum_of_squares(array)
+    share = math.sqrt(moved / max(size, 1e-60))
     if share >= STILL:
         return None
     rate = job.stage.optimizer.learning_rate
@@ -54,5 +57,6 @@ def stuck_line(job: StageJob, before: Sequence[NDArray[Any]], row: Row) -> str |
     )
 
 
-def _length(arrays: Sequence[NDArray[Any]]) -> float:
-    return float(np.sqrt(sum(float(np.square(array.astype(np.float64)).sum()) for array in arrays)))
+def _sum_of_squares(array: NDArray[Any]) -> float:
+    flat = array.ravel()
+    return float(np.einsum("i,i->", flat, flat, dtype=np.float64))

@@ -66,7 +66,7 @@ def _resume(job: StageJob, optimizer: Any, state: StageState) -> None:
 
 def _run_epochs(job: StageJob) -> tuple[Row, ...]:
     rows: list[Row] = []
-    whole = _snapshot(job.model)
+    whole = [variable.numpy().copy() for variable in moving_variables(job.model)]
     done, is_over = (job.resume.epochs, job.resume.is_over) if job.resume else (0, False)
     while not is_over and done < job.stage.epochs:
         try:
@@ -75,14 +75,15 @@ def _run_epochs(job: StageJob) -> tuple[Row, ...]:
             _restore(job.model, whole)
             raise
         done += 1
-        before, whole = whole, _snapshot(job.model)
+        stuck = stuck_line(job, whole[: len(job.model.trainable_weights)], row) if done == 1 else None
+        _snapshot(job.model, whole)
         asked = [practice.after_epoch(row) for practice in job.practices]  # every one is told, whatever the first says
         is_over = any(asked)
         rows.append(row)
         job.keep(row, _state(job, done, is_over=is_over))
         job.progress.say(_epoch_line(row, job))
-        if done == 1 and (line := stuck_line(job, before[: len(job.model.trainable_weights)], row)):
-            job.progress.say(line)
+        if stuck:
+            job.progress.say(stuck)
     if done < job.stage.epochs:
         job.progress.say(f"stage {job.stage.name} stopped after {done} of {job.stage.epochs} epochs")
     return tuple(rows)
@@ -145,9 +146,10 @@ def _epoch_line(row: Row, job: StageJob) -> str:
     )
 
 
-def _snapshot(model: keras.Model) -> list[NDArray[Any]]:
-    """Copies of what the stage changes: trained weights and moving statistics."""
-    return [variable.numpy().copy() for variable in moving_variables(model)]
+def _snapshot(model: keras.Model, arrays: Sequence[NDArray[Any]]) -> None:
+    """Copy what the stage changes, trained weights and moving statistics, over an earlier copy."""
+    for variable, array in zip(moving_variables(model), arrays, strict=True):
+        array[...] = variable.numpy()
 
 
 def _restore(model: keras.Model, arrays: Sequence[NDArray[Any]]) -> None:
