@@ -3,7 +3,7 @@
 #   make felidae4                          the published experiment, 50 epochs; ends with the path of its run
 #   make felidae4 ENGINE=                  the same to the letter: fresh views every epoch, float32; 45 minutes or more
 #   make felidae4 ARGS='--set stages[0].epochs=3'
-#   make test                              the tests; ARGS='tests/test_presets.py -x' for some of them
+#   make test                              the tests, two at a time; ARGS='tests/test_presets.py -x' for some of them
 #   make PYTHON=/opt/python3.12/bin/python3 test
 
 .DEFAULT_GOAL := help
@@ -14,6 +14,8 @@ ARGS ?=
 # Eight kept views of each photo, and bfloat16 where the processor is fast at it. The preset by itself draws fresh views every epoch in
 # float32; it keeps doing so until the two are shown to be equivalent (docs/performance.md).
 ENGINE ?= --set cache.mode=bank --set precision=auto
+# Processes that test side by side, each with files of its own, so that what a file makes once is made once. 0: none but pytest's own.
+WORKERS ?= 2
 VENV := .venv
 # TensorFlow has no released wheels for a newer Python than 3.$(NEWEST). PYTHON=... is taken at its word.
 NEWEST := 13
@@ -37,7 +39,7 @@ felidae4: $(INSTALLED)
 	$(VENV)/bin/finetunekit run presets/felidae4.yaml $(ENGINE) $(ARGS)
 
 test: $(INSTALLED_DEV)
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(INSTALLED_DEV)
 	@$(VENV)/bin/python -m ruff check .
