@@ -1,0 +1,46 @@
+"""One run of one recipe in this process; what `bench_recipes.py` starts. Prints one line of JSON.
+
+python benchmarks/recipe_job.py --preset NAME --out DIR [a.b=VALUE ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import finetunekit as ftk
+from finetunekit.progress import Progress
+from finetunekit.runs import MODEL
+
+
+def describe_run(result: ftk.RunResult) -> dict[str, Any]:
+    """Scores of a finished run, seconds of CPU so far, and when its model was saved (seconds since 1970)."""
+    run, test = ftk.FinishedRun(result.path), result.metrics["test"]
+    reverted = [stage["name"] for stage in run.state["stages"] if stage.get("revert", {}).get("reverted")]
+    return {
+        "right": test["accuracy"]["successes"],
+        "photos": test["photos"],
+        "accuracy": test["accuracy"]["value"],
+        "log_loss": test["log_loss"]["value"],
+        "valid_log_loss": result.metrics["valid"]["log_loss"]["value"],
+        "reverted": reverted,
+        "cpu_s": time.process_time(),
+        "saved_at": (result.path / MODEL).stat().st_mtime,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("settings", nargs="*", metavar="a.b=VALUE")
+    asked = parser.parse_args()
+    result = ftk.run(asked.preset, settings=asked.settings, out=asked.out, progress=Progress())
+    print(json.dumps(describe_run(result)))
+
+
+if __name__ == "__main__":
+    main()
