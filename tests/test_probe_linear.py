@@ -15,7 +15,6 @@ from finetunekit.probe import (
     fit_chosen,
     fit_linear,
     nearest_labels,
-    nearest_other_labels,
     stratified_folds,
 )
 from finetunekit.probe.cross_validation import Recipe
@@ -199,11 +198,5 @@ def test_nearest_neighbours_by_direction() -> None:
     labels, similarity = nearest_labels(x, y, np.array([[10, 0], [0.1, 9]], np.float32))
     assert labels.tolist() == [5, 7]
     assert similarity[0] == pytest.approx(1)
-    others, _ = nearest_other_labels(x, y)
-    assert others.tolist() == [5, 5, 7, 7]
-    odd, _ = nearest_other_labels(x, np.array([5, 6, 7, 7]))
-    assert odd.tolist() == [6, 5, 7, 7]  # never itself
-    with pytest.raises(ValueError, match="at least two photos"):
-        nearest_other_labels(x[:1], y[:1])
     with pytest.raises(ValueError, match="no photos to be near to"):
         nearest_labels(x[:0], y[:0], x)

@@ -101,18 +101,6 @@ def read_signature(path: Path, *, max_pixels: int) -> Signature:
     return record
 
 
-def named_wrongly(path: Path, record: Signature) -> str | None:
-    """The format that a file's name promises, where its content is another one; None where they agree."""
-    from PIL import Image
-
-    promised = Image.registered_extensions().get(path.suffix.lower())
-    found = record["format"].item().decode()
-    alike = {"MPO": "JPEG", "HEIF": "AVIF"}
-    if promised is None or alike.get(promised, promised) == alike.get(found, found):
-        return None
-    return promised
-
-
 def _truncated(path: Path) -> DataError:
     return photo_error(path, "the file is truncated: its end is missing", "Copy it again or take it out of the data.")
 

@@ -19,11 +19,10 @@ from finetunekit.yamls import Places, read_yaml
 
 Licence: TypeAlias = Literal["cc0", "cc-by", "cc-by-sa", "cc-by-nd", "cc-by-nc", "cc-by-nc-sa", "cc-by-nc-nd"]
 Quality: TypeAlias = Literal["research", "needs_id", "casual"]
+# Longest sides as in the README of github.com/inaturalist/inaturalist-open-data; the field `size` says them.
 Size: TypeAlias = Literal["small", "medium", "large"]
 
 OPEN_LICENCES: tuple[Licence, ...] = ("cc0", "cc-by", "cc-by-sa")
-#: Longest side of each variant, in pixels. Source: README of github.com/inaturalist/inaturalist-open-data.
-LONG_SIDE_PX: Mapping[str, int] = {"small": 240, "medium": 500, "large": 1024}
 DEFAULT_SPEC = Path(__file__).parent / "felidae4.yaml"
 #: Names that Windows keeps for devices, whatever their ending. Source: Microsoft, "Naming Files, Paths, and Namespaces".
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from finetunekit.probe.features import ProbeFeatures, open_probe
     from finetunekit.probe.folds import stratified_folds
     from finetunekit.probe.linear import LinearFit, Solver, fit_linear
-    from finetunekit.probe.neighbours import nearest_labels, nearest_other_labels
+    from finetunekit.probe.neighbours import nearest_labels
 
 _HOMES = {
     "cross_validation": (
@@ -34,7 +34,7 @@ _HOMES = {
     "features": ("ProbeFeatures", "open_probe"),
     "folds": ("stratified_folds",),
     "linear": ("LinearFit", "Solver", "fit_linear"),
-    "neighbours": ("nearest_labels", "nearest_other_labels"),
+    "neighbours": ("nearest_labels",),
 }
 
 __all__ = [
@@ -51,7 +51,6 @@ __all__ = [
     "fit_chosen",
     "fit_linear",
     "nearest_labels",
-    "nearest_other_labels",
     "open_probe",
     "stratified_folds",
 ]

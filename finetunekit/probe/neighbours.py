@@ -29,22 +29,7 @@ def nearest_labels(
     """
     if len(features) == 0:
         raise ValueError("there are no photos to be near to")
-    nearest, similarity = _nearest(_unit(features), _unit(queries), is_same=False)
-    return labels[nearest], similarity
-
-
-def nearest_other_labels(
-    features: NDArray[Any], labels: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """As `nearest_labels` for each photo among all the others (leave one out).
-
-    Raises:
-        ValueError: If there are fewer than two photos.
-    """
-    if len(features) < 2:
-        raise ValueError("leaving one out needs at least two photos")
-    unit = _unit(features)
-    nearest, similarity = _nearest(unit, unit, is_same=True)
+    nearest, similarity = _nearest(_unit(features), _unit(queries))
     return labels[nearest], similarity
 
 
@@ -54,18 +39,13 @@ def _unit(features: NDArray[Any]) -> NDArray[np.float64]:
     return x / np.where(lengths > 0, lengths, 1.0)
 
 
-def _nearest(
-    unit: NDArray[np.float64], queries: NDArray[np.float64], *, is_same: bool
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _nearest(unit: NDArray[np.float64], queries: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     found, similarities = [], []
     for start in range(0, len(queries), _CHUNK):
         similarity = queries[start : start + _CHUNK] @ unit.T  # (chunk, photos)
-        rows = np.arange(len(similarity))
-        if is_same:
-            similarity[rows, start + rows] = -np.inf
         nearest = similarity.argmax(axis=1)
         found.append(nearest)
-        similarities.append(similarity[rows, nearest])
+        similarities.append(similarity[np.arange(len(similarity)), nearest])
     if not found:
         return np.zeros(0, np.int64), np.zeros(0)
     return np.concatenate(found), np.concatenate(similarities)
