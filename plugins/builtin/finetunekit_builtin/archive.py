@@ -17,7 +17,8 @@ from finetunekit_builtin.folders import FoldersOptions, build_folders
 from finetunekit_builtin.roots import check_file
 from finetunekit_builtin.scanning import HEIC_SUFFIXES, Scanner, heic_note, plain, some
 from finetunekit_builtin.splits import SplitOptions, split_called
-from finetunekit_builtin.unpacking import ARCHIVE_SUFFIXES, Limits, Unpacked, unpack
+from finetunekit_builtin.unpack_target import Limits, Unpacked
+from finetunekit_builtin.unpacking import ARCHIVE_SUFFIXES, unpack
 
 WHOLE = ".whole.json"
 LAYOUT = 1
