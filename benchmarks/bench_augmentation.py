@@ -13,7 +13,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from finetunekit_builtin.keras_generator import KerasGeneratorOptions, build_ker
 from PIL import Image
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
+from finetunekit import Augmentation
 from finetunekit.augmentation import AugmentComponent, Augmenter
 from finetunekit.stream import draw_epoch
 
@@ -49,9 +50,8 @@ def write_jpegs(photos: np.ndarray, folder: Path) -> None:
         Image.fromarray(photo).resize((75, 75)).save(path, quality=90)
 
 
-def build_ours(photos: np.ndarray, labels: np.ndarray) -> Epoch:
-    steps = build_keras_generator(KerasGeneratorOptions(**PARAMETERS))
-    augmenter = Augmenter([AugmentComponent(0, "augment[0] 'keras_generator'", steps)])
+def build_ours(parts: Sequence[tuple[Augmentation, ...]], photos: np.ndarray, labels: np.ndarray) -> Epoch:
+    augmenter = Augmenter([AugmentComponent(i, f"augment[{i}]", part) for i, part in enumerate(parts)])
 
     def epoch(number: int) -> int:
         draws = draw_epoch(photos=len(photos), draws=None, batch_size=BATCH_SIZE, seed=0, view_seed=0, epoch=number)
@@ -93,11 +93,12 @@ def main() -> None:
     photos = make_photos(asked.photos, asked.size)
     labels = np.eye(CLASSES, dtype=np.float32)[np.arange(asked.photos) % CLASSES]
     generator = ImageDataGenerator(**PARAMETERS)
+    steps = build_keras_generator(KerasGeneratorOptions(**PARAMETERS))
     with tempfile.TemporaryDirectory() as folder:
         write_jpegs(photos, Path(folder))
         from_jpeg = generator.flow_from_directory(folder, target_size=photos.shape[1:3], batch_size=BATCH_SIZE)
         contestants = {
-            "finetunekit, from RAM": build_ours(photos, labels),
+            "finetunekit, from RAM": build_ours([steps], photos, labels),
             "ImageDataGenerator, from RAM": build_opponent(generator.flow(photos, labels, batch_size=BATCH_SIZE)),
             "ImageDataGenerator, from JPEG": build_opponent(from_jpeg),
         }

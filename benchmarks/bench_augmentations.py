@@ -16,13 +16,11 @@ import statistics
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-from bench_augmentation import BATCH_SIZE, CLASSES, Epoch, make_photos, measure
+from bench_augmentation import CLASSES, build_ours, make_photos, measure
 from finetunekit_builtin import augmentations as aug
 from finetunekit_builtin.keras_generator import KerasGeneratorOptions, build_keras_generator
 
 from finetunekit import Augmentation
-from finetunekit.augmentation import AugmentComponent, Augmenter
-from finetunekit.stream import draw_epoch
 
 STEPS: dict[str, tuple[tuple[Augmentation, ...], ...]] = {
     "keras_generator": (build_keras_generator(KerasGeneratorOptions(zoom_range=0.2, horizontal_flip=True)),),
@@ -42,21 +40,6 @@ STEPS: dict[str, tuple[tuple[Augmentation, ...], ...]] = {
 }
 
 
-def build_epoch(steps: tuple[tuple[Augmentation, ...], ...], photos: np.ndarray, labels: np.ndarray) -> Epoch:
-    augmenter = Augmenter([AugmentComponent(i, f"augment[{i}]", part) for i, part in enumerate(steps)])
-
-    def epoch(number: int) -> int:
-        draws = draw_epoch(photos=len(photos), draws=None, batch_size=BATCH_SIZE, seed=0, view_seed=0, epoch=number)
-        done = 0
-        for batch in draws.batches():
-            drawn = draws.photo[batch]
-            images, _ = augmenter(photos[drawn], labels[drawn], draws.key[batch])
-            done += len(images.numpy())
-        return done
-
-    return epoch
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -65,7 +48,7 @@ def main() -> None:
     asked = parser.parse_args()
     photos = make_photos(asked.photos, asked.size)
     labels = np.eye(CLASSES, dtype=np.float32)[np.arange(asked.photos) % CLASSES]
-    contestants = {name: build_epoch(steps, photos, labels) for name, steps in STEPS.items()}
+    contestants = {name: build_ours(steps, photos, labels) for name, steps in STEPS.items()}
     rates = measure(contestants, asked.rounds)
     first = next(iter(rates.values()))
     for name, values in rates.items():
