@@ -85,6 +85,21 @@ def tiny_yaml(tmp_path: Path, photos: Path) -> Path:
     return path
 
 
+def write_tiny_weights(tiny_yaml: Path) -> Path:
+    """A weights file for the backbone of `tiny_yaml`, so that it counts as pretrained and its pixel contract matters."""
+    from finetunekit.engine import prepare
+    from finetunekit.environment import prepare_tensorflow
+    from finetunekit.model import build_backbone
+    from finetunekit.weights.fit import named_variables
+
+    plan, _ = prepare(tiny_yaml)
+    prepare_tensorflow(seed=0, is_deterministic=True)
+    model = build_backbone(plan, "float32").model
+    path = tiny_yaml.parent / "tiny.npz"
+    np.savez(path, **{name: variable.numpy() for name, variable in named_variables(model, "here").items()})
+    return path
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quiet_start() -> None:
     """TensorFlow's start-up chatter is of no use in test output."""

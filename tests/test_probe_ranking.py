@@ -8,16 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import write_photos
+from conftest import write_photos, write_tiny_weights
 
 from finetunekit.cli import main
 from finetunekit.engine import prepare
-from finetunekit.environment import prepare_tensorflow
-from finetunekit.model import build_backbone
 from finetunekit.presets import read_document
 from finetunekit.probe import NestedScores, cross_validate, cross_validated_probabilities
 from finetunekit.probe.ranking import choose_anew
-from finetunekit.weights.fit import named_variables
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -25,11 +22,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 @pytest.fixture
 def pretrained_yaml(tiny_yaml: Path) -> Path:
     """The tiny preset with weights from a file, and more photos."""
-    plan, _ = prepare(tiny_yaml)
-    prepare_tensorflow(seed=0, is_deterministic=True)
-    model = build_backbone(plan, "float32").model
-    path = tiny_yaml.parent / "tiny.npz"
-    np.savez(path, **{name: variable.numpy() for name, variable in named_variables(model, "here").items()})
+    path = write_tiny_weights(tiny_yaml)
     write_photos(tiny_yaml.parent / "photos", per_class=12)
     text = tiny_yaml.read_text(encoding="utf-8")
     tiny_yaml.write_text(text.replace("{mode: random}", f"{{mode: pretrained, path: {path}}}"), encoding="utf-8")

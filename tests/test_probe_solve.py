@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import write_tiny_weights
 
 from finetunekit import runs
 from finetunekit.config import Stage
@@ -236,25 +237,10 @@ def test_a_head_without_a_last_dense_layer_is_refused(tiny_yaml: Path) -> None:
         ran(tiny_yaml, *settings)
 
 
-PRETRAINED = ("weights={mode: pretrained}",)
-
-
-def with_weights(tiny_yaml: Path) -> str:
-    """A weights file for the tiny backbone, so that its contract matters."""
-    from finetunekit.environment import prepare_tensorflow
-    from finetunekit.model import build_backbone
-    from finetunekit.weights.fit import named_variables
-
-    plan, _ = prepare(tiny_yaml)
-    prepare_tensorflow(seed=0, is_deterministic=True)
-    model = build_backbone(plan, "float32").model
-    path = tiny_yaml.parent / "tiny.npz"
-    np.savez(path, **{name: variable.numpy() for name, variable in named_variables(model, "here").items()})
-    return f"weights={{mode: pretrained, path: {path}}}"
-
-
 def test_another_contract_than_the_backbones_is_said_and_measured(tiny_yaml: Path) -> None:
-    finished, shown = ran(tiny_yaml, *LINEAR, with_weights(tiny_yaml), f"stages=[{SOLVE}]")
+    finished, shown = ran(
+        tiny_yaml, *LINEAR, f"weights={{mode: pretrained, path: {write_tiny_weights(tiny_yaml)}}}", f"stages=[{SOLVE}]"
+    )
     warning = "pixels.contract: zero_to_one feeds RGB / 255; Tiny was pretrained on RGB / 127.5 - 1, which contract: backbone feeds."
     assert f"warning: {warning}" in shown
     measured = finished.metrics["pixel_check"]
@@ -273,7 +259,7 @@ def test_nothing_is_measured_where_nothing_can_be_or_is_asked_for(tiny_yaml: Pat
     random, shown = ran(tiny_yaml, *LINEAR, f"stages=[{SOLVE}]")
     assert random.metrics["pixel_check"] is None
     assert "Tiny was pretrained on" in shown
-    weights = with_weights(tiny_yaml)
+    weights = f"weights={{mode: pretrained, path: {write_tiny_weights(tiny_yaml)}}}"
     off, _ = ran(tiny_yaml, *LINEAR, weights, f"stages=[{SOLVE}]", "pixels.check_photos=0")
     assert off.metrics["pixel_check"] is None
     own, shown = ran(tiny_yaml, *LINEAR, weights, f"stages=[{SOLVE}]", "pixels.contract=backbone")
@@ -282,6 +268,12 @@ def test_nothing_is_measured_where_nothing_can_be_or_is_asked_for(tiny_yaml: Pat
 
 
 def test_a_budget_takes_the_same_share_of_every_class(tiny_yaml: Path) -> None:
-    finished, _ = ran(tiny_yaml, *LINEAR, with_weights(tiny_yaml), f"stages=[{SOLVE}]", "pixels.check_photos=9")
+    finished, _ = ran(
+        tiny_yaml,
+        *LINEAR,
+        f"weights={{mode: pretrained, path: {write_tiny_weights(tiny_yaml)}}}",
+        f"stages=[{SOLVE}]",
+        "pixels.check_photos=9",
+    )
     measured = finished.metrics["pixel_check"]
     assert (measured["train_photos"], measured["valid_photos"]) == (6, 3)
