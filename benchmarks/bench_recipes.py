@@ -133,7 +133,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--resplits", type=int, default=5)
     parser.add_argument("--out", type=Path, required=True, help="where results are kept")
     parser.add_argument("--recipes", default=",".join(RECIPES))
-    parser.add_argument("--variants", default=VARIANTS, help="as-is, pxN, perN; default: %(default)s")
+    parser.add_argument("--variants", default=VARIANTS, help="as-is, pxN, perN, pxN+perN; default: %(default)s")
     parser.add_argument("--only", metavar="NAME,…", help="these tasks only; that of --data is called felidae4")
     parser.add_argument("--plain", action="store_true", help="time the plain Keras script as well")
     asked = parser.parse_args()

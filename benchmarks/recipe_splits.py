@@ -82,8 +82,9 @@ def write_table(split: Mapping[str, Sequence[tuple[Path, str]]], path: Path) -> 
 
 
 def size_of(variant: str, kind: str) -> int | None:
-    """`px75` is 75 of kind `px`; None where the variant is of another kind."""
-    return int(variant.removeprefix(kind)) if variant.startswith(kind) else None
+    """`px48+per20` is 48 of kind `px` and 20 of kind `per`; None where the variant says nothing of the kind."""
+    sizes = [int(part.removeprefix(kind)) for part in variant.split("+") if part.startswith(kind)]
+    return sizes[0] if sizes else None
 
 
 def show_mean(values: Sequence[float], digits: int) -> str:
