@@ -135,7 +135,10 @@ class OptimizerSection(Section):
     nesterov: bool = Field(False, description="Nesterov momentum (sgd).")
     weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled weight decay.")
     clip_norm: float | None = Field(
-        None, gt=0, le=1e6, description="Longest gradient, over all weights together; longer ones are shortened. null: any."
+        None,
+        gt=0,
+        le=1e6,
+        description="Longest gradient, over all weights together; longer ones are shortened. null: any.",
     )
     schedule: ScheduleSection = Field(default_factory=ScheduleSection, description="How the rate goes over the stage.")
 
@@ -206,7 +209,9 @@ class Stage(Section):
             other = "ema" if self.ema else "early_stopping.restore_best"
             raise ValueError(f"average and {other} both choose the weights that the stage ends with; drop one of them")
         if self.class_weights.named and self.class_weights.mode != "named":
-            raise ValueError("class_weights.named counts with class_weights.mode: named only; set it, or drop the names")
+            raise ValueError(
+                "class_weights.named counts with class_weights.mode: named only; set it, or drop the names"
+            )
         return self
 
 
