@@ -16,6 +16,7 @@ photos, so differences are paired. Intervals are Student's t over resplits; resp
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 import tempfile
@@ -30,6 +31,7 @@ from common import BENCHMARKS, describe_machine, run_child, show_spread, stop_ch
 from job_table import PLAIN
 from recipe_splits import find_photos, show_mean, size_of, split_again, write_table
 
+from finetunekit.engine import prepare
 from finetunekit.folders import CACHE_VARIABLE, STATE_VARIABLE
 from finetunekit.runs import write_whole
 
@@ -58,19 +60,20 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """The beginning of its file's name."""
         return f"{self.task}-{self.variant}-{self.resplit}-{self.recipe}"
 
 
 def run_cell(cell: Cell, root: Path, out: Path) -> dict[str, Any]:
     """Run one cell, or read what an earlier call kept of it."""
-    kept = out / "cells" / f"{cell.name}.json"
+    preset, settings = RECIPES[cell.recipe]
+    asked = prepare(preset, settings=settings)[0].config.model_dump_json()  # a preset that was changed is run anew
+    kept = out / "cells" / f"{cell.name}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}.json"
     if kept.is_file():
         known: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
         return known
     split = split_again(find_photos(root), cell.resplit, size_of(cell.variant, "per"))
     table = write_table(split, out / "tables" / f"{cell.task}-{cell.variant}-{cell.resplit}.csv")
-    preset, settings = RECIPES[cell.recipe]
     source = {"source": "table", "root": str(table), "options": {"allow_outside": True}, "otherwise": None}
     chosen = [f"data.{key}={json.dumps(value)}" for key, value in source.items()]
     if source_px := size_of(cell.variant, "px"):
