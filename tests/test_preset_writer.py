@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +13,12 @@ import pytest
 from conftest import TESTS, write_counted_photos
 from helpers_plugins import invoke, write
 from jsonschema import Draft202012Validator
-from test_imports import HEAVY, RUNNER, imported_by
+from test_imports import HEAVY, RUNNER, report_of
 
 from finetunekit.engine import prepare
 from finetunekit.errors import ConfigError, DataError, FinetuneKitError
 from finetunekit.preset_writer import NewPreset, choose_draws, write_preset
-from finetunekit.progress import Progress
+from finetunekit.progress import Progress, terminal_width
 from finetunekit.yamls import read_yaml
 
 QUIET = Progress(is_quiet=True)
@@ -211,10 +212,35 @@ def test_the_command_counts_the_photos_and_says_what_to_do_next() -> None:
     assert invoke("plan", "mine.yaml").exit_code == 0
 
 
+def test_small_data_is_what_it_goes_over_where_nothing_else_is_said() -> None:
+    result = invoke("presets", "new", "mine", "--data", "flat")
+    assert result.exit_code == 0, result.stderr
+    plan, _ = prepare("mine.yaml")
+    assert (plan.config.description, plan.config.data.root) == ("robin, wren; as small-data", "flat")
+    assert plan.config.stages == prepare("small-data")[0].config.stages
+
+
+def test_a_class_that_a_split_lacks_is_refused_as_a_run_would(folder: Path) -> None:
+    shutil.rmtree("birds/valid/wren")
+    result = invoke("presets", "new", "mine", "--data", "birds")
+    assert result.exit_code == invoke("run", "felidae4", "--set", "data.root=birds").exit_code != 0
+    assert re.search(r"birds: class 'wren'.* valid", result.stderr)
+    assert not list(folder.glob("*.yaml"))
+
+
+def test_names_of_two_columns_a_letter_line_up_as_others_do() -> None:
+    write_counted_photos(Path("cats"), {".": 10}, ("猫", "lynx"))
+    result = invoke("presets", "new", "mine", "--data", "cats")
+    rows = result.stdout.splitlines()[:3]
+    assert len({terminal_width(row[: row.rindex("  ")]) for row in rows}) == 1
+    table = [line for line in Path("mine.yaml").read_text(encoding="utf-8").splitlines() if line.startswith("#   ")]
+    assert len({terminal_width(line) for line in table[:3]}) == 1
+
+
 def test_the_command_loads_nothing_heavy(folder: Path) -> None:
-    report = imported_by(RUNNER, "presets", "new", "mine", "--from", "felidae4", "--data", "birds", cwd=folder)
+    report = report_of(RUNNER, "presets new mine --from felidae4 --data birds", cwd=folder).popitem()[1]
     assert report["code"] == 0
-    assert not set(HEAVY) & set(report["modules"])  # type: ignore[call-overload]
+    assert not set(HEAVY) & set(report["modules"])
 
 
 def test_the_written_preset_runs(folder: Path) -> None:
