@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from finetunekit import runs
 from finetunekit.environment import start_tensorflow
-from finetunekit.errors import DataError, RunFolderError, did_you_mean
+from finetunekit.errors import RunFolderError
+from finetunekit.photo_paths import find_photos, labelled_photos, splits_of
 from finetunekit.pixels import contract_from
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ class LoadedRun:
 
         Returns:
             Every score with denominator and interval (`finetunekit.statistics.Scores`), and how often these photos have been
-            scored by now, as plain values.
+            scored by now, as plain values. `seen` counts the photos that the run was trained on (`train`) and validated on (`valid`),
+            by SHA-256; `unseen` has the scores of the others, None where all were seen.
 
         Raises:
             DataError: If a folder is not one of the run's classes, or there are no photos.
@@ -127,22 +129,31 @@ class LoadedRun:
 
         paths, labels = labelled_photos(folder, self.classes)
         predictions = self.predict(paths, count=count)
-        openings = self._record_opening(paths, labels)
+        hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+        splits = splits_of(hashes, self.run.photos)
+        openings = self._record_opening(hashes, labels)
         rows = np.array([list(p.probabilities.values()) for p in predictions], dtype=np.float64)
-        summary = summarise_predictions(rows, np.array(labels), num_classes=len(self.classes))
+
+        def score(chosen: NDArray[np.bool_]) -> dict[str, Any] | None:
+            if not chosen.any():
+                return None
+            found = summarise_predictions(rows[chosen], np.array(labels)[chosen], num_classes=len(self.classes))
+            return dataclasses.asdict(found)
+
         return {
             "stand_in": self.run.stand_in,
             "folder": str(folder),
             "openings": dataclasses.asdict(openings),
-            **dataclasses.asdict(summary),
+            "seen": {split: splits.count(split) for split in ("train", "valid")},
+            "unseen": score(np.array([split is None for split in splits])),
+            **(score(np.ones(len(paths), np.bool_)) or {}),
         }
 
-    def _record_opening(self, paths: Sequence[Path], labels: Sequence[int]) -> Openings:
+    def _record_opening(self, hashes: Sequence[str], labels: Sequence[int]) -> Openings:
         """Labels are about to meet predictions: the same opening as the run's own where these are its test photos."""
         from finetunekit.data.index import content_key
         from finetunekit.ledger import record_opening
 
-        hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
         key = content_key(zip(hashes, (self.classes[label] for label in labels), strict=True))
         state = self.run.state
         return record_opening(key, state["config_key"], name=state["name"], run_path=self.run.path)
@@ -179,51 +190,6 @@ def load(run: str | Path, *, out: str | Path = "runs") -> LoadedRun:
     except (ValueError, OSError, TypeError, KeyError) as exc:
         raise RunFolderError(f"{path}: cannot be loaded ({' '.join(str(exc).split())[:200]}).") from exc
     return LoadedRun(finished, finished.classes, logits_of(model))
-
-
-def find_photos(paths: Iterable[str | Path]) -> list[Path]:
-    """Photo files among paths, folders searched.
-
-    Raises:
-        DataError: With every path that does not exist or holds no photo.
-    """
-    from finetunekit.data.opening import photo_suffixes
-
-    found: list[Path] = []
-    problems: list[str] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(
-                p for p in path.rglob("*") if p.suffix.lower() in photo_suffixes() and not p.name.startswith(".")
-            )
-            found += inside
-            problems += [] if inside else [f"{path}: no photos in this folder."]
-        elif path.is_file():
-            found.append(path)
-        else:
-            problems.append(f"{path}: no such file or folder.")
-    if problems:
-        raise DataError(problems)
-    return found
-
-
-def labelled_photos(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
-    """Photos of `folder/<class>/` and the index of each one's class.
-
-    Raises:
-        DataError: If a folder is not a class, or there are no photos.
-    """
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    unknown = [name for name in names if name not in classes]
-    if unknown:
-        listed = ", ".join(classes)
-        raise DataError(
-            [f"{folder / n}: not a class of this run ({listed}).{did_you_mean(n, classes)}" for n in unknown]
-        )
-    if not names:
-        raise DataError(f"{folder}: no class folders. Put photos in {folder}/<class>/; classes: {', '.join(classes)}.")
-    found = {name: find_photos([folder / name]) for name in names}
-    return [p for name in names for p in found[name]], [classes.index(name) for name in names for _ in found[name]]
 
 
 def as_dict(prediction: Prediction) -> dict[str, Any]:

@@ -86,11 +86,29 @@ def test_evaluating_on_other_photos_is_counted_and_bound_by_name(folder: Path) -
     shutil.rmtree(folder / "fresh" / "test" / "blue")  # a class without photos shifts no index
     result = invoke(folder, "evaluate", "last", "--data", "fresh/test")
     assert "of 8 photos right" in result.stdout
-    assert "scored 1 times, by 1 configurations" in result.stdout
+    assert "scored once, by 1 configuration" in result.stdout
+    assert "WARNING" not in result.stdout
     (folder / "fresh" / "test" / "grean").mkdir()
     wrong = invoke(folder, "evaluate", "last", "--data", "fresh/test")
     assert wrong.exit_code == 2
     assert "grean: not a class of this run (blue, green, red). Did you mean 'green'?" in wrong.stderr
+
+
+def test_photos_that_the_run_was_trained_on_are_counted_and_kept_out_of_the_score(folder: Path) -> None:
+    write_photos(folder / "again", per_class=8, seed=9)
+    mixed = folder / "again" / "test"
+    for split, name in (("train", "red-0"), ("train", "red-1"), ("valid", "red-0")):
+        shutil.copy(folder / "photos" / split / "red" / f"{name}.png", mixed / "red" / f"{split}-{name}.png")
+    scores = json.loads(invoke(folder, "evaluate", "last", "--data", str(mixed), "--json").stdout)
+    assert scores["seen"] == {"train": 2, "valid": 1}
+    assert (scores["photos"], scores["unseen"]["photos"]) == (15, 12)
+    lines = invoke(folder, "evaluate", "last", "--data", str(mixed)).stdout.splitlines()
+    assert " ".join(lines[:2]).startswith("WARNING of these 15 photos, 2 the run was trained on and 1 chose its epochs")
+    assert next("12 new photos right" in line for line in lines if "right" in line)
+    assert max(map(len, lines)) <= 80
+    only = invoke(folder, "evaluate", "last", "--data", "photos/train").stdout
+    assert "None is new" in " ".join(only.split())
+    assert "new photos right" not in only
 
 
 def test_predict_prints_json_writes_csv_and_sorts(folder: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,17 +33,42 @@ def command(run: str, folder: Path, out: str, as_json: bool) -> None:
     if as_json:
         print_json(scores)
         return
+    for line in _seen_lines(scores["seen"], scores["photos"]):
+        click.echo(line)
+    is_mixed = scores["unseen"] and any(scores["seen"].values())
+    if is_mixed:
+        _echo_scores(scores["unseen"], loaded.classes, "new photos")
+        click.echo("with those that it has seen:")
+    _echo_scores(scores, loaded.classes, "photos")
+    openings = scores["openings"]
+    times = "once" if openings["openings"] == 1 else f"{openings['openings']:,} times"
+    configs = "1 configuration" if openings["configs"] == 1 else f"{openings['configs']:,} configurations"
+    click.echo(f"these photos have now been scored {times}, by {configs}")
+
+
+def _seen_lines(seen: Mapping[str, int], photos: int) -> Iterator[str]:
+    """A warning in lines of at most 80 columns where the run has met some of the photos before."""
+    if not any(seen.values()):
+        return
+    used = {"train": "the run was trained on", "valid": "chose its epochs and settings (validation)"}
+    parts = " and ".join(f"{count:,} {used[split]}" for split, count in seen.items() if count)
+    rest = photos - sum(seen.values())
+    then = (
+        "Only the score of the others says how it does on new photos."
+        if rest
+        else "None is new: the score is flattered."
+    )
+    yield from textwrap.wrap(f"WARNING of these {photos:,} photos, {parts}. {then}", 80)
+
+
+def _echo_scores(scores: Mapping[str, Any], classes: Sequence[str], what: str) -> None:
     accuracy = scores["accuracy"]
     interval = accuracy["interval"]
     click.echo(
-        f"{accuracy['successes']} of {accuracy['photos']} photos right: {accuracy['value']:.1%} "
+        f"{accuracy['successes']} of {accuracy['photos']} {what} right: {accuracy['value']:.1%} "
         f"(95 % interval {interval['low']:.1%} to {interval['high']:.1%})"
     )
-    for name, row in zip(loaded.classes, scores["classes"], strict=True):
+    for name, row in zip(classes, scores["classes"], strict=True):
         recall = row["recall"]
         if recall is not None:
             click.echo(f"  {name}: {recall['successes']} of {recall['photos']} found")
-    openings = scores["openings"]
-    click.echo(
-        f"these photos have now been scored {openings['openings']} times, by {openings['configs']} configurations"
-    )
