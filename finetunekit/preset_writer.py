@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from finetunekit.config import DataSection, RunConfig
+from finetunekit.data.index import check_listing
 from finetunekit.engine import prepare
 from finetunekit.errors import ConfigError, DataError, RunFolderError
 from finetunekit.plan import Plan
 from finetunekit.plugins import PluginHost
 from finetunekit.presets import is_path
-from finetunekit.progress import Progress
+from finetunekit.progress import Progress, padded, terminal_width
 from finetunekit.runs import to_json, write_whole
 from finetunekit.schema import preset_schema
 from finetunekit.sources import list_photos
@@ -69,7 +70,8 @@ def write_preset(name: str, base: str, data: Path, out: Path | None = None, *, p
 
     Raises:
         ConfigError: If the name is not allowed, the file exists, or the base does not reach a plan.
-        DataError: If the photos cannot be listed, or are of fewer than two classes.
+        DataError: If the photos cannot be listed, or are no photos that a run would take: fewer than two classes, a class
+            that a split lacks.
         RunFolderError: If the file cannot be written.
     """
     out = check_out(out or Path(f"{check_name(name)}.yaml"))
@@ -79,6 +81,8 @@ def write_preset(name: str, base: str, data: Path, out: Path | None = None, *, p
     counts = _count(listing)
     if len(counts) < 2:
         raise DataError(f"{data}: photos of {len(counts)} class. A classifier needs two or more class folders.")
+    if problems := check_listing(listing):
+        raise DataError(problems)
     text = "\n".join(_lines(plan, _relative(base, out), out, data, counts, is_flat=_is_flat(listing))) + "\n"
     host = write_checked(out, text, progress)
     schema = out.with_name(SCHEMA_NAME)
@@ -198,10 +202,10 @@ def _describe(classes: Sequence[str], extends: str) -> str:
 
 def _table(counts: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     shown = [printable(label) for label in counts][:_CLASSES_COUNTED]
-    width = max(len("class"), *map(len, shown))
+    width = max(len("class"), *map(terminal_width, shown))
     yield f"{'class':{width}}  {TRAIN:>6}  {VALID:>6}  {TEST:>6}"
     for label, count in zip(shown, counts.values(), strict=False):
-        yield f"{label:{width}}  {count[TRAIN]:>6}  {count[VALID]:>6}  {count[TEST]:>6}"
+        yield f"{padded(label, width)}  {count[TRAIN]:>6}  {count[VALID]:>6}  {count[TEST]:>6}"
     if len(counts) > len(shown):
         yield f"and {len(counts) - len(shown)} classes more"
 

@@ -6,6 +6,7 @@ import shutil
 import sys
 import textwrap
 import time
+import unicodedata
 from collections.abc import Callable
 from typing import TextIO
 
@@ -20,6 +21,20 @@ def show_duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def terminal_width(text: str) -> int:
+    """Columns that a text takes on a terminal. Source: Unicode UAX 11: wide and full-width letters take two, marks none."""
+    marks = ("Mn", "Me", "Cf")
+    return sum(
+        0 if unicodedata.category(c) in marks else 2 if unicodedata.east_asian_width(c) in ("W", "F") else 1
+        for c in text
+    )
+
+
+def padded(text: str, width: int) -> str:
+    """A text with the blanks behind it that fill so many columns of a terminal."""
+    return text + " " * (width - terminal_width(text))
 
 
 class Progress:

@@ -26,9 +26,9 @@ from finetunekit.photo_sets.sheet import choose_photos, make_sheet
 from finetunekit.photo_sets.sheet_page import sheet_page
 from finetunekit.photo_sets.sheet_png import MAX_HEIGHT_PX, sheet_png, wrapped
 from finetunekit.photo_sets.statistics import channel_statistics, measure_set
-from finetunekit.photo_sets.statistics_text import columns, shortened, statistics_lines, terminal_width
+from finetunekit.photo_sets.statistics_text import columns, shortened, statistics_lines
 from finetunekit.pixels import as_input
-from finetunekit.progress import Progress
+from finetunekit.progress import Progress, terminal_width
 from finetunekit.runs import to_csv
 from finetunekit.types import PhotoListing, PhotoRecord, PixelContract
 

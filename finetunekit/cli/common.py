@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from finetunekit.progress import Progress
+from finetunekit.progress import Progress, padded, terminal_width
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,9 +42,9 @@ def print_json(value: Any) -> None:
 def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print left-aligned columns, separated by two spaces; no line is wrapped."""
     table = [list(header), *[[str(cell) for cell in row] for row in rows]]
-    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+    widths = [max(terminal_width(row[i]) for row in table) for i in range(len(header))]
     for row in table:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        click.echo("  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def make_progress(*, is_quiet: bool = False) -> Progress:

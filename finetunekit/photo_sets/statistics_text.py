@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 
 from finetunekit.photo_sets.statistics import QUANTILES, SetStatistics, shown_root
+from finetunekit.progress import terminal_width
 from finetunekit.types import SPLITS
 
 _TITLES = {"min": "min", "p05": "5 %", "median": "median", "p95": "95 %", "max": "max"}
@@ -112,12 +112,3 @@ def shortened(name: str) -> str:
     while terminal_width(clean) > LONGEST_NAME - 1:
         clean = clean[:-1]
     return clean + "…"
-
-
-def terminal_width(text: str) -> int:
-    """Columns that a text takes on a terminal. Source: Unicode UAX 11: wide and full-width letters take two, marks none."""
-    marks = ("Mn", "Me", "Cf")
-    return sum(
-        0 if unicodedata.category(c) in marks else 2 if unicodedata.east_asian_width(c) in ("W", "F") else 1
-        for c in text
-    )
