@@ -21,6 +21,15 @@ from finetunekit.weights import weights_availability
 from finetunekit.yamls import dump_yaml
 
 Size = int | Literal["native"]
+#: What a probe measures, as `--set` texts: one linear layer, solved once on photos as they are.
+_SOLVED = (
+    "head={name: linear}",
+    "augment=[]",
+    "stages=[{kind: solve, name: probe}]",
+    "train.draws_per_epoch=null",
+    "train.validation_draws=null",
+    "cache={}",
+)
 CONTRACTS: tuple[str, ...] = get_args(PixelsSection.model_fields["contract"].annotation)
 
 
@@ -107,7 +116,7 @@ def _network(plan: Plan) -> tuple[object, ...]:
 
 
 def write_winner(out: Path, preset: str, ranking: Ranking, *, settings: Sequence[str], progress: Progress) -> None:
-    """Write the preset that was probed, with the best backbone, size and contract, as one file that needs no other.
+    """Write what was measured as one file that needs no other: the probed preset's photos, a linear head on the best backbone, solved.
 
     Args:
         out: The file; it must not exist.
@@ -123,10 +132,13 @@ def write_winner(out: Path, preset: str, ranking: Ranking, *, settings: Sequence
     check_out(out)
     best = ranking.ranked[0]
     base, host = prepare(preset, settings=settings, progress=Progress(is_quiet=True))
-    changes = [*_of_candidate(base, best.backbone, best.size_px, best.contract), "expected=null"]
+    changes = [*_of_candidate(base, best.backbone, best.size_px, best.contract), *_SOLVED, "expected=null"]
     values = read_document(preset, host.presets, [*settings, *changes]).values
     text = "".join(f"# {line}".rstrip() + "\n" for line in _comments(out, preset, ranking))
-    named = {"name": check_name(out.stem), "description": f"{printable(preset)} with {candidate_words(best)}"}
+    named = {
+        "name": check_name(out.stem),
+        "description": f"a linear probe on {candidate_words(best)}, photos of {printable(preset)}",
+    }
     write_checked(out, text + dump_yaml({**values, **named}), progress)
 
 
@@ -137,4 +149,5 @@ def _comments(out: Path, preset: str, ranking: Ranking) -> Iterator[str]:
     yield f"{printable(preset)} with the best of {len(ranking.ranked)} candidates of `finetunekit probe`: {candidate_words(best)}."
     yield f"Chosen anew in each outer fold of a cross-validation of {score.photos} training and validation photos, that is:"
     yield f"{score.correct} of {score.photos} right, log loss {score.log_loss:.3f}, with nothing trained but one linear layer."
-    yield "Head, stages and augmentation are as they were; another backbone may want others."
+    yield "A run does what was measured: `head` linear, one `solve` stage, no augmentation, whatever that preset trains."
+    yield "To go on from there by fine-tuning, add a stage: `finetunekit presets show small-data` has one."

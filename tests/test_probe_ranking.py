@@ -82,8 +82,13 @@ def test_the_best_one_is_written_as_a_preset_that_needs_no_other(pretrained_yaml
     plan, host = prepare(out)
     assert (plan.config.name, plan.config.seed) == ("best", 7)
     assert (plan.config.pixels.size_px, plan.config.pixels.contract) == (best["size_px"], best["contract"])
-    assert plan.head.name == "gap_dense"
+    assert plan.head.name == "linear"
+    assert [stage.kind for stage in plan.config.stages] == ["solve"]
+    assert (plan.config.augment, plan.config.train.draws_per_epoch) == ((), None)
+    assert "one `solve` stage" in out.read_text(encoding="utf-8")
     assert read_document(str(out), host.presets).layers == (out,)
+    result = CliRunner().invoke(main, ["run", str(out), "--out", str(tmp_path / "runs"), "--quiet"])
+    assert result.exit_code == 0, result.stderr
     again = probed(pretrained_yaml, *settings, "--write", out)
     assert again.exit_code == 2
     assert "exists and is not overwritten" in again.stderr
