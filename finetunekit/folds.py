@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -173,6 +174,9 @@ def _run_all(
 def _said_how_to_go_on(path: Path, progress: Progress) -> Iterator[None]:
     try:
         yield
+    except KeyboardInterrupt as exc:
+        exc.add_note(f"go on with: finetunekit resume {shlex.quote(str(path))}")
+        raise
     except BaseException:
         progress.say(f"finished folds are kept; go on with: finetunekit resume {path}")
         raise

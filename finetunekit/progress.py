@@ -80,8 +80,15 @@ class Progress:
         def count(done: int, total: int) -> None:
             left_s = (time.monotonic() - started) / max(done, 1) * (total - done)
             self.tick(f"{what}: {done} of {total}, {show_duration(left_s)} left")
+            if done >= total:
+                self.close()
 
         return count
+
+    def close(self) -> None:
+        """Take the live line away, so that what is printed next does not stand behind it. Progress may go on afterwards."""
+        self._clear()
+        self._stream.flush()
 
     def _clear(self) -> None:
         if self._live_width:

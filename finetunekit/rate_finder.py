@@ -174,6 +174,7 @@ def _losses(
             yield smooth
     finally:
         batches.close()  # type: ignore[attr-defined]
+        progress.close()
 
 
 def _endless(feed: Feed) -> Iterator[Batch]:

@@ -57,6 +57,7 @@ def write_reports(
         if spoilt:
             progress.say(f"warning: {blame(chosen)} changed what it may only read: {', '.join(spoilt)}")
         progress.tick(f"{blame(chosen)} done")
+    progress.close()
     return tuple(written), tuple(missing)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -417,10 +418,13 @@ class RunSequence:
             remove_checkpoints(self.path)
 
     def _stopped(self, exc: BaseException) -> None:
+        self.progress.close()
         status = "interrupted" if isinstance(exc, (KeyboardInterrupt, SystemExit)) else "failed"
         if self.state["status"] == "finished":
             status = "finished"  # only reports are missing; `finetunekit report` makes them
         self.state["error"] = " ".join(f"{type(exc).__name__}: {exc}".split())
+        if isinstance(exc, KeyboardInterrupt):
+            exc.add_note(f"go on with: finetunekit resume {shlex.quote(str(self.path))}")
         self.host.notify("on_run_error", error=exc, run_path=self.path)
         if self._unsettled is not None:
             return  # refused: the folder stays as it was left

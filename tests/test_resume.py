@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 import finetunekit as ftk
 from finetunekit import checkpoint, engine, runs
 from finetunekit.checkpoint import Checkpoint
+from finetunekit.cli import main
 from finetunekit.errors import RunFolderError
 from finetunekit.progress import Progress
 
@@ -38,6 +41,54 @@ def stopped_run(tiny_yaml: Path, *settings: str) -> Path:
         )
     (path,) = (tiny_yaml.parent / "runs").iterdir()
     return path
+
+
+class Terminal(io.StringIO):
+    """A stream that claims to be a terminal."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_counter_that_is_done_and_a_closed_progress_leave_an_empty_line() -> None:
+    stream = Terminal()
+    count = Progress(stream).counter("reading")
+    count(2, 2)
+    assert stream.getvalue().endswith("\r" + " " * len("reading: 2 of 2, 0 s left") + "\r")
+    progress = Progress(stream)
+    progress.tick("evaluating")
+    progress.close()
+    written = stream.getvalue()
+    assert written.endswith("\revaluating\r" + " " * len("evaluating") + "\r")
+    progress.close()
+    assert stream.getvalue() == written
+
+
+def test_an_end_and_an_interruption_leave_no_live_line_and_say_how_to_go_on(tiny_yaml: Path) -> None:
+    plugin = tiny_yaml.parent / "stop.py"
+    plugin.write_text(STOP)
+    tiny_yaml.write_text(tiny_yaml.read_text().replace("plugins: [", f"plugins: [{plugin}, "))
+    stopped, resumed, out = Terminal(), Terminal(), tiny_yaml.parent / "runs"
+    with pytest.raises(KeyboardInterrupt, match=f"go on with: finetunekit resume {out}/tiny-"):
+        ftk.run(str(tiny_yaml), settings=["stages[0].epochs=3"], out=out, progress=Progress(stopped))
+    engine.resume("last", out=out, progress=Progress(resumed))
+    for stream in (stopped, resumed):
+        assert "reading photos" in stream.getvalue()  # there was one
+        assert stream.getvalue()[-1] in "\n\r"
+        assert not stream.getvalue().splitlines()[-1].strip() or stream.getvalue()[-1] == "\n"
+
+
+def test_the_command_that_was_interrupted_names_the_one_that_goes_on(
+    tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tiny_yaml.parent / "stop.py").write_text(STOP)
+    tiny_yaml.write_text(tiny_yaml.read_text().replace("plugins: [", "plugins: [./stop.py, "))
+    monkeypatch.chdir(tiny_yaml.parent)
+    result = CliRunner().invoke(main, ["run", "tiny.yaml", "--set", "stages[0].epochs=3"])
+    assert result.exit_code == 130
+    assert "\ngo on with: finetunekit resume runs/tiny-" in result.stderr
 
 
 def test_an_interrupted_run_goes_on_after_its_last_epoch(tiny_yaml: Path) -> None:

@@ -110,6 +110,9 @@ def _make_folder(path: Path) -> None:
 def _said_how_to_go_on(path: Path, progress: Progress) -> Iterator[None]:
     try:
         yield
+    except KeyboardInterrupt as exc:
+        exc.add_note(f"finished cells are kept in {path}; the same command goes on with the others")
+        raise
     except BaseException:
         progress.say(f"finished cells are kept in {path}; the same command goes on with the others")
         raise

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from finetunekit import __version__
+from finetunekit.cli.common import close_progress
 from finetunekit.errors import FinetuneKitError
 
 #: Verb → module, and the line that `--help` shows without loading it.
@@ -70,10 +71,14 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except FinetuneKitError as exc:
+            close_progress(ctx)
             click.echo(f"error: {exc}".replace("\n", "\nerror: "), err=True)
             ctx.exit(exc.exit_code)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as exc:
+            close_progress(ctx)
             click.echo("interrupted; what was finished is kept.", err=True)
+            for note in getattr(exc, "__notes__", [])[-1:]:  # the outermost job says how all of it goes on
+                click.echo(note, err=True)
             ctx.exit(130)
         except BrokenPipeError:
             # the reader of stdout went away; keep Python from complaining again at exit

@@ -10,6 +10,8 @@ import click
 
 from finetunekit.progress import Progress, padded, terminal_width
 
+_OPEN = "finetunekit.progress"
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -48,8 +50,18 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 
 def make_progress(*, is_quiet: bool = False) -> Progress:
-    """Progress on stderr."""
-    return Progress(sys.stderr, is_quiet=is_quiet)
+    """Progress on stderr; its live line is taken away before an error is printed."""
+    progress = Progress(sys.stderr, is_quiet=is_quiet)
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.meta.setdefault(_OPEN, []).append(progress)
+    return progress
+
+
+def close_progress(context: click.Context) -> None:
+    """Take away the live lines of a command that is over."""
+    for progress in context.meta.get(_OPEN, ()):
+        progress.close()
 
 
 def load_host() -> Any:

@@ -51,6 +51,7 @@ def fetch(spec: FetchSpec, root: Path, *, transport: Transport, server: str = SE
         try:
             _Fetching(journal, api, transport, progress).run()
         finally:
+            progress.close()
             if journal.photos:
                 write_tables(journal)
     return summarise(journal, sent=transport.sent)
