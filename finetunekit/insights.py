@@ -75,13 +75,20 @@ class _Decoded:
 
 
 def _write_ladder(path: Path, context: StageContext, index: PhotoIndex, prepared: Prepared, photos: _Decoded) -> None:
-    rows = [row for row in runs.FinishedRun(path).predictions if row["split"] == TEST]
+    run = runs.FinishedRun(path)
+    rows = [row for row in run.predictions if row["split"] == TEST]
     tuned = np.array([index.classes.index(row["predicted"]) for row in rows], dtype=np.int64)
     decoded = {split: photos.split(split) for split in (TRAIN, TEST)}
-    ladder, overlap = climb(Ground(context, index, prepared, decoded), tuned)
+    ladder, overlap = climb(Ground(context, index, prepared, decoded, is_finetuned(run.state["stages"])), tuned)
     runs.write_whole(path / runs.LADDER, runs.to_json(ladder))
     if overlap is not None:
         runs.write_whole(path / runs.OVERLAP, runs.to_json(overlap))
+
+
+def is_finetuned(stages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a stage whose weights were kept trained a layer of the backbone."""
+    kept = [stage for stage in stages if not stage.get("revert", {}).get("reverted")]
+    return any(rate > 0 for stage in kept for rate in stage["decision"].values())
 
 
 def _write_gradcam(path: Path, context: StageContext, index: PhotoIndex, photos: _Decoded, most: int) -> None:

@@ -29,7 +29,8 @@ def summary_lines(
     Returns:
         At most 8 lines of at most 80 columns, and those of the ladder; first of all that the photos are a stand-in, where they are.
     """
-    took = f"Took {show_duration(seconds)}."
+    is_part = metrics.get("seconds", {}).get("legs_left_out", 0) > 0
+    took = f"Took {show_duration(seconds)}{' since it was taken up again' if is_part else ''}."
     if "test" not in metrics:
         return (*_without_test(metrics), took)
     test = metrics["test"]
@@ -45,7 +46,9 @@ def summary_lines(
         opened = [] if openings is None else [opened_sentence(openings)]
         return (*_fit(f"STAND-IN PHOTOS: {metrics['stand_in']}", 2), *main, *opened, took)
     opened = ["How often this test split was opened could not be recorded."]
-    if openings is not None:
+    if openings is not None and openings.openings == 0:  # a run folder that came from elsewhere
+        opened = ["The ledger of this machine holds no opening of this test split."]
+    elif openings is not None:
         accuracy = test["accuracy"]
         opened = claim_sentence(openings, accuracy["successes"], accuracy["photos"]).split("\n")
     return (*main, _calibration(test["calibration"]), *opened, took)
@@ -186,7 +189,7 @@ def _validation(epoch: Mapping[str, Any]) -> str:
     draws, drawn = int(epoch["val_draws"]), int(epoch["val_correct"])
     photos, right = int(epoch["val_photos"]), int(epoch["val_photos_correct"])
     of_photos, share = (
-        f"Validation, last epoch: {right:,} of {photos:,} photos",
+        f"Validation: {right:,} of {photos:,} photos",
         f" ({_percent(right / photos)})",
     )
     if draws == photos:

@@ -152,6 +152,15 @@ def test_configuration_diff_is_dotted_and_knows_defaults(tmp_path: Path) -> None
     )
 
 
+def test_a_difference_says_nothing_of_what_a_stage_does_not_read(tmp_path: Path) -> None:
+    solve = {"kind": "solve", "epochs": 1, "freeze": {"name": "none"}, "optimizer": {"name": "sgd"}, "penalty": 0.1}
+    fit = {"kind": "fit", "epochs": 40, "freeze": {"name": "all"}, "optimizer": {"name": "adam"}, "penalty": None}
+    runs = [make_run(tmp_path / stage["kind"], answers(), config={"stages": [stage]}) for stage in (solve, fit)]
+    assert compare_runs(runs).pairs[0].configuration == (Change("stages[0].kind", "solve", "fit"),)
+    other = make_run(tmp_path / "other", answers(), config={"stages": [{**solve, "penalty": 1.0}]})
+    assert compare_runs([runs[0], other]).pairs[0].configuration == (Change("stages[0].penalty", 0.1, 1.0),)
+
+
 def test_machines_are_told_apart(tmp_path: Path) -> None:
     machines = (
         {"processor": "one", "versions": {"keras": "3.1"}},

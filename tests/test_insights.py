@@ -13,6 +13,7 @@ from conftest import TINY, write_photos
 
 import finetunekit as ftk
 from finetunekit.gradcam import find_map_layer, gradcam_maps
+from finetunekit.insights import is_finetuned
 from finetunekit.ladder.climb import head_answers
 from finetunekit.ladder.record import Rung, ladder_record
 from finetunekit.ladder.words import ladder_lines, ladder_words
@@ -48,6 +49,7 @@ def test_a_run_measures_its_ladder_in_its_own_opening(run: ftk.FinishedRun) -> N
     assert rungs["probe_own"]["accuracy"]["successes"] == 12, "the mean colour is the class"
     assert rungs["head"]["problem"] == "the weights were random (weights.mode: random)"
     assert ladder["tuned"] == run.metrics["test"]["accuracy"]
+    assert ladder["is_finetuned"]
     assert run.metrics["openings"]["openings"] == 1
     assert run.metrics["seconds"].keys() >= {"ladder_s", "gradcam_s"}
 
@@ -82,11 +84,11 @@ def test_a_run_that_asks_for_none_has_none(tiny_yaml: Path, own_cache: Path) -> 
 # ---- the words -------------------------------------------------------------------------------------------------------------------
 
 
-def ladder_of(tuned_right: int, probe_right: int, photos: int = 100) -> dict[str, Any]:
+def ladder_of(tuned_right: int, probe_right: int, photos: int = 100, *, is_finetuned: bool = True) -> dict[str, Any]:
     """A network and a probe that are right on the first so many of `photos`."""
     labels = np.zeros(photos, np.int64)
     tuned, probe = ((np.arange(photos) >= right).astype(np.int64) for right in (tuned_right, probe_right))
-    ladder = ladder_record([Rung("probe", "logistic probe", probe)], tuned, labels)
+    ladder = ladder_record([Rung("probe", "logistic probe", probe)], tuned, labels, is_finetuned=is_finetuned)
     return ladder | {"words": ladder_words(ladder)}
 
 
@@ -109,6 +111,16 @@ def test_words_say_what_the_data_can_tell(tuned: int, probe: int, expected: str)
     assert all(len(line) <= 80 for line in ladder_lines(ladder))
 
 
+def test_a_run_that_trained_nothing_of_its_backbone_is_not_called_fine_tuned() -> None:
+    ladder = ladder_of(91, 90, is_finetuned=False)
+    said = " ".join([*ladder["words"], *ladder_lines(ladder)])
+    assert said.startswith("This run (91 of 100 right) cannot be told from")
+    assert "tun" not in said
+    frozen = {"decision": {"conv": 0.0}}
+    assert not is_finetuned([frozen, {"decision": {"conv": 1.0}, "revert": {"reverted": True}}])
+    assert is_finetuned([frozen, {"decision": {"conv": 0.1}}])
+
+
 def test_words_name_the_cost_of_the_pixels_only_where_it_can_be_told() -> None:
     ladder = ladder_of(90, 80)
     change = {"difference": 0.1, "interval": {"low": 0.04, "high": 0.17}, "gained": 12, "lost": 2}
@@ -119,8 +131,8 @@ def test_words_name_the_cost_of_the_pixels_only_where_it_can_be_told() -> None:
 def test_p_values_are_adjusted_for_the_number_of_baselines() -> None:
     labels = np.zeros(40, np.int64)
     worse = (np.arange(40) >= 33).astype(np.int64)
-    one = ladder_record([Rung("a", "a", worse)], labels, labels)
-    three = ladder_record([Rung(name, name, worse) for name in "abc"], labels, labels)
+    one = ladder_record([Rung("a", "a", worse)], labels, labels, is_finetuned=True)
+    three = ladder_record([Rung(name, name, worse) for name in "abc"], labels, labels, is_finetuned=True)
     p = one["rungs"][0]["against"]["p_adjusted"]
     assert three["rungs"][0]["against"]["p_adjusted"] == pytest.approx(3 * p)
 

@@ -161,7 +161,12 @@ def test_summary_fits_whatever_the_numbers() -> None:
     assert len(lines) <= 8
     assert max(map(len, lines)) <= 80
     metrics["last_epoch"] = {"val_correct": 9, "val_draws": 10, "val_photos_correct": 9, "val_photos": 10}
-    assert "Validation, last epoch: 9 of 10 photos (90.0 %)." in summary_lines(metrics, None, 1.0)
+    assert "Validation: 9 of 10 photos (90.0 %)." in summary_lines(metrics, None, 1.0)
+
+
+def test_a_run_folder_from_elsewhere_has_no_opening_here() -> None:
+    said = summary_lines(make_metrics(spread(13)), Openings(0, 0, None, None), 1.0)
+    assert "The ledger of this machine holds no opening of this test split." in said
 
 
 def test_seeds_do_not_multiply_photos() -> None:

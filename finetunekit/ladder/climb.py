@@ -35,12 +35,14 @@ class Ground:
         index: Its photos.
         prepared: Its last stage, whose cached features of the frozen prefix are used again.
         decoded: Decoded photos of `train` and `test`.
+        is_finetuned: Whether the run trained any of its backbone.
     """
 
     context: StageContext
     index: PhotoIndex
     prepared: Prepared
     decoded: dict[str, Photos]
+    is_finetuned: bool
 
     @property
     def labels(self) -> dict[str, NDArray[np.int64]]:
@@ -53,7 +55,7 @@ def climb(ground: Ground, tuned: NDArray[np.int64]) -> tuple[dict[str, Any], dic
 
     Args:
         ground: What the ladder stands on.
-        tuned: The fine-tuned network's answers on the test photos, `(photos,)`.
+        tuned: The run's answers on the test photos, `(photos,)`.
 
     Returns:
         Contents of `ladder.json` and of `overlap.json`; None for the latter where the backbone has not seen ImageNet.
@@ -71,7 +73,7 @@ def climb(ground: Ground, tuned: NDArray[np.int64]) -> tuple[dict[str, Any], dic
     rungs += rungs_own
     logits = _head_logits(ground, own)
     rungs.append(_head(ground, logits, own_seconds))
-    ladder = ladder_record(rungs, tuned, labels[TEST])
+    ladder = ladder_record(rungs, tuned, labels[TEST], is_finetuned=ground.is_finetuned)
     by_name = {rung.name: rung.answers for rung in rungs}
     first, second = by_name.get("probe"), by_name.get("probe_own")
     ladder["pixels"] = None if first is None or second is None else paired_change(first, second, labels[TEST])

@@ -1,4 +1,4 @@
-"""Every baseline scored, and the fine-tuned network against each of them, photo by photo."""
+"""Every baseline scored, and the run's network against each of them, photo by photo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from finetunekit.statistics import Proportion, holm, mcnemar_exact, tango_interv
 LEVEL, ALPHA = 0.95, 0.05
 NOTE = (
     "No baseline trains the network; frozen features are its pretrained ones, pooled. Preset pixels: as this run was fed; own pixels: as "
-    "the backbone was pretrained with. Differences are the fine-tuned network's share of test photos right minus the baseline's, in "
+    "the backbone was pretrained with. Differences are this run's share of test photos right minus the baseline's, in "
     "points, with Tango's 95 % interval for the same photos; p: exact McNemar test, adjusted for the number of baselines (Holm)."
 )
 
@@ -39,16 +39,19 @@ class Rung:
     problem: str | None = None
 
 
-def ladder_record(rungs: Sequence[Rung], tuned: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, Any]:
+def ladder_record(
+    rungs: Sequence[Rung], tuned: NDArray[np.int64], labels: NDArray[np.int64], *, is_finetuned: bool
+) -> dict[str, Any]:
     """What `ladder.json` holds, but for its words.
 
     Args:
         rungs: Baselines.
-        tuned: The fine-tuned network's answers on the test photos, `(photos,)`.
+        tuned: The run's answers on the test photos, `(photos,)`.
         labels: The truth, `(photos,)`.
+        is_finetuned: Whether the run trained any of its backbone, or only a head on frozen features.
 
     Returns:
-        Plain values: `rungs`, each with its accuracy and `against`, the fine-tuned network's difference to it; `tuned`; `note`.
+        Plain values: `rungs`, each with its accuracy and `against`, the run's difference to it; `tuned`; `is_finetuned`; `note`.
     """
     answered = [rung for rung in rungs if rung.answers is not None]
     p_values = [_mcnemar(rung.answers, tuned, labels) for rung in answered]
@@ -56,6 +59,7 @@ def ladder_record(rungs: Sequence[Rung], tuned: NDArray[np.int64], labels: NDArr
     return {
         "rungs": [_plain(rung, tuned, labels, adjusted.get(rung.name)) for rung in rungs],
         "tuned": _accuracy(tuned, labels),
+        "is_finetuned": is_finetuned,
         "note": NOTE,
     }
 

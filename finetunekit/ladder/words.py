@@ -1,4 +1,4 @@
-"""The ladder in words: what fine-tuning added, and whether the data can tell."""
+"""The ladder in words: what the run added, and whether the data can tell."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def ladder_words(ladder: Mapping[str, Any]) -> list[str]:
         ladder: From `ladder_record`, with `pixels`, the difference that the pixel contract makes to the probe, where there is one.
 
     Returns:
-        What fine-tuning added over the best baseline; what its pixels cost it, where that can be told; what the pretrained network
+        What the run added over the best baseline; what its pixels cost it, where that can be told; what the pretrained network
         says by itself, where it can be asked.
     """
     rungs = {rung["name"]: rung for rung in ladder["rungs"] if rung.get("accuracy")}
     best = max(rungs.values(), key=lambda rung: rung["accuracy"]["successes"])
-    said = [_against(best, ladder["tuned"])]
+    said = [_against(best, ladder)]
     pixels = _pixels(ladder.get("pixels"))
     head = rungs.get("head")
     if pixels:
@@ -36,7 +36,7 @@ def ladder_words(ladder: Mapping[str, Any]) -> list[str]:
 def ladder_lines(ladder: Mapping[str, Any]) -> tuple[str, ...]:
     """The same for a terminal: the sentences, then one line a baseline, at most 80 columns."""
     rows = [(rung["title"], rung["accuracy"]) for rung in ladder["rungs"] if rung.get("accuracy")]
-    rows.append(("fine-tuned", ladder["tuned"]))
+    rows.append(("fine-tuned" if ladder.get("is_finetuned", True) else "this run", ladder["tuned"]))
     width = min(54, max(len(title) for title, _ in rows))
     table = [
         f"  {_cut(title, width):{width}}  {_of(score):>10}  {100 * score['value']:5.1f} %" for title, score in rows
@@ -44,18 +44,19 @@ def ladder_lines(ladder: Mapping[str, Any]) -> tuple[str, ...]:
     return (*textwrap.wrap(" ".join(ladder["words"]), WIDTH_COLUMNS), *table)
 
 
-def _against(rung: Mapping[str, Any], tuned: Mapping[str, Any]) -> str:
+def _against(rung: Mapping[str, Any], ladder: Mapping[str, Any]) -> str:
     against, score = rung["against"], rung["accuracy"]
     points, photos = 100 * against["difference"], f"{score['photos']:,} photos"
     low, high = 100 * against["interval"]["low"], 100 * against["interval"]["high"]
     tested = f"{points:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, {_p(against['p_adjusted'])}"
     beside = f"{rung['title']} ({_of(score)} right)"
+    run = f"{'Fine-tuning' if ladder['is_finetuned'] else 'This run'} ({_of(ladder['tuned'])} right)"
     if not against["is_told_apart"]:
         same = "" if against["gained"] + against["lost"] else ", which answers alike on every one"
-        return f"Fine-tuning ({_of(tuned)} right) cannot be told from the best baseline on {photos}: {beside}{same}; {tested}."
+        return f"{run} cannot be told from the best baseline on {photos}: {beside}{same}; {tested}."
     if points > 0:
-        return f"Fine-tuning ({_of(tuned)} right) adds to the best baseline, {beside}, and {photos} can tell: {tested}."
-    return f"Fine-tuning ({_of(tuned)} right) did worse than a baseline that trains nothing of the network, {beside}: {tested}."
+        return f"{run} adds to the best baseline, {beside}, and {photos} can tell: {tested}."
+    return f"{run} did worse than a baseline that trains nothing of the network, {beside}: {tested}."
 
 
 def _pixels(change: Mapping[str, Any] | None) -> str | None:
