@@ -85,11 +85,12 @@ class RunSequence:
         """What is left to do where an earlier process ended after the scores: maybe reports, maybe nothing."""
         self._unsettled = None
         metrics = runs.FinishedRun(self.path).metrics
+        self.started = time.time() - metrics["seconds"]["whole"]  # the time between the two processes is not counted
         remove_checkpoints(self.path)
         if not self.state.get("reported"):
             metrics = self._report(metrics)
             self.host.notify("after_run", metrics=metrics, run_path=self.path)
-        return RunResult(self.path, metrics, self._summary(metrics, seconds=metrics["seconds"]["whole"]))
+        return RunResult(self.path, metrics, self._summary(metrics))
 
     def execute(self) -> RunResult:
         """Run it; see `finetunekit.run`."""
@@ -350,7 +351,8 @@ class RunSequence:
             "seconds": {
                 "training": round(sum(row["seconds"] for row in self.rows), 1),
                 "evaluation": round(time.time() - started, 1),
-                "whole": round(time.time() - self.started, 1),
+                "whole": round(time.time() - self.started, 1),  # so far; complete once there are reports
+                **({"legs_left_out": len(self.state["resumed"])} if self.earlier else {}),
             },
         }
         runs.write_whole(self.path / runs.METRICS, runs.to_json(metrics))
@@ -370,19 +372,19 @@ class RunSequence:
         reports = self.plan.reports if self.config.evaluate.test else ()  # they show test scores
         _, missing = write_reports(reports, self.path, self.progress, self.config.save.report_timeout_s)
         self.state["missing"] = [dataclasses.asdict(report) for report in missing]
-        metrics = note_seconds(self.path, metrics, {"report_s": time.perf_counter() - started})
+        now_s = {"report_s": time.perf_counter() - started, "whole": time.time() - self.started}
+        metrics = note_seconds(self.path, metrics, now_s)
         self.state["reported"] = True
         self._write_state()
         return metrics
 
-    def _summary(self, metrics: Mapping[str, Any], seconds: float | None = None) -> tuple[str, ...]:
+    def _summary(self, metrics: Mapping[str, Any]) -> tuple[str, ...]:
         from finetunekit.ledger import Openings
         from finetunekit.summary import summary_lines
 
         openings = Openings(**metrics["openings"]) if metrics["openings"] else None
         ladder = runs.FinishedRun(self.path).optional(runs.LADDER)
-        took_s = time.time() - self.started if seconds is None else seconds
-        return summary_lines(metrics, openings, took_s, ladder=ladder)
+        return summary_lines(metrics, openings, metrics["seconds"]["whole"], ladder=ladder)
 
     def _note_keys(self, index: PhotoIndex) -> str:
         """Note what the ledger calls this test split and this configuration; returns the latter."""

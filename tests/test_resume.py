@@ -73,7 +73,9 @@ def test_an_end_and_an_interruption_leave_no_live_line_and_say_how_to_go_on(tiny
     stopped, resumed, out = Terminal(), Terminal(), tiny_yaml.parent / "runs"
     with pytest.raises(KeyboardInterrupt, match=f"go on with: finetunekit resume {out}/tiny-"):
         ftk.run(str(tiny_yaml), settings=["stages[0].epochs=3"], out=out, progress=Progress(stopped))
-    engine.resume("last", out=out, progress=Progress(resumed))
+    result = engine.resume("last", out=out, progress=Progress(resumed))
+    assert result.summary[-1].endswith(" since it was taken up again.")
+    assert result.summary[-1] == engine.summarise(result.path)[-1]
     for stream in (stopped, resumed):
         assert "reading photos" in stream.getvalue()  # there was one
         assert stream.getvalue()[-1] in "\n\r"
