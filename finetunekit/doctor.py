@@ -31,11 +31,13 @@ class Finding:
         what: The thing.
         is_ok: Whether it works.
         detail: What was found; where it does not work, what to do.
+        is_needed: Whether nothing can be run without it.
     """
 
     what: str
     is_ok: bool
     detail: str
+    is_needed: bool = False
 
 
 def examine(*, is_offline: bool = False) -> Iterator[Finding]:
@@ -53,7 +55,7 @@ def examine(*, is_offline: bool = False) -> Iterator[Finding]:
     )
     for name, folder in (("cache", cache_dir()), ("state", state_dir())):
         yield _folder(name, folder)
-    yield from _weights(host)
+    yield _weights(host)
     if not is_offline and not os.environ.get("FINETUNEKIT_OFFLINE"):
         yield _package_index()
         yield from _hubs(host)
@@ -63,7 +65,10 @@ def examine(*, is_offline: bool = False) -> Iterator[Finding]:
 def _python() -> Finding:
     version = sys.version.split()[0]
     return Finding(
-        "python", sys.version_info >= (3, 11), f"{version} on {processor_name()}, {available_cpus()} processors"
+        "python",
+        sys.version_info >= (3, 11),
+        f"{version} on {processor_name()}, {available_cpus()} processors",
+        is_needed=True,
     )
 
 
@@ -76,6 +81,7 @@ def _tensorflow() -> Iterator[Finding]:
             "tensorflow",
             False,
             f"cannot be imported ({exc}). Install it again: pip install --force-reinstall tensorflow",
+            is_needed=True,
         )
         return
     devices = [device.device_type for device in tf.config.list_physical_devices()]
@@ -99,20 +105,25 @@ def _folder(name: str, folder: Path) -> Finding:
     except OSError as exc:
         variable = f"FINETUNEKIT_{name.upper()}"
         return Finding(
-            f"{name} folder", False, f"{folder}: cannot be written ({exc.strerror}). Set {variable} to another folder."
+            f"{name} folder",
+            False,
+            f"{folder}: cannot be written ({exc.strerror}). Set {variable} to another folder.",
+            is_needed=True,
         )
     free = shutil.disk_usage(nearest).free
     return Finding(f"{name} folder", free > _LARGE_BYTES or name == "state", f"{folder}, {free / 1e9:.1f} GB free")
 
 
-def _weights(host: PluginHost) -> Iterator[Finding]:
-    from finetunekit.weights import weights_status
+def _weights(host: PluginHost) -> Finding:
+    """Those of all backbones in one line; one whose weights are not here yet is no fault."""
+    from finetunekit.weights import weights_availability
 
-    for name, entry in sorted(host.registries["backbone"].items()):
-        if entry.spec is not None:
-            status = weights_status(name, entry.spec)
-            fetch = f"not here yet; a run fetches them, or: finetunekit weights fetch {name}"
-            yield Finding(f"weights of {name}", status.is_cached, str(status.path) if status.is_cached else fetch)
+    entries = sorted(host.registries["backbone"].items())
+    here = [name for name, entry in entries if entry.spec and weights_availability(name, entry.spec).is_on_disk]
+    names = f" ({', '.join(here)})" if here else ""
+    others = len(entries) - len(here)
+    detail = f"{len(here)} backbones here{names}; where {others} others can be had: finetunekit backbones"
+    return Finding("weights", True, detail)
 
 
 def _package_index() -> Finding:
@@ -134,25 +145,28 @@ def _package_index() -> Finding:
 
 
 def _hubs(host: PluginHost) -> Iterator[Finding]:
-    """Hosts that weight sources name."""
-    urls = {
-        source.location
-        for entry in host.registries["backbone"].values()
-        if entry.spec
-        for source in entry.spec.weight_sources
-        if source.kind != "package_index"
-    }
-    for name in sorted({urlsplit(url).hostname or url for url in urls}):
-        yield _reach(name)
+    """Hosts that weight sources name, and how many backbones that are not here have no other source."""
+    from finetunekit.weights import weights_availability
+
+    wanting: dict[str, int] = {}
+    for key, entry in host.registries["backbone"].items():
+        if entry.spec is None or weights_availability(key, entry.spec).is_on_disk:
+            continue
+        sources = entry.spec.weight_sources
+        names = {urlsplit(s.location).hostname or s.location for s in sources if s.kind != "package_index"}
+        has_other = len(names) > 1 or any(source.kind == "package_index" for source in sources)
+        for name in names:
+            wanting[name] = wanting.get(name, 0) + (not has_other)
+    for name, backbones in sorted(wanting.items()):
+        yield _reach(name, backbones)
 
 
-def _reach(name: str, connect: Callable[..., socket.socket] = socket.create_connection) -> Finding:
+def _reach(name: str, wanting: int, connect: Callable[..., socket.socket] = socket.create_connection) -> Finding:
     try:
         connect((name, 443), timeout=_TIMEOUT_S).close()
     except OSError as exc:
-        return Finding(
-            f"hub {name}", False, f"not reachable ({exc.strerror or exc}); the package index is used instead"
-        )
+        lost = f"{wanting} backbones have no other source" if wanting else "every backbone has another source"
+        return Finding(f"hub {name}", False, f"not reachable ({exc.strerror or exc}); {lost}")
     return Finding(f"hub {name}", True, "reachable")
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from helpers_plugins import invoke
 
-from finetunekit.doctor import examine
+from finetunekit.doctor import _reach, examine
 from finetunekit.environment import describe_environment, resolve_precision
 from finetunekit.progress import Progress, show_duration
 
@@ -20,8 +23,8 @@ def test_doctor_looks_at_everything_without_network(own_cache: Path) -> None:
     assert {"python", "tensorflow", "bfloat16", "plugins", "cache folder", "state folder", "fonts"} <= set(findings)
     assert findings["tensorflow"].is_ok
     assert "Keras" in findings["tensorflow"].detail
-    assert not findings["weights of vgg16"].is_ok
-    assert "finetunekit weights fetch vgg16" in findings["weights of vgg16"].detail
+    assert re.match(r"0 backbones here; where \d+ others can be had: finetunekit backbones", findings["weights"].detail)
+    assert len([what for what in findings if what.startswith("weights")]) == 1
     assert not any(what.startswith(("hub", "package index")) for what in findings)
 
 
@@ -33,6 +36,27 @@ def test_doctor_names_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatc
     tmp_path.chmod(0o700)
     assert not findings["cache folder"].is_ok
     assert "Set FINETUNEKIT_CACHE" in findings["cache folder"].detail
+
+
+def test_what_is_printed_fits_80_columns_and_says_by_its_exit_code_what_every_run_needs(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = invoke("doctor", "--offline")
+    assert result.exit_code == 0, result.stdout
+    assert max(len(line) for line in result.stdout.splitlines() if str(own_cache.parent) not in line) <= 80
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FINETUNEKIT_CACHE", str(tmp_path / "file" / "cache"))
+    refused = invoke("doctor", "--offline")
+    assert refused.exit_code == 1
+    assert "no  cache folder:" in refused.stdout
+
+
+def test_a_host_that_cannot_be_reached_is_said_to_be_missed_only_where_there_is_no_other_source() -> None:
+    def refuse(*_: object, **__: object) -> socket.socket:
+        raise OSError("no route")
+
+    assert _reach("weights.example", 3, refuse).detail == "not reachable (no route); 3 backbones have no other source"
+    assert _reach("weights.example", 0, refuse).detail == "not reachable (no route); every backbone has another source"
 
 
 def test_environment_names_versions_threads_and_devices() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import click
 
 from finetunekit.cli.common import json_option, print_json
@@ -11,12 +13,21 @@ from finetunekit.cli.common import json_option, print_json
 @json_option
 @click.option("--offline", is_flag=True, help="Do not try to reach any host.")
 def command(as_json: bool, offline: bool) -> None:
-    """Say what works on this machine: devices, bfloat16, package index and hubs, caches, fonts."""
+    """Say what works on this machine: devices, bfloat16, package index and hubs, caches, fonts.
+
+    Exits with 1 where something is amiss that every run needs: Python, TensorFlow, a folder to write to.
+    """
     from finetunekit.doctor import examine
 
-    findings = examine(is_offline=offline)
+    findings = []
+    for finding in examine(is_offline=offline):
+        findings.append(finding)
+        if not as_json:
+            line = f"{'ok ' if finding.is_ok else 'no '} {finding.what}: {finding.detail}"
+            click.echo(
+                textwrap.fill(line, 80, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+            )
     if as_json:
         print_json([{"what": f.what, "ok": f.is_ok, "detail": f.detail} for f in findings])
-    else:
-        for finding in findings:
-            click.echo(f"{'ok ' if finding.is_ok else 'no '} {finding.what}: {finding.detail}")
+    if any(finding.is_needed and not finding.is_ok for finding in findings):
+        raise click.exceptions.Exit(1)
