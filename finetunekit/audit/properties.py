@@ -119,8 +119,8 @@ def _binned(columns: NDArray[np.float64]) -> Int64:
 
 
 def _folds(groups: Sequence[str], seed: int) -> Int64:
-    """A fold for each photo; files of one content are in one fold."""
-    numbers = {name: i for i, name in enumerate(dict.fromkeys(groups))}
+    """A fold for each photo; files of one content are in one fold, whatever order or folders they come in."""
+    numbers = {name: i for i, name in enumerate(sorted(set(groups)))}
     keys = derive_keys(seed, "audit properties", np.arange(len(numbers), dtype=np.int64))
     fold = np.argsort(np.argsort(keys)) % FOLDS
     return np.array([fold[numbers[name]] for name in groups], np.int64)
