@@ -213,6 +213,19 @@ def test_a_table_of_photos_needs_no_preset_either(
     assert (refused.exit_code, "birds.csv: is no preset" in refused.stderr) == (2, True)
 
 
+def test_a_table_written_away_from_its_photos_is_opened_by_saying_where_they_are(photos: Path, tmp_path: Path) -> None:
+    table = tmp_path / "elsewhere" / "splits.csv"
+    table.parent.mkdir()
+    assert invoke("data", "split", str(photos), "--out", str(table)).exit_code == 0
+    lost = invoke("data", "stats", str(table))
+    assert (lost.exit_code, "--option photos=DIR" in lost.stderr) == (2, True)
+    found = invoke("data", "stats", str(table), "--option", f"photos={photos}", "--headers")
+    assert found.exit_code == 0, found.stderr
+    sheet = tmp_path / "sheet.html"
+    shown = invoke("data", "show", str(table), "--option", f"photos={photos}", "--out", str(sheet))
+    assert (shown.exit_code, sheet.is_file()) == (0, True)
+
+
 def test_a_run_stands_for_the_photos_it_used_fed_as_it_fed_them(photos: Path, tmp_path: Path) -> None:
     index = build_index(photo_set(photos).listing, max_pixels=10_000)
     run = tmp_path / "run"

@@ -24,6 +24,8 @@ from finetunekit.cli.photo_set import choose_set
     "--out", type=click.Path(path_type=Path), metavar="FILE", help=".html or .png; default: <name>-photos.html."
 )
 @click.option("--set", "settings", multiple=True, metavar="A.B=VALUE", help="Change a value of PRESET. Repeatable.")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE",
+              help="Option of the data source, as photos=DIR for a table. Repeatable.")  # fmt: skip
 def show(
     *,
     photos: str,
@@ -35,6 +37,7 @@ def show(
     columns: int,
     out: Path | None,
     settings: tuple[str, ...],
+    options: tuple[str, ...],
 ) -> None:
     """Draw a contact sheet: photos of each class side by side, in one file that needs nothing else.
 
@@ -47,7 +50,7 @@ def show(
     if out is not None and out.suffix.lower() not in (".html", ".png"):
         raise ConfigError(f"--out {out}: a sheet is .html or .png. Received: '{out.suffix}'")
     progress = make_progress()
-    chosen = choose_set(photos, progress, settings=settings)
+    chosen = choose_set(photos, progress, settings=settings, options=options)
     sheet = make_sheet(
         chosen,
         split=split,

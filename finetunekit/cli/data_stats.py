@@ -11,9 +11,11 @@ from finetunekit.cli.photo_set import choose_set
 @click.command("stats")
 @click.argument("photos", metavar="DIR|TABLE|ARCHIVE|PRESET|RUN")
 @click.option("--set", "settings", multiple=True, metavar="A.B=VALUE", help="Change a value of PRESET. Repeatable.")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE",
+              help="Option of the data source, as photos=DIR for a table. Repeatable.")  # fmt: skip
 @click.option("--headers", "is_headers", is_flag=True, help="Decode nothing: no channels, no count of grey photos.")
 @json_option
-def stats(photos: str, settings: tuple[str, ...], is_headers: bool, as_json: bool) -> None:
+def stats(photos: str, settings: tuple[str, ...], options: tuple[str, ...], is_headers: bool, as_json: bool) -> None:
     """Count and measure the photos of a folder, a preset or a run.
 
     Photos of each class and split, sizes, aspect ratios, formats, photos that are stored turned or have no colour, and the mean
@@ -25,7 +27,7 @@ def stats(photos: str, settings: tuple[str, ...], is_headers: bool, as_json: boo
     from finetunekit.photo_sets.statistics_text import statistics_lines
 
     progress = make_progress()
-    chosen = choose_set(photos, progress, settings=settings)
+    chosen = choose_set(photos, progress, settings=settings, options=options)
     found = measure_set(chosen, has_pixels=not is_headers, progress=progress.counter("looking at photos"))
     if as_json:
         print_json(dataclasses.asdict(found))

@@ -97,7 +97,7 @@ class Rows:
             problems.append(
                 f"{plain(self.table)}: {len(self._missing)} of {len(self._missing) + len(self.photos)} files are not there:"
                 f" {some(self._missing)}. Names are relative to {plain(self.settings.folder)}: set data.options.photos"
-                " to another folder, or skip_missing: true."
+                " to another folder (--option photos=DIR where there is no preset), or skip_missing: true."
             )
         if not problems and not self.photos:
             problems.append(f"{plain(self.table)}: names no photo. {' '.join(self.notes())}".strip())
