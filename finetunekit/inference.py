@@ -164,6 +164,24 @@ class LoadedRun:
         return Prediction(path, label, float(row[best]), dict(zip(self.classes, map(float, row), strict=True)))
 
 
+def find_network(run: str | Path, *, out: str | Path = "runs") -> runs.FinishedRun:
+    """A run that `load` could load, found without TensorFlow: what is asked of it can be checked first.
+
+    Args:
+        run: The run folder, its name under `out`, or `last`.
+        out: Folder of runs.
+
+    Raises:
+        RunFolderError: If there is no such run, or it has no model.
+    """
+    finished = runs.FinishedRun(runs.find_run(run, Path(out)))
+    if not (finished.path / runs.MODEL).is_file():
+        raise RunFolderError(
+            f"{finished.path / runs.MODEL}: is missing; the run ended as '{finished.state['status']}' before a model was saved."
+        )
+    return finished
+
+
 def load(run: str | Path, *, out: str | Path = "runs") -> LoadedRun:
     """Load a run's network.
 
@@ -174,12 +192,8 @@ def load(run: str | Path, *, out: str | Path = "runs") -> LoadedRun:
     Raises:
         RunFolderError: If there is no such run, or it has no model.
     """
-    finished = runs.FinishedRun(runs.find_run(run, Path(out)))
+    finished = find_network(run, out=out)
     path = finished.path / runs.MODEL
-    if not path.is_file():
-        raise RunFolderError(
-            f"{path}: is missing; the run ended as '{finished.state['status']}' before a model was saved."
-        )
     start_tensorflow()
     import keras
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from finetunekit.errors import DataError, did_you_mean
 
 _USED = ("train", "valid")
+_SPLIT_FOLDERS = {"train", "training", "valid", "validation", "val", "test", "display"}
 
 
 def find_photos(paths: Iterable[str | Path]) -> list[Path]:
@@ -44,15 +45,24 @@ def labelled_photos(folder: Path, classes: Sequence[str]) -> tuple[list[Path], l
     """
     names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     unknown = [name for name in names if name not in classes]
-    if unknown:
-        listed = ", ".join(classes)
+    if unknown and set(names) <= _SPLIT_FOLDERS:
         raise DataError(
-            [f"{folder / n}: not a class of this run ({listed}).{did_you_mean(n, classes)}" for n in unknown]
+            f"{folder}: this folder has {', '.join(f'{n}/' for n in names)}: name one of them, "
+            f"such as {folder / ('test' if 'test' in names else names[0])}."
+        )
+    if unknown:
+        raise DataError(
+            [f"{folder / n}: not a class of this run ({', '.join(classes)}).{_nearest(n, classes)}" for n in unknown]
         )
     if not names:
         raise DataError(f"{folder}: no class folders. Put photos in {folder}/<class>/; classes: {', '.join(classes)}.")
     found = {name: find_photos([folder / name]) for name in names}
     return [p for name in names for p in found[name]], [classes.index(name) for name in names for _ in found[name]]
+
+
+def _nearest(name: str, classes: Sequence[str]) -> str:
+    hint = did_you_mean(name, classes)
+    return hint if hint.startswith(" Did") else ""  # the classes are named already
 
 
 def splits_of(hashes: Sequence[str], manifest: Iterable[Mapping[str, str]]) -> list[str | None]:

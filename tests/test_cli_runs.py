@@ -138,6 +138,12 @@ def test_predict_abstains_below_the_threshold(folder: Path) -> None:
         (("predict", "last", "nowhere"), "nowhere: no such file or folder", 2),
         (("predict", "no-run", "photos"), "no-run: no run there", 1),
         (("predict", "last", "tiny.yaml"), "tiny.yaml", 2),
+        (("predict", "last", "photos", "--csv", "tiny.yaml/p.csv"), "tiny.yaml is a file", 2),
+        (
+            ("evaluate", "last", "--data", "photos"),
+            "has test/, train/, valid/: name one of them, such as photos/test",
+            2,
+        ),
         (("report", "no-run"), "no run there", 1),
         (("verify", "last"), "expected", 2),
     ],

@@ -25,10 +25,13 @@ from finetunekit.cli.common import json_option, make_progress, out_option, print
 @json_option
 def command(run: str, folder: Path, out: str, as_json: bool) -> None:
     """Score RUN on labelled photos that it has not seen: DIR/<class>/photo.jpg, classes matched by name."""
-    from finetunekit.inference import load
+    from finetunekit.inference import find_network, load
+    from finetunekit.photo_paths import labelled_photos
 
     progress = make_progress()
-    loaded = load(run, out=out)
+    finished = find_network(run, out=out)
+    labelled_photos(folder, finished.classes)  # a wrong folder is said before a network is loaded
+    loaded = load(finished.path)
     scores = loaded.evaluate(folder, count=progress.counter("evaluating"))
     if as_json:
         print_json(scores)

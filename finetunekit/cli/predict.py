@@ -34,14 +34,18 @@ def command(
     abstain_below: float,
 ) -> None:
     """Predict photos, or folders of them, with RUN: a run's folder, its name, or 'last'."""
-    from finetunekit.inference import as_dict, load
-    from finetunekit.sorting import prediction_csv, sort_photos
+    from finetunekit.inference import as_dict, find_network, load
+    from finetunekit.photo_paths import find_photos
+    from finetunekit.sorting import check_targets, prediction_csv, sort_photos
 
     progress = make_progress()
-    loaded = load(run, out=out)
+    finished = find_network(run, out=out)
+    photos = find_photos(paths)
+    check_targets(csv_path, sort_into, finished.classes)
+    loaded = load(finished.path)
     if loaded.run.stand_in:
         progress.say(f"NOTE this run was trained on {loaded.run.stand_in}")
-    predictions = loaded.predict(paths, abstain_below=abstain_below, count=progress.counter("predicting"))
+    predictions = loaded.predict(photos, abstain_below=abstain_below, count=progress.counter("predicting"))
     if csv_path:
         from finetunekit.runs import write_whole
 
