@@ -212,6 +212,14 @@ def test_the_command_counts_the_photos_and_says_what_to_do_next() -> None:
     assert invoke("plan", "mine.yaml").exit_code == 0
 
 
+def test_the_list_of_presets_fits_80_columns_and_loses_no_word() -> None:
+    lines = invoke("presets", "list").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    said = " ".join(" ".join(lines).split())
+    for row in json.loads(invoke("presets", "list", "--json").stdout):
+        assert f"{row['name']} {row['description']}" in said
+
+
 def test_small_data_is_what_it_goes_over_where_nothing_else_is_said() -> None:
     result = invoke("presets", "new", "mine", "--data", "flat")
     assert result.exit_code == 0, result.stderr

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 
 from finetunekit.cli.common import json_option, load_host, make_progress, print_json, print_table
+
+COLUMNS = 80
 
 
 @click.group("presets")
@@ -33,7 +37,19 @@ def list_presets(as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table(("preset", "description"), [(row["name"], row["description"]) for row in rows])
+        widest = max(len("preset"), *(len(row["name"]) for row in rows))
+        lines = [(row["name"], *_wrapped(row["description"], COLUMNS - widest - 2)) for row in rows]
+        print_table(("preset", "description"), [pair for name, *parts in lines for pair in _below(name, parts)])
+
+
+def _wrapped(text: str, columns: int) -> list[str]:
+    return textwrap.wrap(text, columns, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def _below(name: str, parts: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The name beside the first line of its description only."""
+    yield name, parts[0]
+    yield from (("", part) for part in parts[1:])
 
 
 @command.command("show")
