@@ -136,8 +136,8 @@ def test_disabling_one_plugin_leaves_the_others(site: Path) -> None:
     assert "head_a" not in listed
 
 
-def test_disabling_the_built_in_plugin_leaves_nothing_that_the_core_would_name(site: Path) -> None:
-    host, warnings = load(disabled=frozenset({"builtin"}))
+def test_disabling_the_shipped_plugins_leaves_nothing_that_the_core_would_name(site: Path) -> None:
+    host, warnings = load(disabled=frozenset({"builtin", "efficientnet_lite", "keras_applications"}))
     assert all(not registry for registry in host.registries.values())
     assert (host.presets, warnings) == ({}, [])
 
@@ -317,6 +317,11 @@ def test_the_trace_switch_prints_each_hook_call_with_its_plugin(site: Path) -> N
     result = command("presets", "list", cwd=site.parent, environment={"FINETUNEKIT_TRACE": "1"})
     traced = [line for line in result.stderr.splitlines() if line.startswith("trace: ")]
     assert result.returncode == 0
-    assert len(traced) == len(result.stderr.splitlines()) == 7
-    assert traced[0].startswith("trace: register_backbones · builtin (finetunekit ")
+    assert len(traced) == len(result.stderr.splitlines())
+    hooks = [line.split(" · ")[:2] for line in traced]
+    assert hooks[0][0] == "trace: register_backbones"
+    assert hooks[0][1].startswith("builtin (finetunekit ")
+    assert (
+        len({(hook, plugin) for hook, plugin in hooks}) == len(hooks) == 9
+    )  # seven of the built-in ones, and one of each other
     assert "trace" not in result.stdout
