@@ -17,7 +17,7 @@ from finetunekit.probe import (
     nearest_labels,
     stratified_folds,
 )
-from finetunekit.probe.cross_validation import Recipe
+from finetunekit.probe.cross_validation import Recipe, check_leaving_out
 
 
 def blobs(
@@ -180,6 +180,22 @@ def test_fewer_groups_than_folds_make_fewer_folds_and_one_group_is_refused() -> 
         stratified_folds(y, 5, groups=["a"] * 4)
     with pytest.raises(ValueError, match="groups must name one group a photo, 4"):
         stratified_folds(y, 5, groups=["a"])
+
+
+@pytest.mark.parametrize(
+    ("groups", "says"),
+    [
+        (None, "2 training photos cannot be cross-validated; give `penalty:` or more photos"),
+        (["a"] * 6, "6 training photos in 1 group cannot"),
+        (["a"] * 5 + ["b"], "6 training photos in 2 groups cannot"),
+    ],
+)
+def test_too_few_photos_to_choose_a_penalty_are_named_without_features(groups: list[str] | None, says: str) -> None:
+    labels = np.arange(2 if groups is None else 6) % 2
+    with pytest.raises(ValueError, match=says):
+        check_leaving_out(labels, Recipe(), groups=groups)
+    check_leaving_out(labels, Recipe(penalty=1.0), groups=groups)
+    check_leaving_out(np.array([0, 1, 0]), Recipe())
 
 
 def test_a_class_that_a_fold_lacks_has_a_finite_loss() -> None:

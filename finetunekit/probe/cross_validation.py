@@ -81,6 +81,7 @@ def choose_penalty(
         ValueError: If an argument is impossible, or there are too few photos to leave any out.
     """
     check_labels(labels, len(features), classes)
+    check_leaving_out(labels, recipe, groups=groups)
     fold = stratified_folds(labels, recipe.folds, groups=groups, seed=recipe.seed)
     number = int(fold.max()) + 1
     with one_thread():
@@ -88,6 +89,30 @@ def choose_penalty(
         tried = list(_search(parts, len(labels), count))
     penalty, log_loss = min(tried, key=lambda pair: pair[1])
     return PenaltyChoice(penalty, log_loss, number, tuple(tried))
+
+
+def check_leaving_out(labels: IntArray, recipe: Recipe, *, groups: Sequence[str] | None = None) -> None:
+    """Say that a penalty cannot be chosen on so few photos; needs no features.
+
+    Args:
+        labels: `(photos,)`, integers from 0.
+        recipe: Where it gives the penalty, none is chosen.
+        groups: As in `choose_penalty`.
+
+    Raises:
+        ValueError: If fewer than two photos would be left to fit on.
+    """
+    if recipe.penalty is not None:
+        return
+    number = len(labels if groups is None else set(groups))
+    is_enough = number >= 2
+    if is_enough:
+        fold = stratified_folds(labels, recipe.folds, groups=groups, seed=recipe.seed)
+        is_enough = len(labels) - int(np.bincount(fold).max()) >= 2
+    if not is_enough:
+        copies = "" if number == len(labels) else f" in {number} group{'s' * (number > 1)}"
+        photos = "1 training photo" if len(labels) == 1 else f"{len(labels)} training photos"
+        raise ValueError(f"{photos}{copies} cannot be cross-validated; give `penalty:` or more photos")
 
 
 def _search(parts: Sequence[_Part], photos: int, count: Count | None) -> Iterator[tuple[float, float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from finetunekit.features import EXTRACTION_BATCH, prefix_signature
 from finetunekit.feeds import FeatureFeed
 from finetunekit.model import blame
 from finetunekit.practice import practice_arrays, restore_practices
-from finetunekit.probe.cross_validation import PenaltyChoice, Recipe, fit_chosen
+from finetunekit.probe.cross_validation import PenaltyChoice, Recipe, check_leaving_out, fit_chosen
 from finetunekit.probe.linear import LinearFit
 from finetunekit.stage_job import Row, StageJob, StageState, cross_entropy
 from finetunekit.stages import Prepared, StageContext, plain_features
@@ -79,11 +79,12 @@ def run_solve(job: StageJob, context: StageContext, prepared: Prepared, number: 
     """
     started = time.perf_counter()
     dense = find_last_dense(context, number)
-    views = list(_views(context, prepared, dense))
-    features, photos = np.concatenate(views), len(views[0])
     groups = context.train.groups or context.train.sha256
     recipe = Recipe(job.stage.solver, job.stage.penalty, job.stage.folds, context.plan.config.seed)
     counter = job.progress.counter(f"{job.stage.name}: choosing the penalty, fits")
+    _check_photos(job.stage.name, context.train.labels, recipe, groups)
+    views = list(_views(context, prepared, dense))
+    features, photos = np.concatenate(views), len(views[0])
     try:
         fit, choice = fit_chosen(
             features,
@@ -113,6 +114,13 @@ def run_solve(job: StageJob, context: StageContext, prepared: Prepared, number: 
         "views": len(views),
         "channels": features.shape[1],
     }
+
+
+def _check_photos(stage: str, labels: NDArray[np.int64], recipe: Recipe, groups: Sequence[str]) -> None:
+    try:
+        check_leaving_out(labels, recipe, groups=groups)
+    except ValueError as exc:
+        raise RunError(f"stage {stage}: {exc}.") from exc
 
 
 def _views(context: StageContext, prepared: Prepared, dense: LastDense) -> Iterator[NDArray[np.float32]]:
