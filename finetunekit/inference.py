@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from finetunekit import runs
 from finetunekit.environment import start_tensorflow
-from finetunekit.errors import RunFolderError
+from finetunekit.errors import DataError, RunFolderError
 from finetunekit.photo_paths import find_photos, labelled_photos, splits_of
 from finetunekit.pixels import contract_from
 
@@ -61,6 +61,7 @@ class LoadedRun:
         *,
         abstain_below: float = 0.0,
         count: Callable[[int, int], None] | None = None,
+        unreadable: Callable[[str], None] | None = None,
     ) -> list[Prediction]:
         """Predict photos, prepared exactly as in training.
 
@@ -68,6 +69,7 @@ class LoadedRun:
             paths: Photo files, or folders, which are searched for photos.
             abstain_below: Give no label where the most probable class has a lower probability.
             count: Called with photos done and photos in all.
+            unreadable: Called with the line of each photo that cannot be read, which is then left out; None: it is an error.
 
         Returns:
             One prediction a photo, in the order given; a folder's photos by name.
@@ -79,11 +81,33 @@ class LoadedRun:
         predictions: list[Prediction] = []
         for start in range(0, len(photos), _CHUNK):
             part = photos[start : start + _CHUNK]
-            for path, row in zip(part, self.probabilities(part), strict=True):
+            for path, row in self._rows(part, unreadable):
                 predictions.append(self._prediction(path, row, abstain_below))
             if count:
-                count(len(predictions), len(photos))
+                count(start + len(part), len(photos))
         return predictions
+
+    def _rows(
+        self, paths: Sequence[Path], unreadable: Callable[[str], None] | None
+    ) -> list[tuple[Path, NDArray[np.float64]]]:
+        """Photos and their probabilities `(classes,)`; where one cannot be read, those of the others."""
+        try:
+            return list(zip(paths, self.probabilities(paths), strict=True))
+        except DataError:
+            if unreadable is None:
+                raise
+        readable = [path for path in paths if self._is_readable(path, unreadable)]
+        return list(zip(readable, self.probabilities(readable), strict=True)) if readable else []
+
+    def _is_readable(self, path: Path, unreadable: Callable[[str], None]) -> bool:
+        from finetunekit.data.decode import decode_photo
+
+        try:
+            decode_photo(path, max_pixels=self.run.config["data"]["max_photo_pixels"])
+        except DataError as exc:
+            unreadable(str(exc))
+            return False
+        return True
 
     def probabilities(self, paths: Sequence[Path]) -> NDArray[np.float64]:
         """Probabilities of photo files, `(photos, classes)` float64; over the mirror image too where the run was scored so.

@@ -126,6 +126,19 @@ def test_predict_prints_json_writes_csv_and_sorts(folder: Path) -> None:
     assert len(list((folder / "sorted").glob("*/*"))) == 9
 
 
+def test_a_photo_that_cannot_be_read_is_named_and_the_others_are_predicted(folder: Path) -> None:
+    shutil.copytree(folder / "photos" / "test", folder / "mixed")
+    (folder / "mixed" / "broken.jpg").write_bytes(b"no photo")
+    result = invoke(folder, "predict", "last", "mixed", "--json", "--csv", "mixed.csv")
+    assert result.exit_code == 2
+    assert len(json.loads(result.stdout)) == 9
+    assert len((folder / "mixed.csv").read_text().splitlines()) == 10
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert "mixed/broken.jpg" in line
+    with pytest.raises(ftk.errors.DataError, match=r"broken\.jpg"):
+        ftk.load("last", out=folder / "runs").predict([folder / "mixed"])
+
+
 def test_predict_abstains_below_the_threshold(folder: Path) -> None:
     result = invoke(folder, "predict", "last", "photos/test", "--abstain-below", "1.0", "--sort-into", "unsure-sorted")
     assert result.stdout.count("unsure") == 9

@@ -33,7 +33,11 @@ def command(
     sort_into: Path | None,
     abstain_below: float,
 ) -> None:
-    """Predict photos, or folders of them, with RUN: a run's folder, its name, or 'last'."""
+    """Predict photos, or folders of them, with RUN: a run's folder, its name, or 'last'.
+
+    Photos that cannot be read are named at the end, with exit code 2; the others are predicted.
+    """
+    from finetunekit.errors import DataError
     from finetunekit.inference import as_dict, find_network, load
     from finetunekit.photo_paths import find_photos
     from finetunekit.sorting import check_targets, prediction_csv, sort_photos
@@ -45,7 +49,10 @@ def command(
     loaded = load(finished.path)
     if loaded.run.stand_in:
         progress.say(f"NOTE this run was trained on {loaded.run.stand_in}")
-    predictions = loaded.predict(photos, abstain_below=abstain_below, count=progress.counter("predicting"))
+    problems: list[str] = []
+    predictions = loaded.predict(
+        photos, abstain_below=abstain_below, count=progress.counter("predicting"), unreadable=problems.append
+    )
     if csv_path:
         from finetunekit.runs import write_whole
 
@@ -54,7 +61,9 @@ def command(
         sort_photos(predictions, sort_into)
     if as_json:
         print_json([as_dict(p) for p in predictions])
-        return
-    width = max(len(p.label or "unsure") for p in predictions)
-    for p in predictions:
-        click.echo(f"{p.probability:6.1%}  {(p.label or 'unsure').ljust(width)}  {p.path}")
+    else:
+        width = max((len(p.label or "unsure") for p in predictions), default=0)
+        for p in predictions:
+            click.echo(f"{p.probability:6.1%}  {(p.label or 'unsure').ljust(width)}  {p.path}")
+    if problems:
+        raise DataError(problems)
