@@ -23,6 +23,7 @@ from finetunekit.webpage import (
     interval_plot,
     join,
     make_thumbnail,
+    minus,
     photo_figure,
     table,
 )
@@ -121,13 +122,15 @@ def _pair_section(comparison: Comparison, pair: Pair) -> PageSection:
         (f"only run {pair.first} is right", f"{test.lost:,}"),
         (
             "accuracy",
-            f"{100 * scores.accuracy_difference:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, Tango)",
+            minus(f"{100 * scores.accuracy_difference:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, Tango)"),
         ),
         ("McNemar's exact test", f"{p_words(test.p_exact)}{adjusted}"),
         (
             "log loss",
-            f"{scores.log_loss_difference:+.4f} nats (95 % interval {loss.low:+.4f} to {loss.high:+.4f}, paired bootstrap): "
-            f"{log_loss_words(loss)}",
+            minus(
+                f"{scores.log_loss_difference:+.4f} nats (95 % interval {loss.low:+.4f} to {loss.high:+.4f}, paired bootstrap): "
+                f"{log_loss_words(loss)}"
+            ),
         ),
         (
             "photos to tell 1 point apart",
@@ -189,7 +192,7 @@ def _changes(title: str, pair: Pair, changes: Sequence[Change]) -> Iterator[Html
 
 
 def _value(value: Any) -> str:
-    return "–" if value is None else str(value)
+    return "–" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def write_page(comparison: Comparison, path: Path) -> None:

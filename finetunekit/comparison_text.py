@@ -180,7 +180,7 @@ def _said(name: str, probability: float) -> str:
 
 
 def _value(value: Any) -> str:
-    return "-" if value is None else str(value)
+    return "-" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _tail(text: str, width: int) -> str:

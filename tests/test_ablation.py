@@ -211,6 +211,7 @@ def test_the_folder_has_json_page_and_a_figure_a_setting(ablated: Ablated) -> No
     assert page.count("<svg") == 2
     assert "--vary image_size=8,16" in page
     assert "No test photo was looked at" in page
+    assert "--set data.audit.gate=off --set pixels.size_px=VALUE --set augment=VALUE" in page
     assert "http" not in page.replace("http-equiv", "")
 
 

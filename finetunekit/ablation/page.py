@@ -9,7 +9,19 @@ from typing import Any
 
 from finetunekit.ablation.words import interval_of, number, percents, points_of, sentences, spread_words
 from finetunekit.types import TEST
-from finetunekit.webpage import CurvePoint, Html, PageSection, curve_plot, document, h, join, scrolling, svg_file, table
+from finetunekit.webpage import (
+    CurvePoint,
+    Html,
+    PageSection,
+    curve_plot,
+    document,
+    h,
+    join,
+    minus,
+    scrolling,
+    svg_file,
+    table,
+)
 
 _UNITS = {"pixels.size_px": "input side, px", "pixels.source_px": "long side of the photos, px"}
 
@@ -28,7 +40,7 @@ def figures(record: Mapping[str, Any]) -> dict[str, bytes]:
         for i, curve in enumerate(record["curves"]):
             plot = _plot(record, curve, split, f"curve-{i}-{split}")
             if plot is not None:
-                name = re.sub(r"[^A-Za-z0-9._-]+", "_", curve["key"]).strip("._") or f"setting-{i}"
+                name = re.sub(r"[^A-Za-z0-9_-]+", "-", curve["key"]).strip("-_") or f"setting-{i}"
                 drawn[f"{name}-test.svg" if split == TEST else f"{name}.svg"] = svg_file(plot)
     return drawn
 
@@ -95,8 +107,8 @@ def _figures(cell: Mapping[str, Any], split: str) -> list[str]:
         f"{number(score['correct'])} of {score['photos']:,}",
         f"{100 * score['accuracy']:.1f}",
         percents(interval_of(score)),
-        "–" if against is None else f"{100 * against['difference']:+.1f}",
-        "–" if against is None else points_of(interval_of(against)),
+        "–" if against is None else minus(f"{100 * against['difference']:+.1f}"),
+        "–" if against is None else minus(points_of(interval_of(against))),
         f"{score['log_loss']:.3f}",
         f"{cell['seconds']:.0f}",
     ]

@@ -57,7 +57,9 @@ def sentences(record: Mapping[str, Any]) -> Iterator[str]:
     if TEST in record["splits"]:
         yield _opened(record["openings"])
     else:
-        again = f"finetunekit run {shlex.quote(record['preset'])} --set ..."
+        settings = [f" --set {shlex.quote(setting)}" for setting in record["settings"]]
+        settings += [f" --set {shlex.quote(curve['path'] + '=VALUE')}" for curve in record["curves"]]
+        again = f"finetunekit run {shlex.quote(record['preset'])}{''.join(settings)}"
         yield f"No test photo was looked at. Choose here, then score the choice once: {again}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from finetunekit.webpage.curves import CurvePoint, curve_plot, svg_file
 from finetunekit.webpage.intervals import IntervalRow, interval_plot
-from finetunekit.webpage.markup import Attributes, Child, Html, definitions, h, join, scrolling, table
+from finetunekit.webpage.markup import Attributes, Child, Html, definitions, h, join, minus, scrolling, table
 from finetunekit.webpage.shell import PageSection, document
 from finetunekit.webpage.thumbnails import Thumbnail, data_uri, make_thumbnail, photo_figure
 
@@ -24,6 +24,7 @@ __all__ = [
     "interval_plot",
     "join",
     "make_thumbnail",
+    "minus",
     "photo_figure",
     "scrolling",
     "svg_file",

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from finetunekit.webpage.markup import Html, h
 
-WIDTH_PX, LEFT_PX, RIGHT_PX, ROW_PX, TOP_PX, AXIS_PX = 480, 14, 14, 46, 4, 44
+WIDTH_PX, LEFT_PX, RIGHT_PX, ROW_PX, LINE_PX, TOP_PX, AXIS_PX = 480, 14, 14, 46, 18, 4, 44
+LINE_CHARACTERS = 52
+"""Label and figures of a row that stand side by side; longer ones stand below each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class IntervalRow:
         value: In [0, 1].
         low: Lower end of its interval.
         high: Upper end.
-        says: Figures in words, at the right of the label.
+        says: Figures in words, at the right of the label, or below a long one.
         is_main: Whether it is the one the plot is about.
     """
 
@@ -46,7 +49,8 @@ def interval_plot(rows: Sequence[IntervalRow], *, name: str, title: str, axis: s
     def x(value: float) -> float:
         return round(LEFT_PX + (value - low) / (high - low) * (WIDTH_PX - LEFT_PX - RIGHT_PX), 1)
 
-    bottom = TOP_PX + ROW_PX * len(rows)
+    tops = list(accumulate((_height(row) for row in rows), initial=TOP_PX))
+    bottom = tops[-1]
     said = "; ".join(f"{row.label}: {row.says}" for row in rows)
     parts = [h("title", title, at={"id": f"{name}-title"}), h("desc", f"{said}.", at={"id": f"{name}-desc"})]
     for tick in _ticks(low, high):
@@ -54,8 +58,8 @@ def interval_plot(rows: Sequence[IntervalRow], *, name: str, title: str, axis: s
         parts.append(_line(x(tick), TOP_PX, x(tick), bottom, "ftk-grid-stroke"))
         parts.append(_text(x(tick), bottom + 16, f"{100 * tick:.0f} %", "ftk-muted-fill", anchor))
     parts.append(_text(WIDTH_PX / 2, bottom + 36, axis, "ftk-ink-fill", "middle"))
-    for i, row in enumerate(rows):
-        parts += _row(row, TOP_PX + i * ROW_PX, x)
+    for top, row in zip(tops, rows, strict=False):  # the last one is the bottom
+        parts += _row(row, top, x)
     size: dict[str, str | int] = {
         "viewBox": f"0 0 {WIDTH_PX} {bottom + AXIS_PX}",
         "width": WIDTH_PX,
@@ -65,7 +69,8 @@ def interval_plot(rows: Sequence[IntervalRow], *, name: str, title: str, axis: s
 
 
 def _row(row: IntervalRow, top: float, x: Callable[[float], float]) -> list[Html]:
-    middle, kind = top + 32, "main" if row.is_main else "other"
+    says = top + 16 + _height(row) - ROW_PX
+    middle, kind = says + 16, "main" if row.is_main else "other"
     weight = "bold" if row.is_main else None
     radius = 6 if row.is_main else 5
     shape = (
@@ -75,11 +80,15 @@ def _row(row: IntervalRow, top: float, x: Callable[[float], float]) -> list[Html
     )
     return [
         _text(LEFT_PX, top + 16, row.label, "ftk-ink-fill", "start", weight),
-        _text(WIDTH_PX - RIGHT_PX, top + 16, row.says, "ftk-ink-fill", "end", weight),
+        _text(WIDTH_PX - RIGHT_PX, says, row.says, "ftk-ink-fill", "end", weight),
         _line(x(row.low), middle, x(row.high), middle, f"whisker-{kind}"),
         *(_line(x(end), middle - 5, x(end), middle + 5, f"whisker-{kind}") for end in (row.low, row.high)),
         shape,
     ]
+
+
+def _height(row: IntervalRow) -> int:
+    return ROW_PX + (LINE_PX if len(row.label) + len(row.says) > LINE_CHARACTERS else 0)
 
 
 def _scale(rows: Sequence[IntervalRow]) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TypeAlias
@@ -61,6 +62,11 @@ def visible(text: str) -> str:
     return "".join(" " if ord(c) < 32 and c not in "\n\t" else c for c in text).encode("utf-8", "replace").decode()
 
 
+def minus(text: str) -> str:
+    """Text whose negative numbers have a minus sign instead of a hyphen."""
+    return re.sub(r"(?<![\w.-])-(?=\d)", "−", text)
+
+
 def table(
     head: Iterable[Child], rows: Iterable[Iterable[Child]], *, caption: str, numbers: Iterable[int] = (), kind: str = ""
 ) -> Html:
@@ -83,8 +89,9 @@ def table(
         h("tr", [cell("td" if i else "th", i, child, None if i else "row") for i, child in enumerate(row)])
         for row in rows
     ]
-    parts = (h("caption", caption), h("thead", heading), h("tbody", body))
-    return scrolling(h("table", *parts, at={"class": kind or None}), caption)
+    # The caption stands outside the box that scrolls: within it a phone would cut it.
+    shown = h("table", h("thead", heading), h("tbody", body), at={"class": kind or None, "aria-label": caption})
+    return h("div", h("p", caption, at={"class": "caption"}), scrolling(shown, caption), at={"class": "table"})
 
 
 def scrolling(content: Html, label: str) -> Html:
