@@ -19,6 +19,7 @@ from finetunekit import FinishedRun, runs
 from finetunekit.scoring import score_splits
 from finetunekit.testing import check_reporter, tiny_run
 from finetunekit.testing.data import AWKWARD_CLASSES
+from finetunekit.webpage import minus
 from finetunekit.yamls import parse_yaml
 
 
@@ -112,7 +113,7 @@ def test_the_first_paragraphs_say_what_fine_tuning_added(made: Path, page: bytes
     lead = page.decode().split("<nav", 1)[0].encode()
     first = re.search(rb'<p class="lead first">(.*?)</p>', lead)
     assert first is not None
-    assert html.unescape(first[1].decode()) == ladder["words"][0]
+    assert html.unescape(first[1].decode()) == minus(ladder["words"][0])
     said = text_of(page)
     assert all(rung["title"] in said for rung in ladder["rungs"] if AWKWARD_CLASSES[0] not in rung["title"])
 
@@ -150,6 +151,27 @@ def test_a_run_without_optional_files_still_has_a_page(made: Path, tmp_path: Pat
         (tmp_path / "run" / name).unlink(missing_ok=True)
     said = text_of(build_html(HtmlOptions(), FinishedRun(tmp_path / "run"))["report.html"])
     assert "no list of its photos" in said
+
+
+def test_a_run_solved_in_closed_form_has_no_epochs_and_is_not_called_fine_tuned(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "run")
+    stage = {"kind": "solve", "name": "probe", "solver": "logistic", "epochs": 1, "freeze": {"name": "none"}}
+    for name, change in ((runs.PLAN, {"stages": [stage]}), (runs.LADDER, {"is_finetuned": False})):
+        content = json.loads((tmp_path / "run" / name).read_text())
+        (content["config"] if name == runs.PLAN else content).update(change)
+        runs.write_whole(tmp_path / "run" / name, runs.to_json(content))
+    page = build_html(HtmlOptions(), FinishedRun(tmp_path / "run"))["report.html"]
+    said = text_of(page)
+    assert 'id="curves"' not in page.decode()
+    assert "batches none, solved in closed form" in said
+    assert "freezing policy" not in said
+    assert "this run adds, points" in said
+    assert "Each baseline against this run, photo by photo" in said
+    assert "fine-tuned" not in said
+
+
+def test_negative_numbers_have_a_minus_sign() -> None:
+    assert minus("-6.7 to +6.7; (-1) at 2026-11-23, top-1, 1e-3") == "−6.7 to +6.7; (−1) at 2026-11-23, top-1, 1e-3"
 
 
 def test_a_run_is_named_by_its_page_as_well(made: Path, tmp_path: Path, page: bytes) -> None:

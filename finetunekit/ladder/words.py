@@ -29,7 +29,8 @@ def ladder_words(ladder: Mapping[str, Any]) -> list[str]:
     if pixels:
         said.append(pixels)
     if head and head is not best:
-        said.append(f"{head['title'][0].upper()}{head['title'][1:]} has {_of(head['accuracy'])} right.")
+        title = f"{head['title'][0].upper()}{head['title'][1:]}"
+        said.append(f"{title}{',' if ',' in title else ''} has {_of(head['accuracy'])} right.")
     return said
 
 

@@ -113,7 +113,8 @@ def draw_confusion_matrix(counts: Counts, classes: Sequence[str], split: str, *,
     items += _cells(counts, left, top, cell)
     items += _row_labels(labels, names, totals, (left, top), cell, font, totals_px)
     items += _column_labels(labels, names, (left, top), cell, font, is_turned)
-    items.append(Text(left + side / 2, title_px + 16, "predicted class", 13, anchor="middle", bold=True))
+    # At the left edge of the cells: a phone shows this part of a wide matrix first.
+    items.append(Text(left, title_px + 16, "predicted class", 13, bold=True))
     items.append(Text(26, top + side / 2, "true class, number of photos", 13, anchor="middle", bold=True, turn_deg=90))
     items += _scale(left, top + side + 24)
     name = "confusion-matrix" if split == "test" else f"confusion-matrix-{split}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetunekit import Options
 
-from .words import between, count, of, percent
+from .words import between, count, is_solved, of, percent
 
 if TYPE_CHECKING:
     from finetunekit import FinishedRun
@@ -50,7 +50,7 @@ def _front(run: FinishedRun) -> Iterator[str]:
         yield f"license_name: {_json(licence)}"
     yield "library_name: keras"
     yield "pipeline_tag: image-classification"
-    yield f"tags: {_json(['image-classification', 'fine-tuned', 'finetunekit', _backbone(run)])}"
+    yield f"tags: {_json(['image-classification', *([] if is_solved(run) else ['fine-tuned']), 'finetunekit', _backbone(run)])}"
     metrics = list(_metrics(run))
     if metrics:
         dataset = {

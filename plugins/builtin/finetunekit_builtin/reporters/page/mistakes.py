@@ -84,11 +84,12 @@ def reliability_section(run: FinishedRun) -> PageSection:
         f"calibrated network of the same confidences would show {percent(error['if_calibrated'])} on as many photos. {said}"
     )
     parts = [inline(reliability_figure(calibration, "test")), h("p", text)]
-    fit = ((run.metrics["test"].get("temperature") or {}).get("fit") or {}).get("temperature")
+    fit = (run.metrics["test"].get("temperature") or {}).get("fit")
     if fit:
+        end = " and stopped at the end of the range searched" if fit.get("bound_hit") else ""
         after = run.metrics["test"]["temperature"]["calibration"]["expected_error"]
         parts.append(
-            h("p", f"After dividing the logits by {fit:.2f}, a temperature fitted on validation photos only: "
+            h("p", f"After dividing the logits by {fit['temperature']:.2f}, a temperature fitted on validation photos only{end}: "
               f"{percent(after['value'])} ({between(after['interval'])}).")
         )  # fmt: skip
     return PageSection("reliability", "Reliability", join(parts))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetunekit.webpage import Child, Html, PageSection, definitions, h, join, table
 
-from .words import count
+from .words import count, is_solved
 
 if TYPE_CHECKING:
     from finetunekit import FinishedRun
@@ -43,7 +43,7 @@ def _components(run: FinishedRun) -> Iterator[tuple[Child, Child]]:
     if settings:
         yield "changed by --set", join([h("code", setting) for setting in settings], ", ")
     for component in run.plan.get("components", ()):
-        if component["kind"] != "reporter" and not _is_stood_in_for(run, component):
+        if component["kind"] != "reporter" and not _is_unused(run, component):
             options = ", ".join(f"{key} {_plain(value)}" for key, value in component["options"].items())
             origin = f"{component['distribution']} {component['version'] or ''}".strip()
             text = f"{component['name']}" + (f" ({options})" if options else "")
@@ -54,8 +54,11 @@ def _components(run: FinishedRun) -> Iterator[tuple[Child, Child]]:
         yield "pretrained weights", f"{where}{_checksum(weights)}"
 
 
-def _is_stood_in_for(run: FinishedRun, component: Mapping[str, Any]) -> bool:
-    """Whether this data source was not used: the other of the two was."""
+def _is_unused(run: FinishedRun, component: Mapping[str, Any]) -> bool:
+    """Whether this data source was not used, but the other of the two; or the policy is of a stage that freezes everything."""
+    solved = [f"stages[{i}]" for i, stage in enumerate(run.config.get("stages") or ()) if stage.get("kind") == "solve"]
+    if component["kind"] == "freezing policy":
+        return str(component["path"]).removesuffix(".freeze") in solved
     is_first = component["name"] == (run.config.get("data") or {}).get("source")
     return bool(component["kind"] == "data source" and is_first == (run.stand_in is not None))
 
@@ -113,7 +116,9 @@ def _stages(run: FinishedRun) -> Iterator[tuple[Child, Child]]:
         if number < len(modes):
             yield "features", str(modes[number].get("mode", "–"))
     train = run.config.get("train")
-    if train:
+    if is_solved(run):
+        yield "batches", f"none, solved in closed form; computed in {run.state.get('precision', '–')}"
+    elif train:
         draws = (
             f"{train['draws_per_epoch']:,} draws an epoch"
             if train.get("draws_per_epoch")
@@ -154,4 +159,6 @@ def _shape(shape: Sequence[int | None] | str | None) -> str:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from finetunekit.webpage import Child, PageSection, h, interval_plot, join, table
+from finetunekit.webpage import Child, PageSection, h, interval_plot, join, minus, table
 
 from .figures import curve_figures, inline
 from .verdict import interval_row
-from .words import between, between_plain, count, of, percent, seconds
+from .words import between, between_plain, count, is_solved, of, percent, seconds
 
 if TYPE_CHECKING:
     from finetunekit import FinishedRun
@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 SPLITS = ("test", "valid", "train")
 
 
-def curves_section(run: FinishedRun) -> PageSection:
-    """Loss and accuracy by epoch."""
+def curves_section(run: FinishedRun) -> PageSection | None:
+    """Loss and accuracy by epoch; None where every stage was solved in closed form."""
+    if is_solved(run):
+        return None
     if not run.epochs:
         return PageSection("curves", "Learning curves", h("p", "No epoch was trained."))
     figures = h("div", [inline(drawing) for drawing in curve_figures(run.epochs)], at={"class": "figures"})
     note = (
-        "Training is scored on augmented photos while the weights still move, validation on photos as they are after each epoch. "
+        f"Training is scored on {'augmented ' if run.config.get('augment') else ''}photos while the weights still move, "
+        "validation on photos as they are after each epoch. "
         "Draws count a photo as often as it was drawn; photos count it once."
     )
     return PageSection("curves", "Learning curves", join([figures, h("p", note, at={"class": "muted small"})]))
@@ -73,30 +76,36 @@ def ladder_section(run: FinishedRun) -> PageSection | None:
     if ladder is None:
         return None
     rungs = [rung for rung in ladder["rungs"] if rung.get("accuracy")]
-    tuned = run.metrics["test"]["accuracy"]
+    tuned, is_finetuned = run.metrics["test"]["accuracy"], ladder.get("is_finetuned", True)
     rows = [
-        interval_row("this run, fine-tuned", tuned, is_main=True),
+        interval_row("this run, fine-tuned" if is_finetuned else "this run", tuned, is_main=True),
         *(interval_row(r["title"], r["accuracy"]) for r in rungs),
     ]
     axis = "test photos right, with 95 % intervals"
     plot = h("figure", interval_plot(rows, name="ladder-plot", title="The ladder", axis=axis))
-    head = ("baseline", "right", "accuracy", "fine-tuning adds, points", "p (Holm)", "seconds")
-    cells = [_rung_row(rung) for rung in rungs]
-    shown = table(
-        head, cells, caption="Each baseline against the fine-tuned network, photo by photo", numbers=range(1, 6)
+    head = (
+        "baseline",
+        "right",
+        "accuracy",
+        f"{'fine-tuning' if is_finetuned else 'this run'} adds, points",
+        "p (Holm)",
+        "seconds",
     )
+    cells = [_rung_row(rung) for rung in rungs]
+    caption = f"Each baseline against {'the fine-tuned network' if is_finetuned else 'this run'}, photo by photo"
+    shown = table(head, cells, caption=caption, numbers=range(1, 6))
     without = [h("li", f"{rung['title']}: {rung['problem']}") for rung in ladder["rungs"] if rung.get("problem")]
     note = h("p", ladder["note"], at={"class": "muted small"})
-    intro = h("p", " ".join(ladder["words"]))
+    intro = h("p", minus(" ".join(ladder["words"])))
     return PageSection("ladder", "The ladder", join([intro, plot, shown, h("ul", without) if without else "", note]))
 
 
 def _rung_row(rung: Mapping[str, Any]) -> list[str]:
     against = rung["against"]
     low, high = 100 * against["interval"]["low"], 100 * against["interval"]["high"]
-    adds = f"{100 * against['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
+    adds = minus(f"{100 * against['difference']:+.1f} ({low:+.1f} to {high:+.1f})")
     p = against["p_adjusted"]
     return [
         rung["title"], of(rung["accuracy"]), percent(rung["accuracy"]["value"]), adds,
-        "< 0.001" if p < 0.001 else f"{p:.3f}", seconds(rung["seconds"]),
+        "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}", seconds(rung["seconds"]),
     ]  # fmt: skip

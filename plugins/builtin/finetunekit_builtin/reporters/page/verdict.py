@@ -6,16 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from finetunekit import ConfigError, FinetuneKitError
-from finetunekit.webpage import Html, IntervalRow, h, interval_plot, join
+from finetunekit.webpage import Html, IntervalRow, h, interval_plot, join, minus
 
 from .words import between, of, percent
 
 if TYPE_CHECKING:
     from finetunekit import FinishedRun
-
-
-#: Beside a longer label there is room for the count only.
-LONG_LABEL = 36
 
 
 def lead(run: FinishedRun) -> Html:
@@ -28,14 +24,14 @@ def _sentences(run: FinishedRun) -> Iterator[str]:
     ladder = run.optional("ladder.json")
     accuracy = (run.metrics.get("test") or {}).get("accuracy")
     if ladder:
-        yield ladder["words"][0]
+        yield minus(ladder["words"][0])
     if accuracy:
         yield (
             f"{of(accuracy)} test photos right: {percent(accuracy['value'])}. On endless photos like these it would be "
             f"between {between(accuracy['interval']).replace(' to ', ' and ')} (95 % interval)."
         )
     if ladder and len(ladder["words"]) > 1:
-        yield " ".join(ladder["words"][1:])
+        yield minus(" ".join(ladder["words"][1:]))
     yield from run.metrics.get("notes", ())  # such as a stage that was reverted
     published = _published(run)
     if published:
@@ -104,5 +100,5 @@ def _rows(run: FinishedRun) -> Iterator[IntervalRow]:
 
 def interval_row(label: str, score: Mapping[str, Any], *, is_main: bool = False) -> IntervalRow:
     """A share of photos as a row of an interval plot."""
-    says = of(score) if len(label) > LONG_LABEL else f"{of(score)}, {percent(score['value'])}"
+    says = f"{of(score)}, {percent(score['value'])}"
     return IntervalRow(label, score["value"], score["interval"]["low"], score["interval"]["high"], says, is_main)
