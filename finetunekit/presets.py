@@ -51,6 +51,12 @@ def is_path(argument: str) -> bool:
     return "/" in argument or "\\" in argument or argument.endswith((".yaml", ".yml"))
 
 
+def _file_beside(path: Path) -> str:
+    """A suggestion where a YAML file of nearly that name lies in the same folder, else nothing."""
+    hint = did_you_mean(path.name, (other.name for end in ("yaml", "yml") for other in path.parent.glob(f"*.{end}")))
+    return hint if hint.startswith(" Did") else ""
+
+
 def find_preset(argument: str, known: Mapping[str, tuple[Path, Origin]], *, relative_to: Path, where: str = "") -> Path:
     """The YAML file that an argument means.
 
@@ -63,7 +69,8 @@ def find_preset(argument: str, known: Mapping[str, tuple[Path, Origin]], *, rela
         path = relative_to / Path(argument).expanduser()
         if not path.is_file():
             names = ", ".join(sorted(known)) or "none"
-            raise ConfigError(f"{prefix}{argument}: no such file. Give a YAML file or a preset's name ({names}).")
+            instead = _file_beside(path) or f" Give a YAML file or a preset's name ({names})."
+            raise ConfigError(f"{prefix}{argument}: no such file.{instead}")
         return path
     if argument not in known:
         raise UnknownComponentError(f"{prefix}unknown preset '{argument}'.{did_you_mean(argument, known)}")

@@ -61,6 +61,7 @@ def test_the_version_is_that_of_the_package() -> None:
         (("rnu",), "no such command 'rnu'. Did you mean 'run'?"),
         (("plan",), "Missing argument 'PRESET'"),
         (("plan", "felidae4", "--sett", "a=1"), "No such option"),
+        (("--nope",), "No such option"),
         (("plan", "felidae4", "--seed", "-1"), "--seed"),
         (("predict", "last"), "Missing argument"),
         (("predict", "last", "a.png", "--abstain-below", "2"), "--abstain-below"),
@@ -70,7 +71,15 @@ def test_a_mistyped_command_line_is_refused_with_usage(arguments: tuple[str, ...
     result = invoke(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Usage: finetunekit")
-    assert says in result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert says in line
+    assert "Error" not in result.stderr
+
+
+def test_a_file_of_nearly_that_name_is_suggested(folder: Path) -> None:
+    (folder / "p_uni.yaml").touch()
+    result = invoke("run", "p_uni.yml")
+    assert result.stderr == "error: p_uni.yml: no such file. Did you mean 'p_uni.yaml'?\n"
 
 
 # ---- streams and exit codes ------------------------------------------------------------------------------------------------------

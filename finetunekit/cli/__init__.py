@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import re
 import signal
 import sys
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -41,6 +42,21 @@ _VERBS = {
 }
 
 
+class _UsageError(click.UsageError):
+    """click's words behind `error:`, as every other error here has them."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        text = io.StringIO()
+        super().show(text)
+        shown = re.sub(r"^Error: ", "error: ", text.getvalue(), count=1, flags=re.MULTILINE)
+        click.echo(shown, file=file, nl=False, err=file is None)
+
+
+def _reworded(exc: click.UsageError) -> click.UsageError:
+    has_own_words = type(exc).show is not click.UsageError.show  # such as a group's help
+    return exc if has_own_words else _UsageError(exc.format_message(), exc.ctx)
+
+
 class _LazyGroup(click.Group):
     """A group whose verbs are imported when they are called, so that `--help` answers at once."""
 
@@ -66,10 +82,19 @@ class _LazyGroup(click.Group):
             raise click.UsageError(f"no such command '{args[0]}'.{did_you_mean(args[0], _VERBS)}", ctx)
         return super().resolve_command(ctx, args)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as exc:
+            raise _reworded(exc) from exc
+
     def invoke(self, ctx: click.Context) -> Any:
         signal.signal(signal.SIGTERM, _interrupt)
         try:
             return super().invoke(ctx)
+        except click.UsageError as exc:
+            close_progress(ctx)
+            raise _reworded(exc) from exc
         except FinetuneKitError as exc:
             close_progress(ctx)
             click.echo(f"error: {exc}".replace("\n", "\nerror: "), err=True)
