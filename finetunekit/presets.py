@@ -53,7 +53,8 @@ def is_path(argument: str) -> bool:
 
 def _file_beside(path: Path) -> str:
     """A suggestion where a YAML file of nearly that name lies in the same folder, else nothing."""
-    hint = did_you_mean(path.name, (other.name for end in ("yaml", "yml") for other in path.parent.glob(f"*.{end}")))
+    beside = (other for end in ("yaml", "yml") for other in path.parent.glob(f"*.{end}"))
+    hint = did_you_mean(path.name, (other.name for other in beside if other.is_file()))
     return hint if hint.startswith(" Did") else ""
 
 
