@@ -165,7 +165,8 @@ def _reach(name: str, wanting: int, connect: Callable[..., socket.socket] = sock
     try:
         connect((name, 443), timeout=_TIMEOUT_S).close()
     except OSError as exc:
-        lost = f"{wanting} backbones have no other source" if wanting else "every backbone has another source"
+        counted = "1 backbone has" if wanting == 1 else f"{wanting} backbones have"
+        lost = f"{counted} no other source" if wanting else "every backbone has another source"
         return Finding(f"hub {name}", False, f"not reachable ({exc.strerror or exc}); {lost}")
     return Finding(f"hub {name}", True, "reachable")
 

@@ -56,6 +56,7 @@ def test_a_host_that_cannot_be_reached_is_said_to_be_missed_only_where_there_is_
         raise OSError("no route")
 
     assert _reach("weights.example", 3, refuse).detail == "not reachable (no route); 3 backbones have no other source"
+    assert _reach("weights.example", 1, refuse).detail == "not reachable (no route); 1 backbone has no other source"
     assert _reach("weights.example", 0, refuse).detail == "not reachable (no route); every backbone has another source"
 
 
