@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +55,9 @@ def is_path(argument: str) -> bool:
 def _file_beside(path: Path) -> str:
     """A suggestion where a YAML file of nearly that name lies in the same folder, else nothing."""
     beside = (other for end in ("yaml", "yml") for other in path.parent.glob(f"*.{end}"))
-    hint = did_you_mean(path.name, (other.name for other in beside if other.is_file()))
-    return hint if hint.startswith(" Did") else ""
+    names = {other.stem.lower(): other.name for other in beside if other.is_file()}
+    close = difflib.get_close_matches(path.stem.lower(), names, n=1, cutoff=0.8)  # by stems: they all end alike
+    return f" Did you mean '{names[close[0]]}'?" if close else ""
 
 
 def find_preset(argument: str, known: Mapping[str, tuple[Path, Origin]], *, relative_to: Path, where: str = "") -> Path:
