@@ -106,7 +106,7 @@ def _stage_lines(stage: StagePreview) -> Iterator[str]:
         return
     names = shorten(", ".join(stage.boundary), 40)
     yield f"  cut            after {names}: {len(stage.layers_before_cut)} layers before it (marked |)"
-    yield f"  before it      {stage.share_before_cut:.1%} of the multiply-adds of a forward pass"
+    yield f"  before it      {100 * stage.share_before_cut:.1f} % of the multiply-adds of a forward pass"
     yield f"  features       {stage.bytes_per_photo:,} bytes a photo; cache.mode {stage.mode}"
     for entries in stage.entries:
         size = entries.count * entries.photos * stage.bytes_per_photo

@@ -102,7 +102,7 @@ def label_findings(
     found = [
         (
             photos[i],
-            f"looks like {classes[k]} ({probabilities[i, k]:.0%}; {classes[labels[i]]} {probabilities[i, labels[i]]:.0%})",
+            f"looks like {classes[k]} ({100 * probabilities[i, k]:.0f} %; {classes[labels[i]]} {100 * probabilities[i, labels[i]]:.0f} %)",
         )
         for i, k in zip(suspects, taken_for, strict=True)
     ]

@@ -74,8 +74,8 @@ def check_properties(photos: Sequence[Photo], traits: NDArray[Any], seed: int = 
     yield Finding(
         "properties",
         "warning",
-        f"the class can be told from file properties alone: {right / len(rows):.0%} of {len(rows):,} "
-        f"(95 % interval {interval.low:.0%} to {interval.high:.0%}; chance {chance:.0%})",
+        f"the class can be told from file properties alone: {100 * right / len(rows):.0f} % of {len(rows):,} "
+        f"(95 % interval {100 * interval.low:.0f} to {100 * interval.high:.0f} %; chance {100 * chance:.0f} %)",
         f"First by {PROPERTIES[column]}. Classes may come from different sources, and a network can learn the source: "
         "test on photos from elsewhere.",
         facts={

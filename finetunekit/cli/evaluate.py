@@ -68,8 +68,8 @@ def _echo_scores(scores: Mapping[str, Any], classes: Sequence[str], what: str) -
     accuracy = scores["accuracy"]
     interval = accuracy["interval"]
     click.echo(
-        f"{accuracy['successes']} of {accuracy['photos']} {what} right: {accuracy['value']:.1%} "
-        f"(95 % interval {interval['low']:.1%} to {interval['high']:.1%})"
+        f"{accuracy['successes']} of {accuracy['photos']} {what} right: {100 * accuracy['value']:.1f} % "
+        f"(95 % interval {100 * interval['low']:.1f} to {100 * interval['high']:.1f} %)"
     )
     for name, row in zip(classes, scores["classes"], strict=True):
         recall = row["recall"]

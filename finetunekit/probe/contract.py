@@ -110,5 +110,5 @@ def contract_lines(measured: Mapping[str, Any], backbone: str) -> Iterator[str]:
         score = measured[key]
         yield (
             f"  {how}, {score['contract']}: {score['correct']} of {measured['valid_photos']} validation photos right "
-            f"({score['accuracy']:.1%}), log loss {score['log_loss']:.3f}"
+            f"({100 * score['accuracy']:.1f} %), log loss {score['log_loss']:.3f}"
         )
