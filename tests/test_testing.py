@@ -683,23 +683,23 @@ def test_data_sources_that_are_wrong(build: Callable[..., Any], words: str, tmp_
         check_data_source(build, root=tiny_photos(tmp_path / "photos"))
 
 
-ARCHIVE = """
+BUNDLE = """
     from finetunekit import DataError, hookimpl
 
     def build(options, context):
-        raise DataError("data.root: is no archive.")
+        raise DataError("data.root: is no bundle.")
 
     @hookimpl
     def register_data_sources(register):
-        register("archive", build)
+        register("bundle", build)
 """
 
 
 def test_a_data_source_on_a_root_of_another_kind_is_not_called_wrong(tmp_path: Path) -> None:
-    plugin = write(tmp_path / "flat.py", ARCHIVE)
+    plugin = write(tmp_path / "flat.py", BUNDLE)
     (verdict,) = check_target(str(plugin), lambda line: None)
     assert verdict.status == "unchecked"
-    assert re.search(r"is no archive\. None of the kit's layouts fits it; check it on a root of its own", verdict.words)
+    assert re.search(r"is no bundle\. None of the kit's layouts fits it; check it on a root of its own", verdict.words)
 
 
 # ---- the verb --------------------------------------------------------------------------------------------------------------------
@@ -800,10 +800,10 @@ def test_a_package_with_modules_of_its_own_is_checked_where_it_lies(tmp_path: Pa
 
 
 def test_a_module_that_imports_something_heavy_when_loaded_is_told(tmp_path: Path) -> None:
-    plugin = write(tmp_path / "slow.py", "import matplotlib\n" + textwrap.dedent(ARCHIVE))
+    plugin = write(tmp_path / "slow.py", "import matplotlib\n" + textwrap.dedent(BUNDLE))
     done = command("plugins", "check", str(plugin), "--json", cwd=tmp_path)
     first, second = json.loads(done.stdout)["components"]
     assert done.returncode == 3
     assert (first["kind"], first["name"]) == ("plugin", "slow")
     assert "loading it imports matplotlib; import it inside builders" in first["words"]
-    assert (second["name"], second["status"]) == ("archive", "unchecked")
+    assert (second["name"], second["status"]) == ("bundle", "unchecked")

@@ -25,7 +25,7 @@ def check_data_source(build: Builder, options: Options | None = None, *, root: P
         build: The builder that the plugin registers.
         options: An instance of its options; default: `Options()`.
         root: Folder or file that it must be able to list, such as `tiny_photos(tmp_path)`; None for a source that needs none. It is
-            copied, so keep it small.
+            copied, a file with what lies beside it, so keep it small.
 
     Raises:
         ContractError: If the listing is not well formed or its splits cannot be trained on; if it lists something else the second
@@ -104,13 +104,11 @@ def _check_photo(subject: Subject, photo: PhotoRecord) -> None:
 
 def _check_undecoded(subject: Subject, root: Path, folder: Path) -> None:
     """A copy of the root in which no photo can be opened is listed as well."""
-    copy = folder / "undecodable" / root.name
-    copy.parent.mkdir()
-    if root.is_dir():
-        shutil.copytree(root, copy)
-    else:
-        shutil.copy2(root, copy)
-    for path in copy.rglob("*"):
+    whole = root if root.is_dir() else root.parent
+    copied = folder / "undecodable" / whole.name
+    shutil.copytree(whole, copied)
+    copy = copied / root.relative_to(whole)
+    for path in copied.rglob("*"):
         if path.suffix.lower() in photo_suffixes() and path.is_file():
             path.write_bytes(b"not a photo")
     try:

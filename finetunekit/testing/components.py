@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +68,7 @@ def _check_source(chosen: Chosen) -> None:
 
 
 def _layouts(folder: Path) -> list[Path]:
-    """Split folders with a table beside them; class folders only."""
+    """Split folders with a table beside them; class folders only; that table; an archive of the class folders."""
     split = tiny_photos(folder / "split")
     flat = folder / "classes"
     for path in sorted(split.rglob("*.png")):
@@ -75,4 +76,7 @@ def _layouts(folder: Path) -> list[Path]:
         target = flat / path.parent.name / f"{name}-{path.name}"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-    return [split, flat]
+    packed = folder / "packed"
+    packed.mkdir()
+    archive = shutil.make_archive(str(packed / "photos"), "zip", flat)
+    return [split, flat, *sorted(split.glob("*.csv")), Path(archive)]
