@@ -9,6 +9,7 @@ Source of the opcodes: docs.python.org/3/library/pickletools.html; of the names:
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import BinaryIO, TypeAlias
@@ -127,15 +128,26 @@ def read_value(file: BinaryIO) -> Value:
     """
     machine = _Machine()
     try:
-        for number, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-            if number >= MAX_OPCODES:
-                raise WeightsError(f"refused: a pickle of more than {MAX_OPCODES:,} opcodes.")
-            if opcode.name == "STOP":
-                break
-            _step(machine, opcode.name, argument)
-    except (ValueError, OverflowError, UnicodeError) as exc:  # pickletools on bytes that are no pickle
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)  # Python's word for an escape sequence that is none
+            _run(machine, file)
+    except (
+        ValueError,
+        OverflowError,
+        UnicodeError,
+        DeprecationWarning,
+    ) as exc:  # pickletools on bytes that are no pickle
         raise WeightsError(f"not a legacy PyTorch file, or cut off: {' '.join(str(exc).split())[:100]}") from exc
     return machine.pop()
+
+
+def _run(machine: _Machine, file: BinaryIO) -> None:
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if number >= MAX_OPCODES:
+            raise WeightsError(f"refused: a pickle of more than {MAX_OPCODES:,} opcodes.")
+        if opcode.name == "STOP":
+            return
+        _step(machine, opcode.name, argument)
 
 
 def _step(machine: _Machine, name: str, argument: Value) -> None:
