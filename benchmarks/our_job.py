@@ -43,6 +43,9 @@ class Watch(Progress):
     extractions: list[Extraction] = field(default_factory=list)
     last_epoch: float = 0.0
 
+    def __post_init__(self) -> None:
+        super().__init__(is_quiet=True)
+
     def say(self, line: str) -> None:
         """Note the end of an epoch."""
         if line.startswith("epoch "):
