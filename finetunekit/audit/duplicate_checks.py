@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from finetunekit.audit.duplicates import Pair, clusters
-from finetunekit.audit.findings import Exclusion, Finding, Seen, exclude, see
+from finetunekit.audit.findings import Exclusion, Finding, Seen, Severity, exclude, see
 from finetunekit.audit.reading import Photo
 from finetunekit.types import TEST, TRAIN, VALID
 
@@ -58,32 +58,14 @@ def check_groups(photos: Sequence[Photo]) -> Iterator[Finding]:
 
 def _findings(leaks: _Collected, conflicts: _Collected, copies: _Collected) -> Iterator[Finding]:
     if leaks.groups:
-        yield Finding(
-            "leak",
-            "error",
-            f"{_times(leaks)} in more than one split",
-            "What is trained on must not be scored: leave the training side out (--fix).",
-            tuple(leaks.groups),
-            tuple(leaks.exclusions),
-        )
+        remedy = "What is trained on must not be scored: leave the training side out (--fix)."
+        yield leaks.finding("leak", "error", "in more than one split", remedy)
     if conflicts.groups:
-        yield Finding(
-            "conflict",
-            "error",
-            f"{_times(conflicts)} with more than one label",
-            "Say which label is right and remove the other file, or leave all of them out (--fix).",
-            tuple(conflicts.groups),
-            tuple(conflicts.exclusions),
-        )
+        remedy = "Say which label is right and remove the other file, or leave all of them out (--fix)."
+        yield conflicts.finding("conflict", "error", "with more than one label", remedy)
     if copies.groups:
-        yield Finding(
-            "duplicate",
-            "warning",
-            f"{_times(copies)} more than once within a split",
-            "Each counts as often as it is there: leave the copies out (--fix).",
-            tuple(copies.groups),
-            tuple(copies.exclusions),
-        )
+        remedy = "Each counts as often as it is there: leave the copies out (--fix)."
+        yield copies.finding("duplicate", "warning", "more than once within a split", remedy)
 
 
 class _Collected:
@@ -99,11 +81,11 @@ class _Collected:
         if is_wanted:
             self.add(group, exclusions)
 
-
-def _times(found: _Collected) -> str:
-    files = sum(len(group) for group in found.groups)
-    photos = "1 photo is" if len(found.groups) == 1 else f"{len(found.groups):,} photos are"
-    return f"{photos} there as {files:,} files,"
+    def finding(self, kind: str, severity: Severity, where: str, remedy: str) -> Finding:
+        files = sum(len(group) for group in self.groups)
+        photos = "1 photo is" if len(self.groups) == 1 else f"{len(self.groups):,} photos are"
+        title = f"{photos} there as {files:,} files, {where}"
+        return Finding(kind, severity, title, remedy, tuple(self.groups), tuple(self.exclusions))
 
 
 def _is_leak(members: Sequence[Photo]) -> bool:
