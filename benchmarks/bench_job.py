@@ -30,11 +30,14 @@ from common import (
     BENCHMARKS,
     EPOCHS,
     PRESET,
+    SPLITS_HELP,
     STEPS,
     VALIDATION_DRAWS,
     Epoch,
     Job,
     describe_machine,
+    new_parser,
+    parse_names,
     run_child,
     stop_children_too,
 )
@@ -117,8 +120,8 @@ def measure_rates(repeats: int) -> dict[str, dict[str, float]]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds train/, valid/ and test/")
+    parser = new_parser(__doc__)
+    parser.add_argument("--data", type=Path, required=True, help=SPLITS_HELP)
     parser.add_argument("--modes", default=",".join(MODES), help=f"any of {', '.join(MODES)}")
     parser.add_argument("--torch", action="store_true", help="plain PyTorch as well")
     parser.add_argument("--rounds", type=int, help="default: 3, with --full 1")
@@ -132,8 +135,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--save", type=Path, metavar="FILE", help="JSON of everything measured")
     asked = parser.parse_args()
-    if unknown := set(asked.modes.split(",")) - set(MODES):
-        parser.error(f"--modes: {', '.join(sorted(unknown))} unknown; choose from {', '.join(MODES)}")
+    asked.modes = parse_names(parser, "modes", asked.modes, tuple(MODES))
     return asked
 
 
@@ -141,7 +143,7 @@ def main() -> None:
     asked = parse_arguments()
     stop_children_too()
     effort = Effort(EPOCHS, STEPS) if asked.full else Effort(asked.epochs, asked.steps)
-    data, modes = asked.data.resolve(), asked.modes.split(",")
+    data, modes = asked.data.resolve(), asked.modes
     opponents = list(OPPONENTS) if asked.torch else [PLAIN]
     machine = describe_machine()
     print(machine, flush=True)

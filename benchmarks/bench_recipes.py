@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_job import Effort, new_cache, run_plain
-from common import BENCHMARKS, describe_machine, run_child, show_spread, stop_children_too
+from common import BENCHMARKS, describe_machine, new_parser, parse_names, run_child, show_spread, stop_children_too
 from job_table import PLAIN
 from recipe_splits import find_photos, show_mean, size_of, split_again, write_table
 
@@ -130,7 +130,7 @@ def show_plain(data: Path, saved_s: Sequence[float]) -> str:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="felidae4: a folder of train/, valid/ and test/")
     parser.add_argument("--task", action="append", default=[], metavar="NAME=DIR", help="another task of folders")
     parser.add_argument("--resplits", type=int, default=5)
@@ -140,8 +140,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--only", metavar="NAME,…", help="these tasks only; that of --data is called felidae4")
     parser.add_argument("--plain", action="store_true", help="time the plain Keras script as well")
     asked = parser.parse_args()
-    if unknown := set(asked.recipes.split(",")) - set(RECIPES):
-        parser.error(f"--recipes: {', '.join(sorted(unknown))} unknown; choose from {', '.join(RECIPES)}")
+    asked.recipes = parse_names(parser, "recipes", asked.recipes, tuple(RECIPES))
     return asked
 
 
@@ -154,7 +153,7 @@ def main() -> None:
     fast: list[float] = []
     for task in only:
         for variant in asked.variants.split(","):
-            recipes = [r for r in asked.recipes.split(",") if task == "felidae4" or not r.startswith("felidae4")]
+            recipes = [r for r in asked.recipes if task == "felidae4" or not r.startswith("felidae4")]
             of: dict[str, list[dict[str, Any]]] = {recipe: [] for recipe in recipes}
             for resplit in range(asked.resplits):
                 for recipe in recipes:  # interleaved, so that a busy machine slows all alike

@@ -6,28 +6,34 @@ its child's peak.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
 import platform
+import re
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from finetunekit import runs
 from finetunekit.environment import available_cpus, processor_name
 
 BENCHMARKS = Path(__file__).resolve().parent
 PRESET = BENCHMARKS.parent / "presets" / "felidae4.yaml"
 EPOCHS, STEPS, DRAWS, VALIDATION_DRAWS = 50, 50, 1584, 360
 """The experiment: 50 epochs of 50 steps. Source: docs/reproduction.md."""
+SPLITS_HELP = "folder that holds train/, valid/ and test/"
+
+Trial = TypeVar("Trial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +161,74 @@ def stop_children_too() -> None:
 def peak_bytes(ru_maxrss: int) -> int:
     """`ru_maxrss` in bytes: it counts KiB, on macOS bytes."""
     return ru_maxrss if sys.platform == "darwin" else ru_maxrss * 1024
+
+
+def new_parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser whose help begins with a bench's own words."""
+    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def parse_job(doc: str | None) -> argparse.Namespace:
+    """What a bench asks of one run in a child: `preset`, `out` and `settings`."""
+    parser = new_parser(doc)
+    parser.add_argument("--preset", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("settings", nargs="*", metavar="a.b=VALUE")
+    return parser.parse_args()
+
+
+def parse_names(parser: argparse.ArgumentParser, option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Names separated by commas; one that is not known ends the bench with a line that says which are."""
+    chosen = tuple(text.split(","))
+    if unknown := set(chosen) - set(known):
+        parser.error(f"--{option}: {', '.join(sorted(unknown))} unknown; choose from {', '.join(known)}")
+    return chosen
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`3` → 0, 1, 2; `0,4` → 0, 4; `10-12` → 10, 11, 12.
+
+    Raises:
+        ValueError: If the text is none of these.
+    """
+    if found := re.fullmatch(r"(\d+)-(\d+)", text):
+        return tuple(range(int(found[1]), int(found[2]) + 1))
+    return tuple(int(part) for part in text.split(",")) if "," in text else tuple(range(int(text)))
+
+
+def add_trial_options(parser: argparse.ArgumentParser, trial: Callable[..., object]) -> None:
+    """`--seeds`, `--table`, and `--one`, by which a bench tells its child the trial to run.
+
+    Args:
+        parser: Of the bench.
+        trial: Makes a trial of its attributes.
+    """
+    parser.add_argument("--seeds", type=parse_seeds, default=(0, 1, 2), help="how many, or which: 0,1,2 or 10-19")
+    parser.add_argument("--table", action="store_true", help="print from what is there, run nothing")
+    parser.add_argument("--one", type=lambda text: trial(**json.loads(text)), help=argparse.SUPPRESS)
+
+
+def run_trial_child(script: str, trial: Mapping[str, Any], out: Path) -> Child:
+    """Run one trial, as its attributes, by the script's own `--one`, in a process of its own.
+
+    Raises:
+        RuntimeError: If it fails.
+    """
+    arguments = ["--one", json.dumps(trial), "--out", str(out), "--data", trial["data"]]
+    return run_child([BENCHMARKS / script, *arguments], is_shown=True)
+
+
+def run_trials(
+    asked: argparse.Namespace, trials: Sequence[Trial], run_missing: Callable[[Sequence[Trial], Path], None]
+) -> None:
+    """Run what is missing of the trials, the only process to do so in that folder; with `--table` nothing."""
+    stop_children_too()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    if asked.table:
+        return
+    print(describe_machine(), file=sys.stderr)
+    with runs.locked(asked.out):
+        run_missing(trials, asked.out)
 
 
 def _text(stream: Any) -> str:

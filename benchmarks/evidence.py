@@ -19,14 +19,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from common import BENCHMARKS, EPOCHS, PRESET, describe_machine, run_child, stop_children_too
+from common import EPOCHS, PRESET, SPLITS_HELP, add_trial_options, new_parser, parse_names, run_trial_child, run_trials
 from evidence_table import REFERENCE, Scored, read_scored, render_tables
 
 from finetunekit import FinetuneKitError, FinishedRun, runs
@@ -84,17 +83,6 @@ def plan_trials(
     ]
 
 
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """`3` → 0, 1, 2; `0,4` → 0, 4; `10-12` → 10, 11, 12.
-
-    Raises:
-        ValueError: If the text is none of these.
-    """
-    if found := re.fullmatch(r"(\d+)-(\d+)", text):
-        return tuple(range(int(found[1]), int(found[2]) + 1))
-    return tuple(int(part) for part in text.split(",")) if "," in text else tuple(range(int(text)))
-
-
 def read_ledger(out: Path) -> dict[Trial, Path]:
     """Trials whose run folder is there and finished; a line cut off by a crash is left out, and its trial runs again."""
     done: dict[Trial, Path] = {}
@@ -118,8 +106,7 @@ def run_trial(trial: Trial, out: Path) -> None:
     Raises:
         RuntimeError: If the run fails.
     """
-    arguments = ["--one", json.dumps(asdict(trial)), "--out", str(out), "--data", trial.data]
-    child = run_child([BENCHMARKS / "evidence.py", *arguments], is_shown=True)
+    child = run_trial_child("evidence.py", asdict(trial), out)
     entry = {"trial": asdict(trial), "run": child.report["run"], "seconds": round(child.whole_s, 1)}
     runs.append_line(out / LEDGER, json.dumps(entry) + "\n")
 
@@ -152,20 +139,17 @@ def score_trials(trials: Sequence[Trial], out: Path) -> Iterator[Scored]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds train/, valid/ and test/")
+    parser = new_parser(__doc__)
+    parser.add_argument("--data", type=Path, required=True, help=SPLITS_HELP)
     parser.add_argument("--out", type=Path, required=True, help="folder of runs and of what is noted")
     parser.add_argument("--arms", default=",".join(ARMS), help=f"any of {', '.join(ARMS)}; the reference is added")
     parser.add_argument("--reference", choices=ARMS, default=REFERENCE, help="what the others are judged against")
-    parser.add_argument("--seeds", type=parse_seeds, default=(0, 1, 2), help="how many, or which: 0,1,2 or 10-19")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--preset", type=Path, default=PRESET, help="YAML with one stage; default: felidae4")
     parser.add_argument("--shared-views", action="store_true", help="all seeds share their views")
-    parser.add_argument("--table", action="store_true", help="print from what is there, run nothing")
-    parser.add_argument("--one", type=lambda text: Trial(**json.loads(text)), help=argparse.SUPPRESS)
+    add_trial_options(parser, Trial)
     asked = parser.parse_args()
-    if unknown := set(asked.arms.split(",")) - set(ARMS):
-        parser.error(f"--arms: {', '.join(sorted(unknown))} unknown; choose from {', '.join(ARMS)}")
+    asked.arms = parse_names(parser, "arms", asked.arms, ARMS)
     return asked
 
 
@@ -174,9 +158,7 @@ def main() -> None:
     if asked.one:
         run_one(asked.one, asked.out)
         return
-    stop_children_too()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    arms = list(dict.fromkeys([asked.reference, *asked.arms.split(",")]))
+    arms = list(dict.fromkeys([asked.reference, *asked.arms]))
     trials = plan_trials(
         arms,
         asked.seeds,
@@ -185,10 +167,7 @@ def main() -> None:
         preset=asked.preset.resolve(),
         is_shared=asked.shared_views,
     )
-    if not asked.table:
-        print(describe_machine(), file=sys.stderr)
-        with runs.locked(asked.out):
-            run_missing(trials, asked.out)
+    run_trials(asked, trials, run_missing)
     print(render_tables(tuple(score_trials(trials, asked.out)), arms, is_shared=asked.shared_views))
 
 

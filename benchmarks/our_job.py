@@ -5,7 +5,6 @@ python benchmarks/our_job.py --preset FILE --out DIR [a.b=VALUE ...]
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common import Epoch
+from common import Epoch, parse_job
 
 import finetunekit as ftk
 from finetunekit.progress import Progress
@@ -94,11 +93,7 @@ def report_job(result: ftk.RunResult, watch: Watch) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("settings", nargs="*", metavar="a.b=VALUE")
-    asked = parser.parse_args()
+    asked = parse_job(__doc__)
     watch = Watch()
     result = ftk.run(asked.preset, settings=asked.settings, out=asked.out, progress=watch)
     print(json.dumps(report_job(result, watch)))

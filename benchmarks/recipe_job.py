@@ -5,11 +5,11 @@ python benchmarks/recipe_job.py --preset NAME --out DIR [a.b=VALUE ...]
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
-from pathlib import Path
 from typing import Any
+
+from common import parse_job
 
 import finetunekit as ftk
 from finetunekit.progress import Progress
@@ -33,11 +33,7 @@ def describe_run(result: ftk.RunResult) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("settings", nargs="*", metavar="a.b=VALUE")
-    asked = parser.parse_args()
+    asked = parse_job(__doc__)
     result = ftk.run(asked.preset, settings=asked.settings, out=asked.out, progress=Progress())
     print(json.dumps(describe_run(result)))
 

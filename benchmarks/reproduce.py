@@ -22,10 +22,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from common import BENCHMARKS, EPOCHS, PRESET, describe_machine, run_child, stop_children_too
-from evidence import parse_seeds
+from common import EPOCHS, PRESET, SPLITS_HELP, add_trial_options, new_parser, parse_names, run_trial_child, run_trials
 
-from finetunekit import FinishedRun, runs
+from finetunekit import FinishedRun
 from finetunekit.ablation.planning import identity_of
 from finetunekit.ablation.running import known_runs
 from finetunekit.config import Expected
@@ -140,8 +139,7 @@ def run_missing(trials: Sequence[Trial], out: Path) -> None:
         left = f", about {show_duration(statistics.fmean(seconds) * (len(missing) - number))} left" if seconds else ""
         said = f"{number + 1} of {len(missing)}: {trial.preset}, photos {trial.source}, seed {trial.seed}{left}"
         print(said, file=sys.stderr, flush=True)
-        arguments = ["--one", json.dumps(asdict(trial)), "--out", str(out), "--data", trial.data]
-        seconds.append(run_child([BENCHMARKS / "reproduce.py", *arguments], is_shown=True).whole_s)
+        seconds.append(run_trial_child("reproduce.py", asdict(trial), out).whole_s)
 
 
 def render_table(trials: Sequence[Trial], finished: Mapping[Trial, FinishedRun]) -> str:
@@ -202,21 +200,16 @@ def _between(interval: Mapping[str, Any]) -> str:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds train/, valid/ and test/")
+    parser = new_parser(__doc__)
+    parser.add_argument("--data", type=Path, required=True, help=SPLITS_HELP)
     parser.add_argument("--out", type=Path, required=True, help="folder of runs")
-    parser.add_argument("--seeds", type=parse_seeds, default=(0, 1, 2), help="how many, or which: 0,1,2 or 10-19")
     parser.add_argument("--presets", default=",".join(EXPERIMENT), help=f"any of {', '.join(PRESETS)}")
     parser.add_argument("--sources", default=",".join(SOURCES), help="full, 75, or both")
     parser.add_argument("--epochs", type=int, help="instead of the preset's own 50")
-    parser.add_argument("--table", action="store_true", help="print from what is there, run nothing")
-    parser.add_argument("--one", type=lambda text: Trial(**json.loads(text)), help=argparse.SUPPRESS)
+    add_trial_options(parser, Trial)
     asked = parser.parse_args()
-    for option, known in (("presets", PRESETS), ("sources", tuple(SOURCES))):
-        chosen = tuple(getattr(asked, option).split(","))
-        if unknown := set(chosen) - set(known):
-            parser.error(f"--{option}: {', '.join(sorted(unknown))} unknown; choose from {', '.join(known)}")
-        setattr(asked, option, chosen)
+    asked.presets = parse_names(parser, "presets", asked.presets, PRESETS)
+    asked.sources = parse_names(parser, "sources", asked.sources, tuple(SOURCES))
     if not (asked.data / "test").is_dir():
         parser.error(f"--data: {asked.data} holds no folder test/")
     return asked
@@ -227,13 +220,8 @@ def main() -> None:
     if asked.one:
         run_one(asked.one, asked.out)
         return
-    stop_children_too()
-    asked.out.mkdir(parents=True, exist_ok=True)
     trials = plan_trials(asked.presets, asked.sources, asked.seeds, epochs=asked.epochs, data=asked.data.resolve())
-    if not asked.table:
-        print(describe_machine(), file=sys.stderr)
-        with runs.locked(asked.out):
-            run_missing(trials, asked.out)
+    run_trials(asked, trials, run_missing)
     print(render_table(trials, find_finished(trials, asked.out)))
 
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import conv_rates
 import evidence
 import evidence_table
-from common import DRAWS, PRESET, Epoch, Job, run_child
+from common import DRAWS, PRESET, Epoch, Job, parse_seeds, run_child
 from job_table import MODES
 from plain_draws import expected_draws, possible_draws
 
@@ -165,9 +165,9 @@ def test_real_and_synthetic_epochs_have_the_same_steps() -> None:
 
 
 def test_seeds_are_read() -> None:
-    assert evidence.parse_seeds("3") == (0, 1, 2)
-    assert evidence.parse_seeds("0,4") == (0, 4)
-    assert evidence.parse_seeds("10-12") == (10, 11, 12)
+    assert parse_seeds("3") == (0, 1, 2)
+    assert parse_seeds("0,4") == (0, 4)
+    assert parse_seeds("10-12") == (10, 11, 12)
 
 
 def trials_of(arms: list[str], photos: Path, preset: Path, *, is_shared: bool = False) -> list[evidence.Trial]:
