@@ -178,27 +178,33 @@ def _open_to_others(path: Path, mode: int) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a run folder for one writer; the operating system drops the lock when the process ends, a crash included.
+def locked(path: Path, *, lock: str = LOCK, job: str = "writing this run") -> Iterator[None]:
+    """Hold a folder for one writer; the operating system drops the lock when the process ends, a crash included.
+
+    Args:
+        path: A run folder, or another one that is written by one process at a time; made where it is not there.
+        lock: Name of the file in it that stands for it.
+        job: What another process is doing while it holds the folder, as the error says it.
 
     Raises:
-        RunFolderError: If another process holds it.
+        RunFolderError: If another process holds it, or it cannot be written.
     """
     import filelock
 
-    lock = filelock.FileLock(path / LOCK, timeout=_LOCK_TIMEOUT_S)
+    held = filelock.FileLock(path / lock, timeout=_LOCK_TIMEOUT_S)
     try:
-        lock.acquire()
+        path.mkdir(parents=True, exist_ok=True)
+        held.acquire()
     except filelock.Timeout as exc:
-        raise RunFolderError(
-            f"{path}: another process is writing this run. Wait for it, or use another folder."
-        ) from exc
+        raise RunFolderError(f"{path}: another process is {job}. Wait for it, or use another folder.") from exc
     except OSError as exc:
-        raise RunFolderError(f"{path}: cannot be written ({exc.strerror or exc}).") from exc
+        raise RunFolderError(
+            f"{path}: cannot be written ({exc.strerror or exc}). Make it writable, or use another folder."
+        ) from exc
     try:
         yield
     finally:
-        lock.release()
+        held.release()
 
 
 def read_status(path: Path) -> str:

@@ -25,7 +25,7 @@ from PIL import Image
 
 from finetunekit import __version__
 from finetunekit.engine import prepare
-from finetunekit.errors import ConfigError, DataError, FetchError
+from finetunekit.errors import ConfigError, DataError, FetchError, RunFolderError
 from finetunekit.inaturalist import transport as transport_module
 from finetunekit.inaturalist.answers import PHOTO_HOSTS, Taxon, photo_url, read_candidate, site_of
 from finetunekit.inaturalist.failures import retry_after_s
@@ -410,7 +410,7 @@ def test_two_processes_do_not_fetch_into_one_folder(full: FakeInaturalist, tmp_p
     (tmp_path / "set").mkdir()
     with (
         filelock.FileLock(tmp_path / "set" / "fetch.lock"),
-        pytest.raises(FetchError, match="another process is fetching"),
+        pytest.raises(RunFolderError, match="another process is fetching"),
     ):
         Fetch(full, tmp_path / "set")()
 

@@ -6,12 +6,13 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from finetunekit import runs
 from finetunekit.errors import FetchError
 from finetunekit.inaturalist.answers import Candidate, Taxon, check_apart
 from finetunekit.inaturalist.api import SERVER, Api, pages
 from finetunekit.inaturalist.download import Received, receive_photo, store_photo
 from finetunekit.inaturalist.failures import Refused, Unreachable, host_of
-from finetunekit.inaturalist.journal import Journal, only_one, open_journal
+from finetunekit.inaturalist.journal import LOCK, Journal, open_journal
 from finetunekit.inaturalist.outcome import Fetched, summarise
 from finetunekit.inaturalist.photo import Photo
 from finetunekit.inaturalist.spec import FetchSpec
@@ -43,10 +44,10 @@ def fetch(spec: FetchSpec, root: Path, *, transport: Transport, server: str = SE
         ConfigError: If a taxon is unknown, classes overlap, or the server's address is none.
         DataError: If the folder holds something else.
         FetchError: If there is no network, no usable answer, or a split of a class stays empty.
-        RunFolderError: If a file cannot be written.
+        RunFolderError: If another process fetches into the folder, or a file cannot be written.
     """
     api = Api(transport, server)
-    with only_one(root):
+    with runs.locked(root, lock=LOCK, job="fetching into it"):
         journal = open_journal(root, spec)
         try:
             _Fetching(journal, api, transport, progress).run()

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -197,30 +196,3 @@ def _events(path: Path) -> Iterator[dict[str, Any]]:
                 f"{path}:{number}: is damaged ({exc}). Delete that line, or begin again elsewhere."
             ) from exc
         yield event if isinstance(event, dict) else {}
-
-
-@contextmanager
-def only_one(root: Path) -> Iterator[None]:
-    """Hold a folder for one process.
-
-    Raises:
-        FetchError: If another one holds it, or it cannot be written.
-    """
-    import filelock
-
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(root / LOCK, timeout=0)
-        lock.acquire()
-    except filelock.Timeout as exc:
-        raise FetchError(
-            f"{root}: another process is fetching into it. Wait for it, or choose another folder."
-        ) from exc
-    except OSError as exc:
-        raise FetchError(
-            f"{root}: cannot be written ({exc.strerror or exc}). Choose another folder with --out."
-        ) from exc
-    try:
-        yield
-    finally:
-        lock.release()
