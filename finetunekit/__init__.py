@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from finetunekit.inference import LoadedRun, load
     from finetunekit.keys import draw_uniform
     from finetunekit.naming import count_names_anew
+    from finetunekit.progress import terminal_width
     from finetunekit.resampling import resample
     from finetunekit.runs import FinishedRun
     from finetunekit.verdict import outcome_sentence, verify_run
@@ -81,6 +82,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "terminal_width": "finetunekit.progress",
     "TABLE_SUFFIXES",
     "AblationResult",
     "Augmentation",
@@ -133,6 +135,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'finetunekit' has no attribute '{name}'")
+    "terminal_width",
     import importlib
 
     return getattr(importlib.import_module(_LAZY[name]), name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from finetunekit.data.index import build_index
 from finetunekit.engine import prepare
 from finetunekit.errors import ConfigError, RunError
 from finetunekit.progress import Progress
-from finetunekit.rate_finder import find_rates, judge, rate_figure
+from finetunekit.rate_figure import rate_figure
+from finetunekit.rate_finder import find_rates, judge
 from finetunekit.sources import list_photos
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -26,6 +28,7 @@ QUIET = Progress(is_quiet=True)
 #: Every step sees every photo, so that the loss is without noise.
 WHOLE_BATCH = ("augment=[]", "train.batch_size=12", "train.draws_per_epoch=null")
 RATES = [10 ** (-6 + i / 10) for i in range(51)]
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def falling(at: float) -> list[float]:
@@ -98,7 +101,18 @@ def test_stages_without_a_rate_are_refused(tiny_yaml: Path) -> None:
     assert "there are 1 stages" in result.output
 
 
-def test_the_figure_holds_both_suggestions() -> None:
+def test_the_figure_holds_both_suggestions_and_says_them_to_those_who_cannot_see_it() -> None:
     found = judge("s", RATES, falling(1e-4), steps=51)
-    assert f"suggested {found.suggested:.1e}" in rate_figure(found)
-    assert f"at most {found.at_most:.1e}" in rate_figure(found)
+    root = ET.fromstring(rate_figure(found))
+    texts = ["".join(text.itertext()) for text in root.iter(f"{SVG}text")]
+    said = "".join(next(root.iter(f"{SVG}desc")).itertext())
+    for words in (f"suggested {found.suggested:.1e}", f"at most {found.at_most:.1e}"):
+        assert words in texts
+        assert words in said
+    assert texts.count("1e-4") == 1
+    curve = next(root.iter(f"{SVG}polyline")).attrib["points"].split()
+    assert len(curve) == len(found.rates)
+    across = [float(point.split(",")[0]) for point in curve]
+    assert across == sorted(across)
+    steps = [b - a for a, b in pairwise(across)]
+    assert max(steps) - min(steps) < 0.3  # rates a factor apart stand evenly

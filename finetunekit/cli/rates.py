@@ -40,7 +40,8 @@ def command(
     from finetunekit.data.index import build_index
     from finetunekit.engine import prepare
     from finetunekit.folders import cache_dir
-    from finetunekit.rate_finder import find_rates, rate_figure
+    from finetunekit.rate_figure import rate_figure
+    from finetunekit.rate_finder import find_rates
     from finetunekit.runs import write_whole
     from finetunekit.sources import list_photos
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from finetunekit.webpage.curves import CurvePoint, curve_plot, svg_file
+from finetunekit.webpage.curves import CurvePoint, curve_plot
+from finetunekit.webpage.drawing import svg_file
 from finetunekit.webpage.intervals import IntervalRow, interval_plot
 from finetunekit.webpage.markup import Attributes, Child, Html, definitions, h, join, minus, scrolling, table
 from finetunekit.webpage.shell import PageSection, document

@@ -7,18 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from finetunekit.webpage.drawing import dot, line, plot, text
 from finetunekit.webpage.markup import Html, h
 
 WIDTH_PX, HEIGHT_PX = 480, 320
 LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 58, 14, 36, 56
 INSET_PX, LABEL_PX = 26, 8
-#: Colours of the page's style on paper, for a file that has no page around it.
-_STYLE = (
-    "text{font:14px system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans','DejaVu Sans',sans-serif;font-variant-numeric:tabular-nums}"
-    ".ftk-paper-fill{fill:#fff}.ftk-ink-fill{fill:#1a1c1b}.ftk-muted-fill{fill:#50575a}.ftk-grid-stroke{stroke:#d8dbd9}"
-    ".ftk-muted-stroke{stroke:#50575a}.dot-main{fill:#0072b2}.dot-other{fill:#6a6f72}.whisker-main{stroke:#0072b2;stroke-width:2.5}"
-    ".whisker-other{stroke:#6a6f72;stroke-width:2}"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,43 +57,29 @@ def curve_plot(points: Sequence[CurvePoint], *, name: str, title: str, x_axis: s
         return round(bottom - (min(max(value, low), high) - low) / (high - low) * (bottom - TOP_PX), 1)
 
     said = "; ".join(f"{p.label}: {100 * p.value:.1f} % ({100 * p.low:.1f} to {100 * p.high:.1f})" for p in points)
-    parts = [h("title", title, at={"id": f"{name}-title"}), h("desc", f"{said}.", at={"id": f"{name}-desc"})]
-    parts.append(h("rect", at={"width": WIDTH_PX, "height": HEIGHT_PX, "class": "ftk-paper-fill"}))
+    parts = [h("rect", at={"width": WIDTH_PX, "height": HEIGHT_PX, "class": "ftk-paper-fill"})]
     for tick in _ticks(low, high):
-        parts.append(_line(LEFT_PX, y(tick), WIDTH_PX - RIGHT_PX, y(tick), "ftk-grid-stroke"))
-        parts.append(_text(LEFT_PX - LABEL_PX, y(tick) + 5, f"{100 * tick:.0f} %", "ftk-muted-fill", "end"))
+        parts.append(line(LEFT_PX, y(tick), WIDTH_PX - RIGHT_PX, y(tick), "ftk-grid-stroke"))
+        parts.append(text(LEFT_PX - LABEL_PX, y(tick) + 5, f"{100 * tick:.0f} %", "ftk-muted-fill", "end"))
     if len(points) > 1 and all(p.number is not None for p in points):
-        line = " ".join(f"{x},{y(p.value)}" for x, p in zip(xs, points, strict=True))
-        parts.append(h("polyline", at={"points": line, "fill": "none", "class": "ftk-muted-stroke"}))
+        joined = " ".join(f"{x},{y(p.value)}" for x, p in zip(xs, points, strict=True))
+        parts.append(h("polyline", at={"points": joined, "fill": "none", "class": "ftk-muted-stroke"}))
     for x, point in zip(xs, points, strict=True):
         parts += _point(point, x, y(point.low), y(point.value), y(point.high), bottom)
     middle = (LEFT_PX + WIDTH_PX - RIGHT_PX) / 2
-    parts.append(_text(middle, bottom + 46, f"{x_axis}{scale}", "ftk-ink-fill", "middle"))
-    parts.append(_text(LABEL_PX, 16, y_axis, "ftk-ink-fill", "start"))  # on its side it could not be read on a phone
-    size: dict[str, str | int] = {"viewBox": f"0 0 {WIDTH_PX} {HEIGHT_PX}", "width": WIDTH_PX, "height": HEIGHT_PX}
-    return h("svg", parts, at={**size, "role": "img", "aria-labelledby": f"{name}-title {name}-desc", "class": "plot"})
-
-
-def svg_file(plot: Html) -> bytes:
-    """A plot of this package as an SVG document of its own, on white."""
-    inside = str(plot).removeprefix("<svg")
-    start, end = inside.split(">", 1)
-    return f'<svg xmlns="http://www.w3.org/2000/svg"{start}><style>{_STYLE}</style>{end}\n'.encode()
+    parts.append(text(middle, bottom + 46, f"{x_axis}{scale}", "ftk-ink-fill", "middle"))
+    parts.append(text(LABEL_PX, 16, y_axis, "ftk-ink-fill", "start"))  # on its side it could not be read on a phone
+    return plot(parts, name=name, title=title, says=f"{said}.", width_px=WIDTH_PX, height_px=HEIGHT_PX)
 
 
 def _point(point: CurvePoint, x: float, low: float, middle: float, high: float, bottom: float) -> list[Html]:
     kind = "main" if point.is_main else "other"
-    shape = (
-        h("circle", at={"cx": x, "cy": middle, "r": 6, "class": "dot-main"})
-        if point.is_main
-        else h("rect", at={"x": x - 5, "y": middle - 5, "width": 10, "height": 10, "class": "dot-other"})
-    )
     return [
-        _line(x, low, x, high, f"whisker-{kind}"),
-        *(_line(x - 5, end, x + 5, end, f"whisker-{kind}") for end in (low, high)),
-        shape,
-        _line(x, bottom, x, bottom + 5, "ftk-muted-stroke"),
-        _text(x, bottom + 22, point.label, "ftk-ink-fill" if point.is_main else "ftk-muted-fill", "middle"),
+        line(x, low, x, high, f"whisker-{kind}"),
+        *(line(x - 5, end, x + 5, end, f"whisker-{kind}") for end in (low, high)),
+        dot(x, middle, is_main=point.is_main),
+        line(x, bottom, x, bottom + 5, "ftk-muted-stroke"),
+        text(x, bottom + 22, point.label, "ftk-ink-fill" if point.is_main else "ftk-muted-fill", "middle"),
     ]
 
 
@@ -147,11 +127,3 @@ def _ticks(low: float, high: float) -> list[float]:
     step = next(step for step in (0.02, 0.05, 0.1, 0.2) if (high - low) / step <= 7 or step == 0.2)
     first = math.ceil(low / step - 1e-9)
     return [step * i for i in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Html:
-    return h("line", at={"x1": x1, "y1": y1, "x2": x2, "y2": y2, "class": kind})
-
-
-def _text(x: float, y: float, content: str, kind: str, anchor: str) -> Html:
-    return h("text", content, at={"x": x, "y": y, "class": kind, "text-anchor": anchor})

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from finetunekit.webpage.markup import Html, h
+from finetunekit.webpage.drawing import dot, line, plot, text
+from finetunekit.webpage.markup import Html
 
 WIDTH_PX, LEFT_PX, RIGHT_PX, ROW_PX, LINE_PX, TOP_PX, AXIS_PX = 480, 14, 14, 46, 18, 4, 44
 LINE_CHARACTERS = 52
@@ -52,38 +53,27 @@ def interval_plot(rows: Sequence[IntervalRow], *, name: str, title: str, axis: s
     tops = list(accumulate((_height(row) for row in rows), initial=TOP_PX))
     bottom = tops[-1]
     said = "; ".join(f"{row.label}: {row.says}" for row in rows)
-    parts = [h("title", title, at={"id": f"{name}-title"}), h("desc", f"{said}.", at={"id": f"{name}-desc"})]
+    parts: list[Html] = []
     for tick in _ticks(low, high):
         anchor = "start" if tick <= low + 1e-9 else "end" if tick >= high - 1e-9 else "middle"
-        parts.append(_line(x(tick), TOP_PX, x(tick), bottom, "ftk-grid-stroke"))
-        parts.append(_text(x(tick), bottom + 16, f"{100 * tick:.0f} %", "ftk-muted-fill", anchor))
-    parts.append(_text(WIDTH_PX / 2, bottom + 36, axis, "ftk-ink-fill", "middle"))
+        parts.append(line(x(tick), TOP_PX, x(tick), bottom, "ftk-grid-stroke"))
+        parts.append(text(x(tick), bottom + 16, f"{100 * tick:.0f} %", "ftk-muted-fill", anchor))
+    parts.append(text(WIDTH_PX / 2, bottom + 36, axis, "ftk-ink-fill", "middle"))
     for top, row in zip(tops, rows, strict=False):  # the last one is the bottom
         parts += _row(row, top, x)
-    size: dict[str, str | int] = {
-        "viewBox": f"0 0 {WIDTH_PX} {bottom + AXIS_PX}",
-        "width": WIDTH_PX,
-        "height": bottom + AXIS_PX,
-    }
-    return h("svg", parts, at={**size, "role": "img", "aria-labelledby": f"{name}-title {name}-desc", "class": "plot"})
+    return plot(parts, name=name, title=title, says=f"{said}.", width_px=WIDTH_PX, height_px=bottom + AXIS_PX)
 
 
 def _row(row: IntervalRow, top: float, x: Callable[[float], float]) -> list[Html]:
     says = top + 16 + _height(row) - ROW_PX
     middle, kind = says + 16, "main" if row.is_main else "other"
     weight = "bold" if row.is_main else None
-    radius = 6 if row.is_main else 5
-    shape = (
-        h("circle", at={"cx": x(row.value), "cy": middle, "r": radius, "class": f"dot-{kind}"})
-        if row.is_main
-        else h("rect", at={"x": x(row.value) - 5, "y": middle - 5, "width": 10, "height": 10, "class": f"dot-{kind}"})
-    )
     return [
-        _text(LEFT_PX, top + 16, row.label, "ftk-ink-fill", "start", weight),
-        _text(WIDTH_PX - RIGHT_PX, says, row.says, "ftk-ink-fill", "end", weight),
-        _line(x(row.low), middle, x(row.high), middle, f"whisker-{kind}"),
-        *(_line(x(end), middle - 5, x(end), middle + 5, f"whisker-{kind}") for end in (row.low, row.high)),
-        shape,
+        text(LEFT_PX, top + 16, row.label, "ftk-ink-fill", "start", weight),
+        text(WIDTH_PX - RIGHT_PX, says, row.says, "ftk-ink-fill", "end", weight),
+        line(x(row.low), middle, x(row.high), middle, f"whisker-{kind}"),
+        *(line(x(end), middle - 5, x(end), middle + 5, f"whisker-{kind}") for end in (row.low, row.high)),
+        dot(x(row.value), middle, is_main=row.is_main),
     ]
 
 
@@ -105,11 +95,3 @@ def _ticks(low: float, high: float) -> list[float]:
     return (
         [high - i / 10 for i in reversed(range(0, tenths + 1, step))] if tenths > 1 else [low, (low + high) / 2, high]
     )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Html:
-    return h("line", at={"x1": x1, "y1": y1, "x2": x2, "y2": y2, "class": kind})
-
-
-def _text(x: float, y: float, content: str, kind: str, anchor: str, weight: str | None = None) -> Html:
-    return h("text", content, at={"x": x, "y": y, "class": kind, "text-anchor": anchor, "font-weight": weight})

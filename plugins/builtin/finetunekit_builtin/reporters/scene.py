@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from finetunekit import terminal_width
+
 #: Colours with a meaning: a page may restyle them (light, dark, print). Text on paper has a contrast of at least 7 : 1.
 ROLES = {"paper": "#ffffff", "ink": "#1b1b1b", "muted": "#4d4d4d", "grid": "#d9d9d9", "blank": "#eeeeee"}
 #: Two colours that stay apart in every common colour vision deficiency. Source: Okabe and Ito 2008, "Color Universal Design".
@@ -149,10 +151,9 @@ def width_px(text: str, size_px: float, bold: bool = False) -> float:
 
 def _advance_em(char: str) -> float:
     """Advance of a character in em. Source: advances of DejaVu Sans, the widest common sans-serif, in groups."""
-    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
-        return 0.0
-    if unicodedata.east_asian_width(char) in ("W", "F"):
-        return 1.0
+    columns = terminal_width(char)
+    if columns != 1:
+        return columns / 2  # a mark takes no room, a wide letter a whole em
     if char in " ijlIft.,:;'|!()[]/":
         return 0.38
     return 0.95 if char in "mwMW@%—" else 0.70 if char.isupper() else 0.63
