@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from finetunekit.progress import terminal_width
     from finetunekit.resampling import resample
     from finetunekit.runs import FinishedRun
+    from finetunekit.seeds import SeedsResult, resume_seeds, run_seeds
     from finetunekit.verdict import outcome_sentence, verify_run
     from finetunekit.weights.fit import named_variables
 
@@ -63,6 +64,9 @@ _LAZY = {
     "run_folds": "finetunekit.folds",
     "resume_folds": "finetunekit.folds",
     "FoldsResult": "finetunekit.folds",
+    "run_seeds": "finetunekit.seeds",
+    "resume_seeds": "finetunekit.seeds",
+    "SeedsResult": "finetunekit.seeds",
     "load": "finetunekit.inference",
     "LoadedRun": "finetunekit.inference",
     "FinishedRun": "finetunekit.runs",
@@ -78,11 +82,11 @@ _LAZY = {
     "open_table": "finetunekit.data.tables",
     "PhotoTable": "finetunekit.data.tables",
     "TABLE_SUFFIXES": "finetunekit.data.tables",
+    "terminal_width": "finetunekit.progress",
     "verify_run": "finetunekit.verdict",
 }
 
 __all__ = [
-    "terminal_width": "finetunekit.progress",
     "TABLE_SUFFIXES",
     "AblationResult",
     "Augmentation",
@@ -108,6 +112,7 @@ __all__ = [
     "PretrainedTop",
     "RunError",
     "RunResult",
+    "SeedsResult",
     "SourceContext",
     "WeightSource",
     "WeightsError",
@@ -124,10 +129,13 @@ __all__ = [
     "photo_suffixes",
     "resample",
     "resume_folds",
+    "resume_seeds",
     "run",
     "run_ablation",
     "run_folds",
+    "run_seeds",
     "split_by_class",
+    "terminal_width",
     "verify_run",
 ]
 
@@ -135,7 +143,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'finetunekit' has no attribute '{name}'")
-    "terminal_width",
     import importlib
 
     return getattr(importlib.import_module(_LAZY[name]), name)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finetunekit import runs
 from finetunekit.errors import ConfigError, RunFolderError
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RunResult",
-    "SeedsResult",
+    "drop_model",
     "prepare",
     "rebuild_reports",
     "replay",
     "resume",
     "run",
-    "run_seeds",
+    "run_plan",
     "summarise",
+    "work_in",
 ]
 
 
@@ -90,11 +91,7 @@ def run(
     """
     progress = progress or default_progress()
     plan, host = prepare(preset, settings=settings, seed=seed, progress=progress)
-    if plan.config.train.folds is not None and plan.config.train.fold is None:
-        raise ConfigError(
-            "train.folds: a cross-validation is several runs. Use finetunekit.run_folds, or set train.fold too."
-        )
-    return _run_plan(plan, host, settings, Path(out), progress)
+    return run_plan(plan, host, settings, Path(out), progress)
 
 
 def resume(
@@ -172,15 +169,41 @@ def replay(run: str | Path, *, out: str | Path = "runs", progress: Progress | No
     path, folder = _finished(run, out).resolve(), Path(out).resolve()
     with run_from(path):
         plan, host = prepare(str(path / runs.CONFIG), progress=progress)
-        result = _run_plan(plan, host, (), folder, progress)
+        result = run_plan(plan, host, (), folder, progress)
     first, second = runs.FinishedRun(path), runs.FinishedRun(result.path)
     verdict = compare_runs(first, second)
     return Replay(path, result, verdict, replay_lines(verdict, first.state.get("reproducibility", {}).get("level")))
 
 
-def _run_plan(plan: Plan, host: PluginHost, settings: Sequence[str], out: Path, progress: Progress) -> RunResult:
+def run_plan(
+    plan: Plan,
+    host: PluginHost,
+    settings: Sequence[str],
+    out: Path,
+    progress: Progress,
+    *,
+    folder_name: str | None = None,
+) -> RunResult:
+    """Run a plan; see `run`.
+
+    Args:
+        plan: What `prepare` made.
+        host: The plugins it was made with.
+        settings: Noted in `run.json`.
+        out: Folder in which the run's own folder is made.
+        progress: Where progress is printed.
+        folder_name: What the name of that folder begins with; default: the configuration's name.
+
+    Raises:
+        ConfigError: If the plan is that of several runs.
+        As `run`.
+    """
+    if plan.config.train.folds is not None and plan.config.train.fold is None:
+        raise ConfigError(
+            "train.folds: a cross-validation is several runs. Use finetunekit.run_folds, or set train.fold too."
+        )
     files = initial_files(plan, settings)
-    path = runs.new_run_path(out, plan.config.name, files)
+    path = runs.new_run_path(out, folder_name or plan.config.name, files)
     with runs.locked(path):
         return RunSequence(plan, host, path, progress, json.loads(files[runs.STATE])).execute()
 
@@ -188,67 +211,13 @@ def _run_plan(plan: Plan, host: PluginHost, settings: Sequence[str], out: Path, 
 @contextlib.contextmanager
 def run_from(path: Path) -> Iterator[None]:
     """Work in the folder that a run was started from, where relative paths of its configuration begin."""
-    folder = runs.FinishedRun(path).state.get("folder")
-    if folder is None or not Path(folder).is_dir():
-        yield
-        return
-    with contextlib.chdir(folder):
+    with work_in(runs.FinishedRun(path).state.get("folder")):
         yield
 
 
-@dataclass(frozen=True, slots=True)
-class SeedsResult:
-    """Runs that differ in their seed only.
-
-    Attributes:
-        runs: One result a seed.
-        scores: Scores of each, and their mean with the interval over seeds and the interval over photos, as plain values.
-        summary: Sentences for the user, at most 80 columns a line.
-    """
-
-    runs: tuple[RunResult, ...]
-    scores: Mapping[str, Any]
-    summary: tuple[str, ...]
-
-
-def run_seeds(
-    preset: str | Path,
-    seeds: int,
-    *,
-    settings: Sequence[str] = (),
-    seed: int | None = None,
-    out: str | Path = "runs",
-    progress: Progress | None = None,
-) -> SeedsResult:
-    """Run a preset with several seeds, one run folder each.
-
-    Args:
-        preset: Preset name or path of a YAML file.
-        seeds: How many, counted up from the first.
-        settings: As in `run`.
-        seed: The first seed; default: the preset's.
-        out: As in `run`.
-        progress: As in `run`.
-
-    Raises:
-        As `run`.
-    """
-    from finetunekit.summary import seeds_lines, summarise_runs
-
-    progress = progress or default_progress()
-    plan, _ = prepare(preset, settings=settings, seed=seed, progress=progress)
-    if not plan.config.evaluate.test:
-        raise ConfigError("evaluate.test: false leaves seeds no score to sum up. Use `ablate`, or leave it out.")
-    results = []
-    for number in range(seeds):
-        progress.say(f"seed {number + 1} of {seeds}")
-        first = plan.config.seed
-        results.append(run(preset, settings=settings, seed=first + number, out=out, progress=progress))
-        if plan.config.save.seeds == "none" or (plan.config.save.seeds == "first" and number > 0):
-            drop_model(results[-1].path)
-    metrics = [result.metrics for result in results]
-    is_sharing = plan.config.view_seed is not None
-    return SeedsResult(tuple(results), summarise_runs(metrics), seeds_lines(metrics, is_sharing_views=is_sharing))
+def work_in(folder: str | None) -> contextlib.AbstractContextManager[None]:
+    """Work in a folder; where it is not known or gone, in the one that is."""
+    return contextlib.chdir(folder) if folder is not None and Path(folder).is_dir() else contextlib.nullcontext()
 
 
 def drop_model(path: Path) -> None:

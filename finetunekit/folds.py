@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetunekit import runs
-from finetunekit.engine import RunResult, prepare, resume, run
+from finetunekit.engine import RunResult, prepare, resume, run, work_in
 from finetunekit.errors import ConfigError, RunFolderError
 from finetunekit.folds_summary import fold_lines, pool_scores
 from finetunekit.notebook import default_progress
 from finetunekit.plan import Plan
-from finetunekit.progress import Progress
+from finetunekit.progress import Progress, said_how_to_go_on
 from finetunekit.sequence import config_text
 from finetunekit.types import TEST
 
 if TYPE_CHECKING:
     from finetunekit.data.index import IndexedPhoto, PhotoIndex
 
-CROSS_VALIDATION, CROSS_CONFIG, FOLDS = "cross_validation.json", "cross_validation.yaml", "folds.csv"
+CROSS_CONFIG, FOLDS = "cross_validation.yaml", "folds.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,16 @@ def run_folds(
     if not plan.config.evaluate.test:
         raise ConfigError(f"{plan.source}: a cross-validation scores test photos; leave out evaluate.test: false.")
     index, fold_of = _deal(plan, progress)
-    state = {"status": "running", "name": plan.config.name, "preset": str(preset), "folder": str(Path.cwd())}
+    state = {
+        "status": "running",
+        "name": plan.config.name,
+        "preset": str(preset),
+        "folder": str(Path.cwd()),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "planned": plan.config.train.folds,
+    }
     files = {
-        CROSS_VALIDATION: runs.to_json(state),
+        runs.CROSS_VALIDATION: runs.to_json(state),
         CROSS_CONFIG: config_text(plan),
         FOLDS: _folds_text(index, fold_of),
     }
@@ -99,11 +106,11 @@ def resume_folds(path: Path, *, progress: Progress | None = None) -> FoldsResult
     progress = progress or default_progress()
     path = path.resolve()
     try:
-        state = json.loads((path / CROSS_VALIDATION).read_text(encoding="utf-8"))
+        state = json.loads((path / runs.CROSS_VALIDATION).read_text(encoding="utf-8"))
         before = (path / FOLDS).read_text(encoding="utf-8")
     except (OSError, ValueError) as exc:
         raise RunFolderError(f"{path}: holds no cross-validation that can be read ({exc}).") from exc
-    with contextlib.chdir(state["folder"]) if Path(state["folder"]).is_dir() else contextlib.nullcontext():
+    with work_in(state["folder"]):
         plan, _ = prepare(str(path / CROSS_CONFIG), progress=progress)
         index, fold_of = _deal(plan, progress)
         if _folds_text(index, fold_of) != before:
@@ -111,23 +118,12 @@ def resume_folds(path: Path, *, progress: Progress | None = None) -> FoldsResult
         return _run_all(path, plan, index, fold_of, state, progress)
 
 
-def is_cross_validation(path: Path) -> bool:
-    """Whether a folder is that of a cross-validation."""
-    return (path / CROSS_VALIDATION).is_file()
-
-
 def _deal(plan: Plan, progress: Progress) -> tuple[PhotoIndex, dict[Path, int]]:
     """Every photo, in the splits it comes with, and its fold: so all that can be wrong with them is said before the first run."""
-    from finetunekit.data.facts import open_facts
     from finetunekit.data.folds import fold_of_photos
-    from finetunekit.data.index import build_index
-    from finetunekit.folders import cache_dir
-    from finetunekit.sources import list_and_leave_out
+    from finetunekit.sources import index_listing, list_photos
 
-    listing, _ = list_and_leave_out(plan, progress)
-    counter = progress.counter("reading photos")
-    store = open_facts(cache_dir(), progress.say)
-    index = build_index(listing, max_pixels=plan.config.data.max_photo_pixels, progress=counter, store=store)
+    index = index_listing(plan, list_photos(plan, progress), progress)
     folds = plan.config.train.folds
     assert folds is not None
     return index, fold_of_photos(index, folds, seed=plan.config.train.fold_seed)
@@ -148,7 +144,8 @@ def _run_all(
 ) -> FoldsResult:
     folds = plan.config.train.folds
     assert folds is not None
-    with runs.locked(path), _said_how_to_go_on(path, progress):
+    how = f"finished folds are kept; go on with: finetunekit resume {shlex.quote(str(path))}"
+    with runs.locked(path), said_how_to_go_on(path, how, progress):
         results = []
         for fold in range(1, folds + 1):
             progress.say(f"fold {fold} of {folds}")
@@ -166,20 +163,8 @@ def _run_all(
             "groups": len({photo.group for photo in index.photos if photo.group is not None}),
             "openings": openings,
         }
-        runs.write_whole(path / CROSS_VALIDATION, runs.to_json(scores))
+        runs.write_whole(path / runs.CROSS_VALIDATION, runs.to_json(scores))
     return FoldsResult(path, tuple(results), scores, fold_lines(scores))
-
-
-@contextlib.contextmanager
-def _said_how_to_go_on(path: Path, progress: Progress) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt as exc:
-        exc.add_note(f"go on with: finetunekit resume {shlex.quote(str(path))}")
-        raise
-    except BaseException:
-        progress.say(f"finished folds are kept; go on with: finetunekit resume {path}")
-        raise
 
 
 def _run_fold(path: Path, plan: Plan, fold: int, progress: Progress) -> RunResult:

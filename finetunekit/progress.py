@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import textwrap
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TextIO
 
 _REFRESH_S = 0.2
@@ -94,3 +96,24 @@ class Progress:
         if self._live_width:
             self._stream.write("\r" + " " * self._live_width + "\r")
             self._live_width = 0
+
+
+@contextlib.contextmanager
+def said_how_to_go_on(folder: Path, how: str, progress: Progress) -> Iterator[None]:
+    """Around a job of several runs: where it is stopped, say how to go on, unless it left nothing to go on with.
+
+    Args:
+        folder: Of the job.
+        how: The sentence. It becomes the last note of a `KeyboardInterrupt`, which the command line prints after that of the run
+            under way; with any other error it is printed at once.
+        progress: Where it is printed.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as exc:
+        exc.add_note(how)
+        raise
+    except BaseException:
+        if folder.exists():
+            progress.say(how)
+        raise

@@ -19,23 +19,27 @@ What = Literal["runs", "models"]
 
 @dataclass(frozen=True, slots=True)
 class RunEntry:
-    """One run, as a listing shows it.
+    """One run, or the folder of several, as a listing shows it.
 
     Attributes:
         path: Its folder.
         name: Of its configuration.
-        status: `finished`, `running`, `killed`, `interrupted`, `failed`; `unreadable` where the folder does not say.
-        seed: Of the run.
+        status: `finished`, `running`, `killed`, `interrupted`, `failed`, `stopped` between two of several runs; `unreadable` where
+            the folder does not say.
+        seed: Of the run; of several, the first.
         started: UTC, ISO 8601.
         epochs: Complete ones.
         planned_epochs: Of the configuration.
-        test_correct: Test photos it has right; None before it was scored.
+        test_correct: Test photos it has right, the mean of several seeds; None before it was scored.
         test_photos: Test photos.
         size_bytes: Of all its files.
         has_model: Whether `model.keras` is there.
         error: Why it stopped.
         reproducibility: `bitwise`, `same machine` or `statistical`.
         missing: Why each report that it lacks is not there.
+        parts: What each of several runs is, `seeds` or `folds`; None: it is one run.
+        finished_parts: How many of them are finished.
+        planned_parts: How many there are to be.
     """
 
     path: Path
@@ -45,26 +49,32 @@ class RunEntry:
     started: str | None = None
     epochs: int = 0
     planned_epochs: int | None = None
-    test_correct: int | None = None
+    test_correct: float | None = None
     test_photos: int | None = None
     size_bytes: int = 0
     has_model: bool = False
     error: str | None = None
     reproducibility: str | None = None
     missing: tuple[str, ...] = ()
+    parts: str | None = None
+    finished_parts: int = 0
+    planned_parts: int | None = None
 
 
 def list_runs(out: Path) -> tuple[RunEntry, ...]:
-    """Every run of a folder, oldest first."""
+    """Every run of a folder, and every folder of several runs, oldest first."""
     if not out.is_dir():
         return ()
-    paths = (path for path in out.glob("[!.]*") if (path / runs.CONFIG).is_file())
+    paths = (path for path in out.glob("[!.]*") if (path / runs.CONFIG).is_file() or runs.several_file(path))
     return tuple(sorted(map(describe_run, paths), key=lambda entry: (entry.started or "", entry.path.name)))
 
 
 def describe_run(path: Path) -> RunEntry:
-    """One run, from its files; a file that is damaged or missing leaves its fields empty."""
-    size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+    """One run, or the folder of several, from its files; a file that is damaged or missing leaves its fields empty."""
+    several = runs.several_file(path)
+    if several is not None:
+        return _describe_several(path, several)
+    size = _size_bytes(path)
     state = _json(path / runs.STATE)
     try:
         status = runs.read_status(path)
@@ -88,6 +98,38 @@ def describe_run(path: Path) -> RunEntry:
         reproducibility=state.get("reproducibility", {}).get("level"),
         missing=tuple(report["why"] for report in state.get("missing", ())),
     )
+
+
+def _describe_several(path: Path, file: Path) -> RunEntry:
+    state, parts = _json(file), runs.SEVERAL[file.name]
+    entries = [describe_run(place.parent) for place in sorted(path.glob(f"[!.]*/{runs.CONFIG}"))]
+    accuracy = state.get("over_photos" if parts == "seeds" else "pooled", {}).get("accuracy", {})
+    try:
+        status = runs.read_status(path)
+    except RunFolderError:
+        status = "unreadable"
+    return RunEntry(
+        path=path,
+        name=f"{state.get('name', path.name)} ({parts})",
+        status=status,
+        seed=next((entry.seed for entry in entries), None),
+        started=state.get("started", next((entry.started for entry in entries), None)),
+        epochs=sum(entry.epochs for entry in entries),
+        test_correct=accuracy.get("mean_correct", accuracy.get("successes")),
+        test_photos=state.get("photos", accuracy.get("photos")),
+        size_bytes=_size_bytes(path),
+        has_model=any(entry.has_model for entry in entries),
+        error=next((entry.error for entry in entries if entry.status == status and entry.error), None),
+        reproducibility=next((entry.reproducibility for entry in entries), None),
+        missing=tuple(f"{entry.path.name}: {why}" for entry in entries for why in entry.missing),
+        parts=parts,
+        finished_parts=sum(entry.status == "finished" for entry in entries),
+        planned_parts=state.get("planned", len(state.get("seeds", ())) or None),
+    )
+
+
+def _size_bytes(path: Path) -> int:
+    return sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
 
 
 def choose_prunable(
@@ -134,15 +176,19 @@ def prune(entry: RunEntry, what: What) -> None:
                 for file in _heavy(entry.path):
                     file.unlink(missing_ok=True)
                 return
-            (entry.path / runs.CONFIG).unlink()  # first: half a run is then no run to any listing
+            (
+                runs.several_file(entry.path) or entry.path / runs.CONFIG
+            ).unlink()  # first: half a run is then no run to any listing
         shutil.rmtree(entry.path)
     except OSError as exc:
         raise RunFolderError(f"{entry.path}: cannot be deleted ({exc.strerror or exc}).") from exc
 
 
 def _heavy(path: Path) -> list[Path]:
-    models = [path / name for name in (runs.MODEL, runs.MODEL_H5)]
-    return [file for file in (*models, *(path / FOLDER).glob("*.npz")) if file.is_file()]
+    places = [path, *(place.parent for place in path.glob(f"[!.]*/{runs.CONFIG}"))]
+    models = [place / name for place in places for name in (runs.MODEL, runs.MODEL_H5)]
+    checkpoints = [file for place in places for file in (place / FOLDER).glob("*.npz")]
+    return [file for file in (*models, *checkpoints) if file.is_file()]
 
 
 def _json(path: Path) -> Mapping[str, Any]:

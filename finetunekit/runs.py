@@ -23,7 +23,10 @@ from finetunekit.errors import RunFolderError, did_you_mean
 CONFIG, PLAN, ENVIRONMENT, STATE = "config.yaml", "plan.json", "environment.json", "run.json"
 WEIGHTS, PHOTOS, EPOCHS, PREDICTIONS = "weights.json", "photos.csv", "epochs.csv", "predictions.csv"
 METRICS, MODEL, MODEL_H5, REPORTS, LOCK = "metrics.json", "model.keras", "model.h5", "reports", "run.lock"
-EXCLUDED, AUDIT = "excluded.csv", "audit.json"
+EXCLUDED = "excluded.csv"
+SEEDS, CROSS_VALIDATION = "seeds.json", "cross_validation.json"
+SEVERAL = {SEEDS: "seeds", CROSS_VALIDATION: "folds"}
+"""File that tells the folder of several runs from that of one → what each of its runs is."""
 _LOCK_TIMEOUT_S = 0.5  # a listing that asks whether the lock is free holds it for a moment
 LADDER, OVERLAP, GRADCAM, AUDIT = "ladder.json", "overlap.json", "gradcam.json", "audit.json"
 
@@ -210,11 +213,20 @@ def locked(path: Path, *, lock: str = LOCK, job: str = "writing this run") -> It
 def read_status(path: Path) -> str:
     """`finished`, `failed`, `interrupted`, `running`; `killed` where the folder says `running` and no process holds it.
 
+    A folder of several runs that are not all finished stands as the last of them does, or is `stopped` between two.
+
     Raises:
         RunFolderError: If the folder does not say.
     """
-    status = str(FinishedRun(path).state.get("status", "unknown"))
-    return "killed" if status == "running" and not _is_locked(path) else status
+    several = several_file(path)
+    state = FinishedRun(path).optional(several.name) if several else FinishedRun(path).state
+    status = str((state or {}).get("status", "unknown"))
+    if status != "running" or _is_locked(path):
+        return status
+    if several is None:
+        return "killed"
+    unfinished = [status for status in map(read_status, sorted(_run_folders(path))) if status != "finished"]
+    return unfinished[-1] if unfinished else "stopped"
 
 
 def _is_locked(path: Path) -> bool:
@@ -236,18 +248,43 @@ def find_run(argument: str | Path, out: Path = Path("runs")) -> Path:
         path = path.parent.parent
     if (path / CONFIG).is_file():
         return path
-    folders = (p for p in out.glob("[!.]*") if (p / CONFIG).is_file())  # one still being made begins with a dot
-    names = sorted((p.name for p in folders), key=_stamp) if out.is_dir() else []
-    with_model = [name for name in names if (out / name / MODEL).is_file()]
+    several = find_several(argument, out)
+    if several is not None:
+        found = ", ".join(sorted(place.parent.name for place in several.glob(f"[!.]*/{CONFIG}")))
+        raise RunFolderError(
+            f"{several}: is the folder of several runs. Name one of them: {found or 'there is none yet'}."
+        )
+    folders = {place.name: place for place in _run_folders(out)}
+    names = sorted(folders, key=_stamp)
+    with_model = [name for name in names if (folders[name] / MODEL).is_file()]
     if str(argument) == "last" and with_model:
-        return out / with_model[-1]
-    if str(argument) in names:
-        return out / str(argument)
+        return folders[with_model[-1]]
+    if str(argument) in folders:
+        return folders[str(argument)]
     if str(argument) == "last":
         raise RunFolderError(f"last: {out} holds no run with a model yet. Make one: finetunekit run felidae4")
     raise RunFolderError(
         f"{argument}: no run there (no {CONFIG}).{did_you_mean(str(argument), names) if names else ''}"
     )
+
+
+def _run_folders(out: Path) -> Iterator[Path]:
+    """Runs of a folder, and of its folders of seeds; one still being made begins with a dot."""
+    for place in out.glob("[!.]*"):
+        if (place / CONFIG).is_file():
+            yield place
+        elif (place / SEEDS).is_file():
+            yield from _run_folders(place)
+
+
+def several_file(path: Path) -> Path | None:
+    """The file by which a folder is known to be that of several runs; None: it is not."""
+    return next((path / name for name in SEVERAL if (path / name).is_file()), None)
+
+
+def find_several(argument: str | Path, out: Path = Path("runs")) -> Path | None:
+    """The folder of several runs (seeds, folds) that is given as a path or as a name under `out`; None: it is none."""
+    return next((path for path in (Path(argument), out / argument) if several_file(path)), None)
 
 
 def report_page(path: Path) -> Path:

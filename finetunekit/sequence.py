@@ -17,12 +17,11 @@ from finetunekit.checkpoint import remove_checkpoints
 from finetunekit.config import RunConfig
 from finetunekit.environment import describe_environment, prepare_tensorflow, resolve_precision
 from finetunekit.errors import FinetuneKitError, RunFolderError
-from finetunekit.folders import cache_dir
 from finetunekit.plan import Plan
 from finetunekit.plugins import PluginHost
 from finetunekit.progress import Progress
 from finetunekit.reporting import note_seconds, write_reports
-from finetunekit.sources import describe_photos, list_and_leave_out
+from finetunekit.sources import describe_photos, index_listing, list_and_leave_out
 from finetunekit.types import SPLITS, TEST, TRAIN, VALID
 from finetunekit.yamls import dump_yaml
 
@@ -139,9 +138,6 @@ class RunSequence:
         self._write_state()
 
     def _index_photos(self) -> PhotoIndex:
-        from finetunekit.data.facts import open_facts
-        from finetunekit.data.folds import choose_fold, fold_of_photos
-        from finetunekit.data.index import build_index
         from finetunekit.data.manifest import MANIFEST_COLUMNS, manifest_rows
 
         listing, excluded = list_and_leave_out(self.plan, self.progress)
@@ -150,17 +146,7 @@ class RunSequence:
         self.progress.say(f"run {self.path}")
         for note in listing.notes:
             self.progress.say(f"note: {note}")
-        index = build_index(
-            listing,
-            max_pixels=self.config.data.max_photo_pixels,
-            progress=self.progress.counter("reading photos"),
-            store=open_facts(cache_dir(), self.progress.say),
-        )
-        train = self.config.train
-        if train.folds is not None and train.fold is not None:
-            index = choose_fold(
-                index, fold_of_photos(index, train.folds, seed=train.fold_seed), train.fold, train.folds
-            )
+        index = index_listing(self.plan, listing, self.progress)
         self._note(runs.PHOTOS, runs.to_csv(manifest_rows(index), MANIFEST_COLUMNS))
         if excluded:
             rows = [dataclasses.asdict(photo) for photo in excluded]

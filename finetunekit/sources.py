@@ -39,6 +39,28 @@ def list_and_leave_out(plan: Plan, progress: Progress) -> tuple[PhotoListing, tu
     return leave_out(listing, [Path(file) for file in plan.config.data.exclude])
 
 
+def index_listing(plan: Plan, listing: PhotoListing, progress: Progress) -> PhotoIndex:
+    """Read the photos that were listed; with `train.fold`, as the splits of that fold.
+
+    Raises:
+        DataError: If photos cannot be read, or a fold would lack a class.
+    """
+    from finetunekit.data.facts import open_facts
+    from finetunekit.data.folds import choose_fold, fold_of_photos
+    from finetunekit.data.index import build_index
+
+    index = build_index(
+        listing,
+        max_pixels=plan.config.data.max_photo_pixels,
+        progress=progress.counter("reading photos"),
+        store=open_facts(cache_dir(), progress.say),
+    )
+    train = plan.config.train
+    if train.folds is None or train.fold is None:
+        return index
+    return choose_fold(index, fold_of_photos(index, train.folds, seed=train.fold_seed), train.fold, train.folds)
+
+
 def _ask(plan: Plan, progress: Progress) -> PhotoListing:
     root = Path(plan.config.data.root).expanduser() if plan.config.data.root else None
     source = plan.data_source

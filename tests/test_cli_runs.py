@@ -47,12 +47,12 @@ def invoke(folder: Path, *arguments: str) -> Result:
 
 
 def runs_of(folder: Path) -> list[Path]:
-    return sorted((folder / "runs").glob("tiny-*"))
+    return sorted((folder / "runs").glob("tiny-seeds-*/tiny-seed-*"))
 
 
 def test_seeds_give_both_intervals_and_a_folder_each(folder: Path) -> None:
     found = json.loads((folder / "seeds.json").read_text())
-    assert [Path(p).name for p in found["paths"]] == [p.name for p in runs_of(folder)]
+    assert [Path(p).name for p in found["runs"]] == [p.name for p in runs_of(folder)]
     assert found["scores"]["seeds"] == [0, 1]
     assert found["scores"]["over_seeds"]["accuracy"] is not None
     assert found["scores"]["over_photos"]["accuracy"]["interval"]["method"] == "wilson"

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import finetunekit as ftk
-from finetunekit import engine, runs
+from finetunekit import runs
 from finetunekit.cli import main
 from finetunekit.progress import Progress
 from finetunekit.replay import compare_runs, reproducibility
@@ -51,7 +51,7 @@ def test_a_replay_is_the_same_and_says_what_differs_first_where_it_is_not(tiny_y
 
 def test_another_seed_differs_and_models_of_seeds_are_kept_where_asked(tiny_yaml: Path) -> None:
     out = tiny_yaml.parent / "runs"
-    several = engine.run_seeds(str(tiny_yaml), 2, settings=["stages[0].epochs=1"], out=out, progress=QUIET)
+    several = ftk.run_seeds(str(tiny_yaml), 2, settings=["stages[0].epochs=1"], out=out, progress=QUIET)
     first, second = (one.path for one in several.runs)
     assert (first / runs.MODEL).is_file()
     assert not (second / runs.MODEL).exists()

@@ -10,7 +10,7 @@ from conftest import TINY, write_photos
 
 import finetunekit as ftk
 from finetunekit.answers import read_answers
-from finetunekit.engine import rebuild_reports, run_seeds, summarise
+from finetunekit.engine import rebuild_reports, summarise
 from finetunekit.errors import ConfigError, RunFolderError
 from finetunekit.progress import Progress
 
@@ -55,6 +55,6 @@ def test_what_needs_test_scores_is_refused_in_one_line(shut: ftk.RunResult, tiny
     with pytest.raises(RunFolderError, match=r"left its test split shut.*reports show test scores"):
         rebuild_reports(shut.path, progress=QUIET)
     with pytest.raises(ConfigError, match="leaves seeds no score to sum up"):
-        run_seeds(tiny_yaml, 2, settings=SHUT, progress=QUIET)
+        ftk.run_seeds(tiny_yaml, 2, settings=SHUT, progress=QUIET)
     with pytest.raises(ConfigError, match="a cross-validation scores test photos"):
         ftk.run_folds(tiny_yaml, settings=[*SHUT, "train.folds=3"], progress=QUIET)

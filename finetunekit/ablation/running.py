@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from finetunekit.ablation.words import ablation_lines
 from finetunekit.engine import drop_model, resume, run
 from finetunekit.errors import ConfigError, RunError, RunFolderError
 from finetunekit.notebook import default_progress
-from finetunekit.progress import Progress, show_duration
+from finetunekit.progress import Progress, said_how_to_go_on, show_duration
 
 ABLATION, PAGE = "ablation.json", "ablation.html"
 
@@ -81,7 +80,8 @@ def run_ablation(
         raise ConfigError(f"seeds: at least 1. Received: {seeds}")
     path = Path("runs") / f"{layout.name}-ablation" if out is None else Path(out)
     _make_folder(path)
-    with runs.locked(path), _said_how_to_go_on(path, progress):
+    how = f"finished cells are kept in {path}; the same command goes on with the others"
+    with runs.locked(path), said_how_to_go_on(path, how, progress):
         jobs = _Jobs(layout, path, tuple(layout.seed + i for i in range(seeds)), progress)
         finished = jobs.run_all()
         record = make_record(layout, jobs.seeds, finished)
@@ -104,18 +104,6 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise RunFolderError(f"{path}: cannot be made ({exc.strerror or exc}). Choose another with --out.") from exc
-
-
-@contextlib.contextmanager
-def _said_how_to_go_on(path: Path, progress: Progress) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt as exc:
-        exc.add_note(f"finished cells are kept in {path}; the same command goes on with the others")
-        raise
-    except BaseException:
-        progress.say(f"finished cells are kept in {path}; the same command goes on with the others")
-        raise
 
 
 class _Jobs:

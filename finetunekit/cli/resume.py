@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from finetunekit.cli.common import json_option, make_progress, out_option, print_json
-from finetunekit.cli.run import echo_folds
+from finetunekit.cli.run import echo_several
 
 
 @click.command("resume")
@@ -17,19 +17,25 @@ from finetunekit.cli.run import echo_folds
 @click.option("--force", is_flag=True, help="Go on although something changed; what did is noted in run.json.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def command(run: str, out: str, as_json: bool, force: bool, quiet: bool) -> None:
-    """Take up RUN where it was killed, interrupted or failed: the folder of a run or of a cross-validation, or its name.
+    """Take up RUN where it was killed, interrupted or failed: the folder of a run, of seeds or of a cross-validation, or its name.
 
     It loses the epoch under way at most, and ends with the same bits as a run that was never stopped. Where configuration, photos,
     weights, versions or machine changed, it says what and refuses.
     """
     from finetunekit.engine import resume
-    from finetunekit.folds import is_cross_validation, resume_folds
-    from finetunekit.runs import report_page
+    from finetunekit.runs import CROSS_VALIDATION, find_several, report_page
 
     progress = make_progress(is_quiet=quiet)
-    several = next((path for path in (Path(run), Path(out) / run) if is_cross_validation(path)), None)
+    several = find_several(run, Path(out))
+    if several is not None and (several / CROSS_VALIDATION).is_file():
+        from finetunekit.folds import resume_folds
+
+        echo_several(resume_folds(several, progress=progress), as_json=as_json)
+        return
     if several is not None:
-        echo_folds(resume_folds(several, progress=progress), as_json=as_json)
+        from finetunekit.seeds import resume_seeds
+
+        echo_several(resume_seeds(several, is_forced=force, progress=progress), as_json=as_json)
         return
     result = resume(run, out=out, is_forced=force, progress=progress)
     if as_json:

@@ -10,6 +10,7 @@ from finetunekit.cli.common import json_option, make_progress, out_option, prese
 
 if TYPE_CHECKING:
     from finetunekit.folds import FoldsResult
+    from finetunekit.seeds import SeedsResult
 
 
 @click.command("run")
@@ -31,33 +32,31 @@ def command(
 ) -> None:
     """Train, evaluate and report PRESET: a preset's name, or the path of a YAML file.
 
-    The last line on stdout is the path of the report, or of the run's folder where its reports have no page. With --folds there is a
-    run for each fold in one folder, and scores of all photos; 'finetunekit resume' goes on where it was stopped.
+    The last line on stdout is the path of the report, or of the run's folder where its reports have no page. With --seeds or --folds
+    there is a run for each in one folder, whose path is the last line; 'finetunekit resume' goes on where it was stopped.
     """
-    from finetunekit.engine import run, run_seeds
+    from finetunekit.engine import run
     from finetunekit.runs import report_page
 
     progress = make_progress(is_quiet=quiet)
     settings = (*settings, f"train.folds={folds}") if folds else settings
-    if seeds is None and _is_cross_validation(preset, settings):
+    if seeds is not None:
+        from finetunekit.seeds import run_seeds
+
+        several = run_seeds(preset, seeds, settings=settings, seed=seed, out=out, progress=progress)
+        echo_several(several, as_json=as_json)
+        return
+    if _is_cross_validation(preset, settings):
         from finetunekit.folds import run_folds
 
-        echo_folds(run_folds(preset, settings=settings, seed=seed, out=out, progress=progress), as_json=as_json)
+        echo_several(run_folds(preset, settings=settings, seed=seed, out=out, progress=progress), as_json=as_json)
         return
-    if seeds is None:
-        result = run(preset, settings=settings, seed=seed, out=out, progress=progress)
-        found, summary, paths = {"path": result.path, "metrics": result.metrics}, result.summary, [result.path]
-    else:
-        several = run_seeds(preset, seeds, settings=settings, seed=seed, out=out, progress=progress)
-        paths = [one.path for one in several.runs]
-        found, summary = {"paths": paths, "scores": several.scores}, several.summary
+    result = run(preset, settings=settings, seed=seed, out=out, progress=progress)
     if as_json:
-        print_json(found)
+        print_json({"path": result.path, "metrics": result.metrics})
         return
-    for line in summary:
+    for line in (*result.summary, str(report_page(result.path))):
         click.echo(line)
-    for path in paths:
-        click.echo(str(report_page(path)))
 
 
 def _is_cross_validation(preset: str, settings: tuple[str, ...]) -> bool:
@@ -67,10 +66,12 @@ def _is_cross_validation(preset: str, settings: tuple[str, ...]) -> bool:
     return train.folds is not None and train.fold is None
 
 
-def echo_folds(found: FoldsResult, *, as_json: bool) -> None:
-    """Print a cross-validation; the last line is its folder."""
+def echo_several(found: FoldsResult | SeedsResult, *, as_json: bool) -> None:
+    """Print what several runs say together and the page of each; the last line is their folder."""
+    from finetunekit.runs import report_page
+
     if as_json:
         print_json({"path": found.path, "runs": [result.path for result in found.runs], "scores": found.scores})
         return
-    for line in (*found.summary, str(found.path)):
+    for line in (*found.summary, *(str(report_page(result.path)) for result in found.runs), str(found.path)):
         click.echo(line)

@@ -38,7 +38,7 @@ def list_all(out: str, as_json: bool) -> None:
         [(e.path.name, e.status, _epochs(e), _score(e), f"{e.size_bytes / 1e6:.1f}") for e in entries],
     )
     for entry in entries:
-        if entry.status in ("killed", "interrupted"):
+        if entry.status in ("killed", "interrupted", "stopped"):
             click.echo(f"go on with: finetunekit resume {entry.path}")
 
 
@@ -47,11 +47,11 @@ def list_all(out: str, as_json: bool) -> None:
 @out_option
 @json_option
 def show(run: str, out: str, as_json: bool) -> None:
-    """How RUN stands: a run's folder, its name, or 'last'."""
+    """How RUN stands: the folder of a run, of seeds or of a cross-validation, its name, or 'last'."""
     from finetunekit.run_list import describe_run
-    from finetunekit.runs import find_run
+    from finetunekit.runs import find_run, find_several
 
-    entry = describe_run(find_run(run, Path(out)))
+    entry = describe_run(find_several(run, Path(out)) or find_run(run, Path(out)))
     if as_json:
         print_json(_plain(entry))
         return
@@ -60,7 +60,7 @@ def show(run: str, out: str, as_json: bool) -> None:
         ("status", entry.status),
         ("configuration", f"{entry.name}, seed {entry.seed}"),
         ("started (UTC)", entry.started),
-        ("epochs", _epochs(entry)),
+        ("finished" if entry.parts else "epochs", _epochs(entry)),
         ("test photos right", _score(entry)),
         ("reproducible", entry.reproducibility or "-"),
         ("size", f"{entry.size_bytes / 1e6:.1f} MB, {'with' if entry.has_model else 'without'} a model"),
@@ -109,6 +109,8 @@ def _plain(entry: RunEntry) -> dict[str, Any]:
 
 
 def _epochs(entry: RunEntry) -> str:
+    if entry.parts:
+        return f"{entry.finished_parts} of {entry.planned_parts or '?'} {entry.parts}"
     return (
         f"{entry.epochs}"
         if entry.planned_epochs in (None, entry.epochs)
@@ -117,4 +119,4 @@ def _epochs(entry: RunEntry) -> str:
 
 
 def _score(entry: RunEntry) -> str:
-    return "-" if entry.test_correct is None else f"{entry.test_correct}/{entry.test_photos}"
+    return "-" if entry.test_correct is None else f"{entry.test_correct:g}/{entry.test_photos}"

@@ -1,0 +1,190 @@
+"""Several seeds of one configuration: a run each under one folder, what they say together, and going on where they were stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from finetunekit import runs
+from finetunekit.engine import RunResult, drop_model, prepare, resume, run_plan, work_in
+from finetunekit.errors import ConfigError, FinetuneKitError, RunFolderError
+from finetunekit.notebook import default_progress
+from finetunekit.plan import Plan
+from finetunekit.progress import Progress, said_how_to_go_on
+from finetunekit.sequence import config_text
+
+SEEDS_CONFIG = "seeds.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class SeedsResult:
+    """Runs that differ in their seed only.
+
+    Attributes:
+        path: Their folder; the runs lie in it.
+        runs: One result a seed.
+        scores: Content of `seeds.json`: scores of each, and their mean with the interval over seeds and the interval over photos.
+        summary: Sentences for the user, at most 80 columns a line.
+    """
+
+    path: Path
+    runs: tuple[RunResult, ...]
+    scores: Mapping[str, Any]
+    summary: tuple[str, ...]
+
+
+def run_seeds(
+    preset: str | Path,
+    seeds: int,
+    *,
+    settings: Sequence[str] = (),
+    seed: int | None = None,
+    out: str | Path = "runs",
+    progress: Progress | None = None,
+) -> SeedsResult:
+    """Run a preset with several seeds, one run each, in one folder.
+
+    Args:
+        preset: Preset name or path of a YAML file; later changes of that file change none of the runs.
+        seeds: How many, counted up from the first.
+        settings: As in `run`.
+        seed: The first seed; default: the preset's.
+        out: Folder in which the folder of the runs is made.
+        progress: As in `run`.
+
+    Raises:
+        ConfigError: If there is no seed to run, the test split stays shut, or as `run`.
+        As `run`: seeds that were finished by then are kept, and `resume_seeds` goes on with the others.
+    """
+    progress = progress or default_progress()
+    plan, _ = prepare(preset, settings=settings, seed=seed, progress=progress)
+    if seeds < 1:
+        raise ConfigError(f"seeds: at least 1. Received: {seeds}")
+    if not plan.config.evaluate.test:
+        raise ConfigError("evaluate.test: false leaves seeds no score to sum up. Use `ablate`, or leave it out.")
+    state = {
+        "status": "running",
+        "name": plan.config.name,
+        "preset": plan.source,
+        "settings": list(settings),
+        "folder": str(Path.cwd()),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seeds": [plan.config.seed + number for number in range(seeds)],
+    }
+    files = {runs.SEEDS: runs.to_json(state), SEEDS_CONFIG: config_text(plan)}
+    path = runs.new_run_path(Path(out), f"{plan.config.name}-seeds", files)
+    return _run_all(path, state, progress, is_forced=False)
+
+
+def resume_seeds(path: Path, *, is_forced: bool = False, progress: Progress | None = None) -> SeedsResult:
+    """Go on with seeds that were stopped: finished runs are kept, the one under way is taken up, the missing ones are run.
+
+    All of it ends with the bits of seeds that were never stopped, on the same machine, with the same versions and threads.
+
+    Args:
+        path: Folder of the runs.
+        is_forced: Go on although configuration, photos, versions or machine changed.
+        progress: Where progress is printed.
+
+    Raises:
+        RunFolderError: If the folder holds no seeds, another process writes it, or something changed.
+        As `run`.
+    """
+    progress = progress or default_progress()
+    path = path.resolve()
+    try:
+        state = json.loads((path / runs.SEEDS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise RunFolderError(f"{path}: holds no seeds that can be read ({exc}).") from exc
+    with work_in(state["folder"]):
+        if state["status"] != "finished" and not is_forced:
+            _refuse_changes(path, state, progress)
+        return _run_all(path, state, progress, is_forced=is_forced)
+
+
+def _run_all(path: Path, state: Mapping[str, Any], progress: Progress, *, is_forced: bool) -> SeedsResult:
+    from finetunekit.summary import seeds_lines, summarise_runs
+
+    seeds = state["seeds"]
+    how = f"finished seeds are kept; go on with: finetunekit resume {shlex.quote(str(path))}"
+    with runs.locked(path), said_how_to_go_on(path, how, progress), _gone_if_without_runs(path):
+        results = []
+        for number, seed in enumerate(seeds, start=1):
+            progress.say(f"seed {number} of {len(seeds)}: {seed}")
+            results.append(_run_seed(path, state, seed, progress, is_forced=is_forced))
+            config = runs.FinishedRun(results[-1].path).config
+            kept = config["save"]["seeds"]
+            if kept == "none" or (kept == "first" and number > 1):
+                drop_model(results[-1].path)
+        metrics = [result.metrics for result in results]
+        try:
+            scores = {**state, "status": "finished", **summarise_runs(metrics)}
+        except ValueError as exc:
+            raise RunFolderError(f"{path}: the seeds cannot be summed up: {exc}. Run them anew.") from exc
+        scores["folders"] = [result.path.name for result in results]
+        runs.write_whole(path / runs.SEEDS, runs.to_json(scores))
+    is_sharing = config["view_seed"] is not None
+    return SeedsResult(path, tuple(results), scores, seeds_lines(metrics, is_sharing_views=is_sharing))
+
+
+@contextlib.contextmanager
+def _gone_if_without_runs(path: Path) -> Iterator[None]:
+    """Leave no folder behind where the first run was refused before it trained: the error says all there is to know."""
+    try:
+        yield
+    except FinetuneKitError:
+        if not known_seeds(path):
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def _run_seed(path: Path, state: Mapping[str, Any], seed: int, progress: Progress, *, is_forced: bool) -> RunResult:
+    """The run of one seed: the finished one, or the one that was under way taken up, or a new one."""
+    earlier = known_seeds(path).get(seed)
+    if earlier is not None:
+        return resume(earlier, is_forced=is_forced, progress=progress)
+    plan, host = prepare(path / SEEDS_CONFIG, seed=seed, progress=progress)
+    plan = dataclasses.replace(plan, source=state["preset"])
+    folder_name = f"{plan.config.name}-seed-{seed}"
+    return run_plan(plan, host, state["settings"], path, progress, folder_name=folder_name)
+
+
+def known_seeds(path: Path) -> dict[int, Path]:
+    """Runs that lie in a folder of seeds, finished or not: seed → run folder."""
+    places = sorted(state.parent for state in path.glob(f"[!.]*/{runs.STATE}"))
+    return {int(runs.FinishedRun(place).state["seed"]): place for place in places}
+
+
+def _refuse_changes(path: Path, state: Mapping[str, Any], progress: Progress) -> None:
+    """Refuse to add runs that would differ from those that are there in more than their seed."""
+    from finetunekit.environment import describe_environment, start_tensorflow
+    from finetunekit.resume import changes_since, refuse_changes
+
+    known = known_seeds(path)
+    if not known:
+        return
+    seed = min(known)
+    plan, _ = prepare(path / SEEDS_CONFIG, seed=seed, progress=progress)
+    start_tensorflow()
+    now = {
+        runs.PLAN: runs.to_json(dataclasses.replace(plan, source=state["preset"]).to_dict()),
+        runs.ENVIRONMENT: runs.to_json(describe_environment()),
+        runs.PHOTOS: _manifest(plan, progress),
+    }
+    refuse_changes(path, changes_since(known[seed], now))
+
+
+def _manifest(plan: Plan, progress: Progress) -> str:
+    from finetunekit.data.manifest import MANIFEST_COLUMNS, manifest_rows
+    from finetunekit.sources import index_listing, list_photos
+
+    index = index_listing(plan, list_photos(plan, progress), progress)
+    return runs.to_csv(manifest_rows(index), MANIFEST_COLUMNS)
