@@ -1,18 +1,22 @@
-"""Tiny finished run folders made by hand, as `compare` and `verify` read them."""
+"""Tiny finished run folders made by hand, as reporters, `compare` and `verify` read them: any classes, any number of epochs."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
+from finetunekit import FinishedRun
 
 CLASSES = ("cat", "lion", "lynx", "tiger")
-STAND_IN = "These photos are drawn by the program; no score here says anything about real animals."
+STAND_IN = "These photos are drawn by the program; they stand in for yours, and no score here says anything about real animals."
 COMPONENTS = [
     {
         "path": "head",
@@ -23,6 +27,41 @@ COMPONENTS = [
         "distribution": "finetunekit",
         "version": "0.1.0",
     }
+]
+
+LAYERS = [
+    {
+        "path": "vgg16/block1_conv1",
+        "class_name": "Conv2D",
+        "block": "block1",
+        "output_shape": [None, 8, 8, 4],
+        "parameters": 112,
+        "rate": 0.0,
+    },
+    {
+        "path": "vgg16/block1_pool",
+        "class_name": "MaxPooling2D",
+        "block": "block1",
+        "output_shape": [None, 4, 4, 4],
+        "parameters": 0,
+        "rate": 0.0,
+    },
+    {
+        "path": "vgg16/block5_conv1",
+        "class_name": "Conv2D",
+        "block": "block5",
+        "output_shape": [None, 4, 4, 4],
+        "parameters": 148,
+        "rate": 0.5,
+    },
+    {
+        "path": "logits",
+        "class_name": "Dense",
+        "block": None,
+        "output_shape": [None, 3],
+        "parameters": 15,
+        "rate": 1.0,
+    },
 ]
 
 
@@ -55,33 +94,82 @@ def make_run(
     *,
     classes: Sequence[str] = CLASSES,
     config: Mapping[str, Any] | None = None,
+    name: str = "felidae4",
     components: Sequence[Mapping[str, Any]] = COMPONENTS,
+    layers: Sequence[Mapping[str, Any]] = (),
     environment: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    epochs: Sequence[Mapping[str, object]] | None = None,
+    photo_root: Path | None = None,
     stand_in: str | None = None,
     status: str = "finished",
     seed: int = 0,
 ) -> Path:
-    """Write a run folder around rows of `predictions.csv`."""
+    """Write a run folder around rows of `predictions.csv`; environment, metrics and epochs where they are given."""
     path.mkdir(parents=True)
     config = {
-        "name": "felidae4",
+        "name": name,
         "seed": seed,
         "head": {"name": "gap_dense"},
         "expected": None,
         **(config or {}),
     }
-    (path / "config.yaml").write_text(f"name: felidae4\nseed: {seed}\n", encoding="utf-8")
-    _write_json(path / "plan.json", {"source": "felidae4", "config": config, "components": list(components)})
-    state = {"status": status, "name": "felidae4", "seed": seed, "classes": list(classes)}
-    _write_json(path / "run.json", state | {"stand_in": stand_in, "photo_root": str(path), "precision": "float32"})
-    if environment is not None:
-        _write_json(path / "environment.json", environment)
-    with (path / "predictions.csv").open("w", encoding="utf-8", newline="") as stream:
-        columns = ["split", "path", "sha256", "true", "predicted", *(f"p_{name}" for name in classes)]
-        writer = csv.DictWriter(stream, fieldnames=columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    (path / "config.yaml").write_text(f"name: {name}\nseed: {seed}\n", encoding="utf-8")
+    plan = {"source": name, "config": config, "components": list(components), "layers": list(layers)}
+    _write_json(path / "plan.json", plan)
+    state = {"status": status, "name": name, "seed": seed, "classes": list(classes), "stand_in": stand_in}
+    _write_json(path / "run.json", state | {"photo_root": str(photo_root or path), "precision": "float32"})
+    for file, content in (("environment.json", environment), ("metrics.json", metrics)):
+        if content is not None:
+            _write_json(path / file, content)
+    _write_csv(
+        path / "predictions.csv", rows, ["split", "path", "sha256", "true", "predicted", *(f"p_{c}" for c in classes)]
+    )
+    if epochs is not None:
+        _write_csv(path / "epochs.csv", epochs, list(epochs[0]) if epochs else ["stage", "epoch"])
     return path
+
+
+def make_pictured_run(
+    folder: Path,
+    classes: Sequence[str] = ("cat", "lion", "lynx"),
+    *,
+    epochs: Sequence[Mapping[str, object]] | None = None,
+    photos_per_class: int = 4,
+    wrong_every: int = 5,
+    stand_in: str | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> FinishedRun:
+    """A run with photos, as reporters read it: `photos_per_class` test photos of each class, each of them a display photo too."""
+    rows = _pictured(folder / "images", classes, photos_per_class, wrong_every)
+    path = make_run(
+        folder / "run",
+        rows,
+        classes=classes,
+        name="tiny",
+        layers=LAYERS,
+        metrics=metrics or {"test": {"photos": len(rows) // 2}},
+        epochs=epochs if epochs is not None else [epoch_row(i) for i in range(1, 4)],
+        stand_in=stand_in,
+        photo_root=folder / "images",
+        seed=3,
+    )
+    return FinishedRun(path)
+
+
+def epoch_row(epoch: int, stage: str = "fine-tune", of: int = 50) -> dict[str, object]:
+    """One row of an epoch log with the experiment's numbers of draws, its scores rising with the epoch."""
+    progress = 1 - 0.97 ** (epoch * 150 / of)
+    correct, val_correct, photos = (
+        round(1584 * (0.4 + 0.59 * progress)),
+        round(360 * (0.4 + 0.5 * progress)),
+        round(200 * (0.4 + 0.5 * progress)),
+    )
+    return {
+        "stage": stage, "epoch": epoch, "loss": 1.3 - 1.25 * progress, "accuracy": correct / 1584, "draws": 1584, "correct": correct,
+        "val_loss": 1.35 - progress, "val_accuracy": val_correct / 360, "val_draws": 360, "val_correct": val_correct,
+        "val_photos": 200, "val_photos_correct": photos, "learning_rate": 1e-4, "seconds": 1.5, "images_per_s": 1056.0,
+    }  # fmt: skip
 
 
 def make_metrics(
@@ -110,5 +198,46 @@ def spread(count: int, photos: int = 160, *, first: int = 0) -> tuple[int, ...]:
     return tuple(int(i) for i in np.linspace(first, photos - 1, count))
 
 
+def _pictured(root: Path, classes: Sequence[str], per_class: int, wrong_every: int) -> list[dict[str, object]]:
+    test: list[dict[str, object]] = []
+    for i, truth in enumerate(classes):
+        for j in range(per_class):
+            shown = f"test/{i}/{j}.png"
+            content = _photo(i, j, len(classes))
+            predicted = (i + 1) % len(classes) if (i * per_class + j) % wrong_every == wrong_every - 1 else i
+            (root / "test" / str(i)).mkdir(parents=True, exist_ok=True)
+            (root / shown).write_bytes(content)
+            shares = {
+                f"p_{name}": 0.9 if k == predicted else 0.1 / (len(classes) - 1) for k, name in enumerate(classes)
+            }
+            sha256 = hashlib.sha256(content).hexdigest()
+            test.append(
+                {
+                    "split": "test",
+                    "path": shown,
+                    "sha256": sha256,
+                    "true": truth,
+                    "predicted": classes[predicted],
+                    **shares,
+                }
+            )
+    return [*test, *({**row, "split": "display", "true": ""} for row in test)]
+
+
+def _photo(i: int, j: int, n: int) -> bytes:
+    image = Image.new("RGB", (40, 30), (255 * i // n, 120, 40 + 20 * (j % 10)))
+    image.putpixel((0, 0), (j % 256, i % 256, j // 256))
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
 def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value), encoding="utf-8")
+    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=columns)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from chromium import Browser, browser, find_chromium
 from finetunekit_builtin.reporters import HtmlOptions, ModelCardOptions, build_html, build_model_card
-from helpers_run_folder import make_run
+from run_folders import make_pictured_run
 
 from finetunekit import FinishedRun, runs
 from finetunekit.scoring import score_splits
@@ -185,9 +185,9 @@ def test_a_run_is_named_by_its_page_as_well(made: Path, tmp_path: Path, page: by
 
 def test_a_page_of_many_classes_stays_small(tmp_path: Path) -> None:
     names = [f"species number {i:03d}" for i in range(100)]
-    rows = make_run(tmp_path / "made", names, photos_per_class=2).predictions
+    rows = make_pictured_run(tmp_path / "made", names, photos_per_class=2).predictions
     metrics = {"seconds": {}, **score_splits(rows, names, ("test",))}
-    run = make_run(tmp_path / "scored", names, photos_per_class=2, metrics=metrics)
+    run = make_pictured_run(tmp_path / "scored", names, photos_per_class=2, metrics=metrics)
     page = build_html(HtmlOptions(), run)["report.html"]
     assert len(page) < 3_000_000
     assert text_of(page).count("species number 099") >= 2

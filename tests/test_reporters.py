@@ -25,8 +25,8 @@ from finetunekit_builtin.reporters import (
 )
 from finetunekit_builtin.reporters.axes import round_ticks
 from finetunekit_builtin.reporters.scene import one_line, shortened, width_px, wrapped
-from helpers_run_folder import STAND_IN, epoch_row, make_run
 from PIL import Image
+from run_folders import STAND_IN, epoch_row, make_pictured_run
 
 from finetunekit import FinishedRun, RunError
 from finetunekit.fonts import SCRIPT_SAMPLES, embedded_font_css, font_report, missing_letters, pick_fonts
@@ -67,8 +67,8 @@ def rewrite_predictions(run: FinishedRun, change: dict[str, dict[str, str]]) -> 
 
 
 def test_all_figures_say_that_photos_are_a_stand_in_and_only_then(tmp_path: Path) -> None:
-    said = build_all(make_run(tmp_path / "drawn", stand_in=STAND_IN))
-    silent = build_all(make_run(tmp_path / "real"))
+    said = build_all(make_pictured_run(tmp_path / "drawn", stand_in=STAND_IN))
+    silent = build_all(make_pictured_run(tmp_path / "real"))
     for name in ("learning_curves", "confusion_matrix", "display_grid"):
         assert STAND_IN in " ".join(texts_of(said[f"{name}.svg"]))
         assert STAND_IN in described(said[f"{name}.svg"])
@@ -82,12 +82,12 @@ def test_all_figures_say_that_photos_are_a_stand_in_and_only_then(tmp_path: Path
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
-    run = make_run(tmp_path, ("猫", "lion", "lynx"), stand_in=STAND_IN)
+    run = make_pictured_run(tmp_path, ("猫", "lion", "lynx"), stand_in=STAND_IN)
     assert build_all(run) == build_all(FinishedRun(run.path))
 
 
 def test_figures_are_small_titled_and_described(tmp_path: Path) -> None:
-    for name, content in build_all(make_run(tmp_path, [f"class {i}" for i in range(12)])).items():
+    for name, content in build_all(make_pictured_run(tmp_path, [f"class {i}" for i in range(12)])).items():
         assert len(content) < 300_000, name
         if name.endswith(".svg"):
             root = ElementTree.fromstring(content)
@@ -99,7 +99,7 @@ def test_figures_are_small_titled_and_described(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_by_a_reporter(tmp_path: Path) -> None:
-    run = make_run(tmp_path)
+    run = make_pictured_run(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     build_all(run)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
@@ -116,7 +116,7 @@ def test_importing_the_reporters_loads_no_drawing_library() -> None:
 
 
 def test_curves_name_both_denominators_and_units(tmp_path: Path) -> None:
-    svg = build_learning_curves(LearningCurvesOptions(), make_run(tmp_path))["learning_curves.svg"]
+    svg = build_learning_curves(LearningCurvesOptions(), make_pictured_run(tmp_path))["learning_curves.svg"]
     said = texts_of(svg)
     last = epoch_row(3)
     assert "training, 1584 draws an epoch" in said
@@ -128,8 +128,10 @@ def test_curves_name_both_denominators_and_units(tmp_path: Path) -> None:
 
 def test_stages_are_ruled_off_and_one_stage_is_not(tmp_path: Path) -> None:
     rows = [epoch_row(1, "probe"), epoch_row(2, "probe"), epoch_row(1, "fine-tune")]
-    two = build_learning_curves(LearningCurvesOptions(), make_run(tmp_path / "two", epochs=rows))["learning_curves.svg"]
-    one = build_learning_curves(LearningCurvesOptions(), make_run(tmp_path / "one"))["learning_curves.svg"]
+    two = build_learning_curves(LearningCurvesOptions(), make_pictured_run(tmp_path / "two", epochs=rows))[
+        "learning_curves.svg"
+    ]
+    one = build_learning_curves(LearningCurvesOptions(), make_pictured_run(tmp_path / "one"))["learning_curves.svg"]
     assert texts_of(two).count("probe") == texts_of(two).count("fine-tune") == 2
     assert "fine-tune" not in texts_of(one)
 
@@ -137,7 +139,9 @@ def test_stages_are_ruled_off_and_one_stage_is_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize("epochs", [1, 500])
 def test_curves_of_one_epoch_and_of_many(tmp_path: Path, epochs: int) -> None:
     rows = [epoch_row(i, of=epochs) for i in range(1, epochs + 1)]
-    svg = build_learning_curves(LearningCurvesOptions(), make_run(tmp_path, epochs=rows))["learning_curves.svg"]
+    svg = build_learning_curves(LearningCurvesOptions(), make_pictured_run(tmp_path, epochs=rows))[
+        "learning_curves.svg"
+    ]
     lines = [line.get("points", "") for line in ElementTree.fromstring(svg).iter(f"{SVG}polyline")]
     drawn = [line for line in lines if line.count(",") == epochs]
     assert len(drawn) == (4 if epochs > 1 else 0)
@@ -149,7 +153,7 @@ def test_curves_of_one_epoch_and_of_many(tmp_path: Path, epochs: int) -> None:
 def test_curves_without_validation_show_training_only(tmp_path: Path) -> None:
     rows = [{key: "" if key.startswith("val_") else value for key, value in epoch_row(i).items()} for i in (1, 2)]
     said = texts_of(
-        build_learning_curves(LearningCurvesOptions(), make_run(tmp_path, epochs=rows))["learning_curves.svg"]
+        build_learning_curves(LearningCurvesOptions(), make_pictured_run(tmp_path, epochs=rows))["learning_curves.svg"]
     )
     assert "training, 1584 draws an epoch" in said
     assert not any("validation" in text for text in said)
@@ -157,7 +161,7 @@ def test_curves_without_validation_show_training_only(tmp_path: Path) -> None:
 
 def test_an_empty_epoch_log_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"^learning_curves: epochs\.csv has no row"):
-        build_learning_curves(LearningCurvesOptions(), make_run(tmp_path, epochs=[]))
+        build_learning_curves(LearningCurvesOptions(), make_pictured_run(tmp_path, epochs=[]))
 
 
 def test_ticks_are_round_few_and_inside() -> None:
@@ -170,7 +174,7 @@ def test_ticks_are_round_few_and_inside() -> None:
 
 
 def test_confusion_rows_are_true_classes(tmp_path: Path) -> None:
-    run = make_run(tmp_path, ("cat", "lion"), photos_per_class=4, wrong_every=100)
+    run = make_pictured_run(tmp_path, ("cat", "lion"), photos_per_class=4, wrong_every=100)
     run = rewrite_predictions(run, {"test/0/1.png": {"predicted": "lion"}})
     files = build_confusion_matrix(ConfusionMatrixOptions(), run)
     assert list(csv.reader(io.StringIO(files["confusion_matrix.csv"].decode()))) == [
@@ -185,7 +189,7 @@ def test_confusion_rows_are_true_classes(tmp_path: Path) -> None:
 
 
 def test_confusion_of_the_metrics_is_taken_as_it_is(tmp_path: Path) -> None:
-    run = make_run(tmp_path, ("cat", "lion"), metrics={"test": {"confusion": [[30, 10], [0, 40]]}})
+    run = make_pictured_run(tmp_path, ("cat", "lion"), metrics={"test": {"confusion": [[30, 10], [0, 40]]}})
     files = build_confusion_matrix(ConfusionMatrixOptions(), run)
     assert files["confusion_matrix.csv"].decode().splitlines()[1:] == ["cat,30,10,40", "lion,0,40,40"]
 
@@ -193,7 +197,7 @@ def test_confusion_of_the_metrics_is_taken_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("n", [2, 30, 100])
 def test_confusion_names_every_class_up_to_a_hundred(tmp_path: Path, n: int) -> None:
     classes = [f"species {i:03d}" for i in range(n)]
-    svg = build_confusion_matrix(ConfusionMatrixOptions(), make_run(tmp_path, classes, photos_per_class=2))[
+    svg = build_confusion_matrix(ConfusionMatrixOptions(), make_pictured_run(tmp_path, classes, photos_per_class=2))[
         "confusion_matrix.svg"
     ]
     said = texts_of(svg)
@@ -205,7 +209,7 @@ def test_confusion_names_every_class_up_to_a_hundred(tmp_path: Path, n: int) -> 
 
 
 def test_awkward_names_stay_legible_and_whole(tmp_path: Path) -> None:
-    files = build_all(make_run(tmp_path, AWKWARD, photos_per_class=4, wrong_every=3))
+    files = build_all(make_pictured_run(tmp_path, AWKWARD, photos_per_class=4, wrong_every=3))
     for name in ("confusion_matrix.svg", "display_grid.svg"):
         said = " | ".join(texts_of(files[name]))
         assert all(one_line(awkward) in said for awkward in AWKWARD), name
@@ -215,7 +219,7 @@ def test_awkward_names_stay_legible_and_whole(tmp_path: Path) -> None:
 
 def test_a_split_without_labelled_photos_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no labelled photo of split 'valid'"):
-        build_confusion_matrix(ConfusionMatrixOptions(split="valid"), make_run(tmp_path))
+        build_confusion_matrix(ConfusionMatrixOptions(split="valid"), make_pictured_run(tmp_path))
 
 
 # ---- display grid ----------------------------------------------------------------------------------------------------------------
@@ -223,7 +227,7 @@ def test_a_split_without_labelled_photos_is_one_clear_line(tmp_path: Path) -> No
 
 def test_grid_has_the_size_asked_for(tmp_path: Path) -> None:
     options = DisplayGridOptions(photos=6, columns=3, tile_px=100, png_scale=2)
-    png = build_display_grid(options, make_run(tmp_path))["display_grid.png"]
+    png = build_display_grid(options, make_pictured_run(tmp_path))["display_grid.png"]
     with Image.open(io.BytesIO(png)) as grid:
         grid.load()
         assert grid.size == (2 * 380, 2 * (78 + 2 * 154))
@@ -232,7 +236,7 @@ def test_grid_has_the_size_asked_for(tmp_path: Path) -> None:
 
 
 def test_grid_draws_the_photos_themselves(tmp_path: Path) -> None:
-    run = make_run(tmp_path, ("cat", "lion"), photos_per_class=1, wrong_every=100)
+    run = make_pictured_run(tmp_path, ("cat", "lion"), photos_per_class=1, wrong_every=100)
     photo = tmp_path / "images" / "test" / "0" / "0.png"
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by a quarter: the left half comes to the top
@@ -253,7 +257,7 @@ def is_red(picture: Image.Image, x: int, y: int) -> bool:
 
 
 def test_grid_marks_right_and_wrong_by_more_than_colour(tmp_path: Path) -> None:
-    run = make_run(tmp_path, ("cat", "lion"), photos_per_class=2, wrong_every=4)
+    run = make_pictured_run(tmp_path, ("cat", "lion"), photos_per_class=2, wrong_every=4)
     said = texts_of(build_display_grid(DisplayGridOptions(formats=("svg",)), run)["display_grid.svg"])
     assert "4 of 4 display photos, drawn with seed 3" in said
     assert "right: 3 of 4" in said
@@ -262,7 +266,7 @@ def test_grid_marks_right_and_wrong_by_more_than_colour(tmp_path: Path) -> None:
 
 
 def test_grid_without_truth_claims_nothing(tmp_path: Path) -> None:
-    run = make_run(tmp_path)
+    run = make_pictured_run(tmp_path)
     rows = {row["path"]: {"split": "display", "true": ""} for row in run.predictions}
     said = texts_of(
         build_display_grid(DisplayGridOptions(formats=("svg",)), rewrite_predictions(run, rows))["display_grid.svg"]
@@ -272,7 +276,7 @@ def test_grid_without_truth_claims_nothing(tmp_path: Path) -> None:
 
 
 def test_grid_says_so_where_a_photo_is_missing_changed_or_broken(tmp_path: Path) -> None:
-    run = make_run(tmp_path, ("cat", "lion"), photos_per_class=2)
+    run = make_pictured_run(tmp_path, ("cat", "lion"), photos_per_class=2)
     folder = tmp_path / "images" / "test"
     (folder / "0" / "0.png").unlink()
     Image.new("RGB", (9, 9)).save(folder / "0" / "1.png")
@@ -290,7 +294,7 @@ def test_grid_says_so_where_a_photo_is_missing_changed_or_broken(tmp_path: Path)
 
 
 def test_grid_choice_follows_the_seed_and_not_the_order_of_rows(tmp_path: Path) -> None:
-    run = make_run(tmp_path, photos_per_class=10)
+    run = make_pictured_run(tmp_path, photos_per_class=10)
 
     def chosen(seed: int, of: FinishedRun) -> list[str]:
         svg = build_display_grid(DisplayGridOptions(photos=5, seed=seed, formats=("svg",)), of)["display_grid.svg"]
@@ -305,7 +309,7 @@ def test_grid_choice_follows_the_seed_and_not_the_order_of_rows(tmp_path: Path) 
 
 
 def test_grid_of_a_run_without_display_photos_is_one_clear_line(tmp_path: Path) -> None:
-    run = make_run(tmp_path)
+    run = make_pictured_run(tmp_path)
     run = rewrite_predictions(run, {row["path"]: {"split": "test", "true": "cat"} for row in run.predictions})
     with pytest.raises(RunError, match="no photo of split 'display'"):
         build_display_grid(DisplayGridOptions(), run)
@@ -365,7 +369,7 @@ def test_texts_are_shortened_in_the_middle_and_wrapped_within_their_width() -> N
 def test_architecture_rebuilds_the_model(tmp_path: Path) -> None:
     import keras
 
-    run = make_run(tmp_path, stand_in=STAND_IN)
+    run = make_pictured_run(tmp_path, stand_in=STAND_IN)
     model = keras.Sequential(
         [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten(), keras.layers.Dense(3)]
     )
@@ -380,7 +384,7 @@ def test_architecture_rebuilds_the_model(tmp_path: Path) -> None:
 def test_summary_says_what_trains(tmp_path: Path) -> None:
     import zipfile
 
-    run = make_run(tmp_path)
+    run = make_pictured_run(tmp_path)
     with zipfile.ZipFile(run.path / "model.keras", "w") as archive:
         archive.writestr("config.json", '{"class_name": "Functional"}')
     table = build_architecture_json(ArchitectureJsonOptions(), run)["model_summary.txt"].decode()
@@ -396,7 +400,7 @@ def test_summary_says_what_trains(tmp_path: Path) -> None:
 def test_a_model_that_is_no_keras_archive_is_one_clear_line(tmp_path: Path, content: bytes | None) -> None:
     import zipfile
 
-    run = make_run(tmp_path)
+    run = make_pictured_run(tmp_path)
     if content == b"no archive":
         (run.path / "model.keras").write_bytes(content)
     elif content is not None:
@@ -409,7 +413,7 @@ def test_a_model_that_is_no_keras_archive_is_one_clear_line(tmp_path: Path, cont
 def test_an_architecture_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     import zipfile
 
-    run = make_run(tmp_path)
+    run = make_pictured_run(tmp_path)
     with zipfile.ZipFile(run.path / "model.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", b" " * (2**20 + 1))
     with pytest.raises(RunError, match="larger than 1 MB"):
