@@ -26,7 +26,7 @@ from finetunekit_builtin.reporters import (
 from finetunekit_builtin.reporters.axes import round_ticks
 from finetunekit_builtin.reporters.scene import one_line, shortened, width_px, wrapped
 from PIL import Image
-from run_folders import STAND_IN, epoch_row, make_pictured_run
+from run_folders import STAND_IN, answers, epoch_row, make_pictured_run, make_run
 
 from finetunekit import FinishedRun, RunError
 from finetunekit.fonts import SCRIPT_SAMPLES, embedded_font_css, font_report, missing_letters, pick_fonts
@@ -162,6 +162,13 @@ def test_curves_without_validation_show_training_only(tmp_path: Path) -> None:
 def test_an_empty_epoch_log_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"^learning_curves: epochs\.csv has no row"):
         build_learning_curves(LearningCurvesOptions(), make_pictured_run(tmp_path, epochs=[]))
+
+
+def test_a_run_that_was_only_solved_has_no_learning_curves(tmp_path: Path) -> None:
+    solve, fit = {"kind": "solve"}, {"kind": "fit"}
+    for stages, files in (([solve, solve], []), ([solve, fit], ["learning_curves.svg"])):
+        path = make_run(tmp_path / str(len(files)), answers(), epochs=[epoch_row(1)], config={"stages": stages})
+        assert list(build_learning_curves(LearningCurvesOptions(), FinishedRun(path))) == files
 
 
 def test_ticks_are_round_few_and_inside() -> None:

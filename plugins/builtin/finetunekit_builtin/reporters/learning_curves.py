@@ -13,6 +13,7 @@ from finetunekit import Options, RunError
 from .axes import Panel, Series, draw_panel, legend_height_px
 from .output import Format, figure_files
 from .scene import BLUE, VERMILION, Drawing, Item, one_line, shortened, width_px
+from .solved import is_solved
 
 if TYPE_CHECKING:
     from finetunekit import FinishedRun
@@ -39,11 +40,14 @@ def build_learning_curves(options: LearningCurvesOptions, run: FinishedRun) -> M
         run: A finished run; its epoch log is read.
 
     Returns:
-        `learning_curves.svg` and `learning_curves.png`, as asked for.
+        `learning_curves.svg` and `learning_curves.png`, as asked for; nothing for a run whose stages were all solved in closed form:
+        it has no epochs.
 
     Raises:
         RunError: If the epoch log is empty.
     """
+    if is_solved(run):
+        return {}
     return figure_files(draw_learning_curves(options, run.epochs), options.formats, run.stand_in)
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from finetunekit import Options
 
-from .words import between, count, is_solved, of, percent
+from ..solved import is_solved
+from .words import between, count, of, percent
 
 if TYPE_CHECKING:
     from finetunekit import FinishedRun

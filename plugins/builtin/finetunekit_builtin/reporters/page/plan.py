@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from finetunekit.webpage import Child, Html, PageSection, definitions, h, join, table
 
-from .words import count, is_solved
+from ..solved import is_solved
+from .words import count
 
 if TYPE_CHECKING:
     from finetunekit import FinishedRun

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from finetunekit.webpage import Child, PageSection, h, interval_plot, join, minus, table
 
+from ..solved import is_solved
 from .figures import curve_figures, inline
 from .verdict import interval_row
-from .words import between, between_plain, count, is_solved, of, percent, seconds
+from .words import between, between_plain, count, of, percent, seconds
 
 if TYPE_CHECKING:
     from finetunekit import FinishedRun

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from finetunekit import FinishedRun
+from typing import Any
 
 
 def percent(share: float | None) -> str:
@@ -47,9 +44,3 @@ def seconds(value: float) -> str:
         return f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def is_solved(run: FinishedRun) -> bool:
-    """Whether every stage was solved in closed form: no epochs, no batches."""
-    stages = run.config.get("stages") or ()
-    return bool(stages) and all(stage.get("kind") == "solve" for stage in stages)
