@@ -43,6 +43,22 @@ def test_help_names_every_verb_with_one_line(flag: str) -> None:
     assert set(VERBS) <= {words[0] for words in described if len(words) == 2}
 
 
+@pytest.mark.parametrize("columns", [80, 120])
+def test_help_stands_under_headings_a_line_a_verb(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    sections = {part.splitlines()[0]: part.splitlines()[1:] for part in invoke("--help").stdout.split("\n\n")[4:]}
+    shown = [line.split(maxsplit=1)[0] for lines in sections.values() for line in lines]
+    assert next(iter(sections)) == "Start here:"
+    assert [line.split()[0] for line in sections["Start here:"]] == ["run", "presets", "plan", "predict", "doctor"]
+    assert shown == VERBS == list(dict.fromkeys(shown))  # each once, and no line wrapped
+    starts = {
+        len(line) - len(line[2:].lstrip("abcdefghijklmnopqrstuvwxyz").lstrip())
+        for ls in sections.values()
+        for line in ls
+    }
+    assert len(starts) == 1  # one column for all headings
+
+
 @pytest.mark.parametrize("verb", [*VERBS, *SUBVERBS])
 def test_each_verb_explains_itself(verb: str) -> None:
     result = invoke(*verb.split(), "--help")

@@ -16,30 +16,43 @@ from finetunekit import __version__
 from finetunekit.cli.common import close_progress
 from finetunekit.errors import FinetuneKitError
 
-#: Verb → module, and the line that `--help` shows without loading it.
-_VERBS = {
-    "run": ("run", "Train, evaluate and report a preset."),
-    "resume": ("resume", "Take up a run that was killed, to the same bits."),
-    "replay": ("replay", "Repeat a run and say whether it came out the same."),
-    "runs": ("runs", "List, show and prune runs."),
-    "plan": ("plan", "Show what a preset would do; nothing is trained."),
-    "probe": ("probe", "Rank backbones, pixels and sizes for a preset's photos; nothing is trained."),
-    "ablate": ("ablate", "Vary settings of a preset: a curve with intervals for each, resumable."),
-    "rates": ("rates", "Find a learning rate for a stage of a preset."),
-    "predict": ("predict", "Predict photos with a finished run."),
-    "evaluate": ("evaluate", "Score a finished run on a folder of labelled photos."),
-    "report": ("report", "Rebuild a finished run's reports."),
-    "compare": ("compare", "Compare finished runs on the same test photos."),
-    "verify": ("verify", "Test a run against the result its preset reproduces."),
-    "presets": ("presets", "List, show and make presets."),
-    "schema": ("schema", "Print the JSON Schema of a preset."),
-    "data": ("data", "Fetch, draw, look at, check, split and describe photos."),
-    "plugins": ("plugins", "List, begin and check plugins."),
-    "backbones": ("backbones", "List backbones: size, cost, licence, score, pixels, weights."),
-    "weights": ("weights", "List, fetch and find pretrained weights."),
-    "cache": ("cache", "List and clear cached features."),
-    "doctor": ("doctor", "Say what works on this machine."),
+#: Heading → verb → module, and the line that `--help` shows without loading it.
+_SECTIONS = {
+    "Start here": {
+        "run": ("run", "Train, evaluate and report a preset."),
+        "presets": ("presets", "List, show and make presets."),
+        "plan": ("plan", "Show what a preset would do; nothing is trained."),
+        "predict": ("predict", "Predict photos with a finished run."),
+        "doctor": ("doctor", "Say what works on this machine."),
+    },
+    "Understand a result": {
+        "evaluate": ("evaluate", "Score a finished run on a folder of labelled photos."),
+        "report": ("report", "Rebuild a finished run's reports."),
+        "compare": ("compare", "Compare finished runs on the same test photos."),
+        "verify": ("verify", "Test a run against the result its preset reproduces."),
+        "replay": ("replay", "Repeat a run and say whether it came out the same."),
+    },
+    "Choose settings": {
+        "probe": ("probe", "Rank backbones, pixels and sizes; nothing is trained."),
+        "ablate": ("ablate", "Vary settings of a preset: a curve with intervals for each."),
+        "rates": ("rates", "Find a learning rate for a stage of a preset."),
+        "schema": ("schema", "Print the JSON Schema of a preset."),
+    },
+    "Photos": {
+        "data": ("data", "Fetch, draw, look at, check, split and describe photos."),
+    },
+    "Plugins": {
+        "plugins": ("plugins", "List, begin and check plugins."),
+        "backbones": ("backbones", "List backbones: size, cost, licence, score, pixels, weights."),
+    },
+    "Runs and files": {
+        "runs": ("runs", "List, show and prune runs."),
+        "resume": ("resume", "Take up a run that was killed, to the same bits."),
+        "weights": ("weights", "List, fetch and find pretrained weights."),
+        "cache": ("cache", "List and clear cached features."),
+    },
 }
+_VERBS = {name: verb for section in _SECTIONS.values() for name, verb in section.items()}
 
 
 class _UsageError(click.UsageError):
@@ -70,8 +83,10 @@ class _LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in _VERBS.items()])
+        width = max(map(len, _VERBS))  # the lines of all sections begin in one column
+        for heading, verbs in _SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name.ljust(width), line) for name, (_, line) in verbs.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
