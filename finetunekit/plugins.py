@@ -8,6 +8,7 @@ import importlib.util
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -86,13 +87,14 @@ class PluginHost:
     def load_file(self, path: Path) -> None:
         """Load one Python file as a plugin; it was named by the run, so that its failure is an error."""
         origin = Origin(path.stem, str(path), None)
-        self._load(origin, lambda: _import_file(path), is_required=True)
+        self._load(origin, lambda: _import_file(path), is_required=True, file=path)
 
-    def _load(self, origin: Origin, load: Callable[[], Any], *, is_required: bool) -> None:
+    def _load(self, origin: Origin, load: Callable[[], Any], *, is_required: bool, file: Path | None = None) -> None:
         try:
             self._adopt(origin, load())
         except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever a stranger's module raises is one line, by name
-            self._reject(BrokenPlugin(origin, _one_line(exc)), exc, is_required=is_required)
+            where = _place_in(file, exc) if file else ""
+            self._reject(BrokenPlugin(origin, where + _one_line(exc)), exc, is_required=is_required)
 
     def _adopt(self, origin: Origin, plugin: Any) -> None:
         if self._manager.has_plugin(origin.plugin):
@@ -271,6 +273,16 @@ def _import_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _place_in(file: Path, exc: BaseException) -> str:
+    """`file:line: ` of the line of a plugin file that an error came from, or came through; empty where it has to do with no line."""
+    place = file.resolve()
+    frames = traceback.walk_tb(exc.__traceback__)
+    lines: list[int | None] = [line for frame, line in frames if Path(frame.f_code.co_filename).resolve() == place]
+    if isinstance(exc, SyntaxError) and exc.filename and Path(exc.filename).resolve() == place:
+        lines.append(exc.lineno)
+    return f"{file}:{lines[-1]}: " if lines else ""
 
 
 def _one_line(exc: BaseException, limit: int = 300) -> str:

@@ -262,16 +262,22 @@ def test_plugin_files_work_where_installed_plugins_are_off(site: Path) -> None:
     ("source", "complaint"),
     [
         (None, "no such file"),
-        ("def broken(:\n", "SyntaxError"),
-        ("import no_such_module_of_mine\n", "No module named 'no_such_module_of_mine'"),
-        ("raise SystemExit\n", "SystemExit"),
+        ("x = 1\ndef broken(:\n", "my_head.py:2: SyntaxError: invalid syntax"),
+        (
+            "import no_such_module_of_mine\n",
+            "my_head.py:1: ModuleNotFoundError: No module named 'no_such_module_of_mine'",
+        ),
+        ("raise SystemExit\n", "my_head.py:1: SystemExit"),
+        ("def f():\n    return undefined\n\nx = f()\n", "my_head.py:2: NameError: name 'undefined' is not defined"),
+        ("import json\njson.loads('{')\n", "my_head.py:2: JSONDecodeError: Expecting property name"),
+        (GOOD_HEAD.format(name="two words"), "my_head.py:9: a head's name is letters, digits"),
     ],
 )
 def test_a_plugin_file_that_cannot_be_loaded_is_an_error_of_one_line(
     site: Path, source: str | None, complaint: str
 ) -> None:
     if source is not None:
-        (site.parent / "my_head.py").write_text(source, encoding="utf-8")
+        write(site.parent / "my_head.py", source)
     write(site.parent / "mine.yaml", SMALL + "plugins: [./my_head.py]\n")
     result = invoke("plan", "mine.yaml")
     assert result.exit_code == 3
