@@ -189,4 +189,55 @@ def test_the_page_is_whole_and_shows_both_photos_with_words(root: Path, tmp_path
 def test_a_folder_takes_no_settings_of_a_preset(root: Path) -> None:
     refused = command("data", "audit", root, "--set", "seed=1")
     assert refused.exit_code == 2
-    assert "is a folder" in refused.output
+    assert refused.stderr == f"error: {root}: is no preset, and --set and --seed change presets. Leave them out.\n"
+
+
+def test_tables_and_archives_are_audited_as_a_folder_is(root: Path, tmp_path: Path) -> None:
+    leak(root)
+    folder = audited(root)
+    photos = [path.relative_to(root) for path in sorted(root.glob("*/*/*.jpg"))]
+    rows = [{"file": str(photo), "label": photo.parts[1], "split": photo.parts[0]} for photo in photos]
+    tables = {
+        "photos.csv": "file,label,split\n" + "".join(",".join(row.values()) + "\n" for row in rows),
+        "photos.jsonl": "".join(json.dumps(row) + "\n" for row in rows),
+    }
+    for name, text in tables.items():
+        (root / name).write_text(text, encoding="utf-8")
+        assert audited(root / name) == folder
+        (root / name).rename(tmp_path / name)
+        assert audited(tmp_path / name, "--option", f"photos={root}") == folder
+    archive = shutil.make_archive(str(tmp_path / "packed"), "zip", root)
+    assert audited(archive) == folder
+    assert audited(root, "--source", "folders") == folder
+
+
+def audited(*arguments: object) -> object:
+    found = command("data", "audit", *arguments, "--no-network", "--json")
+    assert found.exit_code == 10, found.output
+    report = json.loads(found.stdout)
+    return report["counts"], report["findings"]
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("gone.csv",), "gone.csv: does not exist. Call the command from the folder its path begins at."),
+        (("small-data", "--option", "a=1"), "--option: is for a folder, table or archive. A preset's options"),
+        ((".", "--source", "tabel"), "--source: unknown data source 'tabel'. Did you mean 'table'?"),
+        (("labels.csv", "--option", "photo=x"), "--option: photo: unknown option. Did you mean 'photos'?"),
+        (("labels.csv",), "labels.csv: 1 of 1 files are not there: 1.jpg."),
+        (("broken.zip",), "broken.zip: cannot be unpacked (File is not a zip file)."),
+    ],
+)
+def test_photos_that_cannot_be_listed_are_one_line(
+    arguments: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.csv").write_text("file,label\n1.jpg,cat\n", encoding="utf-8")
+    (tmp_path / "broken.zip").write_bytes(b"PK")
+    refused = command("data", "audit", *arguments)
+    assert refused.exit_code == 2
+    errors = [line for line in refused.stderr.splitlines() if not line.startswith("unpacking")]
+    assert len(errors) == 1
+    assert errors[0].startswith(f"error: {said}")

@@ -1,20 +1,22 @@
-"""What `data audit` is pointed at: a preset's plan, or a folder for which a plan is made up."""
+"""What `data audit` is pointed at where it is no preset: photos for which a plan is made up."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from finetunekit.errors import ConfigError
-from finetunekit.plan import Plan, make_plan
+from finetunekit.plan import Chosen, Plan, make_plan
 from finetunekit.plugins import PluginHost
 from finetunekit.presets import Document
 
 
-def plan_for_folder(folder: Path, host: PluginHost) -> Plan:
-    """A plan that reads a folder of photos with the default data source; its network is the first that is registered.
+def plan_for_photos(root: Path, source: Chosen, host: PluginHost) -> Plan:
+    """A plan that lists photos by a data source; its network is the first that is registered.
 
     Args:
-        folder: Split folders with class folders in them, or class folders.
+        root: What the source lists: a folder, a table, an archive.
+        source: With its options.
         host: Installed plugins.
 
     Raises:
@@ -22,12 +24,12 @@ def plan_for_folder(folder: Path, host: PluginHost) -> Plan:
     """
     names = {kind: next(iter(sorted(host.registries[kind])), None) for kind in ("backbone", "head")}
     if None in names.values():
-        raise ConfigError(f"{folder}: no plugin gives a backbone and a head. See: finetunekit plugins list")
+        raise ConfigError(f"{root}: no plugin gives a backbone and a head. See: finetunekit plugins list")
     values = {
         "name": "audit",
-        "data": {"root": str(folder)},
+        "data": {"root": str(root)},
         "backbone": {"name": names["backbone"]},
         "head": {"name": names["head"]},
         "stages": [{}],
     }
-    return make_plan(Document(values, {}, str(folder), ()), host)
+    return dataclasses.replace(make_plan(Document(values, {}, str(root), ()), host), data_source=source)

@@ -17,11 +17,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def preset_options(function: F) -> F:
     """`PRESET`, `--set` and `--seed`."""
+    return click.argument("preset")(setting_options(function))
+
+
+def setting_options(function: F) -> F:
+    """`--set` and `--seed`."""
     function = click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Replace the preset's seed.")(function)
-    function = click.option(
+    return click.option(
         "--set", "settings", multiple=True, metavar="A.B[0].C=VALUE", help="Change a value; VALUE is YAML. Repeatable."
     )(function)
-    return click.argument("preset")(function)
 
 
 def out_option(function: F) -> F:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, preset_options, print_json
+from finetunekit.cli.common import json_option, make_progress, out_option, print_json, setting_options
 
 if TYPE_CHECKING:
     from finetunekit.audit.changes import PhotoChange
@@ -21,7 +21,11 @@ EXIT_ERRORS, EXIT_WARNINGS = 10, 11
 
 
 @click.command("audit")
-@preset_options
+@click.argument("photos", metavar="PRESET|DIR|TABLE|ARCHIVE")
+@setting_options
+@click.option("--source", metavar="NAME", help="Data source that lists a path; default: by what is named.")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE",
+              help="Option of the data source, as photos=DIR for a table. Repeatable.")  # fmt: skip
 @click.option("--size", "fed_px", type=click.IntRange(8, 2048), metavar="PX", help="Size that photos will be fed at.")
 @click.option(
     "--network/--no-network",
@@ -43,9 +47,12 @@ EXIT_ERRORS, EXIT_WARNINGS = 10, 11
 @click.pass_context
 def audit(
     ctx: click.Context,
-    preset: str,
+    *,
+    photos: str,
     settings: tuple[str, ...],
     seed: int | None,
+    source: str | None,
+    options: tuple[str, ...],
     fed_px: int | None,
     has_network: bool | None,
     fix: Path | None,
@@ -53,7 +60,7 @@ def audit(
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Look at the photos of PRESET, or of a folder, before anything is trained on them.
+    """Look at the photos of a preset, folder, table or archive before anything is trained on them.
 
     Files that cannot be read, copies within and across splits, contradictory and likely wrong labels, odd photos and sizes. Nothing is
     moved: --fix writes a list that `data.exclude` names. Exits with 10 where there are errors.
@@ -61,8 +68,9 @@ def audit(
     from finetunekit.audit.text import audit_lines
 
     progress = make_progress()
-    plan, host = _open(preset, settings, seed, progress)
-    report, listing = _audit(plan, host, fed_px or _fed_px(plan, preset), has_network, progress)
+    plan, host, is_preset = _open(photos, settings, seed, source, options, progress)
+    fed_px = fed_px or (plan.config.pixels.size_px if is_preset else None)
+    report, listing = _audit(plan, host, fed_px, has_network, progress)
     if as_json:
         print_json(report.to_dict())
     else:
@@ -78,25 +86,37 @@ def audit(
         ctx.exit(EXIT_WARNINGS)
 
 
-def _is_folder(argument: str, host: PluginHost) -> bool:
-    return argument not in host.presets and Path(argument).is_dir()
-
-
-def _open(preset: str, settings: tuple[str, ...], seed: int | None, progress: Progress) -> tuple[Plan, PluginHost]:
-    from finetunekit.audit.target import plan_for_folder
+def _open(
+    photos: str,
+    settings: tuple[str, ...],
+    seed: int | None,
+    source: str | None,
+    options: tuple[str, ...],
+    progress: Progress,
+) -> tuple[Plan, PluginHost, bool]:
+    """The plan that lists the photos, installed plugins, and whether it is a preset's."""
+    from finetunekit.audit.target import plan_for_photos
     from finetunekit.engine import prepare
+    from finetunekit.errors import ConfigError
+    from finetunekit.photo_sets.opening import check_there, choose_source, photo_root, source_of
     from finetunekit.plugins import load_plugins
 
-    host = load_plugins(progress.say)
-    if not _is_folder(preset, host):
-        return prepare(preset, settings=settings, seed=seed, progress=progress)
+    host, path = load_plugins(progress.say), Path(photos).expanduser()
+    if source is None and _is_preset(photos, host):
+        if options:
+            raise ConfigError("--option: is for a folder, table or archive. A preset's options stand in the preset.")
+        check_there(path)
+        return *prepare(photos, settings=settings, seed=seed, progress=progress), True
     if settings or seed is not None:
-        raise click.UsageError(f"{preset} is a folder: --set and --seed change a preset.")
-    return plan_for_folder(Path(preset), host), host
+        raise ConfigError(f"{photos}: is no preset, and --set and --seed change presets. Leave them out.")
+    chosen = choose_source(source or source_of(path), options, host)
+    return plan_for_photos(photo_root(path), chosen, host), host, False
 
 
-def _fed_px(plan: Plan, argument: str) -> int | None:
-    return None if plan.source == argument and Path(argument).is_dir() else plan.config.pixels.size_px
+def _is_preset(argument: str, host: PluginHost) -> bool:
+    """A name of one; a YAML file; or nothing at all, which is then said as of a preset."""
+    path = Path(argument).expanduser()
+    return argument in host.presets or not path.exists() or (path.is_file() and path.suffix in (".yaml", ".yml"))
 
 
 def _audit(

@@ -16,7 +16,7 @@ from finetunekit.errors import ConfigError, DataError
 from finetunekit.folders import cache_dir
 from finetunekit.pixels import contract_from, contract_of
 from finetunekit.plan import Chosen
-from finetunekit.plugins import load_plugins
+from finetunekit.plugins import PluginHost, load_plugins
 from finetunekit.problems import describe_problems
 from finetunekit.progress import Progress
 from finetunekit.runs import CONFIG, PHOTOS, FinishedRun
@@ -85,12 +85,13 @@ def open_photo_set(
     if options and source is None and (is_preset or is_run):
         raise ConfigError("--option: is for a folder, table or archive. A preset's options stand in the preset.")
     if is_preset and source is None:
+        check_there(path)
         return _of_preset(argument, settings, progress)
     if settings:
         raise DataError(f"{argument}: is no preset, and --set changes presets. Leave it out.")
     if is_run and source is None:
         return _of_run(path)
-    return _of_path(path, source or _source_of(path), options, progress)
+    return _of_path(path, source or source_of(path), options, progress)
 
 
 def _of_preset(argument: str, settings: Sequence[str], progress: Progress) -> PhotoSet:
@@ -115,22 +116,47 @@ def _of_run(path: Path) -> PhotoSet:
 
 def _of_path(path: Path, source: str, options: Sequence[str], progress: Progress) -> PhotoSet:
     """Photos that no preset says anything about: their pixels are told as fractions."""
-    inner = path / "images"
-    root = inner if (path / "ATTRIBUTION.csv").is_file() and inner.is_dir() else path
+    root = photo_root(path)
     context = SourceContext(root=root, cache_dir=cache_dir(), seed=0, say=progress.say)
-    listing = ask_source(_choose_source(source, options, progress), context)
+    listing = ask_source(choose_source(source, options, load_plugins(progress.say)), context)
     name = path.stem if path.is_file() else root.resolve().name
     return PhotoSet(name, listing, _DATA.max_photo_pixels, PLAIN, "RGB / 255", {})
 
 
-def _source_of(path: Path) -> str:
+def photo_root(path: Path) -> Path:
+    """Where the photos of a path lie: the `images` of a folder that `data fetch` made, else the path."""
+    inner = path / "images"
+    return inner if (path / "ATTRIBUTION.csv").is_file() and inner.is_dir() else path
+
+
+def check_there(path: Path) -> None:
+    """Raise `DataError` for a table or an archive that is not there: what it is called is no preset's name."""
+    if not path.exists() and _source_of_name(path) is not None:
+        raise DataError(f"{path}: does not exist. Call the command from the folder its path begins at.")
+
+
+def source_of(path: Path) -> str:
+    """The data source that lists a path: by its ending for a table or an archive, else that of folders."""
+    return (path.is_file() and _source_of_name(path)) or _DATA.source
+
+
+def _source_of_name(path: Path) -> str | None:
     name = path.name.lower()
-    found = (source for endings, source in SOURCES.items() if path.is_file() and name.endswith(endings))
-    return next(found, _DATA.source)
+    return next((source for endings, source in SOURCES.items() if name.endswith(endings)), None)
 
 
-def _choose_source(source: str, options: Sequence[str], progress: Progress) -> Chosen:
-    registered = load_plugins(progress.say).find("data source", source, "--source")
+def choose_source(source: str, options: Sequence[str], host: PluginHost) -> Chosen:
+    """A data source with its options.
+
+    Args:
+        source: Its name.
+        options: `NAME=VALUE` texts, VALUE being YAML.
+        host: Loaded plugins.
+
+    Raises:
+        ConfigError: If there is no such source, or an option is wrong.
+    """
+    registered = host.find("data source", source, "--source")
     try:
         values = registered.options.model_validate_json(json.dumps(dict(map(_option, options))))
     except pydantic.ValidationError as exc:
