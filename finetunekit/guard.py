@@ -14,16 +14,23 @@ from finetunekit.errors import PluginError
 
 T = TypeVar("T")
 
+WATCHED_NAMES = ("HOME", "PATH", "PYTHONHASHSEED", "PYTHONPATH", "TMPDIR")
+WATCHED_PREFIXES = ("CUDA_", "FINETUNEKIT_", "KERAS_", "MKL_", "OMP_", "OPENBLAS_", "TF_", "XLA_")
+"""Environment variables by which the user steers a run. Loading TensorFlow and Keras sets none of them; it sets others, which stay."""
+
 
 @contextlib.contextmanager
 def guarded(who: str, *, keeps_random: bool = True) -> Iterator[None]:
-    """Run a plugin's code; a change of working folder or of Keras' settings is put back, and the plugin is named on stderr.
+    """Run a plugin's code; a change of working folder, of Keras' settings or of the user's environment variables is put back.
+
+    The plugin is then named on stderr.
 
     Args:
         who: How messages name it.
         keeps_random: Put the random states of Python and NumPy back as well, silently, since drawing from them is no fault. False where
             weights are initialised, which draws from them by design.
     """
+    variables = watched_variables()
     folder, settings, states = os.getcwd(), _keras_settings(), _random_states() if keeps_random else None
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -37,12 +44,32 @@ def guarded(who: str, *, keeps_random: bool = True) -> Iterator[None]:
             if now.get(name) != value:
                 _put_back(name, value)
                 _say(who, f"Keras' {name}")
+        for name in _put_back_variables(variables):
+            _say(who, f"the environment variable {name}")
         if states is not None:
             _restore_random(states)
 
 
 def _say(who: str, what: str) -> None:
     print(f"warning: {who} changed {what} for the whole program; it was put back.", file=sys.stderr)
+
+
+def watched_variables() -> dict[str, str]:
+    """Those environment variables whose change would change what the rest of the program does."""
+    return {
+        name: value for name, value in os.environ.items() if name in WATCHED_NAMES or name.startswith(WATCHED_PREFIXES)
+    }
+
+
+def _put_back_variables(before: dict[str, str]) -> list[str]:
+    now = watched_variables()
+    changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    for name in changed:
+        if name in before:
+            os.environ[name] = before[name]
+        else:
+            del os.environ[name]
+    return changed
 
 
 def _keras_settings() -> dict[str, Any]:

@@ -7,12 +7,18 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+
+from finetunekit.errors import RunError
+from finetunekit.folders import cache_dir
 
 MEMORY_SHARE = 0.25
 """Share of the free memory that one array may take before it goes to disk: the network, its gradients and a second split need the rest."""
+
+BOUND_VARIABLE = "FINETUNEKIT_MEMORY_GB"
 
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -33,8 +39,12 @@ def free_disk_bytes(folder: Path) -> int | None:
 
 
 def free_memory_bytes() -> int | None:
-    """Memory that can be had without swapping, within the limit of a container; None where the system does not say."""
-    found = [amount for amount in (_available(), *map(_left_in_group, _CGROUPS)) if amount is not None]
+    """Memory that can be had without swapping; None where the system does not say.
+
+    Within the limit of a container, and within `$FINETUNEKIT_MEMORY_GB` for this process, for machines that are shared without one.
+    """
+    amounts = (_available(), *map(_left_in_group, _CGROUPS), _left_of_own_bound())
+    found = [amount for amount in amounts if amount is not None]
     return min(found) if found else None
 
 
@@ -57,6 +67,26 @@ def _left_in_group(files: tuple[str, str]) -> int | None:
     return None
 
 
+def _left_of_own_bound() -> int | None:
+    bound_gb = os.environ.get(BOUND_VARIABLE)
+    if bound_gb is None:
+        return None
+    try:
+        bound = round(float(bound_gb) * (1 << 30))
+    except (ValueError, OverflowError) as exc:
+        raise RunError(f"{BOUND_VARIABLE}: a number of GiB, such as 4. Received: {bound_gb!r}") from exc
+    return max(0, bound - _own_bytes())
+
+
+def _own_bytes() -> int:
+    """Memory that belongs to this process alone: pages of mapped files can be had back. 0 where the system does not say."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
 def show_bytes(count: int) -> str:
     """`900 MB`, `1.4 GB`."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
@@ -71,17 +101,69 @@ def empty_array(
         shape: Of the array.
         what: How the line that says so calls it.
         say: Receives that line.
-        folder: Where such a file lies; default: the system's folder for temporary files.
+        folder: Where such a file lies; default: as `scratch_array`.
 
     Returns:
         The array. What lies on disk is gone with the process, a killed one included.
+
+    Raises:
+        RunError: If the disk has no room for it.
     """
-    size_bytes = int(np.prod(shape, dtype=np.int64))
     free = free_memory_bytes()
-    if not size_bytes or free is None or size_bytes <= MEMORY_SHARE * free:
+    mapped = _mapped_if_large(shape, np.uint8, free, folder)
+    if mapped is None:
         return np.empty(shape, np.uint8)
-    say(f"{what}: {show_bytes(size_bytes)} of pixels, {show_bytes(free)} of memory free: they are kept on disk")
-    with tempfile.TemporaryFile(dir=folder) as stream:
-        stream.truncate(size_bytes)
-        mapped: NDArray[np.uint8] = np.memmap(stream, np.uint8, "r+", shape=shape)
+    say(f"{what}: {show_bytes(mapped.nbytes)} of pixels, {show_bytes(free or 0)} of memory free: they are kept on disk")
     return mapped
+
+
+def scratch_array(shape: tuple[int, ...], dtype: DTypeLike = np.float64, *, folder: Path | None = None) -> NDArray[Any]:
+    """An array to be filled and soon dropped: in memory, or in a file without a name, as `empty_array`.
+
+    Args:
+        shape: Of the array.
+        dtype: Of the array.
+        folder: Where such a file lies; default: the cache folder, or the system's folder for temporary files, which may be kept in memory,
+            where that cannot be written.
+
+    Raises:
+        RunError: If the disk has no room for it.
+    """
+    mapped = _mapped_if_large(shape, dtype, free_memory_bytes(), folder)
+    return np.empty(shape, dtype) if mapped is None else np.asarray(mapped)
+
+
+def _mapped_if_large(
+    shape: tuple[int, ...], dtype: DTypeLike, free: int | None, folder: Path | None
+) -> NDArray[Any] | None:
+    size_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if not size_bytes or free is None or size_bytes <= MEMORY_SHARE * free:
+        return None
+    folder = _scratch_folder() if folder is None else folder
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        _reserve(stream.fileno(), size_bytes, folder)
+        mapped: NDArray[Any] = np.memmap(stream, dtype, "r+", shape=shape)
+    return mapped
+
+
+def _scratch_folder() -> Path:
+    with contextlib.suppress(OSError):
+        folder = cache_dir()
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    return Path(tempfile.gettempdir())
+
+
+def _reserve(file: int, size_bytes: int, folder: Path) -> None:
+    """Take the room now: a page that cannot be written later would end the process without a word."""
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file, 0, size_bytes)
+        else:
+            os.truncate(file, size_bytes)
+    except OSError as exc:
+        raise RunError(
+            f"{folder}: {show_bytes(size_bytes)} are needed there, since memory is short ({exc.strerror or exc}). "
+            "Free space, or let FINETUNEKIT_CACHE name a folder on a larger disk."
+        ) from exc

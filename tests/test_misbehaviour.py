@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import finetunekit as ftk
 from finetunekit import runs
 from finetunekit.errors import PluginError
-from finetunekit.guard import within
+from finetunekit.guard import watched_variables, within
 from finetunekit.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -27,6 +29,8 @@ def before_run(plan, run_path):
     keras.config.set_floatx("float64")
     numpy.random.seed(1), random.seed(1)
     os.chdir("/")
+    os.environ.update(TF_ENABLE_ONEDNN_OPTS="0", FINETUNEKIT_CACHE="/nowhere", SOMEONES_OWN="1")
+    del os.environ["PATH"]
     try:
         plan.config.seed = 5
     except Exception:
@@ -70,13 +74,21 @@ def test_a_listener_that_changes_everything_changes_no_bit(tiny_yaml: Path, caps
     out = tiny_yaml.parent / "runs"
     plain = ftk.run(str(tiny_yaml), out=out, progress=Progress(is_quiet=True))
     with_plugin(tiny_yaml, "meddler", LISTENER)
-    before = os.getcwd()
+    before, variables = os.getcwd(), watched_variables()
     capsys.readouterr()
     result = ftk.run(str(tiny_yaml), out=out, progress=Progress())
     said = capsys.readouterr()
-    assert os.getcwd() == before
+    assert (os.getcwd(), watched_variables()) == (before, variables)
+    assert os.environ.pop("SOMEONES_OWN") == "1"
     assert said.out == ""
-    for what in ("the working folder", "Keras' dtype_policy", "Keras' floatx"):
+    names = ("FINETUNEKIT_CACHE", "PATH", "TF_ENABLE_ONEDNN_OPTS")
+    whats = (
+        "the working folder",
+        "Keras' dtype_policy",
+        "Keras' floatx",
+        *(f"the environment variable {n}" for n in names),
+    )
+    for what in whats:
         assert f"plugin 'meddler' ({tiny_yaml.parent / 'meddler.py'}) changed {what}" in said.err
     assert "failed in after_epoch: SystemExit: enough" in said.err
     assert "failed in after_run: KeyError" in said.err
@@ -163,3 +175,14 @@ def test_an_answer_in_time_is_passed_on_with_its_error() -> None:
     assert within(5, "x", lambda: np.int64(3)) == 3
     with pytest.raises(ZeroDivisionError, match="division"):
         within(5, "x", lambda: 1 // 0)
+
+
+def test_loading_the_libraries_changes_no_variable_that_is_put_back() -> None:
+    code = (
+        "from finetunekit.guard import watched_variables\n"
+        "before = watched_variables()\n"
+        "import keras, tensorflow\n"
+        "assert watched_variables() == before, (before, watched_variables())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -10,6 +10,9 @@ import pytest
 from finetunekit import room
 from finetunekit.budget import Budget, check_budget, network_budget
 from finetunekit.errors import RunError
+from finetunekit.probe import axes
+from finetunekit.probe.linear import fit_linear
+from finetunekit.probe.neighbours import nearest_labels
 
 
 def test_the_system_says_how_much_is_free(tmp_path: Path) -> None:
@@ -39,3 +42,58 @@ def test_pixels_go_to_disk_where_memory_is_short(tmp_path: Path, monkeypatch: py
     on_disk[1] = 7
     assert on_disk[1].min() == 7
     assert list(tmp_path.iterdir()) == []  # a file without a name: it cannot be left behind
+
+
+def test_a_bound_of_the_user_counts_what_the_process_takes_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(room.BOUND_VARIABLE, "0.001")
+    assert room.free_memory_bytes() == 0
+    monkeypatch.setenv(room.BOUND_VARIABLE, "1000000")
+    with_bound = room.free_memory_bytes()
+    assert with_bound is not None
+    assert with_bound < 1e15  # what the machine has is less
+    monkeypatch.setenv(room.BOUND_VARIABLE, "4 GB")
+    with pytest.raises(RunError, match=r"FINETUNEKIT_MEMORY_GB.*number.*'4 GB'"):
+        room.free_memory_bytes()
+
+
+def test_what_goes_to_disk_lies_in_the_cache_and_asks_for_its_room_first(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "free_memory_bytes", lambda: 1000)
+    scratch = room.scratch_array((100, 30), np.float32)
+    assert isinstance(scratch.base, np.memmap)
+    assert own_cache.is_dir()
+    assert list(own_cache.iterdir()) == []
+    if hasattr(room.os, "posix_fallocate"):
+        with pytest.raises(RunError, match=rf"{own_cache}: .* are needed there, since memory is short"):
+            room.scratch_array((1 << 55,), np.uint8)
+
+
+@pytest.mark.parametrize("solver", ["logistic", "ridge"])
+def test_a_probe_whose_arrays_lie_on_disk_has_the_same_bits(
+    solver: str, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 200)
+    features = (rng.normal(size=(200, 20)) + labels[:, None]).astype(np.float32)
+    in_memory = fit_linear(features, labels, 3, penalty=0.1, solver=solver)
+    near, _ = nearest_labels(features, labels, features[:50])
+    monkeypatch.setattr(room, "free_memory_bytes", lambda: 1000)
+    on_disk = fit_linear(features, labels, 3, penalty=0.1, solver=solver)
+    np.testing.assert_array_equal(on_disk.kernel, in_memory.kernel)
+    np.testing.assert_array_equal(on_disk.bias, in_memory.bias)
+    np.testing.assert_array_equal(nearest_labels(features, labels, features[:50])[0], near)
+
+
+def test_many_rows_are_taken_in_blocks_and_come_out_as_few_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = np.random.default_rng(0).normal(3, 2, size=(500, 6)).astype(np.float32)
+    whole = axes.find_axes(features)
+    monkeypatch.setattr(axes, "BLOCK", 7)
+    parts = axes.find_axes(features)
+    np.testing.assert_allclose(parts.deviation, whole.deviation, rtol=1e-12)
+    np.testing.assert_allclose(np.abs(parts.scores), np.abs(whole.scores), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(
+        whole.deviation, np.maximum(features.std(0, np.float64), np.sqrt(np.mean(features.var(0, np.float64))))
+    )
+    with pytest.raises(ValueError, match="must be finite"):
+        axes.find_axes(np.where(np.arange(500)[:, None] == 499, np.nan, features))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from finetunekit.room import scratch_array
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
@@ -17,6 +20,7 @@ IntArray: TypeAlias = NDArray[np.int64]
 DEVIATION_FLOOR = 1.0
 #: Directions with less than this share of the largest variance are rounding noise of float32 features.
 RANK_TOLERANCE = 1e-12
+BLOCK = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +66,30 @@ def find_axes(features: NDArray[Any]) -> Axes:
     Source: Hastie, Tibshirani & Friedman, The Elements of Statistical Learning, section 18.3.5 (computation when channels outnumber
         photos).
     """
-    if features.ndim != 2 or len(features) < 2 or not np.isfinite(features).all():
+    is_fit = features.ndim == 2 and len(features) >= 2
+    if not is_fit or not all(np.isfinite(features[rows]).all() for rows in row_blocks(len(features))):
         raise ValueError(f"features must be finite (photos, channels), 2 photos or more. Received: {features.shape}")
-    x = np.asarray(features, np.float64)
-    mean, deviation = x.mean(axis=0), x.std(axis=0)
+    z = scratch_array(features.shape)  # of many photos there is this one copy, on disk where memory is short
+    z[...] = features
+    mean = z.mean(axis=0)
+    z -= mean
+    deviation = np.sqrt(sum(np.square(z[rows]).sum(axis=0) for rows in row_blocks(len(z))) / len(z))
     typical = float(np.sqrt(np.mean(deviation**2)))
     if typical == 0.0:
         raise ValueError("features are the same for every photo; nothing can be told from them")
     deviation = np.maximum(deviation, DEVIATION_FLOOR * typical)
-    z = (x - mean) / deviation
+    z /= deviation
     photos, channels = z.shape
     is_wide = photos <= channels
     values, vectors = np.linalg.eigh(z @ z.T if is_wide else z.T @ z)  # of the smaller of the two products
     kept = values > RANK_TOLERANCE * values[-1]
     values, vectors = values[kept][::-1], vectors[:, kept][:, ::-1]
     basis = np.ascontiguousarray((z.T @ vectors) / np.sqrt(values) if is_wide else vectors)
-    return Axes(mean, deviation, basis, z @ basis, values / photos)
+    scores = np.matmul(z, basis, out=scratch_array((photos, basis.shape[1])))
+    return Axes(mean, deviation, basis, scores, values / photos)
+
+
+def row_blocks(rows: int) -> Iterator[slice]:
+    """Rows in blocks, so that what is computed on the way to a large array needs no array of its size."""
+    for start in range(0, rows, BLOCK):
+        yield slice(start, start + BLOCK)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.probe.axes import Axes, FloatArray, IntArray, find_axes
+from finetunekit.probe.axes import Axes, FloatArray, IntArray, find_axes, row_blocks
 from finetunekit.probe.logistic import solve_logistic
 from finetunekit.probe.ridge import solve_ridge
 
@@ -37,7 +37,10 @@ class LinearFit:
 
     def logits(self, features: NDArray[Any]) -> FloatArray:
         """Features `(photos, channels)` → logits `(photos, classes)` float64."""
-        values: FloatArray = features.astype(np.float64) @ self.kernel.astype(np.float64) + self.bias
+        kernel = self.kernel.astype(np.float64)
+        values: FloatArray = np.empty((len(features), kernel.shape[1]))
+        for rows in row_blocks(len(features)):
+            values[rows] = features[rows].astype(np.float64) @ kernel + self.bias
         return values
 
     def probabilities(self, features: NDArray[Any]) -> FloatArray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from finetunekit.probe.axes import Axes, FloatArray, IntArray
+from finetunekit.room import scratch_array
 
 #: Stops where no component of the scaled gradient is above this; the log loss is then settled to about 1e-6.
 GRADIENT_TOLERANCE = 1e-5
@@ -36,7 +37,7 @@ def solve_logistic(
 
     scale = 1.0 / np.sqrt(0.25 * axes.variances + penalty)  # (axes,)
     problem = _Problem(
-        inputs=np.ascontiguousarray(axes.scores * scale),
+        inputs=np.multiply(axes.scores, scale, out=scratch_array(axes.scores.shape)),
         one_hot=np.eye(classes)[labels],
         penalties=np.append(penalty * scale**2, BIAS_PENALTY)[:, None],
     )

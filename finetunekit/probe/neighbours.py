@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finetunekit.probe.axes import BLOCK, row_blocks
+from finetunekit.room import scratch_array
+
 _CHUNK = 1024
 
 
@@ -34,15 +37,19 @@ def nearest_labels(
 
 
 def _unit(features: NDArray[Any]) -> NDArray[np.float64]:
-    x = np.asarray(features, np.float64)
-    lengths = np.linalg.norm(x, axis=1, keepdims=True)
-    return x / np.where(lengths > 0, lengths, 1.0)
+    unit: NDArray[np.float64] = scratch_array(features.shape)
+    for rows in row_blocks(len(features)):
+        x = np.asarray(features[rows], np.float64)
+        lengths = np.linalg.norm(x, axis=1, keepdims=True)
+        unit[rows] = x / np.where(lengths > 0, lengths, 1.0)
+    return unit
 
 
 def _nearest(unit: NDArray[np.float64], queries: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     found, similarities = [], []
-    for start in range(0, len(queries), _CHUNK):
-        similarity = queries[start : start + _CHUNK] @ unit.T  # (chunk, photos)
+    chunk = min(_CHUNK, max(1, _CHUNK * BLOCK // len(unit)))
+    for start in range(0, len(queries), chunk):
+        similarity = queries[start : start + chunk] @ unit.T  # (chunk, photos)
         nearest = similarity.argmax(axis=1)
         found.append(nearest)
         similarities.append(similarity[np.arange(len(similarity)), nearest])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,8 +20,10 @@ from finetunekit.model import blame
 from finetunekit.practice import practice_arrays, restore_practices
 from finetunekit.probe.cross_validation import PenaltyChoice, Recipe, check_leaving_out, fit_chosen
 from finetunekit.probe.linear import LinearFit
+from finetunekit.room import scratch_array
+from finetunekit.stage_context import Prepared, StageContext
+from finetunekit.stage_features import plain_features
 from finetunekit.stage_job import Row, StageJob, StageState, cross_entropy
-from finetunekit.stages import Prepared, StageContext, plain_features
 
 if TYPE_CHECKING:
     import keras
@@ -83,27 +86,27 @@ def run_solve(job: StageJob, context: StageContext, prepared: Prepared, number: 
     recipe = Recipe(job.stage.solver, job.stage.penalty, job.stage.folds, context.plan.config.seed)
     counter = job.progress.counter(f"{job.stage.name}: choosing the penalty, fits")
     _check_photos(job.stage.name, context.train.labels, recipe, groups)
-    views = list(_views(context, prepared, dense))
-    features, photos = np.concatenate(views), len(views[0])
+    views, photos = _count_views(prepared), len(context.train.labels)
+    features = _stacked(_views(context, prepared, dense), views)
     try:
         fit, choice = fit_chosen(
             features,
-            np.tile(context.train.labels, len(views)),
+            np.tile(context.train.labels, views),
             context.num_classes,
             recipe,
-            groups=groups * len(views),
+            groups=groups * views,
             count=counter,
         )
     except ValueError as exc:
         raise RunError(f"stage {job.stage.name}: {exc}.") from exc
     dense.layer.kernel.assign(fit.kernel)
     dense.layer.bias.assign(fit.bias)
-    row = _row(job, views[0], context.train.labels, fit, started)
+    row = _row(job, features[:photos], context.train.labels, fit, started)
     if job.resume is None:
         job.keep(row, StageState(1, is_over=True, optimizer=(), practices=practice_arrays(job.practices)))
     else:
         restore_practices(job.practices, job.resume.practices)
-    job.progress.say(_line(row, fit, choice, photos, len(views)))
+    job.progress.say(_line(row, fit, choice, photos, views))
     for practice in job.practices:
         practice.finish()
     return {
@@ -111,7 +114,7 @@ def run_solve(job: StageJob, context: StageContext, prepared: Prepared, number: 
         "penalty": fit.penalty,
         "choice": asdict(choice) if choice else None,
         "photos": photos,
-        "views": len(views),
+        "views": views,
         "channels": features.shape[1],
     }
 
@@ -121,6 +124,21 @@ def _check_photos(stage: str, labels: NDArray[np.int64], recipe: Recipe, groups:
         check_leaving_out(labels, recipe, groups=groups)
     except ValueError as exc:
         raise RunError(f"stage {stage}: {exc}.") from exc
+
+
+def _count_views(prepared: Prepared) -> int:
+    if prepared.cut is None or not isinstance(prepared.feed, FeatureFeed):
+        return 1
+    return len(prepared.feed.views)
+
+
+def _stacked(views: Iterator[NDArray[np.float32]], count: int) -> NDArray[np.float32]:
+    """Views one below the other, `(views x photos, channels)`, with no more than one of them a second time in memory."""
+    first = next(views)
+    stacked: NDArray[np.float32] = scratch_array((count * len(first), first.shape[1]), np.float32)
+    for number, view in enumerate(itertools.chain([first], views)):
+        stacked[number * len(first) : (number + 1) * len(first)] = view
+    return stacked
 
 
 def _views(context: StageContext, prepared: Prepared, dense: LastDense) -> Iterator[NDArray[np.float32]]:
