@@ -31,8 +31,9 @@ from finetunekit.feeds import Batch, Draws, Feed
 from finetunekit.model import build_classifier
 from finetunekit.pixels import contract_of
 from finetunekit.progress import Progress
+from finetunekit.stage_context import Photos, Prepared, StageContext
 from finetunekit.stage_job import StageJob, Validation
-from finetunekit.stages import Photos, Prepared, StageContext, build_augmenter, prepare_stage
+from finetunekit.stages import build_augmenter, prepare_stage
 from finetunekit.train import run_stage
 
 FEEDS = {"bank": "bank", "pixels": "exact"}

@@ -19,8 +19,9 @@ from finetunekit.features import EXTRACTION_BATCH, Arrays, FeatureCache
 from finetunekit.model import Classifier, save_h5
 from finetunekit.pixels import contract_of
 from finetunekit.progress import Progress
+from finetunekit.stage_context import Photos, Prepared, StageContext
 from finetunekit.stage_job import StageJob, Validation
-from finetunekit.stages import Photos, Prepared, StageContext, build_augmenter, prepare_stage
+from finetunekit.stages import build_augmenter, prepare_stage
 from finetunekit.train import run_stage
 from finetunekit.types import VALID
 

@@ -15,7 +15,7 @@ from finetunekit.data.index import PhotoIndex
 from finetunekit.errors import FinetuneKitError
 from finetunekit.ladder.climb import Ground, climb
 from finetunekit.reporting import note_seconds
-from finetunekit.stages import Photos, Prepared, StageContext
+from finetunekit.stage_context import Photos, Prepared, StageContext
 from finetunekit.types import TEST, TRAIN
 
 

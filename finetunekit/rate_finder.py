@@ -21,7 +21,8 @@ from finetunekit.plan import Plan
 from finetunekit.practices import moving_variables
 from finetunekit.probe.features import decode_split, load_backbone_weights
 from finetunekit.progress import Progress
-from finetunekit.stages import Prepared, StageContext, build_augmenter, prepare_stage
+from finetunekit.stage_context import Prepared, StageContext
+from finetunekit.stages import build_augmenter, prepare_stage
 from finetunekit.types import TRAIN, VALID
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from finetunekit.ledger import Openings
     from finetunekit.model import Classifier
     from finetunekit.resume import Earlier
-    from finetunekit.stages import Photos, Prepared, StageContext
+    from finetunekit.stage_context import Photos, Prepared, StageContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,8 @@ class RunSequence:
         from finetunekit.model import build_classifier
         from finetunekit.pixels import contract_of
         from finetunekit.replay import reproducibility
-        from finetunekit.stages import StageContext, build_augmenter
+        from finetunekit.stage_context import StageContext
+        from finetunekit.stages import build_augmenter
 
         prepare_tensorflow(seed=self.config.seed, is_deterministic=self.config.deterministic)
         precision = resolve_precision(self.config.precision)
@@ -239,7 +240,7 @@ class RunSequence:
 
     def _decode(self, index: PhotoIndex, split: str) -> Photos:
         from finetunekit.data.decode import load_photos
-        from finetunekit.stages import Photos
+        from finetunekit.stage_context import Photos
 
         photos = index.split(split)
         pixels = load_photos(

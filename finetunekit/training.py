@@ -23,8 +23,9 @@ from finetunekit.practices import build_practices, moving_variables, validated
 from finetunekit.probe.solve import run_solve
 from finetunekit.revert import RevertUnlessBetter, revert_sentence
 from finetunekit.schedules import build_schedule
+from finetunekit.stage_context import Prepared, StageContext
 from finetunekit.stage_job import EPOCH_COLUMNS, Row, StageJob, StageState, Validation, cross_entropy
-from finetunekit.stages import Prepared, StageContext, prepare_stage
+from finetunekit.stages import prepare_stage
 from finetunekit.train import run_stage
 from finetunekit.types import TRAIN, VALID, FreezeDecision
 

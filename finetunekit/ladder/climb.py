@@ -20,7 +20,7 @@ from finetunekit.ladder.words import ladder_words
 from finetunekit.overlap import has_seen_imagenet, match_classes, overlap_record
 from finetunekit.probe.cross_validation import fit_chosen
 from finetunekit.probe.neighbours import nearest_labels
-from finetunekit.stages import Photos, Prepared, StageContext
+from finetunekit.stage_context import Photos, Prepared, StageContext
 from finetunekit.types import TEST, TRAIN
 
 Features = dict[str, NDArray[np.float32]]

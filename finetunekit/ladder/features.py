@@ -14,7 +14,7 @@ from finetunekit.features import plain_key, prefix_signature
 from finetunekit.model import build_backbone
 from finetunekit.pixels import pixel_parts
 from finetunekit.probe.features import ProbeFeatures, load_backbone_weights, probe_backbone
-from finetunekit.stages import Photos, Prepared, StageContext
+from finetunekit.stage_context import Photos, Prepared, StageContext
 from finetunekit.types import TEST, TRAIN, PixelContract
 
 if TYPE_CHECKING:

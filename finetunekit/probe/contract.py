@@ -14,7 +14,7 @@ from finetunekit.model import build_backbone
 from finetunekit.pixels import describe_contract
 from finetunekit.probe.cross_validation import Recipe, fit_chosen
 from finetunekit.probe.features import ProbeFeatures, probe_backbone
-from finetunekit.stages import Photos, StageContext
+from finetunekit.stage_context import Photos, StageContext
 from finetunekit.statistics import photo_log_losses
 from finetunekit.types import Backbone
 

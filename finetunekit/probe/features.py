@@ -18,7 +18,7 @@ from finetunekit.model import build_backbone, precision_scope
 from finetunekit.pixels import contract_of, pixel_parts
 from finetunekit.plan import Plan
 from finetunekit.progress import Progress
-from finetunekit.stages import Photos
+from finetunekit.stage_context import Photos
 from finetunekit.types import Backbone, PixelContract
 
 if TYPE_CHECKING:

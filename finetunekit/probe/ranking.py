@@ -20,7 +20,7 @@ from finetunekit.types import TRAIN, VALID
 
 if TYPE_CHECKING:
     from finetunekit.data.index import PhotoIndex
-    from finetunekit.stages import Photos
+    from finetunekit.stage_context import Photos
 
 #: Splits that a ranking may look at. Never the test split: a backbone chosen by it would be scored on what it was chosen by.
 SPLITS_USED = (TRAIN, VALID)

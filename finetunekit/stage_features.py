@@ -1,0 +1,84 @@
+"""Features of a stage's photos up to the cut: of the photos as they are, and of a bank of augmented views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.errors import ConfigError
+from finetunekit.evaluate import input_batches
+from finetunekit.features import EXTRACTION_BATCH, Arrays, extract, features_key, plain_key
+from finetunekit.feeds import augmented
+from finetunekit.prefix import Cut
+from finetunekit.stage_context import Photos, StageContext
+from finetunekit.stream import bank_keys
+
+
+def plain_features(context: StageContext, cut: Cut, signature: Sequence[Any], photos: Photos, what: str) -> Arrays:
+    """Features of un-augmented photos, from the cache where they are there; one array a boundary tensor, `(photos, ...)`."""
+    key = plain_key(signature, photos.sha256)
+    batches = input_batches(photos.pixels, context.contract)
+    return _cached(context, cut, key, batches, len(photos.pixels), f"{what} photos")
+
+
+def bank_features(context: StageContext, cut: Cut, signature: Sequence[Any]) -> list[Arrays]:
+    """Features of `cache.views` views of each training photo, a list entry a view, from the cache where they are there.
+
+    Raises:
+        ConfigError: If the augmentation cannot be banked.
+    """
+    _check_bankable(context)
+    config, photos = context.plan.config, context.train
+    ids = np.array([int(sha[:15], 16) for sha in photos.sha256], dtype=np.int64)
+    keys = bank_keys(context.draws.view_seed, len(ids), config.cache.views, photo_ids=ids)
+    augment = [[c.name, c.options.model_dump(mode="json"), str(c.registered.origin)] for c in context.plan.augment]
+    views = []
+    for view in range(config.cache.views):
+        key = features_key([*signature, "view", augment, list(photos.sha256), keys[:, view].tolist()])
+        batches = _view_batches(context, keys[:, view])
+        views.append(_cached(context, cut, key, batches, len(ids), f"view {view + 1} of {config.cache.views}"))
+    return views
+
+
+def _view_batches(context: StageContext, keys: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    labels = context.train.one_hot(context.num_classes)
+    for start in range(0, len(keys), EXTRACTION_BATCH):
+        part = slice(start, start + EXTRACTION_BATCH)
+        x, _ = augmented(context.train.pixels[part], labels[part], keys[part], context.augmenter, context.contract)
+        yield np.asarray(x)
+
+
+def _check_bankable(context: StageContext) -> None:
+    augmenter = context.augmenter
+    assert augmenter is not None  # only augmented photos are banked
+    if augmenter.scope == "batch":
+        raise ConfigError(
+            "cache.mode: bank: mixing features is not mixing pixels; an augmentation here mixes photos. Use exact."
+        )
+    if not augmenter.is_deterministic:
+        raise ConfigError(
+            "cache.mode: bank: an augmentation here is not deterministic, so that its views cannot be kept. Use exact."
+        )
+
+
+def _cached(
+    context: StageContext, cut: Cut, key: str, batches: Iterator[NDArray[np.float32]], photos: int, what: str
+) -> Arrays:
+    found = context.cache.get(key)
+    if found is not None:
+        return found
+    count = context.progress.counter(f"features of {what}")
+
+    def counted() -> Iterator[Arrays]:
+        done = 0
+        for features in extract(cut, batches):
+            done += len(features[0])
+            count(done, photos)
+            yield features
+
+    return context.cache.put(
+        key, counted(), photos, f"{context.plan.backbone.name} to {', '.join(cut.boundary)}, {what}"
+    )
