@@ -14,6 +14,7 @@ from finetunekit import gradcam, runs
 from finetunekit.data.index import PhotoIndex
 from finetunekit.errors import FinetuneKitError
 from finetunekit.ladder.climb import Ground, climb
+from finetunekit.loading import decode_split
 from finetunekit.reporting import note_seconds
 from finetunekit.stage_context import Photos, Prepared, StageContext
 from finetunekit.types import TEST, TRAIN
@@ -25,7 +26,6 @@ def write_insights(
     index: PhotoIndex,
     prepared: Prepared,
     metrics: Mapping[str, Any],
-    decode: Callable[[PhotoIndex, str], Photos],
 ) -> dict[str, Any]:
     """Write `ladder.json`, `overlap.json` and `gradcam.json` of a run whose predictions and metrics are written.
 
@@ -37,14 +37,13 @@ def write_insights(
         index: Its photos.
         prepared: Its last stage.
         metrics: Content of `metrics.json`.
-        decode: Photos and a split → its decoded photos.
 
     Returns:
         The metrics with `seconds.ladder_s` and `seconds.gradcam_s`, as they were written again.
     """
     asked = context.plan.config.insights
     seconds: dict[str, float] = {}
-    photos = _Decoded(context, index, decode)
+    photos = _Decoded(context, index)
     jobs: list[tuple[str, Callable[[], None]]] = []
     if asked.ladder:
         jobs.append(("ladder", lambda: _write_ladder(path, context, index, prepared, photos)))
@@ -64,13 +63,13 @@ def write_insights(
 class _Decoded:
     """Photos of a split, decoded when they are first asked for."""
 
-    def __init__(self, context: StageContext, index: PhotoIndex, decode: Callable[[PhotoIndex, str], Photos]) -> None:
-        self.index, self.decode = index, decode
+    def __init__(self, context: StageContext, index: PhotoIndex) -> None:
+        self.context, self.index = context, index
         self.known: dict[str, Photos] = {TRAIN: context.train}
 
     def split(self, name: str) -> Photos:
         if name not in self.known:
-            self.known[name] = self.decode(self.index, name)
+            self.known[name] = decode_split(self.context.plan, self.index, name, self.context.progress)
         return self.known[name]
 
 

@@ -13,13 +13,13 @@ from finetunekit.environment import prepare_tensorflow, resolve_precision
 from finetunekit.errors import ConfigError, RunError
 from finetunekit.features import open_cache
 from finetunekit.feeds import Batch, Feed, prefetched
+from finetunekit.loading import decode_split, load_backbone_weights
 from finetunekit.losses import build_loss, class_weights, sample_weights
 from finetunekit.model import build_classifier
 from finetunekit.optimizers import build_optimizer
 from finetunekit.pixels import contract_of
 from finetunekit.plan import Plan
 from finetunekit.practices import moving_variables
-from finetunekit.probe.features import decode_split, load_backbone_weights
 from finetunekit.progress import Progress
 from finetunekit.stage_context import Prepared, StageContext
 from finetunekit.stages import build_augmenter, prepare_stage

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from finetunekit.data.index import PhotoIndex
 from finetunekit.evaluate import SUFFIX_BATCH, make_forward
 from finetunekit.features import plain_key, prefix_signature
+from finetunekit.loading import load_backbone_weights
 from finetunekit.model import build_backbone
 from finetunekit.pixels import pixel_parts
-from finetunekit.probe.features import ProbeFeatures, load_backbone_weights, probe_backbone
+from finetunekit.probe.features import ProbeFeatures, probe_backbone
 from finetunekit.stage_context import Photos, Prepared, StageContext
 from finetunekit.types import TEST, TRAIN, PixelContract
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from finetunekit.environment import prepare_tensorflow, resolve_precision
 from finetunekit.evaluate import input_batches
 from finetunekit.feature_files import Arrays
 from finetunekit.features import FeatureCache, extract, open_cache, plain_key, prefix_signature
+from finetunekit.loading import decode_split, load_backbone_weights
 from finetunekit.model import build_backbone, precision_scope
 from finetunekit.pixels import contract_of, pixel_parts
 from finetunekit.plan import Plan
@@ -194,41 +194,3 @@ def pool_backbone(backbone: Backbone, precision: str) -> PooledBackbone:
             pooled = keras.layers.GlobalAveragePooling1D(name="gap")(pooled)  # (batch, channels)
     prefix = keras.Model(model.inputs[0], pooled, name="prefix")
     return PooledBackbone(prefix, (pooled._keras_history.operation.name,))
-
-
-def load_backbone_weights(plan: Plan, backbone: Backbone, say: Callable[[str], None]) -> None:
-    """Load the pretrained weights that the plan asks for; nothing where it asks for random ones.
-
-    Raises:
-        WeightsError: If they cannot be had, or do not fit.
-    """
-    from finetunekit.weights import fit_arrays, load_arrays, resolve_weights
-
-    weights = plan.config.weights
-    if weights.mode == "random":
-        return
-    explicit = Path(weights.path).expanduser() if weights.path else None
-    found = resolve_weights(plan.backbone.name, plan.spec, explicit=explicit, say=say)
-    fit_arrays(backbone.model, load_arrays(found.path), origin=str(found.provenance.location), top=plan.spec.top)
-
-
-def decode_split(plan: Plan, index: PhotoIndex, split: str, progress: Progress) -> Photos:
-    """Decode the photos of one split as the plan feeds them.
-
-    Raises:
-        DataError: If a photo cannot be read.
-    """
-    from finetunekit.data.decode import load_photos
-
-    photos, pixels = index.split(split), plan.config.pixels
-    loaded = load_photos(
-        [photo.path for photo in photos],
-        size_px=pixels.size_px,
-        resize=pixels.resize,
-        fit=pixels.fit,
-        source_px=pixels.source_px,
-        max_pixels=plan.config.data.max_photo_pixels,
-        progress=progress.counter(f"decoding {split} photos"),
-    )
-    groups = tuple(photo.group or photo.sha256 for photo in photos)
-    return Photos(loaded, index.labels(split), tuple(photo.sha256 for photo in photos), groups)
