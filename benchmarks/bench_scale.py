@@ -73,6 +73,8 @@ def run_one(root: Path, folder: Path, size_px: int, *, is_audited: bool) -> dict
     """One run in this process, and its peaks."""
     peak = Peak()
     import finetunekit as ftk
+    from finetunekit.budget import network_budget
+    from finetunekit.engine import prepare
     from finetunekit.progress import Progress
     from finetunekit.yamls import dump_yaml
 
@@ -96,6 +98,7 @@ def run_one(root: Path, folder: Path, size_px: int, *, is_audited: bool) -> dict
         "cpu_s": time.process_time(),
         "photos": sum(row["split"] != "display" for row in ftk.FinishedRun(result.path).photos),
         "features_bytes": features,
+        "asked_bytes": network_budget(prepare(preset)[0].spec.parameters).memory_bytes,
     }
 
 
@@ -123,6 +126,7 @@ def describe(found: dict[str, Any], size_px: int, bound_gb: float) -> str:
     return (
         f"{found['photos']:9,} photos  peak {found['RssAnon'] / 1e9:.2f} GB ({found['VmHWM'] / 1e9:.2f} GB with mapped files)"
         f" of {bound_gb * (1 << 30) / 1e9:.2f} GB  pixels {pixels / 1e9:.2f} GB, features {found['features_bytes'] / 1e9:.2f} GB"
+        f"  asked for before the start: {found['asked_bytes'] / 1e9:.2f} GB for the network"
         f"  {found['cpu_s']:.0f} s CPU"
     )
 

@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,9 @@ MOMENTS: dict[str, dict[str, Any]] = {
     "after the last report": {"at": "hook", "name": "after_run", "count": 1},
 }
 
+#: Those of them that a few random seconds may well miss: a file is half written.
+WORST = ("in the middle of the first checkpoint", "while a report is written")
+
 PRESET = {
     "name": "tiny",
     "pixels": {"size_px": 8, "resize": "nearest"},
@@ -91,7 +94,7 @@ class Outcome:
     Attributes:
         variant: Key of `VARIANTS`.
         moment: Key of `MOMENTS`, or the second at which it was killed.
-        kills: How often it was killed before it ended.
+        kills: How often it was killed before it ended; 0 where it was over by then.
         is_cache_cleared: Whether the cache of features was deleted before it was resumed.
         status: What the folder said of itself after the first kill; None where there was no folder yet, or the run had ended.
         differences: What is not bit for bit as in the run that was not killed.
@@ -155,14 +158,17 @@ class Bench:
         """Kill one run at a random second, sometimes again while it is resumed."""
         variant = list(VARIANTS)[number % len(VARIANTS)]
         _, whole_s = self.reference(variant)
-        case = self._case(f"random-{number}", {})
-        moments = [chance.uniform(0, whole_s)]
+        seconds = [chance.uniform(0, whole_s)]
         while chance.random() < 0.3:
-            moments.append(chance.uniform(0, whole_s))
-        if not _kill_after(self._start(case, variant), moments[0]):
-            moments[0] = whole_s
-        shown = ", ".join(f"{moment:.2f} s" for moment in moments)
-        return self._resume(case, variant, shown, moments[1:], clear_cache=chance.random() < 0.25)
+            seconds.append(chance.uniform(0, whole_s))
+        return self._kill_after(f"random-{number}", variant, seconds, clear_cache=chance.random() < 0.25)
+
+    def kill_in_part(self, part: int, parts: int, chance: random.Random) -> Outcome:
+        """Kill one run once, at a random second of one of the equal parts of its time, so that no phase is left out."""
+        variant = list(VARIANTS)[part % 2]
+        _, whole_s = self.reference(variant)
+        second = whole_s * (part + chance.random()) / parts
+        return self._kill_after(f"part-{part}", variant, [second], clear_cache=chance.random() < 0.25)
 
     def run_together(self, count: int) -> list[Outcome]:
         """Start several runs of one configuration at once, on a cache that holds nothing."""
@@ -175,6 +181,13 @@ class Bench:
             _must_end_well(child)
         found = [tuple(differences(reference, _only_run(case))) for case in cases]
         return [Outcome(variant, f"never, beside {count - 1} others", 0, True, None, one) for one in found]
+
+    def _kill_after(self, name: str, variant: str, seconds: Sequence[float], *, clear_cache: bool) -> Outcome:
+        case = self._case(name, {})
+        is_killed = _kill_after(self._start(case, variant), seconds[0])
+        shown = ", ".join(f"{second:.2f} s" for second in seconds) + ("" if is_killed else " (over by then)")
+        found = self._resume(case, variant, shown, seconds[1:], clear_cache=clear_cache)
+        return replace(found, kills=found.kills - (not is_killed))
 
     # ---- parts -------------------------------------------------------------------------------------------------------------------
 

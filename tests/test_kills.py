@@ -1,4 +1,4 @@
-"""Real processes are killed at the moments that hurt most; what they leave goes on to the same bits."""
+"""Real processes are killed at random moments and at two that hurt most; what they leave goes on to the same bits."""
 
 from __future__ import annotations
 
@@ -12,25 +12,23 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
-from kill_cases import HERE, MOMENTS
+from kill_cases import HERE, VARIANTS, WORST
+
+PARTS = 10
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
-def test_a_run_killed_at_any_moment_ends_with_the_same_bits(tmp_path: Path) -> None:
-    command = [sys.executable, str(HERE / "kills.py"), "--moments", "--json"]
+def test_runs_killed_at_random_moments_end_with_the_same_bits(tmp_path: Path) -> None:
+    command = [sys.executable, str(HERE / "kills.py"), "--parts", str(PARTS), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment(tmp_path))
-    assert done.returncode == 0, done.stderr
-    outcomes = json.loads(done.stdout)
-    assert [outcome["moment"] for outcome in outcomes] == list(MOMENTS)
-    assert len(outcomes) >= 10
-    for outcome in outcomes:
-        assert outcome["kills"] == 1
-        assert outcome["differences"] == []
-        expected = (
-            "finished" if outcome["moment"] in ("while a report is written", "after the last report") else "killed"
-        )
-        assert outcome["status"] == expected, outcome["moment"]
-    assert any(outcome["is_cache_cleared"] for outcome in outcomes)
+    assert done.returncode == 0, done.stderr  # names the seed and what differs
+    named, drawn = (outcomes := json.loads(done.stdout))[: len(WORST)], outcomes[len(WORST) :]
+    assert [outcome["differences"] for outcome in outcomes] == [[]] * (len(WORST) + PARTS)
+    assert [(outcome["moment"], outcome["kills"]) for outcome in named] == [(moment, 1) for moment in WORST]
+    assert [outcome["status"] for outcome in named] == ["killed", "finished"]
+    # a machine that is busy now and idle then may end a run before its last parts
+    assert sum(outcome["kills"] for outcome in drawn) >= PARTS // 2, done.stderr
+    assert {outcome["variant"] for outcome in drawn} == set(list(VARIANTS)[:2])
 
 
 def _environment(tmp_path: Path) -> dict[str, str]:
