@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,25 @@ def test_many_rows_are_taken_in_blocks_and_come_out_as_few_do(monkeypatch: pytes
     )
     with pytest.raises(ValueError, match="must be finite"):
         axes.find_axes(np.where(np.arange(500)[:, None] == 499, np.nan, features))
+
+
+def test_a_fit_on_many_photos_takes_memory_for_blocks_of_them_only(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, channels = 40_000, 128
+    labels = np.arange(photos) % 3
+    features = np.random.default_rng(0).normal(size=(photos, channels)).astype(np.float32)
+    copy_bytes = photos * channels * 8  # one array of all photos in float64
+    monkeypatch.setattr(room, "free_memory_bytes", lambda: 1000)
+    fit_linear(features[:50], labels[:50], 3, penalty=1.0, solver="logistic")  # what is imported is not counted
+    tracemalloc.start()
+    try:
+        fit_linear(features, labels, 3, penalty=1.0, solver="logistic").logits(features)
+        fitted_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        nearest_labels(features, labels, features[:500])
+        near_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert fitted_bytes < 0.5 * copy_bytes
+    assert near_bytes < 150e6  # two blocks of similarities, however many photos there are
