@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -87,7 +86,7 @@ def run_solve(job: StageJob, context: StageContext, prepared: Prepared, number: 
     counter = job.progress.counter(f"{job.stage.name}: choosing the penalty, fits")
     _check_photos(job.stage.name, context.train.labels, recipe, groups)
     views, photos = _count_views(prepared), len(context.train.labels)
-    features = _stacked(_views(context, prepared, dense), views)
+    features = _stacked(_inputs(context, prepared, dense), views * photos)
     try:
         fit, choice = fit_chosen(
             features,
@@ -132,41 +131,48 @@ def _count_views(prepared: Prepared) -> int:
     return len(prepared.feed.views)
 
 
-def _stacked(views: Iterator[NDArray[np.float32]], count: int) -> NDArray[np.float32]:
-    """Views one below the other, `(views x photos, channels)`, with no more than one of them a second time in memory."""
-    first = next(views)
-    stacked: NDArray[np.float32] = scratch_array((count * len(first), first.shape[1]), np.float32)
-    for number, view in enumerate(itertools.chain([first], views)):
-        stacked[number * len(first) : (number + 1) * len(first)] = view
+def _stacked(blocks: Iterator[NDArray[np.float32]], rows: int) -> NDArray[np.float32]:
+    """Blocks one below the other, `(rows, channels)`, never a second time in memory."""
+    stacked, done = np.empty((0, 0), np.float32), 0
+    for block in blocks:
+        if not done:
+            stacked = scratch_array((rows, block.shape[1]), np.float32)
+        stacked[done : done + len(block)] = block
+        done += len(block)
     return stacked
 
 
-def _views(context: StageContext, prepared: Prepared, dense: LastDense) -> Iterator[NDArray[np.float32]]:
-    """What enters the Dense layer, `(photos, channels)` float32: of the photos as they are, or of each banked view."""
+def _inputs(context: StageContext, prepared: Prepared, dense: LastDense) -> Iterator[NDArray[np.float32]]:
+    """What enters the Dense layer, `(block, channels)`: of the photos as they are, or of each banked view, one after the other."""
     import keras
 
     cut = prepared.cut
     if cut is None:
         forward = make_forward(keras.Model(context.classifier.logits.inputs[0], dense.inputs), EXTRACTION_BATCH)
-        batches = input_batches(context.train.pixels, context.contract)
-        yield np.concatenate([forward(batch) for batch in batches]).astype(np.float32)
+        yield from map(forward, input_batches(context.train.pixels, context.contract))
         return
     crossing = cut.prefix.outputs
     is_there = len(crossing) == 1 and crossing[0] is dense.inputs
     rest = None if is_there else make_forward(keras.Model(_one_or_all(crossing), dense.inputs), SUFFIX_BATCH)
     for arrays in _cut_features(context, prepared):
-        yield np.asarray(rest(*arrays) if rest else arrays[0], np.float32)
+        yield rest(*arrays) if rest else arrays[0]
 
 
 def _cut_features(context: StageContext, prepared: Prepared) -> Iterator[Arrays]:
+    """A batch of photos at a time, since those of a whole split at an early cut may be larger than memory."""
+    photos = np.arange(len(context.train.labels))
+    batches = [photos[start : start + SUFFIX_BATCH] for start in range(0, len(photos), SUFFIX_BATCH)]
     if isinstance(prepared.feed, FeatureFeed):
-        views, photos = prepared.feed.views, np.arange(len(context.train.labels))
+        views = prepared.feed.views
         for view in range(len(views)):
-            yield tuple(np.asarray(array) for array in views.rows(np.full_like(photos, view), photos))
+            for batch in batches:
+                yield tuple(np.asarray(array) for array in views.rows(np.full_like(batch, view), batch))
         return
     assert prepared.cut is not None  # asked for features of a cut only
     signature = prefix_signature(prepared.cut, context.pixel_parts, context.precision)
-    yield plain_features(context, prepared.cut, signature, context.train, "train")
+    kept = plain_features(context, prepared.cut, signature, context.train, "train")
+    for batch in batches:
+        yield tuple(array[batch[0] : batch[-1] + 1] for array in kept)
 
 
 def _one_or_all(tensors: list[Any]) -> Any:
