@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Callable
@@ -158,11 +159,12 @@ def _scratch_folder() -> Path:
 def _reserve(file: int, size_bytes: int, folder: Path) -> None:
     """Take the room now: a page that cannot be written later would end the process without a word."""
     try:
+        os.truncate(file, size_bytes)
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file, 0, size_bytes)
-        else:
-            os.truncate(file, size_bytes)
     except OSError as exc:
+        if exc.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot promise room
+            return
         raise RunError(
             f"{folder}: {show_bytes(size_bytes)} are needed there, since memory is short ({exc.strerror or exc}). "
             "Free space, or let FINETUNEKIT_CACHE name a folder on a larger disk."

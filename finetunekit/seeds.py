@@ -80,6 +80,8 @@ def run_seeds(
         "seeds": [plan.config.seed + number for number in range(seeds)],
     }
     files = {runs.SEEDS: runs.to_json(state), SEEDS_CONFIG: config_text(plan)}
+    for stopped in _stopped_alike(Path(out), files[SEEDS_CONFIG], state["seeds"]):
+        progress.say(f"note: the same seeds were stopped in {stopped}; finetunekit resume goes on with them")
     path = runs.new_run_path(Path(out), f"{plan.config.name}-seeds", files)
     return _run_all(path, state, progress, is_forced=False)
 
@@ -133,6 +135,16 @@ def _run_all(path: Path, state: Mapping[str, Any], progress: Progress, *, is_for
         runs.write_whole(path / runs.SEEDS, runs.to_json(scores))
     is_sharing = config["view_seed"] is not None
     return SeedsResult(path, tuple(results), scores, seeds_lines(metrics, is_sharing_views=is_sharing))
+
+
+def _stopped_alike(out: Path, config: str, seeds: Any) -> Iterator[Path]:
+    """Folders in which these very seeds of this configuration wait to be gone on with."""
+    for place in sorted(file.parent for file in out.glob(f"[!.]*/{runs.SEEDS}")):
+        with contextlib.suppress(OSError, ValueError, KeyError, RunFolderError):  # what cannot be read is not spoken of
+            state = json.loads((place / runs.SEEDS).read_text(encoding="utf-8"))
+            is_same = (state["seeds"], (place / SEEDS_CONFIG).read_text(encoding="utf-8")) == (seeds, config)
+            if is_same and runs.read_status(place) not in ("finished", "running"):
+                yield place
 
 
 @contextlib.contextmanager

@@ -87,6 +87,15 @@ def test_seeds_interrupted_in_the_second_of_three_go_on_to_the_same_bits(stopped
     assert (entry["status"], entry["seed"], entry["finished_parts"], entry["planned_parts"]) == ("interrupted", 5, 1, 3)
     assert entry["error"].startswith("KeyboardInterrupt")
 
+    (stopped.folder / "photos").rename(
+        stopped.folder / "away"
+    )  # the same command is told of them; here it has no photos
+    again = invoke(stopped.folder, "run", "tiny.yaml", *SEEDS)
+    assert f"note: the same seeds were stopped in {relative}; finetunekit resume goes on with them" in again.stderr
+    assert "note:" not in stopped.said
+    assert len(list((stopped.folder / "runs").iterdir())) == 1
+    (stopped.folder / "away").rename(stopped.folder / "photos")
+
     copy = shutil.copytree(stopped.stopped, stopped.folder / "other" / stopped.stopped.name)
     first = next(stopped.stopped.glob("tiny-seed-5-*"))
     made_ns = (first / runs.METRICS).stat().st_mtime_ns
