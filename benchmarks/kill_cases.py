@@ -32,6 +32,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         "stages[1].optimizer.schedule={name: one_cycle}",
         "stages[1].ema={decay: 0.9}",
         "stages[1].early_stopping={patience: 1}",
+        "stages[1].interpolate=0.5",
         "stages[1].revert_unless_better=true",
     ),
     "fp32, no cache": ("cache.mode=off", "stages[1].train_batch_norm=true"),

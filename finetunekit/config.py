@@ -170,6 +170,12 @@ class Stage(Section):
     average: AveragingSection | None = Field(
         None, description="End with the mean of several epochs' weights; null: no (fit)."
     )
+    interpolate: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="End this far along the line from the weights before the stage, 0, to those it reached, 1 (fit).",
+    )
     solver: Literal["logistic", "ridge"] = Field(
         "logistic", description="Logistic regression, or ridge regression on one-hot labels scaled to logits (solve)."
     )
@@ -226,6 +232,7 @@ FIT_ONLY = (
     "early_stopping",
     "ema",
     "average",
+    "interpolate",
 )
 
 

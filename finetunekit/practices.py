@@ -1,4 +1,4 @@
-"""Practices that a stage can ask for: early stopping with the best epoch, a moving average of weights, the mean of several epochs."""
+"""Practices that a stage can ask for: early stopping with the best epoch, a moving average, the mean of several epochs, part of the way."""
 
 from __future__ import annotations
 
@@ -48,13 +48,20 @@ def build_practices(
     if stage.early_stopping:
         practices.append(EarlyStopping(stage.early_stopping, model, tell, ema.arrays if ema else None))
     if stage.average:
-        if len(moving_variables(model)) > len(model.trainable_weights):
-            raise ConfigError(
-                f"stage '{stage.name}': average: BatchNorm statistics move here, and the mean of them is not the statistics of "
-                "the mean weights. Set train_batch_norm: false, or use ema."
-            )
+        _check_statistics_stand(stage, "average", model)
         practices.append(Averaging(stage.average, model, tell))
+    if stage.interpolate < 1:
+        _check_statistics_stand(stage, "interpolate", model)
+        practices.append(Interpolation(stage.interpolate, model))
     return tuple(practices)
+
+
+def _check_statistics_stand(stage: Stage, field: str, model: keras.Model) -> None:
+    if len(moving_variables(model)) > len(model.trainable_weights):
+        raise ConfigError(
+            f"stage '{stage.name}': {field}: BatchNorm statistics move here, and the mean of them is not the statistics of "
+            "the mean weights. Set train_batch_norm: false, or use ema."
+        )
 
 
 def validated(practices: Sequence[Practice], forward: Callable[[], NDArray[np.float32]]) -> Callable[[], Any]:
@@ -238,6 +245,47 @@ class Averaging:
         """See `Practice`."""
         pairs = zip(state["epochs"], state["losses"], strict=True)
         self._kept = [(int(epoch), float(loss), _list(state, f"epoch{epoch}")) for epoch, loss in pairs]
+
+
+class Interpolation:
+    """Weights on the straight line between those before a stage and those that it reached.
+
+    What was learnt from many photos before is kept in part, so that what is learnt by heart from few counts less.
+
+    Source: Wortsman et al. 2022 (WiSE-FT), section 3, arXiv:2109.01903; 0.5 is what they recommend where nothing is tuned.
+    """
+
+    name = "interpolate"
+
+    def __init__(self, share: float, model: keras.Model) -> None:
+        """Remember the weights as they are.
+
+        Args:
+            share: How far to go, above 0 and at most 1.
+            model: What is trained, before its first step.
+        """
+        self._share, self._variables = share, moving_variables(model)
+        self._before = _copies(self._variables)
+
+    def after_step(self, step: int) -> None:
+        """See `Practice`."""
+
+    def after_epoch(self, row: Mapping[str, Any]) -> bool:
+        """See `Practice`."""
+        return False
+
+    def finish(self) -> None:
+        """See `Practice`."""
+        pairs = zip(self._before, _copies(self._variables), strict=True)
+        _assign(self._variables, [before + np.float32(self._share) * (after - before) for before, after in pairs])
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See `Practice`."""
+        return _numbered("before", self._before)
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """See `Practice`."""
+        self._before = _list(state, "before")
 
 
 def _copies(variables: Sequence[Any]) -> Arrays:

@@ -220,9 +220,34 @@ def test_averaging_refuses_statistics_that_move() -> None:
     assert build_practices(Stage(average=AveragingSection()), model, lambda key, record: None)
 
 
+@pytest.mark.parametrize("practice", [{}, {"ema": EmaSection(decay=0.5)}])
+def test_interpolation_ends_on_the_line_from_the_weights_before(practice: Any) -> None:
+    def weights_with(share: float) -> list[Any]:
+        job, _, _ = build_job(Stage(epochs=2, interpolate=share, **practice))
+        before = [np.array(array) for array in weights_of(job)]
+        run_stage(job)
+        return [before, weights_of(job)]
+
+    (before, whole), (_, part) = weights_with(1), weights_with(0.25)
+    for start, end, ours in zip(before, whole, part, strict=True):
+        assert not np.array_equal(start, end)
+        np.testing.assert_array_equal(ours, start + np.float32(0.25) * (end - start))
+
+
+def test_interpolation_refuses_statistics_that_move_and_a_stage_that_is_solved() -> None:
+    import keras
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(2)])
+    with pytest.raises(ConfigError, match="interpolate: BatchNorm statistics move here"):
+        build_practices(Stage(interpolate=0.5), model, lambda key, record: None)
+    with pytest.raises(ValueError, match="a solve stage does not read `interpolate`"):
+        Stage(kind="solve", interpolate=0.5)
+
+
 @pytest.mark.parametrize(
     "stage",
     [
+        Stage(epochs=4, interpolate=0.5, ema=EmaSection(decay=0.9)),
         Stage(epochs=4, early_stopping=EarlyStoppingSection(patience=3), optimizer=optimizer("one_cycle")),
         Stage(epochs=4, ema=EmaSection(decay=0.9), early_stopping=EarlyStoppingSection(patience=3)),
         Stage(epochs=4, average=AveragingSection(epochs=3), optimizer=OptimizerSection(name="adamw", clip_norm=0.1)),
