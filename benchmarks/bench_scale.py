@@ -121,13 +121,14 @@ def measure(photos: int, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def describe(found: dict[str, Any], size_px: int, bound_gb: float) -> str:
-    """A line: what there was, what it took."""
+    """What there was, what was asked for, what it took, and what it may take."""
     pixels = found["photos"] * size_px**2 * 3
     return (
-        f"{found['photos']:9,} photos  peak {found['RssAnon'] / 1e9:.2f} GB ({found['VmHWM'] / 1e9:.2f} GB with mapped files)"
-        f" of {bound_gb * (1 << 30) / 1e9:.2f} GB  pixels {pixels / 1e9:.2f} GB, features {found['features_bytes'] / 1e9:.2f} GB"
-        f"  asked for before the start: {found['asked_bytes'] / 1e9:.2f} GB for the network"
-        f"  {found['cpu_s']:.0f} s CPU"
+        f"{found['photos']:,} photos, {found['cpu_s']:.0f} s CPU: "
+        f"pixels {pixels / 1e9:.2f} GB, features {found['features_bytes'] / 1e9:.2f} GB\n"
+        f"  asked for before the start  {found['asked_bytes'] / 1e9:.2f} GB for the network\n"
+        f"  peak of its own             {found['RssAnon'] / 1e9:.2f} GB; {found['VmHWM'] / 1e9:.2f} GB with mapped files\n"
+        f"  bound                       {bound_gb * (1 << 30) / 1e9:.2f} GB"
     )
 
 
