@@ -35,15 +35,17 @@ from finetunekit.engine import prepare
 from finetunekit.folders import CACHE_VARIABLE, STATE_VARIABLE
 from finetunekit.runs import write_whole
 
-#: Recipe → preset and settings. The probe is small-data's own: the same photos, pixels and backbone, its first stage alone.
+#: Recipe → preset and settings. The probe is small-data's own: the same photos, pixels and backbone, its first stage alone; once as anyone
+#: would score it, once on each photo and its mirror image, as small-data is.
 RECIPES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "probe": ("small-data", ("stages=[{kind: solve, name: probe}]", "augment=[]")),
+    "probe": ("small-data", ("stages=[{kind: solve, name: probe}]", "augment=[]", "evaluate.flip=false")),
+    "probe-flip": ("small-data", ("stages=[{kind: solve, name: probe}]", "augment=[]")),
     "small-data": ("small-data", ()),
     "felidae4-fast": ("felidae4-fast", ()),
     "felidae4-best": ("felidae4-best", ()),
 }
 #: Pairs whose difference is shown.
-PAIRS = (("small-data", "probe"), ("felidae4-best", "felidae4-fast"))
+PAIRS = (("small-data", "probe"), ("small-data", "probe-flip"), ("felidae4-best", "felidae4-fast"))
 #: Photos are split here without leaks; what the ladder and the reports add is not the recipe's.
 COMMON = ("insights={ladder: false, gradcam_photos: 0}", "reports=[]", "data.audit.gate='off'")
 VARIANTS = "as-is,px75,per20"
