@@ -92,11 +92,12 @@ def run_folds(
     return _run_all(path, plan, index, fold_of, state, progress)
 
 
-def resume_folds(path: Path, *, progress: Progress | None = None) -> FoldsResult:
+def resume_folds(path: Path, *, is_forced: bool = False, progress: Progress | None = None) -> FoldsResult:
     """Go on with a cross-validation that was stopped: finished folds are kept, one that was under way is taken up.
 
     Args:
         path: Its folder.
+        is_forced: Go on with the fold under way although configuration, weights, versions or machine changed; photos may never.
         progress: Where progress is printed.
 
     Raises:
@@ -115,7 +116,7 @@ def resume_folds(path: Path, *, progress: Progress | None = None) -> FoldsResult
         index, fold_of = _deal(plan, progress)
         if _folds_text(index, fold_of) != before:
             raise RunFolderError(f"{path}: photos, labels or folds have changed since. Run the cross-validation anew.")
-        return _run_all(path, plan, index, fold_of, state, progress)
+        return _run_all(path, plan, index, fold_of, state, progress, is_forced=is_forced)
 
 
 def _deal(plan: Plan, progress: Progress) -> tuple[PhotoIndex, dict[Path, int]]:
@@ -140,7 +141,14 @@ def _folds_text(index: PhotoIndex, fold_of: Mapping[Path, int]) -> str:
 
 
 def _run_all(
-    path: Path, plan: Plan, index: PhotoIndex, fold_of: Mapping[Path, int], state: dict[str, Any], progress: Progress
+    path: Path,
+    plan: Plan,
+    index: PhotoIndex,
+    fold_of: Mapping[Path, int],
+    state: dict[str, Any],
+    progress: Progress,
+    *,
+    is_forced: bool = False,
 ) -> FoldsResult:
     folds = plan.config.train.folds
     assert folds is not None
@@ -149,7 +157,7 @@ def _run_all(
         results = []
         for fold in range(1, folds + 1):
             progress.say(f"fold {fold} of {folds}")
-            results.append(_run_fold(path, plan, fold, progress))
+            results.append(_run_fold(path, plan, fold, progress, is_forced=is_forced))
             openings = _note_opening(path, plan, index.split(TEST), index, progress)
         _note_opening(path, plan, {p.path: p for p in index.photos if p.path in fold_of}.values(), index, progress)
         rows = _pool([result.path for result in results])
@@ -167,12 +175,12 @@ def _run_all(
     return FoldsResult(path, tuple(results), scores, fold_lines(scores))
 
 
-def _run_fold(path: Path, plan: Plan, fold: int, progress: Progress) -> RunResult:
+def _run_fold(path: Path, plan: Plan, fold: int, progress: Progress, *, is_forced: bool) -> RunResult:
     """The run of one fold: the finished one, or the one that was under way taken up, or a new one."""
     name = f"{plan.config.name[:70]}-fold-{fold}"
     earlier = sorted(place.parent for place in path.glob(f"{name}-*/{runs.CONFIG}"))
     if earlier:
-        return resume(earlier[-1], progress=progress)
+        return resume(earlier[-1], is_forced=is_forced, progress=progress)
     settings = [f"train.fold={fold}", f"name={name}"]
     return run(path / CROSS_CONFIG, settings=settings, out=path, progress=progress)
 

@@ -201,6 +201,24 @@ def test_what_was_stopped_is_gone_on_with(tiny_yaml: Path, crossed: Crossed, mon
     assert result.stdout.splitlines()[-1] == str(stopped)
 
 
+@pytest.mark.parametrize("is_forced", [False, True])
+def test_force_reaches_the_fold_that_was_under_way(
+    crossed: Crossed, monkeypatch: pytest.MonkeyPatch, *, is_forced: bool
+) -> None:
+    from finetunekit import folds
+
+    real, asked = folds.resume, []
+
+    def note(path: Path, **kwargs: Any) -> ftk.RunResult:
+        asked.append(kwargs["is_forced"])
+        return real(path, **kwargs)
+
+    monkeypatch.setattr(folds, "resume", note)
+    arguments = ["resume", str(crossed.path), "--quiet", *(["--force"] if is_forced else [])]
+    assert CliRunner().invoke(main, arguments, catch_exceptions=False).exit_code == 0
+    assert asked == [is_forced] * 3
+
+
 def test_changed_photos_are_not_gone_on_with(crossed: Crossed) -> None:
     photo = crossed.photos / "train/red/red-0.png"
     photo.rename(photo.with_suffix(".txt"))

@@ -30,7 +30,7 @@ def command(run: str, out: str, as_json: bool, force: bool, quiet: bool) -> None
     if several is not None and (several / CROSS_VALIDATION).is_file():
         from finetunekit.folds import resume_folds
 
-        echo_several(resume_folds(several, progress=progress), as_json=as_json)
+        echo_several(resume_folds(several, is_forced=force, progress=progress), as_json=as_json)
         return
     if several is not None:
         from finetunekit.seeds import resume_seeds
