@@ -58,7 +58,7 @@ def test_a_preset_trains_on_drawn_photos(name: str, tmp_path: Path) -> None:
     source = "{per_class_train: 6, per_class_valid: 2, per_class_test: 2, size_px: 16}"
     settings = [*SMALL, "data.source=drawn", "data.root=null", f"data.options={source}"]
     if name != "felidae4-fast":
-        settings.append("stages[1].epochs=1")
+        settings += ["stages[1].epochs=1", "stages[1].freeze.n=1"]  # the tiny network has fewer blocks
     result = run(name, settings=settings, out=tmp_path, progress=QUIET)
     finished = runs.FinishedRun(result.path)
     assert [row["stage"] for row in finished.epochs] == [stage.name for stage in planned(name).config.stages]
@@ -75,7 +75,7 @@ def test_small_data_on_class_folders_alone_never_ends_below_its_probe(tiny_yaml:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
     tune = planned("small-data").config.stages[1].model_dump(mode="json", exclude_unset=True)
-    tune["optimizer"]["learning_rate"] = 5.0
+    tune["optimizer"]["learning_rate"], tune["freeze"]["n"] = 5.0, 1  # the tiny network has fewer blocks
     probe = "{kind: solve, penalty: 0.01}"
     common = (f"data.root={photos}", "head={name: linear}", "train.draws_per_epoch=null", "augment=[]")
     both = [*common, f"stages=[{probe}, {json.dumps(tune)}]"]
