@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,11 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
     whole = invoke(folder, "run", "tiny.yaml", *SEEDS, "--out", "whole", "--quiet")
     assert whole.exit_code == 0, whole.output
     (folder / "stop.done").unlink()
-    done = invoke(folder, "run", "tiny.yaml", *SEEDS)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
+    try:
+        done = invoke(folder, "run", "tiny.yaml", *SEEDS)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert done.exit_code == 130, done.output
     (path,) = (folder / "runs").glob("tiny-seeds-*")
     return Stopped(folder, folder / whole.stdout.splitlines()[-1], path, done.stderr)
