@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,15 @@ class Photos:
         """Labels, `(photos, classes)` float32."""
         rows: NDArray[np.float32] = np.eye(num_classes, dtype=np.float32)[self.labels]
         return rows
+
+    def take(self, indices: Sequence[int]) -> Photos:
+        """Those at these places."""
+        return Photos(
+            self.pixels[indices],
+            self.labels[indices],
+            tuple(self.sha256[i] for i in indices),
+            tuple(self.groups[i] for i in indices) if self.groups else (),
+        )
 
     def with_pixels(self, pixels: NDArray[np.uint8]) -> Photos:
         """These photos with other pixels, such as their mirror images; cached features know the two apart."""

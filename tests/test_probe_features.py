@@ -55,6 +55,21 @@ def test_features_are_computed_once_and_another_contract_has_its_own(tiny_yaml: 
     assert len(open_cache(QUIET.say).entries()) == 2
 
 
+def test_photos_that_were_computed_before_are_not_computed_with_the_others(tiny_yaml: Path) -> None:
+    probe = opened(tiny_yaml)
+    train = probe.photos("train")
+    part = train.take([0, 5, 11])
+    assert part.sha256 == tuple(train.sha256[i] for i in (0, 5, 11))
+    whole = probe.features_of(train, "train")
+    open_cache(QUIET.say).clear()
+    probe.features_of(part, "some")
+    np.testing.assert_array_equal(probe.features_beyond(part, train, "train"), whole)
+    assert sorted(entry.photos for entry in open_cache(QUIET.say).entries()) == [3, 9]
+    open_cache(QUIET.say).clear()
+    np.testing.assert_array_equal(probe.features_beyond(part, train, "train"), whole)  # nothing of them is kept
+    assert [entry.photos for entry in open_cache(QUIET.say).entries()] == [12]
+
+
 def test_no_split_is_touched_that_was_not_asked_for(tiny_yaml: Path, photos: Path) -> None:
     probe = opened(tiny_yaml)
     for path in (photos / "test").rglob("*.png"):

@@ -14,6 +14,7 @@ from finetunekit.features import plain_key, prefix_signature
 from finetunekit.loading import load_backbone_weights
 from finetunekit.model import build_backbone
 from finetunekit.pixels import pixel_parts
+from finetunekit.probe.contract import checked_photos
 from finetunekit.probe.features import ProbeFeatures, probe_backbone
 from finetunekit.stage_context import Photos, Prepared, StageContext
 from finetunekit.types import TEST, TRAIN, PixelContract
@@ -62,10 +63,17 @@ def frozen_features(
         context.plan, index, backbone, precision, context.progress, contract=contract, decoded=decoded
     )
     start = _start(backbone.model, prepared)
-    return {
-        split: _from_cut(probe, start, decoded[split], split) if start else probe.split(split)[0]
-        for split in (TRAIN, TEST)
-    }
+    checked = checked_photos(context)
+
+    def compute(split: str) -> NDArray[np.float32]:
+        kept = _from_cut(probe, start, decoded[split]) if start else None
+        if kept is not None:
+            return kept
+        if split == TRAIN and checked:  # the pixel check had half of them through the network, as a rule
+            return probe.features_beyond(checked[0], decoded[split], split)
+        return probe.features_of(decoded[split], split)
+
+    return {split: compute(split) for split in (TRAIN, TEST)}
 
 
 def _start(backbone: Any, prepared: Prepared) -> _Start | None:
@@ -78,12 +86,12 @@ def _start(backbone: Any, prepared: Prepared) -> _Start | None:
     return _Start(keras.Model(backbone.inputs[0], layers[names[0]].output, name="prefix"), names)
 
 
-def _from_cut(probe: ProbeFeatures, start: _Start, photos: Photos, what: str) -> NDArray[np.float32]:
+def _from_cut(probe: ProbeFeatures, start: _Start, photos: Photos) -> NDArray[np.float32] | None:
     import keras
 
     parts = pixel_parts(probe.plan.config.pixels, probe.contract)
     kept = probe.cache.get(plain_key(prefix_signature(start, parts, probe.precision), photos.sha256))
     if kept is None:
-        return probe.features_of(photos, what)
+        return None
     rest = keras.Model(start.prefix.outputs[0], probe.pooled.prefix.outputs[0], name="rest")
     return np.asarray(make_forward(rest, SUFFIX_BATCH)(*kept), np.float32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,13 +36,10 @@ def measure_contract(context: StageContext, index: PhotoIndex) -> dict[str, Any]
         own, its weights are random, or `pixels.check_photos` is 0.
     """
     plan = context.plan
-    budget = plan.config.pixels.check_photos
-    if context.contract == plan.spec.pixels or plan.config.weights.mode == "random" or budget == 0:
+    checked = checked_photos(context)
+    if checked is None or context.contract == plan.spec.pixels or plan.config.weights.mode == "random":
         return None
-    started = time.perf_counter()
-    photos = len(context.train.labels) + len(context.valid.labels)
-    share = min(1.0, budget / photos)
-    train, valid = (sample(split, share) for split in (context.train, context.valid))
+    started, (train, valid) = time.perf_counter(), checked
     precision = resolve_precision(
         "auto"
     )  # rounding to bfloat16 does not move a probe, and where it is fast it takes half the time
@@ -70,6 +66,15 @@ def _twin(context: StageContext, precision: str) -> Backbone:
     return twin
 
 
+def checked_photos(context: StageContext) -> tuple[Photos, Photos] | None:
+    """Those training and validation photos that are probed both ways, `pixels.check_photos` in all; None where that is 0."""
+    budget = context.plan.config.pixels.check_photos
+    if budget == 0:
+        return None
+    share = budget / (len(context.train.labels) + len(context.valid.labels))
+    return sample(context.train, share), sample(context.valid, share)
+
+
 def sample(photos: Photos, share: float) -> Photos:
     """A share of the photos of each class, rounded up, chosen by their checksums: the same ones in every run."""
     if share >= 1:
@@ -78,14 +83,7 @@ def sample(photos: Photos, share: float) -> Photos:
     for label in np.unique(photos.labels):
         of_class = sorted(np.flatnonzero(photos.labels == label).tolist(), key=lambda i: photos.sha256[i])
         chosen += of_class[: int(np.ceil(share * len(of_class)))]
-    kept = sorted(chosen)
-    return replace(
-        photos,
-        pixels=photos.pixels[kept],
-        labels=photos.labels[kept],
-        sha256=tuple(photos.sha256[i] for i in kept),
-        groups=tuple(photos.groups[i] for i in kept) if photos.groups else (),
-    )
+    return photos.take(sorted(chosen))
 
 
 def _score(probe: ProbeFeatures, train: Photos, valid: Photos) -> dict[str, Any]:

@@ -96,11 +96,25 @@ class ProbeFeatures:
         """Features of any decoded photos, `(photos, channels)` float32, kept on disk as well; `what` is for the progress line."""
         return self._kept(photos.sha256, what, photos)
 
-    def _kept(self, sha256: tuple[str, ...], what: str, photos: Photos | None = None) -> NDArray[np.float32]:
+    def features_beyond(self, part: Photos, photos: Photos, what: str) -> NDArray[np.float32]:
+        """As `features_of` of `photos`; where the features of a part of them are on disk, only the others are computed."""
+        known = self.cache.get(self._key(part.sha256))
+        if known is None or self.cache.get(self._key(photos.sha256)) is not None:
+            return self.features_of(photos, what)
+        features = dict(zip(part.sha256, np.asarray(known[0], np.float32), strict=True))
+        if others := [i for i, sha256 in enumerate(photos.sha256) if sha256 not in features]:
+            rest = photos.take(others)
+            features |= zip(rest.sha256, self.features_of(rest, what), strict=True)
+        return np.stack([features[sha256] for sha256 in photos.sha256])
+
+    def _key(self, sha256: tuple[str, ...]) -> str:
         if not self._signature:
             parts = pixel_parts(self.plan.config.pixels, self.contract)
             self._signature.extend(prefix_signature(self.pooled, parts, self.precision))
-        key = plain_key(self._signature, sha256)
+        return plain_key(self._signature, sha256)
+
+    def _kept(self, sha256: tuple[str, ...], what: str, photos: Photos | None = None) -> NDArray[np.float32]:
+        key = self._key(sha256)
         found = self.cache.get(key)
         if found is None:
             pixels = (photos or self.photos(what)).pixels
