@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY, write_photos
+from conftest import TESTS, TINY, write_photos, write_tiny_weights
 
 import finetunekit as ftk
 from finetunekit.gradcam import find_map_layer, gradcam_maps
@@ -73,6 +73,62 @@ def test_differences_and_tests_are_those_of_the_answers(run: ftk.FinishedRun) ->
             assert gained - lost == right
             assert rung["against"]["difference"] == pytest.approx(right / 12)
             assert rung["against"]["p_adjusted"] >= mcnemar_exact(gained, lost).p_exact
+
+
+def test_the_pretrained_networks_own_head_is_asked_and_what_it_says_of_the_classes_is_kept(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    """A network that is said to have seen ImageNet, with a classification layer that knows three felids by their colour."""
+    from finetunekit.data.index import build_index
+    from finetunekit.engine import prepare
+    from finetunekit.overlap import match_classes
+    from finetunekit.probe.features import open_probe
+    from finetunekit.sources import list_photos
+
+    write_photos(tmp_path / "photos", per_class=8)
+    for colour, felid in (("blue", "lynx"), ("green", "lion"), ("red", "tiger")):
+        for folder in (tmp_path / "photos").glob(f"*/{colour}"):
+            folder.rename(folder.with_name(felid))
+    plugin = (TESTS / "tiny_plugin.py").read_text().replace("import Backbone,", "import Backbone, PretrainedTop,")
+    seen = 'pretrained_on="ImageNet-1k",\n    top=PretrainedTop("top/kernel", "top/bias")'
+    (tmp_path / "seen.py").write_text(plugin.replace('pretrained_on="nothing"', seen), encoding="utf-8")
+    text = TINY.replace("ROOT", str(tmp_path / "photos")).replace(str(TESTS / "tiny_plugin.py"), "seen.py")
+    preset = tmp_path / "tiny.yaml"
+    preset.write_text(text, encoding="utf-8")
+    weights = dict(np.load(write_tiny_weights(preset)))
+
+    def save(top: dict[str, Any]) -> list[str]:
+        np.savez(tmp_path / "tiny.npz", **weights, **top)
+        return [
+            f"weights={{mode: pretrained, path: {tmp_path}/tiny.npz}}",
+            "insights.ladder=true",
+            "pixels.contract=backbone",
+        ]
+
+    plan, _ = prepare(preset, settings=save({}))
+    probe = open_probe(plan, build_index(list_photos(plan, QUIET), max_pixels=10_000), QUIET)
+    features, labels = probe.split("train")
+    columns = [one.indices[0] for one in match_classes(("lion", "lynx", "tiger"))]
+    means = np.stack([features[labels == label].mean(axis=0) for label in range(3)])
+    kernel, bias = np.zeros((4, 1000), np.float32), np.full(1000, -1e3, np.float32)
+    kernel[:, columns], bias[columns] = 50 * means.T, -25 * (means**2).sum(axis=1)  # the nearest mean
+
+    result = ftk.run(
+        preset, settings=save({"top/kernel": kernel, "top/bias": bias}), out=tmp_path / "runs", progress=QUIET
+    )
+    run = ftk.FinishedRun(result.path)
+    ladder, overlap = run.optional("ladder.json"), run.optional("overlap.json")
+    assert ladder is not None
+    assert overlap is not None
+    (head,) = [rung for rung in ladder["rungs"] if rung["name"] == "head"]
+    test, test_labels = probe.split("test")
+    right = int(((test @ kernel[:, columns] + bias[columns]).argmax(axis=1) == test_labels).sum())
+    assert 4 < right <= 12
+    assert head["accuracy"]["successes"] == right
+    assert "own 1000-way head, no training" in head["title"]
+    assert (overlap["has_head"], overlap["seen"]) == (True, 3)
+    for row in overlap["rows"]:
+        assert row["class"] in row["by_photos"]
 
 
 def test_a_run_that_asks_for_none_has_none(tiny_yaml: Path, own_cache: Path) -> None:
