@@ -28,7 +28,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-from common import describe_machine
+from common import describe_machine, new_parser
 from PIL import Image, ImageEnhance, ImageOps
 
 from finetunekit.audit.audit import audit_listing
@@ -81,7 +81,7 @@ CHANGES: dict[str, Change] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--each", type=int, default=100, help="planted defects of each kind, at most")
     parser.add_argument("--side", type=int, default=320)

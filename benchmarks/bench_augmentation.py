@@ -8,7 +8,6 @@ epoch of each contestant, one after the other; the ratios are medians over the r
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import tempfile
@@ -16,6 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from common import new_parser
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -85,7 +86,7 @@ def measure(contestants: dict[str, Epoch], rounds: int) -> dict[str, list[float]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--photos", type=int, default=600)
     parser.add_argument("--size", type=int, default=100, metavar="PX")

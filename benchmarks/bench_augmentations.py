@@ -9,9 +9,10 @@ is the median over the rounds of how many times longer a step takes than the fir
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
+
+from common import new_parser
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -41,7 +42,7 @@ STEPS: dict[str, tuple[tuple[Augmentation, ...], ...]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--photos", type=int, default=256)
     parser.add_argument("--size", type=int, default=100, metavar="PX")

@@ -20,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from common import new_parser
+
 CLASSES = 10
 PATTERNS = 256
 SPLITS = {"train": 0.6, "valid": 0.2, "test": 0.2}
@@ -102,7 +104,7 @@ def bench(root: Path, cache: Path) -> None:
 
 def main() -> None:
     """Draw the photos in a temporary folder, or take one that is there, and bench it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--photos", type=int, default=100_000)
     parser.add_argument("--size", type=int, default=64, metavar="PX")
     parser.add_argument("--folder", type=Path, help="photos in split/class folders, instead of drawn ones")

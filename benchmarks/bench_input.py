@@ -9,7 +9,6 @@ median over pairs is printed. The first pair builds graphs and is left out. Pret
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-from common import PRESET, describe_machine, show_spread
+from common import PRESET, describe_machine, new_parser, show_spread
 from numpy.typing import NDArray
 
 from finetunekit.engine import prepare
@@ -135,7 +134,7 @@ def measure(prepared: Prepared, context: StageContext, rounds: int) -> list[tupl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--feeds", default=",".join(FEEDS), help="bank, pixels or both, parted by a comma")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of epochs")
     parser.add_argument("--draws", type=int, default=632, help="an epoch; 632 is one pass over 600 and a batch")

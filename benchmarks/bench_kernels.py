@@ -7,13 +7,13 @@ Prints, for block 5 of VGG16 at 100 px and a batch of 32: the median time of eac
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from common import new_parser
 
 from finetunekit.environment import start_tensorflow
 
@@ -97,7 +97,7 @@ def _suffix() -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=30)
     rounds = parser.parse_args().rounds
     start_tensorflow()

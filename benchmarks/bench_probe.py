@@ -8,12 +8,11 @@ solved for each resplit by the same code; the resplits are those of `bench_recip
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from common import describe_machine
+from common import describe_machine, new_parser
 from recipe_splits import SPLITS, find_photos, show_mean, size_of, split_again
 
 from finetunekit.data.index import build_index
@@ -57,7 +56,7 @@ def show_variant(variant: str, scores: Sequence[tuple[int, int, float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of class folders, with or without splits")
     parser.add_argument("--resplits", type=int, default=10)
     parser.add_argument("--variants", default="as-is,px75,per20")

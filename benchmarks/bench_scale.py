@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_index import SETTLED_S, draw_photos
-from common import describe_machine, run_child, stop_children_too
+from common import describe_machine, new_parser, run_child, stop_children_too
 
 SAMPLE_S = 0.1
 PHOTO_PX = 64
@@ -134,7 +134,7 @@ def describe(found: dict[str, Any], size_px: int, bound_gb: float) -> str:
 
 def main() -> None:
     """Measure each number of photos; print the growth between the first and the last."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--photos", default="2000,10000", metavar="N,N")
     parser.add_argument("--size", type=int, default=64, metavar="PX", help="side of the network's input")
     parser.add_argument("--memory", type=float, default=4.0, metavar="GB", help="GiB that the run may use")

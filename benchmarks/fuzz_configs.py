@@ -9,13 +9,13 @@ Half the cases follow the JSON Schema of a preset and are spoilt in places, half
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from common import new_parser
 from fuzz_cases import CLEAN, PLAN, documents, load_host, settings, spoilt_texts, verdict
 from hypothesis import HealthCheck, Phase, given, seed
 from hypothesis import settings as hypothesis_settings
@@ -25,7 +25,7 @@ PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -10,7 +10,6 @@ status is then 1. A seed gives the same cases again.
 
 from __future__ import annotations
 
-import argparse
 import faulthandler
 import io
 import random
@@ -27,6 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from common import new_parser
 from finetunekit_builtin.archive import ArchiveOptions, build_archive
 from finetunekit_builtin.table import TableOptions, build_table
 from PIL import Image
@@ -223,7 +223,7 @@ def fuzz(what: str, cases: int, seed: int, scratch: Path, keep: Path) -> int:
 
 def main() -> None:
     """Fuzz, and say how it went."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--cases", type=int, default=3000, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--what", nargs="+", choices=list(WHAT), default=list(WHAT))

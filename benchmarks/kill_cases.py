@@ -162,14 +162,14 @@ class Bench:
         seconds = [chance.uniform(0, whole_s)]
         while chance.random() < 0.3:
             seconds.append(chance.uniform(0, whole_s))
-        return self._kill_after(f"random-{number}", variant, seconds, clear_cache=chance.random() < 0.25)
+        return self._kill_then_resume(f"random-{number}", variant, seconds, clear_cache=chance.random() < 0.25)
 
     def kill_in_part(self, part: int, parts: int, chance: random.Random) -> Outcome:
         """Kill one run once, at a random second of one of the equal parts of its time, so that no phase is left out."""
         variant = list(VARIANTS)[part % 2]
         _, whole_s = self.reference(variant)
         second = whole_s * (part + chance.random()) / parts
-        return self._kill_after(f"part-{part}", variant, [second], clear_cache=chance.random() < 0.25)
+        return self._kill_then_resume(f"part-{part}", variant, [second], clear_cache=chance.random() < 0.25)
 
     def run_together(self, count: int) -> list[Outcome]:
         """Start several runs of one configuration at once, on a cache that holds nothing."""
@@ -183,7 +183,7 @@ class Bench:
         found = [tuple(differences(reference, _only_run(case))) for case in cases]
         return [Outcome(variant, f"never, beside {count - 1} others", 0, True, None, one) for one in found]
 
-    def _kill_after(self, name: str, variant: str, seconds: Sequence[float], *, clear_cache: bool) -> Outcome:
+    def _kill_then_resume(self, name: str, variant: str, seconds: Sequence[float], *, clear_cache: bool) -> Outcome:
         case = self._case(name, {})
         is_killed = _kill_after(self._start(case, variant), seconds[0])
         shown = ", ".join(f"{second:.2f} s" for second in seconds) + ("" if is_killed else " (over by then)")

@@ -22,11 +22,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from common import new_parser
 from kill_cases import MOMENTS, VARIANTS, WORST, Bench, Outcome
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--moments", action="store_true", help="kill once at each named moment")
     parser.add_argument("--kills", type=int, default=0, metavar="N", help="kill N runs at random seconds")
     parser.add_argument("--parts", type=int, default=0, metavar="N", help="kill once in each of N parts of a run")

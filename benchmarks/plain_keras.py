@@ -30,7 +30,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from common import EPOCHS, STEPS, Epoch
+from common import EPOCHS, STEPS, Epoch, new_parser
 from numpy.typing import NDArray
 from plain_draws import VALIDATION_STEPS
 from plain_watch import Draws, Timing, check_draws
@@ -192,7 +192,7 @@ def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds train/, valid/ and test/")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--steps", type=int, default=STEPS, help="training batches an epoch")

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import EPOCHS, STEPS, Epoch
+from common import EPOCHS, STEPS, Epoch, new_parser
 from PIL import Image
 from plain_draws import VALIDATION_STEPS, expected_draws
 from plain_weights import pretrained_arrays
@@ -188,7 +188,7 @@ def run_script(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds train/, valid/ and test/")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--steps", type=int, default=STEPS, help="training batches an epoch")

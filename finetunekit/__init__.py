@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from finetunekit.data.splitting import split_by_class
     from finetunekit.data.tables import TABLE_SUFFIXES, PhotoTable, open_table
     from finetunekit.engine import RunResult, run
-    from finetunekit.folds import FoldsResult, resume_folds, run_folds
+    from finetunekit.folds import resume_folds, run_folds
     from finetunekit.freezing import leaf_layers
     from finetunekit.inference import LoadedRun, load
     from finetunekit.keys import draw_uniform
@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from finetunekit.progress import terminal_width
     from finetunekit.resampling import resample
     from finetunekit.runs import FinishedRun
-    from finetunekit.seeds import SeedsResult, resume_seeds, run_seeds
+    from finetunekit.seeds import resume_seeds, run_seeds
+    from finetunekit.several import SeveralRuns
     from finetunekit.verdict import outcome_sentence, verify_run
     from finetunekit.weights.fit import named_variables
 
@@ -63,10 +64,9 @@ _LAZY = {
     "RunResult": "finetunekit.engine",
     "run_folds": "finetunekit.folds",
     "resume_folds": "finetunekit.folds",
-    "FoldsResult": "finetunekit.folds",
     "run_seeds": "finetunekit.seeds",
     "resume_seeds": "finetunekit.seeds",
-    "SeedsResult": "finetunekit.seeds",
+    "SeveralRuns": "finetunekit.several",
     "load": "finetunekit.inference",
     "LoadedRun": "finetunekit.inference",
     "FinishedRun": "finetunekit.runs",
@@ -99,7 +99,6 @@ __all__ = [
     "Fill",
     "FinetuneKitError",
     "FinishedRun",
-    "FoldsResult",
     "FreezeDecision",
     "LayerInfo",
     "LoadedRun",
@@ -112,7 +111,7 @@ __all__ = [
     "PretrainedTop",
     "RunError",
     "RunResult",
-    "SeedsResult",
+    "SeveralRuns",
     "SourceContext",
     "WeightSource",
     "WeightsError",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,29 +18,13 @@ from finetunekit.notebook import default_progress
 from finetunekit.plan import Plan
 from finetunekit.progress import Progress, said_how_to_go_on
 from finetunekit.sequence import config_text
+from finetunekit.several import SeveralRuns
 from finetunekit.types import TEST
 
 if TYPE_CHECKING:
     from finetunekit.data.index import IndexedPhoto, PhotoIndex
 
 CROSS_CONFIG, FOLDS = "cross_validation.yaml", "folds.csv"
-
-
-@dataclass(frozen=True, slots=True)
-class FoldsResult:
-    """A finished cross-validation.
-
-    Attributes:
-        path: Its folder; the runs lie in it.
-        runs: One result a fold.
-        scores: Content of `cross_validation.json`.
-        summary: Sentences for the user, at most 80 columns a line.
-    """
-
-    path: Path
-    runs: tuple[RunResult, ...]
-    scores: Mapping[str, Any]
-    summary: tuple[str, ...]
 
 
 def run_folds(
@@ -50,7 +34,7 @@ def run_folds(
     seed: int | None = None,
     out: str | Path = "runs",
     progress: Progress | None = None,
-) -> FoldsResult:
+) -> SeveralRuns:
     """Cross-validate a preset whose `train.folds` is set: one run a fold, each photo tested on once.
 
     Photos of all splits are dealt into folds: classes in equal parts, groups and copies of one file together. In the run of a fold,
@@ -92,7 +76,7 @@ def run_folds(
     return _run_all(path, plan, index, fold_of, state, progress)
 
 
-def resume_folds(path: Path, *, is_forced: bool = False, progress: Progress | None = None) -> FoldsResult:
+def resume_folds(path: Path, *, is_forced: bool = False, progress: Progress | None = None) -> SeveralRuns:
     """Go on with a cross-validation that was stopped: finished folds are kept, one that was under way is taken up.
 
     Args:
@@ -149,7 +133,7 @@ def _run_all(
     progress: Progress,
     *,
     is_forced: bool = False,
-) -> FoldsResult:
+) -> SeveralRuns:
     folds = plan.config.train.folds
     assert folds is not None
     how = f"finished folds are kept; go on with: finetunekit resume {shlex.quote(str(path))}"
@@ -172,7 +156,7 @@ def _run_all(
             "openings": openings,
         }
         runs.write_whole(path / runs.CROSS_VALIDATION, runs.to_json(scores))
-    return FoldsResult(path, tuple(results), scores, fold_lines(scores))
+    return SeveralRuns(path, tuple(results), scores, fold_lines(scores))
 
 
 def _run_fold(path: Path, plan: Plan, fold: int, progress: Progress, *, is_forced: bool) -> RunResult:

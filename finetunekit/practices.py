@@ -14,11 +14,10 @@ from finetunekit.config_training import AveragingSection, EarlyStoppingSection, 
 from finetunekit.errors import ConfigError
 from finetunekit.freezing import own_variables
 from finetunekit.practice import Practice
+from finetunekit.weight_copies import Arrays, arrays_of, assign, copies, numbered
 
 if TYPE_CHECKING:
     import keras
-
-Arrays = list[NDArray[Any]]
 
 
 def moving_variables(model: keras.Model) -> list[Any]:
@@ -117,25 +116,25 @@ class Ema:
     @contextmanager
     def in_model(self) -> Iterator[None]:
         """The model has the average's weights for a while."""
-        own = _copies(self._variables)
-        _assign(self._variables, self.arrays())
+        own = copies(self._variables)
+        assign(self._variables, self.arrays())
         try:
             yield
         finally:
-            _assign(self._variables, own)
+            assign(self._variables, own)
 
     def finish(self) -> None:
         """See `Practice`."""
-        _assign(self._variables, self.arrays())
+        assign(self._variables, self.arrays())
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See `Practice`."""
-        return {"steps": np.array(self._steps), **_numbered("average", self.arrays())}
+        return {"steps": np.array(self._steps), **numbered("average", self.arrays())}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """See `Practice`."""
         self._steps = int(state["steps"])
-        _assign(self._average, _list(state, "average"))
+        assign(self._average, arrays_of(state, "average"))
 
 
 class EarlyStopping:
@@ -160,7 +159,7 @@ class EarlyStopping:
         """
         self._section, self._tell = section, tell
         self._variables = moving_variables(model)
-        self._weights = weights or (lambda: _copies(self._variables))
+        self._weights = weights or (lambda: copies(self._variables))
         self._best_score, self._best_epoch, self._waited = float("-inf"), 0, 0
         self._best: Arrays = []
 
@@ -181,20 +180,20 @@ class EarlyStopping:
     def finish(self) -> None:
         """See `Practice`."""
         if self._best:
-            _assign(self._variables, self._best)
+            assign(self._variables, self._best)
         record = {"monitor": self._section.monitor, "best_epoch": self._best_epoch, "is_restored": bool(self._best)}
         self._tell(self.name, record)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See `Practice`."""
         counts = np.array([self._best_epoch, self._waited])
-        return {"score": np.array(self._best_score), "counts": counts, **_numbered("best", self._best)}
+        return {"score": np.array(self._best_score), "counts": counts, **numbered("best", self._best)}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """See `Practice`."""
         self._best_score = float(state["score"])
         self._best_epoch, self._waited = (int(count) for count in state["counts"])
-        self._best = _list(state, "best")
+        self._best = arrays_of(state, "best")
 
 
 class Averaging:
@@ -218,7 +217,7 @@ class Averaging:
 
     def after_epoch(self, row: Mapping[str, Any]) -> bool:
         """See `Practice`."""
-        self._kept.append((int(row["epoch"]), float(row["val_loss"]), _copies(self._variables)))
+        self._kept.append((int(row["epoch"]), float(row["val_loss"]), copies(self._variables)))
         if len(self._kept) > self._section.epochs:
             losses = [loss for _, loss, _ in self._kept]
             del self._kept[0 if self._section.which == "last" else int(np.argmax(losses))]
@@ -228,7 +227,7 @@ class Averaging:
         """See `Practice`."""
         sets = zip(*(arrays for _, _, arrays in self._kept), strict=True)
         means = [np.mean(parts, axis=0, dtype=np.float64).astype(parts[0].dtype) for parts in sets]
-        _assign(self._variables, means)
+        assign(self._variables, means)
         self._tell(self.name, {"epochs": [epoch for epoch, _, _ in self._kept]})
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -238,13 +237,13 @@ class Averaging:
             "losses": np.array([loss for _, loss, _ in self._kept]),
         }
         for epoch, _, kept in self._kept:
-            arrays |= _numbered(f"epoch{epoch}", kept)
+            arrays |= numbered(f"epoch{epoch}", kept)
         return arrays
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """See `Practice`."""
         pairs = zip(state["epochs"], state["losses"], strict=True)
-        self._kept = [(int(epoch), float(loss), _list(state, f"epoch{epoch}")) for epoch, loss in pairs]
+        self._kept = [(int(epoch), float(loss), arrays_of(state, f"epoch{epoch}")) for epoch, loss in pairs]
 
 
 class Interpolation:
@@ -265,7 +264,7 @@ class Interpolation:
             model: What is trained, before its first step.
         """
         self._share, self._variables = share, moving_variables(model)
-        self._before = _copies(self._variables)
+        self._before = copies(self._variables)
 
     def after_step(self, step: int) -> None:
         """See `Practice`."""
@@ -276,31 +275,13 @@ class Interpolation:
 
     def finish(self) -> None:
         """See `Practice`."""
-        pairs = zip(self._before, _copies(self._variables), strict=True)
-        _assign(self._variables, [before + np.float32(self._share) * (after - before) for before, after in pairs])
+        pairs = zip(self._before, copies(self._variables), strict=True)
+        assign(self._variables, [before + np.float32(self._share) * (after - before) for before, after in pairs])
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See `Practice`."""
-        return _numbered("before", self._before)
+        return numbered("before", self._before)
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """See `Practice`."""
-        self._before = _list(state, "before")
-
-
-def _copies(variables: Sequence[Any]) -> Arrays:
-    return [np.array(variable.numpy()) for variable in variables]
-
-
-def _assign(variables: Sequence[Any], arrays: Sequence[NDArray[Any]]) -> None:
-    for variable, array in zip(variables, arrays, strict=True):
-        variable.assign(array)
-
-
-def _numbered(name: str, arrays: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    return {f"{name}_{i}": array for i, array in enumerate(arrays)}
-
-
-def _list(state: Mapping[str, NDArray[Any]], name: str) -> Arrays:
-    count = sum(key.startswith(f"{name}_") for key in state)
-    return [state[f"{name}_{i}"] for i in range(count)]
+        self._before = arrays_of(state, "before")

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finetunekit.weight_copies import arrays_of, assign, copies, numbered
+
 _LOSS = "loss"
 
 #: What a stage trains and moves, as variables.
@@ -33,7 +35,7 @@ class RevertUnlessBetter:
             tell: Receives `before`, `after` (log losses in nats) and `reverted` when the stage is over.
         """
         self._variables, self._validate, self._tell = variables, validate, tell
-        self._before = [np.array(variable.numpy()) for variable in variables]
+        self._before = copies(variables)
         self._loss = validate()
 
     def after_step(self, step: int) -> None:
@@ -48,18 +50,17 @@ class RevertUnlessBetter:
         after = self._validate()
         is_better = after < self._loss
         if not is_better:
-            for variable, array in zip(self._variables, self._before, strict=True):
-                variable.assign(array)
+            assign(self._variables, self._before)
         self._tell({"before": self._loss, "after": after, "reverted": not is_better})
 
     def state(self) -> Mapping[str, NDArray[Any]]:
         """The weights from before the stage, and their loss."""
-        return {_LOSS: np.array(self._loss), **{f"{i:06d}": array for i, array in enumerate(self._before)}}
+        return {_LOSS: np.array(self._loss), **numbered("before", self._before)}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `state()` gave in another process."""
         self._loss = float(state[_LOSS])
-        self._before = [state[f"{i:06d}"] for i in range(len(self._before))]
+        self._before = arrays_of(state, "before")
 
 
 def revert_sentence(stage: str, before_stage: str, record: Mapping[str, Any]) -> str:

@@ -176,9 +176,8 @@ def prune(entry: RunEntry, what: What) -> None:
                 for file in _heavy(entry.path):
                     file.unlink(missing_ok=True)
                 return
-            (
-                runs.several_file(entry.path) or entry.path / runs.CONFIG
-            ).unlink()  # first: half a run is then no run to any listing
+            mark = runs.several_file(entry.path) or entry.path / runs.CONFIG
+            mark.unlink()  # first: half a run is then no run to any listing
         shutil.rmtree(entry.path)
     except OSError as exc:
         raise RunFolderError(f"{entry.path}: cannot be deleted ({exc.strerror or exc}).") from exc

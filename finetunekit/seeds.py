@@ -8,7 +8,6 @@ import json
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,25 +19,9 @@ from finetunekit.notebook import default_progress
 from finetunekit.plan import Plan
 from finetunekit.progress import Progress, said_how_to_go_on
 from finetunekit.sequence import config_text
+from finetunekit.several import SeveralRuns
 
 SEEDS_CONFIG = "seeds.yaml"
-
-
-@dataclass(frozen=True, slots=True)
-class SeedsResult:
-    """Runs that differ in their seed only.
-
-    Attributes:
-        path: Their folder; the runs lie in it.
-        runs: One result a seed.
-        scores: Content of `seeds.json`: scores of each, and their mean with the interval over seeds and the interval over photos.
-        summary: Sentences for the user, at most 80 columns a line.
-    """
-
-    path: Path
-    runs: tuple[RunResult, ...]
-    scores: Mapping[str, Any]
-    summary: tuple[str, ...]
 
 
 def run_seeds(
@@ -49,7 +32,7 @@ def run_seeds(
     seed: int | None = None,
     out: str | Path = "runs",
     progress: Progress | None = None,
-) -> SeedsResult:
+) -> SeveralRuns:
     """Run a preset with several seeds, one run each, in one folder.
 
     Args:
@@ -86,7 +69,7 @@ def run_seeds(
     return _run_all(path, state, progress, is_forced=False)
 
 
-def resume_seeds(path: Path, *, is_forced: bool = False, progress: Progress | None = None) -> SeedsResult:
+def resume_seeds(path: Path, *, is_forced: bool = False, progress: Progress | None = None) -> SeveralRuns:
     """Go on with seeds that were stopped: finished runs are kept, the one under way is taken up, the missing ones are run.
 
     All of it ends with the bits of seeds that were never stopped, on the same machine, with the same versions and threads.
@@ -112,7 +95,7 @@ def resume_seeds(path: Path, *, is_forced: bool = False, progress: Progress | No
         return _run_all(path, state, progress, is_forced=is_forced)
 
 
-def _run_all(path: Path, state: Mapping[str, Any], progress: Progress, *, is_forced: bool) -> SeedsResult:
+def _run_all(path: Path, state: Mapping[str, Any], progress: Progress, *, is_forced: bool) -> SeveralRuns:
     from finetunekit.summary import seeds_lines, summarise_runs
 
     seeds = state["seeds"]
@@ -134,7 +117,7 @@ def _run_all(path: Path, state: Mapping[str, Any], progress: Progress, *, is_for
         scores["folders"] = [result.path.name for result in results]
         runs.write_whole(path / runs.SEEDS, runs.to_json(scores))
     is_sharing = config["view_seed"] is not None
-    return SeedsResult(path, tuple(results), scores, seeds_lines(metrics, is_sharing_views=is_sharing))
+    return SeveralRuns(path, tuple(results), scores, seeds_lines(metrics, is_sharing_views=is_sharing))
 
 
 def _stopped_alike(out: Path, config: str, seeds: Any) -> Iterator[Path]:

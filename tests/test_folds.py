@@ -95,7 +95,7 @@ def test_a_class_too_small_for_the_folds_is_named() -> None:
 # ---- running -------------------------------------------------------------------------------------------------------------------
 
 
-def cross(preset: Path, *settings: str) -> ftk.FoldsResult:
+def cross(preset: Path, *settings: str) -> ftk.SeveralRuns:
     return ftk.run_folds(
         preset, settings=["train.folds=3", *LEAN, *settings], out=preset.parent / "runs", progress=QUIET
     )

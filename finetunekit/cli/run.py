@@ -9,8 +9,7 @@ import click
 from finetunekit.cli.common import json_option, make_progress, out_option, preset_options, print_json
 
 if TYPE_CHECKING:
-    from finetunekit.folds import FoldsResult
-    from finetunekit.seeds import SeedsResult
+    from finetunekit.several import SeveralRuns
 
 
 @click.command("run")
@@ -66,7 +65,7 @@ def _is_cross_validation(preset: str, settings: tuple[str, ...]) -> bool:
     return train.folds is not None and train.fold is None
 
 
-def echo_several(found: FoldsResult | SeedsResult, *, as_json: bool) -> None:
+def echo_several(found: SeveralRuns, *, as_json: bool) -> None:
     """Print what several runs say together and the page of each; the last line is their folder."""
     from finetunekit.runs import report_page
 
