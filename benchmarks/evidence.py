@@ -3,7 +3,7 @@
     python benchmarks/evidence.py --data DIR --out DIR [--arms A,B] [--seeds N | 0,1,2 | 10-19] [--epochs N] [--shared-views]
     python benchmarks/evidence.py --data DIR --out DIR --table
 
-Arms: exact-fp32 (the reference: fresh views every epoch, the letter of the experiment), exact-bf16, bank2-fp32 ... bank32-bf16. Each
+Arms: exact-fp32 (the reference: fresh views every epoch, the letter of the experiment), exact-bf16, bank2-fp32 ... bank64-bf16. Each
 (arm, seed) is one whole `finetunekit.run` in a process of its own. Finished ones are noted in OUT/evidence.jsonl and never run again; one
 that was killed starts anew. --table prints what is there and runs nothing.
 
@@ -30,7 +30,7 @@ from evidence_table import REFERENCE, Scored, read_scored, render_tables
 
 from finetunekit import FinetuneKitError, FinishedRun, runs
 
-VIEWS, PRECISIONS = (2, 4, 8, 16, 32), {"fp32": "float32", "bf16": "bfloat16"}
+VIEWS, PRECISIONS = (2, 4, 8, 16, 32, 64), {"fp32": "float32", "bf16": "bfloat16"}
 ARMS = tuple(f"{kind}-{p}" for kind in ("exact", *(f"bank{k}" for k in VIEWS)) for p in PRECISIONS)
 LEDGER = "evidence.jsonl"
 FRESH_VIEWS = 150

@@ -54,6 +54,9 @@ def start_tensorflow() -> None:
 
 
 def _wake() -> None:
+    from finetunekit.room import give_large_blocks_back
+
+    give_large_blocks_back()
     import tensorflow as tf
 
     tf.config.list_physical_devices()

@@ -25,14 +25,14 @@ def load_backbone_weights(plan: Plan, backbone: Backbone, say: Callable[[str], N
     Raises:
         WeightsError: If they cannot be had, or do not fit.
     """
-    from finetunekit.weights import fit_arrays, load_arrays, resolve_weights
+    from finetunekit.weights import StoredArrays, fit_arrays, resolve_weights
 
     weights = plan.config.weights
     if weights.mode == "random":
         return None
     explicit = Path(weights.path).expanduser() if weights.path else None
     found = resolve_weights(plan.backbone.name, plan.spec, explicit=explicit, say=say)
-    fit_arrays(backbone.model, load_arrays(found.path), origin=str(found.provenance.location), top=plan.spec.top)
+    fit_arrays(backbone.model, StoredArrays(found.path), origin=str(found.provenance.location), top=plan.spec.top)
     return found.provenance
 
 

@@ -86,27 +86,33 @@ class RunSequence:
 
     def execute(self) -> RunResult:
         """Run it; see `finetunekit.run`."""
-        from finetunekit.insights import write_insights
-        from finetunekit.run_building import build_context, check_pixels
-        from finetunekit.run_scores import score_run
+        from finetunekit.room import free_models
 
         try:
             self.host.notify("before_run", plan=self.plan, run_path=self.path)
-            index = self._index_photos()
-            context = build_context(self.plan, index, self.record, self.progress)
-            check_pixels(context, index, self.record)
-            prepared = self._train(context)
-            self._save_model(context.classifier)
-            metrics = score_run(context, index, prepared, self.rows, self.record)
-            if self.config.evaluate.test:
-                metrics = write_insights(self.path, context, index, prepared, metrics)
+            metrics = self._train_and_measure()
             self.record.finish("finished")
+            free_models()  # reports read files only
             metrics = self._report(metrics)
             self.host.notify("after_run", metrics=metrics, run_path=self.path)
             return RunResult(self.path, metrics, self._summary(metrics))
         except BaseException as exc:
             self._stopped(exc)
             raise
+
+    def _train_and_measure(self) -> dict[str, Any]:
+        """All that needs the network; content of `metrics.json`."""
+        from finetunekit.insights import write_insights
+        from finetunekit.run_building import build_context, check_pixels
+        from finetunekit.run_scores import score_run
+
+        index = self._index_photos()
+        context = build_context(self.plan, index, self.record, self.progress)
+        check_pixels(context, index, self.record)
+        prepared = self._train(context)
+        self._save_model(context.classifier)
+        metrics = score_run(context, index, prepared, self.rows, self.record)
+        return write_insights(self.path, context, index, prepared, metrics) if self.config.evaluate.test else metrics
 
     # ---- photos ------------------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from finetunekit.practices import moving_variables
 from finetunekit.progress import show_duration
 from finetunekit.stage_job import Row, StageJob, StageState
 from finetunekit.symptoms import not_finite, stuck_line
+from finetunekit.weight_copies import views
 
 if TYPE_CHECKING:
     import keras
@@ -36,6 +38,8 @@ def run_stage(job: StageJob) -> tuple[Row, ...]:
     """
     import keras
 
+    # A model of its own over the same layers: optimizer, gradients and graphs go with it when the stage is over.
+    job = replace(job, model=keras.Model(job.model.inputs, job.model.outputs, name=job.model.name))
     variables = job.model.trainable_weights
     optimizer = build_optimizer(job.stage.optimizer, variables, job.rates, job.schedule)
     job.model.compile(
@@ -90,7 +94,7 @@ def _run_epochs(job: StageJob) -> tuple[Row, ...]:
 
 
 def _state(job: StageJob, epochs: int, *, is_over: bool) -> StageState:
-    optimizer = [variable.numpy() for variable in job.model.optimizer.variables]
+    optimizer = views(job.model.optimizer.variables)
     return StageState(epochs, is_over, optimizer, practice_arrays(job.practices))
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit import runs
@@ -22,12 +21,14 @@ from finetunekit.practice import Practice
 from finetunekit.practices import build_practices, moving_variables, validated
 from finetunekit.probe.solve import run_solve
 from finetunekit.revert import RevertUnlessBetter, revert_sentence
+from finetunekit.room import free_models
 from finetunekit.schedules import build_schedule
 from finetunekit.stage_context import Prepared, StageContext
 from finetunekit.stage_job import EPOCH_COLUMNS, Row, StageJob, StageState, Validation, cross_entropy
 from finetunekit.stages import prepare_stage
 from finetunekit.train import run_stage
 from finetunekit.types import TRAIN, VALID, FreezeDecision
+from finetunekit.weight_copies import views
 
 if TYPE_CHECKING:
     import keras
@@ -86,6 +87,7 @@ class Training:
             self._remember(number, "solve", run_solve(job, self.context, prepared, number))
         else:
             run_stage(job)
+            free_models()  # the optimizer and its slots
 
     def _remember(self, number: int, key: str, value: Mapping[str, Any]) -> None:
         self.state["stages"][number][key] = dict(value)
@@ -176,9 +178,9 @@ class Training:
 
     def _checkpoint(self, number: int, state: StageState) -> Checkpoint:
         variables = self.context.classifier.logits.variables
-        arrays: dict[str, NDArray[Any]] = {
-            f"weights/{i}": np.asarray(variables[i].numpy()) for i in sorted(self._changing)
-        }
+        changing = sorted(self._changing)
+        values = views([variables[i] for i in changing])
+        arrays = {f"weights/{i}": array for i, array in zip(changing, values, strict=True)}
         arrays |= {f"optimizer/{i}": array for i, array in enumerate(state.optimizer)}
         arrays |= {f"practices/{key}": array for key, array in state.practices.items()}
         return Checkpoint(number, state.epochs, state.is_over, tuple(self.rows), arrays)

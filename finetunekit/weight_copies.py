@@ -16,6 +16,23 @@ def copies(variables: Sequence[Any]) -> Arrays:
     return [np.array(variable.numpy()) for variable in variables]
 
 
+def views(variables: Sequence[Any]) -> Arrays:
+    """The values of variables without a copy where TensorFlow lends them; to be read before the next step changes them."""
+    return [_view(variable) for variable in variables]
+
+
+def _view(variable: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(memoryview(variable.value.read_value()))
+    except (
+        AttributeError,
+        BufferError,
+        TypeError,
+        ValueError,
+    ):  # a device's memory, or a type that Python's buffers do not know
+        return np.asarray(variable.numpy())
+
+
 def assign(variables: Sequence[Any], arrays: Sequence[NDArray[Any]]) -> None:
     """Put values into variables, in order."""
     for variable, array in zip(variables, arrays, strict=True):

@@ -19,8 +19,8 @@ from finetunekit.testing import check_component
 from finetunekit.types import PretrainedTop
 from finetunekit.weights import (
     ResolvedWeights,
+    StoredArrays,
     fit_arrays,
-    load_arrays,
     load_top,
     resolve_weights,
     weights_cache_dir,
@@ -83,7 +83,7 @@ def cat() -> Image.Image:
 def test_a_cat_comes_out_a_cat(variant: Variant) -> None:
     found, spec = published(variant), SPECS[variant]
     backbone = build_efficientnet_lite(variant, variant.size_px)
-    fit_arrays(backbone.model, load_arrays(found.path), origin="test", top=spec.top)
+    fit_arrays(backbone.model, StoredArrays(found.path), origin="test", top=spec.top)
     photo = np.asarray(cat().resize((variant.size_px,) * 2, Image.Resampling.BICUBIC), np.float32)[None]
     features = np.asarray(backbone.model(standardise(photo, spec.pixels), training=False))
     kernel, bias = load_top(found, spec)
@@ -96,7 +96,7 @@ def test_a_cat_comes_out_a_cat(variant: Variant) -> None:
 
 
 def test_a_file_of_another_variant_is_refused(tmp_path: Path) -> None:
-    arrays = load_arrays(published(LITE0).path)
+    arrays = StoredArrays(published(LITE0).path)
     with pytest.raises(WeightsError, match=r"do not fit the backbone: no array for block2c"):
         fit_arrays(build_efficientnet_lite(LITE1, 32).model, arrays, origin="lite0", top=SPECS[LITE1].top)
     (tmp_path / "a.pth").write_bytes(b"something else")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from finetunekit.errors import RunError
 from finetunekit.probe import axes
 from finetunekit.probe.linear import fit_linear
 from finetunekit.probe.neighbours import nearest_labels
+from finetunekit.weight_copies import views
 
 
 def test_the_system_says_how_much_is_free(tmp_path: Path) -> None:
@@ -29,6 +33,45 @@ def test_what_cannot_end_is_refused_before_it_begins(tmp_path: Path) -> None:
         check_budget(budget, tmp_path, free_memory=100_000_000, free_disk=480_000_000)
     with pytest.raises(RunError, match=r"up to 480 MB of disk .* 100 MB are free.*runs prune"):
         check_budget(budget, tmp_path, free_memory=360_000_000, free_disk=100_000_000)
+
+
+LARGE_BLOCKS = """
+import os, sys
+import numpy as np
+from finetunekit import room
+
+def resident_mb():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+room.give_large_blocks_back()
+del (first := [np.ones(6 * 2**20, np.uint8)])[:]  # by itself the C library would now keep blocks of this size
+before = resident_mb()
+large, small = [], []
+for _ in range(30):
+    large.append(np.ones(6 * 2**20, np.uint8))
+    small.append(np.ones(2**16, np.uint8))  # between them, so that no large hole can form
+held = resident_mb() - before
+del large
+print(held, resident_mb() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what a process keeps is glibc's choice")
+def test_large_blocks_go_back_to_the_system() -> None:
+    done = subprocess.run([sys.executable, "-c", LARGE_BLOCKS], capture_output=True, text=True, check=True)
+    held_mb, left_mb = map(float, done.stdout.split())
+    assert held_mb > 170
+    assert left_mb < 30
+
+
+def test_values_are_lent_only_until_the_next_step() -> None:
+    import keras
+
+    for dtype in ("float32", "int64", "bfloat16"):
+        variable = keras.Variable(np.ones((2, 3)), dtype=dtype)
+        (lent,) = views([variable])
+        assert (lent.dtype.name, lent.shape) == (dtype, (2, 3))
+        np.testing.assert_array_equal(lent, variable.numpy())
 
 
 def test_pixels_go_to_disk_where_memory_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

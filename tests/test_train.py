@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from finetunekit.config import OptimizerSection, Stage
 from finetunekit.errors import RunError
 from finetunekit.feeds import Batch, Draws, FeatureFeed, MappedViews
 from finetunekit.progress import Progress
+from finetunekit.room import free_models
 from finetunekit.stage_job import Row, StageJob, StageState, Validation
 from finetunekit.train import run_stage
 
@@ -44,8 +47,6 @@ class SecondEpochWins:
 
 
 def build_job(epochs: int, kept: list[tuple[Row, StageState]], resume: StageState | None = None) -> StageJob:
-    import keras
-
     keras.utils.set_random_seed(3)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5), keras.layers.Dense(2)])
     generator = np.random.default_rng(0)
@@ -78,6 +79,17 @@ def test_a_practice_hears_every_step_and_may_end_the_stage() -> None:
     assert [row["epoch"] for row in rows] == [1, 2]
     assert [state.is_over for _, state in kept] == [False, True]
     assert job.model.trainable_weights[-1].numpy().tolist() == [7.0, -1.0]  # 6 steps; `finish` came last
+
+
+def test_the_optimizer_goes_with_the_stage() -> None:
+    kept: list[tuple[Row, StageState]] = []
+    job = build_job(1, kept)
+    slots = len(kept[0][1].optimizer) if run_stage(job) else 0
+    assert slots > len(job.model.trainable_weights)  # momentum, and the step count
+    assert not job.model.compiled
+    free_models()
+    alive = [o for o in gc.get_objects() if isinstance(o, keras.optimizers.Optimizer)]
+    assert not [v for o in alive for v in o._trainable_variables if any(v is w for w in job.model.trainable_weights)]
 
 
 @pytest.mark.parametrize("left_after", [1, 2])

@@ -18,7 +18,7 @@ from finetunekit_builtin.vgg16 import (
 
 from finetunekit.errors import PluginError, WeightsError
 from finetunekit.types import Arrays, Backbone
-from finetunekit.weights import ResolvedWeights, fit_arrays, load_arrays, resolve_weights, weights_cache_dir
+from finetunekit.weights import ResolvedWeights, StoredArrays, fit_arrays, resolve_weights, weights_cache_dir
 
 Field = tuple[int, int | bytes]
 
@@ -155,7 +155,7 @@ def test_files_that_keras_writes_are_read_by_path(
     save = backbone.model.save_weights if suffix == ".weights.h5" else backbone.model.save
     save(file)
     found = resolve_weights("vgg16", VGG16_SPEC, explicit=file, say=print)
-    assert_same(load_arrays(found.path), own_arrays)
+    assert_same(StoredArrays(found.path), own_arrays)
     assert (found.provenance.kind, found.provenance.licence) == ("path", "unknown")
 
 
@@ -191,7 +191,7 @@ def oxfords_arrays() -> ResolvedWeights:
 
 def test_vgg16_arrays_are_oxfords(backbone: Backbone) -> None:
     found = oxfords_arrays()
-    arrays = load_arrays(found.path)
+    arrays = StoredArrays(found.path)
     assert len(arrays) == 26
     assert sum(array.size for array in arrays.values()) == VGG16_SPEC.parameters
     assert arrays["block1_conv1/kernel"][0, 0, 0, 0] == pytest.approx(0.42947057, abs=1e-8)

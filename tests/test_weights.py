@@ -20,14 +20,15 @@ from finetunekit.errors import WeightsError
 from finetunekit.types import Arrays, BackboneSpec, PixelContract, WeightSource
 from finetunekit.weights import (
     ResolvedWeights,
+    StoredArrays,
     arrays_digest,
     fit_arrays,
-    load_arrays,
     resolve_weights,
     weights_cache_dir,
     weights_status,
 )
 from finetunekit.weights import package_index as pip_index
+from finetunekit.weights.cache import write_arrays
 
 ARRAYS: Arrays = {
     "conv/kernel": np.arange(12, dtype=np.float32).reshape(3, 4) / 7,
@@ -189,7 +190,7 @@ def with_source(case: Case, change: Callable[[WeightSource], WeightSource]) -> C
 
 
 def assert_arrays(found: ResolvedWeights) -> None:
-    arrays = load_arrays(found.path)
+    arrays = StoredArrays(found.path)
     assert set(arrays) == set(ARRAYS)
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(arrays[name], array)
@@ -418,6 +419,23 @@ def test_damaged_cache_entry_is_set_aside_and_fetched_again(
     assert len(server.asked) == 2
     assert sum("set aside as" in line for line in url_case.lines) == 1
     assert path.with_suffix(".npz.set-aside").exists()
+
+
+def test_stored_arrays_are_read_when_asked_for_and_say_which_file_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "arrays.npz"
+    write_arrays(path, ARRAYS)
+    stored = StoredArrays(path)
+    assert sorted(stored) == sorted(ARRAYS)
+    assert stored["conv/bias"] is not stored["conv/bias"]  # nothing is kept
+    assert stored.get("conv/nothing") is None
+    path.write_bytes(path.read_bytes().replace(ARRAYS["conv/bias"].tobytes(), bytes(8)))
+    damaged = StoredArrays(path)
+    np.testing.assert_array_equal(damaged["conv/kernel"], ARRAYS["conv/kernel"])
+    with pytest.raises(WeightsError, match=r"arrays\.npz: cannot be read as \.npz of named arrays \(Bad CRC-32"):
+        damaged["conv/bias"]
+    path.write_bytes(b"no zip")
+    with pytest.raises(WeightsError, match=r"arrays\.npz: cannot be read"):
+        StoredArrays(path)
 
 
 def test_leftovers_of_a_killed_fetch_are_removed(url_case: Case) -> None:

@@ -20,6 +20,7 @@ from finetunekit.ladder.words import ladder_words
 from finetunekit.overlap import has_seen_imagenet, match_classes, overlap_record
 from finetunekit.probe.cross_validation import fit_chosen
 from finetunekit.probe.neighbours import nearest_labels
+from finetunekit.room import free_models
 from finetunekit.stage_context import Photos, Prepared, StageContext
 from finetunekit.types import TEST, TRAIN
 
@@ -98,6 +99,7 @@ def _under(ground: Ground, whose: str, pixels: str) -> tuple[Features, list[Rung
     # Rounding to bfloat16 does not move a probe; where it is fast, these features cost half.
     precision = context.precision if contract == context.contract else resolve_precision("auto")
     features = frozen_features(ground.context, ground.index, ground.prepared, ground.decoded, contract, precision)
+    free_models()  # a whole backbone
     spent = time.perf_counter() - started
     suffix = "_own" if is_own and pixels else ""
     where = f", {pixels}" if pixels else ""

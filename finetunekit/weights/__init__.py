@@ -5,10 +5,10 @@ from __future__ import annotations
 from finetunekit.weights.availability import Availability, weights_availability
 from finetunekit.weights.cache import (
     ResolvedWeights,
+    StoredArrays,
     WeightsProvenance,
     WeightsStatus,
     arrays_digest,
-    load_arrays,
     weights_cache_dir,
     weights_status,
 )
@@ -18,11 +18,11 @@ from finetunekit.weights.resolve import resolve_weights
 __all__ = [
     "Availability",
     "ResolvedWeights",
+    "StoredArrays",
     "WeightsProvenance",
     "WeightsStatus",
     "arrays_digest",
     "fit_arrays",
-    "load_arrays",
     "load_top",
     "resolve_weights",
     "weights_availability",

@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import re
+import weakref
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -137,26 +139,46 @@ def check_arrays(arrays: Arrays, origin: str) -> None:
             raise WeightsError(f"{origin}: array '{name}' holds NaN or infinity.")
 
 
-def load_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Read an .npz of named arrays. Nothing in it is executed: pickled objects are refused.
+class StoredArrays(Mapping[str, "NDArray[np.float32]"]):
+    """The arrays of an .npz by `<layer path>/<variable name>`, each read when it is asked for: a backbone lies in memory once, not twice.
 
-    Args:
-        path: File as `resolve_weights` returns it.
-
-    Returns:
-        Arrays by `<layer path>/<variable name>`.
-
-    Raises:
-        WeightsError: If the file cannot be read, is damaged or is no .npz.
+    Nothing in the file is executed: pickled objects are refused.
     """
-    import numpy as np
 
-    try:
-        # a handle of our own: numpy leaves its own open where the file is damaged
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as exc:
-        raise WeightsError(f"{path}: cannot be read as .npz of named arrays ({one_line(exc)}).") from exc
+    def __init__(self, path: Path) -> None:
+        """Open the file; it stays open as long as this object lives.
+
+        Raises:
+            WeightsError: If the file cannot be opened or is no .npz. So does reading an array that is damaged.
+        """
+        import numpy as np
+
+        self._path = path
+        with self._read_errors():
+            handle = path.open("rb")  # our own: numpy leaves its own open where the file is damaged
+            weakref.finalize(self, handle.close)
+            self._stored: Any = np.load(handle, allow_pickle=False)
+            self._names = tuple(self._stored.files)
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        if name not in self._names:
+            raise KeyError(name)
+        with self._read_errors():
+            array: NDArray[np.float32] = self._stored[name]
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @contextmanager
+    def _read_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as exc:
+            raise WeightsError(f"{self._path}: cannot be read as .npz of named arrays ({one_line(exc)}).") from exc
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:
@@ -217,7 +239,7 @@ def find_cached(name: str, spec: BackboneSpec) -> ResolvedWeights | None:
     if provenance is None or not is_listed(provenance, spec) or not path.is_file():
         return None
     try:
-        is_intact = arrays_digest(load_arrays(path)) == provenance.arrays_sha256
+        is_intact = arrays_digest(StoredArrays(path)) == provenance.arrays_sha256
     except WeightsError:
         is_intact = False
     return ResolvedWeights(path, provenance, "cache") if is_intact else None

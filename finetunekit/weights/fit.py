@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetunekit.errors import WeightsError
 from finetunekit.types import Arrays, BackboneSpec, PretrainedTop
-from finetunekit.weights.cache import ResolvedWeights, load_arrays
+from finetunekit.weights.cache import ResolvedWeights, StoredArrays
 
 if TYPE_CHECKING:
     import keras
@@ -34,9 +34,9 @@ def fit_arrays(model: keras.Model, arrays: Arrays, *, origin: str, top: Pretrain
     of_top = {top.kernel, top.bias} if top else set()
     unused = [f"no weight for array {name}" for name in arrays if name not in variables and name not in of_top]
     shapes = [
-        f"{name} is {tuple(variables[name].shape)}, its array {arrays[name].shape}"
-        for name in variables
-        if name in arrays and tuple(variables[name].shape) != arrays[name].shape
+        f"{name} is {tuple(variable.shape)}, its array {shape}"
+        for name, variable in variables.items()
+        if name in arrays and tuple(variable.shape) != (shape := arrays[name].shape)
     ]
     if problems := [*shapes, *missing, *unused]:
         more = f"; and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
@@ -62,7 +62,7 @@ def load_top(found: ResolvedWeights, spec: BackboneSpec) -> tuple[NDArray[np.flo
     """
     if spec.top is None:
         raise WeightsError(f"{spec.title}: its weights have no classification layer.")
-    arrays = load_arrays(found.path)
+    arrays = StoredArrays(found.path)
     kernel, bias = arrays.get(spec.top.kernel), arrays.get(spec.top.bias)
     names = f"{spec.top.kernel} and {spec.top.bias}"
     if kernel is None or bias is None:

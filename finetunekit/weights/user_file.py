@@ -43,7 +43,7 @@ def read_user_file(name: str, spec: BackboneSpec, path: Path) -> ResolvedWeights
 
 
 def _from_npz(name: str, spec: BackboneSpec, path: Path) -> ResolvedWeights:
-    arrays = cache.load_arrays(path)
+    arrays = cache.StoredArrays(path)
     cache.check_arrays(arrays, f"weights.path: {path}")
     return ResolvedWeights(path, describe(name, spec, path, arrays), "path")
 

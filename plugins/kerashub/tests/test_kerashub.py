@@ -15,7 +15,7 @@ from finetunekit_kerashub.__main__ import main
 from finetunekit import PluginError
 from finetunekit.plugins import load_plugins
 from finetunekit.testing import check_backbone
-from finetunekit.weights import fit_arrays, load_arrays
+from finetunekit.weights import StoredArrays, fit_arrays
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SCALE = tuple(1 / 255 / s for s in STD)
@@ -71,7 +71,7 @@ def test_tokens_of_dinov2_are_those_of_keras_hub(dinov2: Path, tmp_path: Path) -
     backbone = build_kerashub(KerasHubOptions(preset=str(dinov2)), 28)
     assert (backbone.kind, backbone.model.output_shape) == ("tokens", (None, 5, 8))  # 4 patches and the class token
     assert main([str(dinov2), str(tmp_path / "dinov2.npz"), "--size", "28"]) == 0
-    fit_arrays(backbone.model, load_arrays(tmp_path / "dinov2.npz"), origin="test")
+    fit_arrays(backbone.model, StoredArrays(tmp_path / "dinov2.npz"), origin="test")
     theirs = keras_hub.models.Backbone.from_preset(str(dinov2))
     pixels = (PHOTOS / 255 - np.array(MEAN)) / np.array(STD)
     expected = np.asarray(theirs({"images": pixels.astype(np.float32)}, training=False))
