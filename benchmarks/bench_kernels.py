@@ -1,8 +1,9 @@
-"""The bfloat16 training step from cached features, with TensorFlow's weight gradient and with ours, interleaved in one run.
+"""The training step from cached features, with TensorFlow's weight gradient and with ours, interleaved in one run.
 
     python benchmarks/bench_kernels.py [--rounds 30]
 
-Prints, for block 5 of VGG16 at 100 px and a batch of 32: the median time of each kernel and of a whole step, and their ratio.
+Prints, in each precision, for block 5 of VGG16 at 100 px and a batch of 32: the median time of each kernel and of a whole step, and
+their ratio.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def medians(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dic
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def kernels() -> dict[str, Callable[[], object]]:
+def kernels(precision: str) -> dict[str, Callable[[], object]]:
     """Forward pass and both gradients of one convolution."""
     import tensorflow as tf
 
@@ -42,8 +43,8 @@ def kernels() -> dict[str, Callable[[], object]]:
 
     generator = np.random.default_rng(0)
     shape = (BATCH, SIDE_PX, SIDE_PX, CHANNELS)
-    x, upstream = (tf.cast(generator.normal(size=shape), tf.bfloat16) for _ in range(2))
-    kernel = tf.cast(generator.normal(size=(3, 3, CHANNELS, CHANNELS)) / 70, tf.bfloat16)
+    x, upstream = (tf.cast(generator.normal(size=shape), precision) for _ in range(2))
+    kernel = tf.cast(generator.normal(size=(3, 3, CHANNELS, CHANNELS)) / 70, precision)
     raw = tf.raw_ops
     return {
         "forward": tf.function(lambda: tf.nn.conv2d(x, kernel, 1, "SAME")),
@@ -61,11 +62,11 @@ def kernels() -> dict[str, Callable[[], object]]:
     }
 
 
-def steps() -> dict[str, Callable[[], object]]:
+def steps(precision: str) -> dict[str, Callable[[], object]]:
     """A whole training step of block 5 and the experiment's head, from features, by either way."""
     from finetunekit.kernels import fast_gradients
 
-    plain, fast = _suffix(), _suffix()
+    plain, fast = _suffix(precision), _suffix(precision)
     generator = np.random.default_rng(0)
     x = generator.random((BATCH, SIDE_PX, SIDE_PX, CHANNELS), dtype=np.float32)
     y = np.eye(4, dtype=np.float32)[generator.integers(0, 4, BATCH)]
@@ -78,13 +79,13 @@ def steps() -> dict[str, Callable[[], object]]:
     }
 
 
-def _suffix() -> Any:
+def _suffix(precision: str) -> Any:
     import keras
 
     from finetunekit.model import precision_scope
 
-    with precision_scope("bfloat16"):
-        inputs = keras.Input((SIDE_PX, SIDE_PX, CHANNELS), dtype="bfloat16")
+    with precision_scope(precision):
+        inputs = keras.Input((SIDE_PX, SIDE_PX, CHANNELS), dtype=precision)
         x = inputs
         for _ in range(3):
             x = keras.layers.Conv2D(CHANNELS, 3, padding="same", activation="relu")(x)
@@ -101,14 +102,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     rounds = parser.parse_args().rounds
     start_tensorflow()
-    single = medians(kernels(), rounds)
+    for precision in ("float32", "bfloat16"):
+        print(precision)
+        show(medians(kernels(precision), rounds), medians(steps(precision), rounds))
+
+
+def show(single: Mapping[str, float], whole: Mapping[str, float]) -> None:
     for name, seconds in single.items():
-        print(f"{name:38} {seconds * 1e3:7.1f} ms  {GFLOP / seconds:6.0f} GFLOP/s")
-    whole = medians(steps(), rounds)
+        print(f"  {name:38} {seconds * 1e3:7.1f} ms  {GFLOP / seconds:6.0f} GFLOP/s")
     for name, seconds in whole.items():
-        print(f"{name:38} {seconds * 1e3:7.1f} ms  {BATCH / seconds:6.0f} photos/s")
+        print(f"  {name:38} {seconds * 1e3:7.1f} ms  {BATCH / seconds:6.0f} photos/s")
     weights = single["gradient of the weights, TensorFlow"] / single["gradient of the weights, ours"]
-    print(f"weight gradient {weights:.2f}x, whole step {whole['step, TensorFlow'] / whole['step, ours']:.2f}x")
+    print(f"  weight gradient {weights:.2f}x, whole step {whole['step, TensorFlow'] / whole['step, ours']:.2f}x")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""A faster weight gradient for bfloat16 convolutions on a CPU.
+"""A faster weight gradient for convolutions of small feature maps on a CPU.
 
-oneDNN's bfloat16 weight gradient of a small feature map runs at about half the rate of its forward pass. The same sums, one
-matrix product for each position of the kernel, run at about three quarters of it (`benchmarks/bench_kernels.py` prints both on
-the machine at hand).
+oneDNN's weight gradient of a small feature map runs at half the rate of its forward pass or less. The same sums, one matrix product for
+each position of the kernel, are faster in float32 and in bfloat16 (`benchmarks/bench_kernels.py` prints both on the machine at hand).
 """
 
 from __future__ import annotations
@@ -14,17 +13,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import keras
 
+LARGEST_MAP = 14 * 14
+"""Positions up to which the products win: at 12 x 12 by 1.2 to 1.4, at 25 x 25 they lose as much (batch 32, two cores)."""
+
 
 def conv2d_same(x: Any, kernel: Any) -> Any:
     """Stride-1 convolution that keeps height and width, with its weight gradient as matrix products.
 
     Args:
-        x: `(batch, height, width, channels)`, bfloat16.
-        kernel: `(rows, columns, channels, filters)`, bfloat16, rows and columns odd.
+        x: `(batch, height, width, channels)`, float32 or bfloat16.
+        kernel: `(rows, columns, channels, filters)` of the same type, rows and columns odd.
 
     Returns:
-        `(batch, height, width, filters)`, bfloat16: TensorFlow's own convolution. The gradient of `x` is TensorFlow's own too; that of
-        `kernel` is the same sum, added up in float32 by position of the kernel and rounded once to bfloat16.
+        `(batch, height, width, filters)`: TensorFlow's own convolution. The gradient of `x` is TensorFlow's own too; that of `kernel`
+        is the same sum, added up in float32 in another order and rounded once.
     """
     import tensorflow as tf
 
@@ -58,17 +60,18 @@ def _kernel_gradient(x: Any, upstream: Any, shape: Any) -> Any:
 
 
 def is_eligible(layer: keras.Layer) -> bool:
-    """Whether `conv2d_same` computes what a layer computes: a plain bfloat16 `Conv2D` of stride 1 that pads to the same size."""
+    """Whether `conv2d_same` computes what a layer computes, and sooner: a plain `Conv2D` of stride 1 on a small map that keeps its size."""
     import keras
 
+    if type(layer) is not keras.layers.Conv2D or None in (place := tuple(layer.output.shape[1:3])):
+        return False
     return (
-        type(layer) is keras.layers.Conv2D
-        and layer.compute_dtype == "bfloat16"
-        and layer.trainable
+        layer.trainable
+        and layer.compute_dtype in ("float32", "bfloat16")
+        and place[0] * place[1] <= LARGEST_MAP
         and (layer.strides, layer.dilation_rate, layer.groups) == ((1, 1), (1, 1), 1)
         and (layer.padding, layer.data_format) == ("same", "channels_last")
         and all(side % 2 for side in layer.kernel_size)
-        and None not in tuple(layer.output.shape[1:3])
     )
 
 
