@@ -11,8 +11,8 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?=
 ARGS ?=
-# Eight kept views of each photo, and bfloat16 where the processor is fast at it. The preset by itself draws fresh views every epoch in
-# float32; it keeps doing so until the two are shown to be equivalent (docs/performance.md).
+# Eight kept views of each photo, and bfloat16 where the processor is fast at it: ten minutes, at a price that docs/performance.md measures.
+# The preset by itself draws fresh views every epoch in float32.
 ENGINE ?= --set cache.mode=bank --set precision=auto
 # Processes that test side by side, each with files of its own, so that what a file makes once is made once. 0: none but pytest's own.
 WORKERS ?= 2
