@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import keras
 
 LARGEST_MAP = 14 * 14
-"""Positions up to which the products win: at 12 x 12 by 1.2 to 1.4, at 25 x 25 they lose as much (batch 32, two cores)."""
+"""Positions up to which the products win: at 12 x 12 by 1.2 to 1.4, at 25 x 25 they lose by 1.1 (batch 32, two cores)."""
 
 
 def conv2d_same(x: Any, kernel: Any) -> Any:

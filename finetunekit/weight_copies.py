@@ -24,12 +24,8 @@ def views(variables: Sequence[Any]) -> Arrays:
 def _view(variable: Any) -> NDArray[Any]:
     try:
         return np.asarray(memoryview(variable.value.read_value()))
-    except (
-        AttributeError,
-        BufferError,
-        TypeError,
-        ValueError,
-    ):  # a device's memory, or a type that Python's buffers do not know
+    except (AttributeError, BufferError, TypeError, ValueError):
+        # a device's memory, or a type that Python's buffers do not know, such as bfloat16
         return np.asarray(variable.numpy())
 
 
