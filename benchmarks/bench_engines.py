@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from finetunekit.environment import available_cpus, start_tensorflow
 from finetunekit.model import precision_scope
+from finetunekit.weights import fit_arrays
 
 SIDE_PX = PREFIX[0].side_px
 Arrays: TypeAlias = Mapping[str, NDArray[np.float32]]
@@ -50,9 +51,8 @@ def tensorflow_engine(arrays: Arrays, precision: str) -> Engine:
 
     with precision_scope(precision):
         whole = keras.applications.VGG16(include_top=False, weights=None, input_shape=(SIDE_PX, SIDE_PX, 3))
-    for c in PREFIX:
-        whole.get_layer(c.name).set_weights([arrays[f"{c.name}/kernel"], arrays[f"{c.name}/bias"]])
     prefix = keras.Model(whole.input, whole.get_layer("block4_pool").output)
+    fit_arrays(prefix, arrays, origin="drawn")
     call = tf.function(lambda x: tf.cast(prefix(x, training=False), tf.float32))
 
     def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -65,17 +65,12 @@ def tensorflow_engine(arrays: Arrays, precision: str) -> Engine:
 def torch_engine(arrays: Arrays, precision: str) -> Engine:
     """PyTorch, channels-last."""
     import torch
+    from plain_torch import BLOCKS, FROZEN_BLOCKS, build_blocks, load_convolutions
     from torch import nn
 
     torch.set_num_threads(available_cpus())
-    layers: list[nn.Module] = []
-    for number, c in enumerate(PREFIX):
-        layer = nn.Conv2d(c.channels, c.filters, 3, padding=1)
-        with torch.no_grad():
-            layer.weight.copy_(torch.from_numpy(arrays[f"{c.name}/kernel"].transpose(3, 2, 0, 1).copy()))
-            assert layer.bias is not None
-            layer.bias.copy_(torch.from_numpy(arrays[f"{c.name}/bias"]))
-        layers += [layer, nn.ReLU(inplace=True), *([nn.MaxPool2d(2)] if _ends_block(number) else [])]
+    layers = list(build_blocks(BLOCKS[:FROZEN_BLOCKS], 3))
+    load_convolutions(layers, arrays)
     dtype = getattr(torch, precision)
     network = nn.Sequential(*layers).eval().to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 

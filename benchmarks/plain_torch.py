@@ -15,7 +15,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import EPOCHS, STEPS, Epoch, new_parser
+from numpy.typing import NDArray
 from PIL import Image
 from plain_draws import VALIDATION_STEPS, expected_draws
 from plain_weights import pretrained_arrays
@@ -67,8 +68,8 @@ class Network(nn.Module):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.prefix = nn.Sequential(*_blocks(BLOCKS[:FROZEN_BLOCKS], 3))
-        self.suffix = nn.Sequential(*_blocks(BLOCKS[FROZEN_BLOCKS:], 512))
+        self.prefix = nn.Sequential(*build_blocks(BLOCKS[:FROZEN_BLOCKS], 3))
+        self.suffix = nn.Sequential(*build_blocks(BLOCKS[FROZEN_BLOCKS:], 512))
         self.head = nn.Sequential(nn.Linear(512, 1024), nn.ReLU(), nn.Linear(1024, num_classes))
         self.prefix.requires_grad_(False)
 
@@ -78,7 +79,8 @@ class Network(nn.Module):
         return logits
 
 
-def _blocks(blocks: tuple[tuple[int, int, int], ...], channels: int) -> Iterator[nn.Module]:
+def build_blocks(blocks: tuple[tuple[int, int, int], ...], channels: int) -> Iterator[nn.Module]:
+    """Layers of some blocks of VGG16, `(number, convolutions, filters)` each, from `channels` channels."""
     for _, convolutions, width in blocks:
         for _ in range(convolutions):
             yield nn.Conv2d(channels, width, 3, padding=1)
@@ -87,13 +89,12 @@ def _blocks(blocks: tuple[tuple[int, int, int], ...], channels: int) -> Iterator
         yield nn.MaxPool2d(2)
 
 
-def load_vgg16(network: Network) -> None:
-    """Put VGG16's arrays into the convolutions."""
-    arrays = pretrained_arrays()
+def load_convolutions(layers: Iterable[nn.Module], arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    """Put arrays by Keras' names into the convolutions of VGG16's first blocks."""
     names = [f"block{b}_conv{c + 1}" for b, count, _ in BLOCKS for c in range(count)]
-    layers = [layer for layer in (*network.prefix, *network.suffix) if isinstance(layer, nn.Conv2d)]
+    convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
     with torch.no_grad():
-        for name, layer in zip(names, layers, strict=True):
+        for name, layer in zip(names[: len(convolutions)], convolutions, strict=True):
             layer.weight.copy_(torch.from_numpy(arrays[f"{name}/kernel"].transpose(3, 2, 0, 1).copy()))
             layer.bias.copy_(torch.from_numpy(arrays[f"{name}/bias"]))
 
@@ -167,7 +168,7 @@ def run_script(asked: argparse.Namespace) -> dict[str, Any]:
     torch.manual_seed(asked.seed)
     splits = {name: read_split(asked.data / name) for name in ("train", "valid", "test")}
     network = Network(int(splits["train"].labels.max()) + 1)
-    load_vgg16(network)
+    load_convolutions((*network.prefix, *network.suffix), pretrained_arrays())
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     job = Job(network, splits["train"], splits["valid"], asked.precision)
     epochs = [job.epoch(asked.steps, asked.validation_steps) for _ in range(asked.epochs)]

@@ -25,7 +25,7 @@ def prediction_columns(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def input_batches(photos: NDArray[np.uint8], contract: PixelContract) -> Iterator[NDArray[np.float32]]:
-    """Un-augmented photos as standardised batches, `(at most 32, size, size, 3)` float32, in order."""
+    """Un-augmented photos as standardised batches, `(at most EXTRACTION_BATCH, size, size, 3)` float32, in order."""
     for start in range(0, len(photos), EXTRACTION_BATCH):
         yield as_input(photos[start : start + EXTRACTION_BATCH], contract)
 

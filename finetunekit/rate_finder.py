@@ -24,6 +24,7 @@ from finetunekit.progress import Progress
 from finetunekit.stage_context import Prepared, StageContext
 from finetunekit.stages import build_augmenter, prepare_stage
 from finetunekit.types import TRAIN, VALID
+from finetunekit.weight_copies import assign, copies
 
 if TYPE_CHECKING:
     from finetunekit.data.index import PhotoIndex
@@ -94,12 +95,11 @@ def find_rates(
     rates = [lowest * (highest / lowest) ** (i / (steps - 1)) for i in range(steps)]
     weights = class_weights(stage, context.train.labels, index.classes)
     variables = moving_variables(prepared.model)
-    before = [np.array(variable.numpy()) for variable in variables]
+    before = copies(variables)
     try:
         losses = list(_losses(prepared, plan, number, rates, weights, progress))
     finally:
-        for variable, array in zip(variables, before, strict=True):
-            variable.assign(array)
+        assign(variables, before)
     return judge(stage.name, rates[: len(losses)], losses, steps=steps)
 
 

@@ -105,21 +105,19 @@ def give_large_blocks_back() -> None:
         mallopt(_M_MMAP_THRESHOLD, 4 * 2**20)
 
 
-def trim_memory() -> None:
-    """Give memory that was freed back to the system where the C library can do so (glibc); it would keep most of it for later."""
-    trim = _of_libc("malloc_trim")
-    if trim is not None:
-        trim(0)
-
-
 def _of_libc(name: str) -> Callable[..., int] | None:
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def free_models() -> None:
-    """Free models that nothing refers to any more: each refers to itself, so that they would wait for Python's collector."""
+    """Free models that nothing refers to any more, and give their memory back to the system where the C library (glibc) can.
+
+    Each refers to itself, so that it would wait for Python's collector.
+    """
     gc.collect()
-    trim_memory()
+    trim = _of_libc("malloc_trim")
+    if trim is not None:
+        trim(0)
 
 
 def show_bytes(count: int) -> str:

@@ -9,7 +9,6 @@ from finetunekit import runs
 from finetunekit.environment import describe_environment, prepare_tensorflow, resolve_precision
 from finetunekit.plan import Plan
 from finetunekit.progress import Progress
-from finetunekit.room import trim_memory
 from finetunekit.run_record import RunRecord
 from finetunekit.types import TRAIN, VALID
 
@@ -50,7 +49,6 @@ def build_context(plan: Plan, index: PhotoIndex, record: RunRecord, progress: Pr
     classifier = build_classifier(plan, len(index.classes), precision)
     check_budget(network_budget(classifier.logits.count_params()), record.path)
     _load_weights(plan, classifier, record, progress)
-    trim_memory()  # the arrays were read as a whole
     contract = contract_of(config.pixels, plan.spec)
     augmenter = build_augmenter(plan)
     is_keyed = augmenter is None or augmenter.is_deterministic

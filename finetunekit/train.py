@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from finetunekit.errors import RunError
 from finetunekit.feeds import prefetched
@@ -20,10 +18,10 @@ from finetunekit.practices import moving_variables
 from finetunekit.progress import show_duration
 from finetunekit.stage_job import Row, StageJob, StageState
 from finetunekit.symptoms import not_finite, stuck_line
-from finetunekit.weight_copies import views
+from finetunekit.weight_copies import assign, copies, views
 
 if TYPE_CHECKING:
-    import keras
+    pass
 
 
 def run_stage(job: StageJob) -> tuple[Row, ...]:
@@ -59,8 +57,7 @@ def run_stage(job: StageJob) -> tuple[Row, ...]:
 def _resume(job: StageJob, optimizer: Any, state: StageState) -> None:
     optimizer.build(job.model.trainable_weights)
     try:
-        for variable, array in zip(optimizer.variables, state.optimizer, strict=True):
-            variable.assign(array)
+        assign(optimizer.variables, state.optimizer)
     except ValueError as exc:
         raise RunError(
             "the checkpoint is of another optimizer than the one of this configuration. Run it anew."
@@ -70,17 +67,19 @@ def _resume(job: StageJob, optimizer: Any, state: StageState) -> None:
 
 def _run_epochs(job: StageJob) -> tuple[Row, ...]:
     rows: list[Row] = []
-    whole = [variable.numpy().copy() for variable in moving_variables(job.model)]
+    moving = moving_variables(job.model)
+    whole = copies(moving)
     done, is_over = (job.resume.epochs, job.resume.is_over) if job.resume else (0, False)
     while not is_over and done < job.stage.epochs:
         try:
             row = _run_epoch(job, job.first_epoch + done)
         except BaseException:
-            _restore(job.model, whole)
+            assign(moving, whole)
             raise
         done += 1
         stuck = stuck_line(job, whole[: len(job.model.trainable_weights)], row) if done == 1 else None
-        _snapshot(job.model, whole)
+        for kept, now in zip(whole, views(moving), strict=True):
+            kept[...] = now
         asked = [practice.after_epoch(row) for practice in job.practices]  # every one is told, whatever the first says
         is_over = any(asked)
         rows.append(row)
@@ -148,14 +147,3 @@ def _epoch_line(row: Row, job: StageJob) -> str:
         f"epoch {row['epoch']:>{width}}/{job.total_epochs}  loss {row['loss']:.4f} acc {row['accuracy']:6.1%}  "
         f"val {row['val_loss']:.4f} acc {row['val_accuracy']:6.1%}  {row['images_per_s']:.0f}/s  {left}"
     )
-
-
-def _snapshot(model: keras.Model, arrays: Sequence[NDArray[Any]]) -> None:
-    """Copy what the stage changes, trained weights and moving statistics, over an earlier copy."""
-    for variable, array in zip(moving_variables(model), arrays, strict=True):
-        array[...] = variable.numpy()
-
-
-def _restore(model: keras.Model, arrays: Sequence[NDArray[Any]]) -> None:
-    for variable, array in zip(moving_variables(model), arrays, strict=True):
-        variable.assign(array)

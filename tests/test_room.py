@@ -17,7 +17,6 @@ from finetunekit.errors import RunError
 from finetunekit.probe import axes
 from finetunekit.probe.linear import fit_linear
 from finetunekit.probe.neighbours import nearest_labels
-from finetunekit.weight_copies import views
 
 
 def test_the_system_says_how_much_is_free(tmp_path: Path) -> None:
@@ -62,16 +61,6 @@ def test_large_blocks_go_back_to_the_system() -> None:
     held_mb, left_mb = map(float, done.stdout.split())
     assert held_mb > 170
     assert left_mb < 30
-
-
-def test_values_are_lent_only_until_the_next_step() -> None:
-    import keras
-
-    for dtype in ("float32", "int64", "bfloat16"):
-        variable = keras.Variable(np.ones((2, 3)), dtype=dtype)
-        (lent,) = views([variable])
-        assert (lent.dtype.name, lent.shape) == (dtype, (2, 3))
-        np.testing.assert_array_equal(lent, variable.numpy())
 
 
 def test_pixels_go_to_disk_where_memory_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

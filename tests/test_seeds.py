@@ -69,9 +69,8 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
     whole = invoke(folder, "run", "tiny.yaml", *SEEDS, "--out", "whole", "--quiet")
     assert whole.exit_code == 0, whole.output
     (folder / "stop.done").unlink()
-    handler = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a shell's background jobs start with it ignored
+    # a shell's background jobs start with it ignored
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         done = invoke(folder, "run", "tiny.yaml", *SEEDS)
     finally:

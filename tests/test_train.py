@@ -18,6 +18,7 @@ from finetunekit.progress import Progress
 from finetunekit.room import free_models
 from finetunekit.stage_job import Row, StageJob, StageState, Validation
 from finetunekit.train import run_stage
+from finetunekit.weight_copies import views
 
 
 class SecondEpochWins:
@@ -90,6 +91,14 @@ def test_the_optimizer_goes_with_the_stage() -> None:
     free_models()
     alive = [o for o in gc.get_objects() if isinstance(o, keras.optimizers.Optimizer)]
     assert not [v for o in alive for v in o._trainable_variables if any(v is w for w in job.model.trainable_weights)]
+
+
+def test_lent_values_are_those_of_the_variables() -> None:
+    for dtype in ("float32", "int64", "bfloat16"):
+        variable = keras.Variable(np.ones((2, 3)), dtype=dtype)
+        (lent,) = views([variable])
+        assert (lent.dtype.name, lent.shape) == (dtype, (2, 3))
+        np.testing.assert_array_equal(lent, variable.numpy())
 
 
 @pytest.mark.parametrize("left_after", [1, 2])

@@ -99,8 +99,8 @@ def _under(ground: Ground, whose: str, pixels: str) -> tuple[Features, list[Rung
     # Rounding to bfloat16 does not move a probe; where it is fast, these features cost half.
     precision = context.precision if contract == context.contract else resolve_precision("auto")
     features = frozen_features(ground.context, ground.index, ground.prepared, ground.decoded, contract, precision)
-    free_models()  # a whole backbone
     spent = time.perf_counter() - started
+    free_models()  # a whole backbone
     suffix = "_own" if is_own and pixels else ""
     where = f", {pixels}" if pixels else ""
     kind = "random" if context.plan.config.weights.mode == "random" else "frozen"
