@@ -63,6 +63,7 @@ class Job:
         extraction_s: Making features of the frozen prefix.
         evaluation_s: The final evaluation, extraction aside.
         peak_bytes: Largest resident memory.
+        unmade_s: Making the features that only more epochs ask for.
     """
 
     whole_s: float
@@ -70,6 +71,7 @@ class Job:
     extraction_s: float
     evaluation_s: float
     peak_bytes: int
+    unmade_s: float = 0.0
 
     @property
     def _steady(self) -> tuple[Epoch, ...]:
@@ -97,8 +99,8 @@ class Job:
         return max(0.0, self.once_s - self.extraction_s - self.evaluation_s)
 
     def extrapolate(self, epochs: int = EPOCHS, draws: float = DRAWS) -> float:
-        """Seconds of the same job with `epochs` epochs of `draws` draws; what is paid once stays as measured."""
-        return self.once_s + epochs * (draws * self.image_s + self.validation_s)
+        """Seconds of the same job with `epochs` epochs of `draws` draws, all features made; what is paid once stays as measured."""
+        return self.once_s + self.unmade_s + epochs * (draws * self.image_s + self.validation_s)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -26,27 +26,28 @@ class Mode:
 
     Attributes:
         settings: Over the preset's.
-        is_training_cached: Whether training steps start from features.
+        views: Views of each photo that the whole job keeps; None: training steps start from pixels.
         target: Least ratio of the plain script's time to this one's; None where none was set.
     """
 
     settings: tuple[str, ...]
-    is_training_cached: bool
+    views: int | None
     target: float | None
 
 
-def _bank(precision: str) -> tuple[str, ...]:
-    return ("cache.mode=bank", "cache.views=8", f"precision={precision}")
+def _bank(views: int, precision: str, target: float | None) -> Mode:
+    return Mode(("cache.mode=bank", f"cache.views={views}", f"precision={precision}"), views, target)
 
 
 MODES = {
-    "bank-auto": Mode(_bank("auto"), True, 6.5),
-    "warm": Mode(_bank("auto"), True, 8.0),
-    "bank-fp32": Mode(_bank("float32"), True, 4.0),
-    "exact-fp32": Mode(("cache.mode=exact", "precision=float32"), False, 1.15),
-    "exact-bf16": Mode(("cache.mode=exact", "precision=bfloat16"), False, None),
+    "preset": Mode((), 64, 6.5),
+    "warm": Mode((), 64, 8.0),
+    "bank8-bf16": _bank(8, "auto", None),
+    "bank8-fp32": _bank(8, "float32", 4.0),
+    "exact-bf16": Mode(("cache.mode=exact",), None, None),
+    "exact-fp32": Mode(("cache.mode=exact", "precision=float32"), None, 1.15),
 }
-"""Targets: on 2 CPUs with AVX-512 bf16. `warm` is `bank-auto` started again: its features are there."""
+"""Targets: on 2 CPUs with AVX-512 bf16. `warm` is `preset` started again: its features are there."""
 
 
 def whole_s(name: str, job: Job, is_full: bool) -> float:
@@ -87,7 +88,7 @@ def _verdict(name: str, ratios: Sequence[float]) -> str:
     if target is None:
         return "-"
     ratio = statistics.median(ratios)
-    stretch = ", stretch" if name == "bank-auto" and ratio >= STRETCH else ""
+    stretch = ", stretch" if name == "preset" and ratio >= STRETCH else ""
     return f"{target:g} {'met' if ratio >= target else 'missed'}{stretch}"
 
 
@@ -108,7 +109,7 @@ def _phases(name: str, done: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[tu
     def rate(images: Callable[[Job, Mapping[str, Any]], float]) -> float:
         return statistics.median(images(job, report) for job, report in done)
 
-    is_cached = name in MODES and MODES[name].is_training_cached
+    is_cached = name in MODES and MODES[name].views is not None
     step = ("training step", "train_suffix" if is_cached else "train_whole", rate(lambda job, _: 1 / job.image_s))
     if name in OPPONENTS:
         draws = [job.epochs[-1].validation_draws for job, _ in done]

@@ -17,7 +17,7 @@ from common import Epoch, parse_job
 import finetunekit as ftk
 from finetunekit.progress import Progress
 
-EXTRACTION = "features of"
+EXTRACTION, VIEW = "features of", "features of view"
 
 
 @dataclass
@@ -27,12 +27,19 @@ class Extraction:
     Attributes:
         started: Clock when it began.
         ended: Clock at its last photo.
+        is_view: Whether of a banked view; else of photos as they are.
         photos: Photos so far.
     """
 
     started: float
     ended: float
+    is_view: bool
     photos: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.ended - self.started
 
 
 @dataclass
@@ -56,7 +63,7 @@ class Watch(Progress):
     def counter(self, what: str) -> Callable[[int, int], None]:
         """Note what counts photos through the prefix."""
         now = time.perf_counter()
-        extraction = Extraction(now, now)
+        extraction = Extraction(now, now, what.startswith(VIEW))
         if what.startswith(EXTRACTION):
             self.extractions.append(extraction)
 
@@ -78,10 +85,11 @@ def read_epochs(path: Path) -> tuple[Epoch, ...]:
 def report_job(result: ftk.RunResult, watch: Watch) -> dict[str, Any]:
     """Parts of a finished job, as plain values."""
     run = ftk.FinishedRun(result.path)
-    evaluated = sum(e.ended - e.started for e in watch.extractions if e.started > watch.last_epoch)
+    evaluated = sum(e.seconds for e in watch.extractions if e.started > watch.last_epoch)
     return {
         "epochs": [asdict(epoch) for epoch in read_epochs(result.path)],
-        "extraction_s": sum(e.ended - e.started for e in watch.extractions),
+        "extraction_s": sum(e.seconds for e in watch.extractions),
+        "view_s": [e.seconds for e in watch.extractions if e.is_view],
         "extracted": sum(e.photos for e in watch.extractions),
         "evaluation_s": max(0.0, result.metrics["seconds"]["evaluation"] - evaluated),
         "validation_photos": int(run.epochs[-1]["val_photos"]),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,7 @@ from finetunekit.layer_table import layer_rows
 from finetunekit.model import Classifier, blame, build_classifier
 from finetunekit.prefix import Cut, find_cut
 from finetunekit.progress import Progress
+from finetunekit.stage_features import bank_size
 from finetunekit.stages import build_augmenter, decide_freezing
 from finetunekit.stream import draw_epoch
 from finetunekit.types import DISPLAY, SPLITS, TRAIN, VALID
@@ -102,7 +103,7 @@ class _Work:
     is_augmented: bool
     progress: Progress
     trained: list[set[str]] = field(default_factory=list)  # variables that each stage so far trains
-    known: set[object] = field(default_factory=set)  # cache entries that stages so far make
+    known: dict[object, int] = field(default_factory=dict)  # cache entries that stages so far make, and how many views
     timed: dict[object, StageTimes] = field(default_factory=dict)
 
     def stage(self, number: int, is_calibrated: bool) -> StagePreview:
@@ -180,13 +181,19 @@ class _Work:
         splits = SPLITS if is_last else (VALID,) if self.is_augmented else (TRAIN, VALID)
         wanted = [Entries(split, self.photos.get(split, 0)) for split in splits]
         if self._mode(cut) == "bank":
-            wanted.insert(0, Entries(TRAIN, self.photos[TRAIN], self.plan.config.cache.views))
+            photos = self.photos[TRAIN]
+            wanted.insert(0, Entries(TRAIN, photos, bank_size(self.plan.config, number, photos)))
         inside = {variable.path for variable in cut.prefix.weights}
         moved_by = tuple(i for i, names in enumerate(self.trained) if names & inside)
-        keys = {e: (cut.boundary, cut.prefix_layers, moved_by, e) for e in wanted if e.photos}
-        new = tuple(e for e, key in keys.items() if key not in self.known)
-        self.known.update(keys.values())
-        return new
+        return tuple(self._new((cut.boundary, cut.prefix_layers, moved_by), wanted))
+
+    def _new(self, features: object, wanted: Sequence[Entries]) -> Iterator[Entries]:
+        for entries in wanted:
+            key = (features, entries.split, entries.photos, entries.views > 0)
+            there = self.known.get(key, 0)
+            if entries.photos and entries.count > there:
+                self.known[key] = entries.count
+                yield replace(entries, views=entries.views - there)
 
     def estimate(self, stages: tuple[StagePreview, ...], start_s: float) -> Estimate:
         """Add up what the stages take."""

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finetunekit.config import RunConfig
 from finetunekit.errors import ConfigError
 from finetunekit.evaluate import input_batches
 from finetunekit.features import EXTRACTION_BATCH, Arrays, extract, features_key, plain_key
 from finetunekit.feeds import augmented
 from finetunekit.prefix import Cut
 from finetunekit.stage_context import Photos, StageContext
-from finetunekit.stream import bank_keys
+from finetunekit.stream import bank_keys, views_drawn
 
 
 def plain_features(context: StageContext, cut: Cut, signature: Sequence[Any], photos: Photos, what: str) -> Arrays:
@@ -24,23 +25,41 @@ def plain_features(context: StageContext, cut: Cut, signature: Sequence[Any], ph
     return _cached(context, cut, key, batches, len(photos.pixels), f"{what} photos")
 
 
-def bank_features(context: StageContext, cut: Cut, signature: Sequence[Any]) -> list[Arrays]:
-    """Features of `cache.views` views of each training photo, a list entry a view, from the cache where they are there.
+def bank_size(config: RunConfig, number: int, photos: int) -> int:
+    """How many views of each training photo a stage's bank holds.
+
+    Args:
+        config: The run's.
+        number: Of the stage, from 0.
+        photos: In the training split.
+
+    Returns:
+        `cache.views` where they are solved on, all at once; where they are drawn, no more than will have been by the end of the stage.
+    """
+    if config.stages[number].kind == "solve":
+        return config.cache.views
+    epochs = sum(stage.epochs for stage in config.stages[: number + 1])
+    draws = config.train.draws_per_epoch
+    return views_drawn(photos=photos, draws=draws, views=config.cache.views, seed=config.seed, epochs=epochs)
+
+
+def bank_features(context: StageContext, cut: Cut, signature: Sequence[Any], views: int) -> list[Arrays]:
+    """Features of the first `views` views of each training photo, a list entry a view, from the cache where they are there.
 
     Raises:
         ConfigError: If the augmentation cannot be banked.
     """
     _check_bankable(context)
-    config, photos = context.plan.config, context.train
+    photos = context.train
     ids = np.array([int(sha[:15], 16) for sha in photos.sha256], dtype=np.int64)
-    keys = bank_keys(context.draws.view_seed, len(ids), config.cache.views, photo_ids=ids)
+    keys = bank_keys(context.draws.view_seed, len(ids), views, photo_ids=ids)
     augment = [[c.name, c.options.model_dump(mode="json"), str(c.registered.origin)] for c in context.plan.augment]
-    views = []
-    for view in range(config.cache.views):
+    made = []
+    for view in range(views):
         key = features_key([*signature, "view", augment, list(photos.sha256), keys[:, view].tolist()])
         batches = _view_batches(context, keys[:, view])
-        views.append(_cached(context, cut, key, batches, len(ids), f"view {view + 1} of {config.cache.views}"))
-    return views
+        made.append(_cached(context, cut, key, batches, len(ids), f"view {view + 1} of {views}"))
+    return made
 
 
 def _view_batches(context: StageContext, keys: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:

@@ -21,7 +21,7 @@ from finetunekit.plan import Plan
 from finetunekit.prefix import Cut, find_cut
 from finetunekit.self_check import check_cut
 from finetunekit.stage_context import Photos, Prepared, StageContext
-from finetunekit.stage_features import bank_features, plain_features
+from finetunekit.stage_features import bank_features, bank_size, plain_features
 from finetunekit.types import LayerInfo
 
 
@@ -61,7 +61,7 @@ def prepare_stage(context: StageContext, number: int) -> Prepared:
     returned = decide_freezing(context.plan, number, layers)
     decision = check_decision(returned, layers, blame(chosen), train_batch_norm=stage.train_batch_norm)
     rates = apply_decision(classifier.logits, classifier.backbone.model, decision)
-    return replace(_choose_feed(context, rates, decision), claims=claims_of(returned))
+    return replace(_choose_feed(context, number, rates, decision), claims=claims_of(returned))
 
 
 def decide_freezing(plan: Plan, number: int, layers: tuple[LayerInfo, ...]) -> Any:
@@ -71,7 +71,7 @@ def decide_freezing(plan: Plan, number: int, layers: tuple[LayerInfo, ...]) -> A
     return call_builder(plan.freeze[number], layers)
 
 
-def _choose_feed(context: StageContext, rates: dict[str, float], decision: dict[str, float]) -> Prepared:
+def _choose_feed(context: StageContext, number: int, rates: dict[str, float], decision: dict[str, float]) -> Prepared:
     classifier, config = context.classifier, context.plan.config
     cut = None if config.cache.mode == "off" else find_cut(classifier.logits)
     if cut is None:
@@ -85,7 +85,7 @@ def _choose_feed(context: StageContext, rates: dict[str, float], decision: dict[
                 f"cache: {line}; cache.require asks for bitwise. Set cache.require: close, or cache.mode: off."
             )
         return _without_cut(context, rates, decision, line)
-    return _with_cut(context, rates, decision, cut, f"{grade} at {', '.join(cut.boundary)}")
+    return _with_cut(context, number, rates, decision, cut, f"{grade} at {', '.join(cut.boundary)}")
 
 
 def _pixel_feed(context: StageContext) -> PixelFeed:
@@ -112,7 +112,7 @@ def _without_cut(context: StageContext, rates: dict[str, float], decision: dict[
 
 
 def _with_cut(
-    context: StageContext, rates: dict[str, float], decision: dict[str, float], cut: Cut, grade: str
+    context: StageContext, number: int, rates: dict[str, float], decision: dict[str, float], cut: Cut, grade: str
 ) -> Prepared:
     config = context.plan.config
     signature = [*prefix_signature(cut, context.pixel_parts, context.precision)]
@@ -131,8 +131,10 @@ def _with_cut(
         feed = _feature_feed(context, views)
         mode = f"cache exact ({grade}): no augmentation, each photo computed once"
     elif is_banked:
-        feed = _feature_feed(context, bank_features(context, cut, signature))
-        mode = f"cache bank ({grade}): {config.cache.views} views of each photo, reused"
+        made = bank_size(config, number, len(context.train.labels))
+        feed = _feature_feed(context, bank_features(context, cut, signature, made))
+        how = "reused" if made == config.cache.views else "none drawn twice"
+        mode = f"cache bank ({grade}): {made} views of each photo, {how}"
     else:
         feed = _pixel_feed(context)
         mode = f"cache exact ({grade}): fresh views every epoch"

@@ -121,8 +121,9 @@ def bank_views(
 ) -> NDArray[np.int64]:
     """Decide which view of its photo each draw of `draw_epoch` uses.
 
-    Each photo's views are used without replacement until all were used, then in a new order, counted on across
-    epochs.
+    Each photo's views are used without replacement until all were used, counted on across epochs: first as they are numbered, which is
+    as good an order as any since a view's key is drawn at random, then in a new order each time. So a run that never comes to the end of
+    its views draws the same whatever their number, and needs no more than `views_drawn` of them.
 
     Args:
         photos: Photos in the split, at least 1.
@@ -145,8 +146,31 @@ def bank_views(
     photo = _drawn("train", photos, draws, seed, epoch)
     # A pass holds each photo at most once: the pass's number is how often it was drawn before in this epoch.
     turn, index = np.divmod(visits[photo] + position // photos, views)
-    order = derive_keys(seed, "view order", photo[:, np.newaxis], turn[:, np.newaxis], np.arange(views))
-    return np.argsort(order, axis=1, kind="stable")[position, index].astype(np.int64)
+    view = index.astype(np.int64)
+    (again,) = np.nonzero(turn)
+    order = derive_keys(seed, "view order", photo[again, np.newaxis], turn[again, np.newaxis], np.arange(views))
+    view[again] = np.argsort(order, axis=1, kind="stable")[np.arange(len(again)), index[again]]
+    return view
+
+
+def views_drawn(*, photos: int, draws: int | None, views: int, seed: int, epochs: int) -> int:
+    """Count the views of a bank that `bank_views` draws in the epochs before `epochs`: those numbered below the count.
+
+    Args:
+        photos: Photos in the split, at least 1.
+        draws: As given to `draw_epoch`.
+        views: Views of each photo, at least 1.
+        seed: As given to `draw_epoch`.
+        epochs: Number of epochs, at least 1.
+
+    Returns:
+        From 1 to `views`.
+
+    Raises:
+        RunError: If a count is below 1.
+    """
+    _check_counts(views=views, epochs=epochs)
+    return min(views, int(count_visits(photos=photos, draws=draws, seed=seed, epoch=epochs).max()))
 
 
 def count_visits(*, photos: int, draws: int | None, seed: int, epoch: int) -> NDArray[np.int64]:

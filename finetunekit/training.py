@@ -151,7 +151,7 @@ class Training:
         )
         for line in claim_lines(prepared.claims, prepared.decision):
             say(line)
-        say(prepared.mode)
+        say(f"{prepared.mode}; {self.context.precision}")
         self.state["stages"] = [
             *self.state.get("stages", [])[:number],
             {

@@ -105,6 +105,7 @@ def test_what_is_paid_once_is_not_multiplied() -> None:
     assert job.rest_s == pytest.approx(job.once_s - 28)
     assert job.extrapolate(50, 100) == pytest.approx(76 + 50 * 12)
     assert job.extrapolate(2, 100) == pytest.approx(100)
+    assert dataclasses.replace(job, unmade_s=7.0).extrapolate(2, 100) == pytest.approx(107)
 
 
 def test_a_child_is_weighed_and_its_failure_is_told() -> None:
@@ -128,6 +129,7 @@ def test_parts_of_our_job_and_a_warm_start(tiny_yaml: Path) -> None:
             report_job(ftk.run(str(tiny_yaml), settings=settings, out=tiny_yaml.parent, progress=watch), watch)
         )
     cold, warm = reports
+    assert len(cold["view_s"]) == 3
     assert cold["extracted"] == 3 * 12 + 12 + 6 + 6  # views, then train, valid and test photos as they are
     assert cold["extraction_s"] > 0
     assert (warm["extracted"], warm["extraction_s"]) == (0, 0)
@@ -138,7 +140,8 @@ def test_parts_of_our_job_and_a_warm_start(tiny_yaml: Path) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_reaches_a_plan(mode: str) -> None:
     config = prepare(str(PRESET), settings=MODES[mode].settings)[0].config
-    assert (config.cache.mode == "bank") == MODES[mode].is_training_cached
+    views = config.cache.views if config.cache.mode == "bank" else None
+    assert views == MODES[mode].views
 
 
 def test_the_arithmetic_is_that_of_vgg16() -> None:

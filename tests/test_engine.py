@@ -315,10 +315,11 @@ def test_report_is_rebuilt_from_the_folder_alone(tiny_yaml: Path) -> None:
     assert (result.path / "reports" / "confusion_matrix.svg").read_bytes() == first
 
 
-def test_bfloat16_trains_and_is_recorded(tiny_yaml: Path) -> None:
-    result = run_tiny(
-        tiny_yaml, "precision=bfloat16", "cache={mode: bank, views: 2}", "stages[0].epochs=8", "stages[0].freeze.n=2"
-    )
+def test_bfloat16_trains_and_is_said_and_recorded(tiny_yaml: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ("precision=bfloat16", "cache={mode: bank, views: 2}", "stages[0].epochs=8", "stages[0].freeze.n=2")
+    result = ftk.run(str(tiny_yaml), settings=settings, out=tiny_yaml.parent / "runs")
+    printed = "".join(capsys.readouterr())
+    assert ": 2 views of each photo, reused; bfloat16\n" in printed
     assert ftk.FinishedRun(result.path).state["precision"] == "bfloat16"
     assert result.metrics["train"]["log_loss"]["value"] < np.log(3)
     with (result.path / "predictions.csv").open() as stream:

@@ -95,6 +95,12 @@ def test_felidae4_is_the_published_experiment() -> None:
     assert config.expected.value == pytest.approx(147 / 160)
 
 
+def test_felidae4_keeps_views_and_felidae4_exact_does_not() -> None:
+    kept, exact = (prepare(name)[0].config for name in ("felidae4", "felidae4-exact"))
+    assert (kept.cache.mode, kept.cache.views, kept.precision) == ("bank", 64, "auto")
+    assert (exact.cache.mode, exact.precision, exact.deterministic) == ("exact", "float32", True)
+
+
 # ---- extends ---------------------------------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ from finetunekit.model import build_classifier
 from finetunekit.preview import count_photos, preview
 from finetunekit.preview_text import preview_lines, shorten, show_bytes, show_count
 from finetunekit.progress import Progress
+from finetunekit.stream import views_drawn
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 TINY_PHOTOS = {"train": 12, "valid": 6, "test": 6, "display": 0}
@@ -147,10 +148,15 @@ def test_felidae4_is_cut_at_block4_pool() -> None:
 
 
 def test_a_bank_of_felidae4_in_bfloat16() -> None:
-    settings = ("cache={mode: bank, views: 8}", "precision=bfloat16")
-    (stage,) = look("felidae4", *settings, photos=FELIDS, classes=4).stages
+    (stage,) = look("felidae4", "precision=bfloat16", photos=FELIDS, classes=4).stages
     assert (stage.mode, stage.bytes_per_photo) == ("bank", 6 * 6 * 512 * 2)
-    assert stage.cache_bytes == (8 * 600 + 600 + 200 + 160) * 6 * 6 * 512 * 2
+    assert stage.cache_bytes == (64 * 600 + 600 + 200 + 160) * 6 * 6 * 512 * 2
+
+
+def test_a_bank_counts_no_view_that_will_not_be_drawn() -> None:
+    settings = ("precision=bfloat16", "stages[0].epochs=3")  # at most three passes an epoch, two of them whole
+    (stage,) = look("felidae4", *settings, photos=FELIDS, classes=4).stages
+    assert [entries.views for entries in stage.entries if entries.views] == [9]
 
 
 def test_a_skip_connection_crosses_the_cut(tiny_yaml: Path) -> None:
@@ -214,6 +220,17 @@ TWO_STAGES = (
 )
 
 
+def test_a_later_stage_makes_only_the_views_that_an_earlier_one_did_not(tiny_yaml: Path) -> None:
+    seen = look(tiny_yaml, "cache={mode: bank, views: 50}", TWO_STAGES % 3)
+    made = [sum(entries.views for entries in stage.entries) for stage in seen.stages]
+    drawn = [
+        views_drawn(photos=12, draws=30, views=50, seed=prepare(str(tiny_yaml))[0].config.seed, epochs=epochs)
+        for epochs in (1, 2)
+    ]
+    assert made == [drawn[0], drawn[1] - drawn[0]]
+    assert made[1] > 0
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -221,9 +238,10 @@ TWO_STAGES = (
         ("cache={mode: bank, views: 3}", "precision=bfloat16"),
         ("backbone={name: tiny, skip: true}", "stages[0].freeze={name: first_n, n: 2}"),
         ("cache={mode: bank, views: 2}", TWO_STAGES % 4),
+        ("cache={mode: bank, views: 50}", TWO_STAGES % 3),
         ("augment=[]", TWO_STAGES % 2),
     ],
-    ids=["exact", "bank-bfloat16", "skip", "bank-two-cuts", "plain-thawing"],
+    ids=["exact", "bank-bfloat16", "skip", "bank-two-cuts", "bank-not-used-up", "plain-thawing"],
 )
 def test_the_cache_holds_as_many_bytes_as_foretold(tiny_yaml: Path, own_cache: Path, settings: tuple[str, ...]) -> None:
     foretold = look(tiny_yaml, *settings).cache_bytes

@@ -13,6 +13,7 @@ from finetunekit.stream import (
     count_visits,
     draw_epoch,
     validation_weights,
+    views_drawn,
 )
 
 
@@ -120,6 +121,20 @@ def test_views_are_used_without_replacement_until_all_were_used(photos: int, dra
             assert sorted(sequence[start : start + views]) == [0, 1, 2, 3]
     rounds = {tuple(sequence[start : start + views]) for sequence in used for start in (0, views)}
     assert len(rounds) > (20 if photos == 600 else 3)  # reshuffled, and not alike for all photos
+
+
+def test_views_come_as_they_are_numbered_so_that_a_short_run_needs_no_more_of_them() -> None:
+    asked: dict[str, Any] = {"photos": 600, "draws": 1584, "seed": 1}
+    needed = views_drawn(views=64, epochs=3, **asked)
+    assert needed == 9  # two whole passes an epoch, and the third's part
+    epochs = [bank_views(views=64, epoch=epoch, **asked) for epoch in range(3)]
+    assert max(view.max() for view in epochs) == needed - 1
+    for epoch, view in enumerate(epochs):
+        np.testing.assert_array_equal(bank_views(views=needed, epoch=epoch, **asked), view)
+    assert views_drawn(views=64, epochs=50, **asked) == 64
+    assert views_drawn(photos=600, draws=None, views=64, seed=1, epochs=5) == 5
+    with pytest.raises(RunError, match=r"epochs: 0 is too few"):
+        views_drawn(views=64, epochs=0, **asked)
 
 
 def test_visits_count_all_draws_before_and_may_be_handed_in() -> None:
