@@ -199,13 +199,14 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def add_trial_options(parser: argparse.ArgumentParser, trial: Callable[..., object]) -> None:
-    """`--seeds`, `--table`, and `--one`, by which a bench tells its child the trial to run.
+    """`--seeds`, `--shared-views`, `--table`, and `--one`, by which a bench tells its child the trial to run.
 
     Args:
         parser: Of the bench.
         trial: Makes a trial of its attributes.
     """
     parser.add_argument("--seeds", type=parse_seeds, default=(0, 1, 2), help="how many, or which: 0,1,2 or 10-19")
+    parser.add_argument("--shared-views", action="store_true", help="all seeds share one set of augmented views")
     parser.add_argument("--table", action="store_true", help="print from what is there, run nothing")
     parser.add_argument("--one", type=lambda text: trial(**json.loads(text)), help=argparse.SUPPRESS)
 

@@ -146,7 +146,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--reference", choices=ARMS, default=REFERENCE, help="what the others are judged against")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--preset", type=Path, default=PRESET, help="YAML with one stage; default: felidae4")
-    parser.add_argument("--shared-views", action="store_true", help="all seeds share their views")
     add_trial_options(parser, Trial)
     asked = parser.parse_args()
     asked.arms = parse_names(parser, "arms", asked.arms, ARMS)

@@ -1,12 +1,16 @@
 """What was published and what comes out: felidae4 and every preset over it, on photos as they are and shrunk to 75 px first, over seeds.
 
-    python benchmarks/reproduce.py --data DIR --out DIR [--seeds N | 0,1,2 | 10-19] [--presets A,B] [--sources full,75] [--epochs N]
+    python benchmarks/reproduce.py --data DIR --out DIR [--seeds N | 0,1,2 | 10-19] [--presets A,B] [--sources full,75]
+        [--shared-views] [--epochs N]
     python benchmarks/reproduce.py --data DIR --out DIR --table
 
 Each run is one whole `finetunekit run` in a process of its own, without ladder, Grad-CAM, pixel check and reports, which change
 no score; its test split is opened, once a configuration and seed. Finished runs in OUT are known by their configuration and seed
 and never run again; one that was killed is taken up at its last epoch. Presets that are one configuration under two names are run
 once. --table prints the Markdown table of docs/reproduction.md from what is there and runs nothing; what is not measured says so.
+--shared-views: all seeds share one set of augmented views (view_seed 0), whose features are then computed once for each preset and
+source. The spread over seeds leaves out what the choice of views adds, and the table says so. felidae4-exact draws fresh ones anyhow.
+
 --epochs cuts the training short, for a look at the machine: such figures are another experiment, and the table says so.
 """
 
@@ -58,6 +62,7 @@ class Trial:
         seed: Of the run.
         epochs: Of its only stage; None: the preset's own.
         data: Folder of the splits.
+        is_shared: Whether all seeds share one set of views.
     """
 
     preset: str
@@ -65,6 +70,7 @@ class Trial:
     seed: int
     epochs: int | None
     data: str
+    is_shared: bool = False
 
     @property
     def path(self) -> Path:
@@ -81,16 +87,26 @@ class Trial:
             "insights={ladder: false, gradcam_photos: 0}",
             "save.h5=false",
             "reports=[]",
+            *(("view_seed=0",) if self.is_shared else ()),
             *(() if self.epochs is None else (f"stages[0].epochs={self.epochs}",)),
         )
 
 
 def plan_trials(
-    presets: Sequence[str], sources: Sequence[str], seeds: Sequence[int], *, epochs: int | None, data: Path
+    presets: Sequence[str],
+    sources: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    epochs: int | None,
+    data: Path,
+    is_shared: bool = False,
 ) -> list[Trial]:
     """Every run asked for: everything with one seed before the next, so that the table is whole early."""
     return [
-        Trial(preset, source, seed, epochs, str(data)) for seed in seeds for source in sources for preset in presets
+        Trial(preset, source, seed, epochs, str(data), is_shared)
+        for seed in seeds
+        for source in sources
+        for preset in presets
     ]
 
 
@@ -151,6 +167,11 @@ def render_table(trials: Sequence[Trial], finished: Mapping[Trial, FinishedRun])
         found = [finished[trial] for trial in of_row if trial in finished]
         cells = [f"`{preset}`", _source_words(source), published_words(of_row[0]), *_came_out(found)]
         lines.append("| " + " | ".join(cells) + " |")
+    if any(trial.is_shared for trial in trials):
+        lines += [
+            "",
+            "All seeds share one set of augmented views: their spread leaves out what the choice of views adds.",
+        ]
     cut = sorted({trial.epochs for trial in trials if trial.epochs is not None} - {EPOCHS})
     if cut:
         shown = ", ".join(map(str, cut))
@@ -220,7 +241,14 @@ def main() -> None:
     if asked.one:
         run_one(asked.one, asked.out)
         return
-    trials = plan_trials(asked.presets, asked.sources, asked.seeds, epochs=asked.epochs, data=asked.data.resolve())
+    trials = plan_trials(
+        asked.presets,
+        asked.sources,
+        asked.seeds,
+        epochs=asked.epochs,
+        data=asked.data.resolve(),
+        is_shared=asked.shared_views,
+    )
     run_trials(asked, trials, run_missing)
     print(render_table(trials, find_finished(trials, asked.out)))
 

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import reproduce
 
 import finetunekit as ftk
+from finetunekit.engine import prepare
 from finetunekit.progress import Progress
 from finetunekit.training import Training
 
@@ -41,6 +42,15 @@ def test_every_preset_runs_from_both_sources_with_every_seed() -> None:
     )
     of_name = {trial.preset: keys[trial] for trial in asked if (trial.source, trial.seed) == ("full", 0)}
     assert len({of_name[name] for name in reproduce.EXPERIMENT}) == 6
+
+
+def test_seeds_may_share_their_views_and_the_table_says_so() -> None:
+    asked = trials((0, 1), is_shared=True)
+    plans = [prepare(trial.path, settings=trial.settings, seed=trial.seed)[0].config for trial in asked]
+    assert {(plan.seed, plan.view_seed) for plan in plans} == {(0, 0), (1, 0)}
+    assert not set(reproduce.identify(asked).values()) & set(reproduce.identify(trials((0, 1))).values())
+    assert "All seeds share one set of augmented views" in reproduce.render_table(asked, {})
+    assert "share one set" not in reproduce.render_table(trials(), {})
 
 
 def test_the_page_has_a_row_for_each_and_what_is_published_of_it() -> None:
