@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +20,31 @@ from finetunekit.stage_job import Row, StageJob, StageState
 from finetunekit.symptoms import not_finite, stuck_line
 from finetunekit.weight_copies import assign, copies, views
 
-if TYPE_CHECKING:
-    pass
+
+@dataclass
+class Pace:
+    """How long an epoch takes once its graphs are built: the first batch of each size builds one.
+
+    Attributes:
+        sizes: Of batches whose graph is there.
+        seconds: Of this epoch's other steps.
+        draws: Of those.
+    """
+
+    sizes: set[int]
+    seconds: float = 0.0
+    draws: int = 0
+
+    def step(self, draws: int, seconds: float) -> None:
+        """A step is over."""
+        if draws in self.sizes:
+            self.seconds += seconds
+            self.draws += draws
+        self.sizes.add(draws)
+
+    def draw_s(self, seconds: float, draws: int) -> float:
+        """Seconds a draw; `seconds` for `draws` where no step tells."""
+        return self.seconds / self.draws if self.draws else seconds / draws
 
 
 def run_stage(job: StageJob) -> tuple[Row, ...]:
@@ -70,9 +93,10 @@ def _run_epochs(job: StageJob) -> tuple[Row, ...]:
     moving = moving_variables(job.model)
     whole = copies(moving)
     done, is_over = (job.resume.epochs, job.resume.is_over) if job.resume else (0, False)
+    sizes: set[int] = set()
     while not is_over and done < job.stage.epochs:
         try:
-            row = _run_epoch(job, job.first_epoch + done)
+            row, epoch_s = _run_epoch(job, job.first_epoch + done, Pace(sizes))
         except BaseException:
             assign(moving, whole)
             raise
@@ -84,7 +108,7 @@ def _run_epochs(job: StageJob) -> tuple[Row, ...]:
         is_over = any(asked)
         rows.append(row)
         job.keep(row, _state(job, done, is_over=is_over))
-        job.progress.say(_epoch_line(row, job))
+        job.progress.say(_epoch_line(row, job, epoch_s))
         if stuck:
             job.progress.say(stuck)
     if done < job.stage.epochs:
@@ -97,8 +121,9 @@ def _state(job: StageJob, epochs: int, *, is_over: bool) -> StageState:
     return StageState(epochs, is_over, optimizer, practice_arrays(job.practices))
 
 
-def _run_epoch(job: StageJob, epoch: int) -> Row:
-    started = time.perf_counter()
+def _run_epoch(job: StageJob, epoch: int, pace: Pace) -> tuple[Row, float]:
+    """The epoch's row, and the seconds of an epoch that builds no graphs."""
+    started = last = time.perf_counter()
     total = job.feed.draws.draws or job.feed.draws.photos
     loss_sum, correct, seen = 0.0, 0, 0
     first_step = (epoch - job.first_epoch) * job.steps_per_epoch + 1
@@ -116,16 +141,17 @@ def _run_epoch(job: StageJob, epoch: int) -> Row:
             loss_sum += loss * size
             correct += round(float(logs["accuracy"]) * size)
             seen += size
-            rate = seen / (time.perf_counter() - started)
-            left_s = (total - seen + total * (job.total_epochs - epoch - 1)) / rate
+            last, before = time.perf_counter(), last
+            pace.step(size, last - before)
+            left_s = (total * (job.total_epochs - epoch) - seen) * pace.draw_s(last - started, seen)
             job.progress.tick(
                 f"epoch {epoch + 1}/{job.total_epochs}  {seen}/{total}  loss {loss_sum / seen:.4f}  "
-                f"{rate:.0f} images/s  {show_duration(left_s)} left"
+                f"{seen / (last - started):.0f} images/s  {show_duration(left_s)} left"
             )
     finally:
         batches.close()  # type: ignore[attr-defined]
     trained_s = time.perf_counter() - started
-    return {
+    row = {
         "stage": job.stage.name,
         "epoch": epoch + 1,
         "loss": loss_sum / seen,
@@ -137,10 +163,11 @@ def _run_epoch(job: StageJob, epoch: int) -> Row:
         "seconds": round(time.perf_counter() - started, 3),
         "images_per_s": round(seen / trained_s, 1),
     }
+    return row, row["seconds"] - trained_s + seen * pace.draw_s(trained_s, seen)
 
 
-def _epoch_line(row: Row, job: StageJob) -> str:
-    left_s = row["seconds"] * (job.total_epochs - row["epoch"])
+def _epoch_line(row: Row, job: StageJob, epoch_s: float) -> str:
+    left_s = epoch_s * (job.total_epochs - row["epoch"])
     left = f"{show_duration(left_s)} left" if left_s else "done"
     width = len(str(job.total_epochs))
     return (

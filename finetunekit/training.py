@@ -86,6 +86,8 @@ class Training:
         if job.stage.kind == "solve":
             self._remember(number, "solve", run_solve(job, self.context, prepared, number))
         else:
+            if prepared.cut is not None:
+                prepared.predict(self.context.valid, VALID)  # its features are no part of an epoch, nor of what is left
             run_stage(job)
             free_models()  # the optimizer and its slots
 

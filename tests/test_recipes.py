@@ -54,6 +54,6 @@ def test_the_pattern_claims_what_the_page_says(tmp_path: Path) -> None:
 def test_freezing_costs_what_the_page_says() -> None:
     assert len(FREEZING) == 5
     for freeze, trained, share, kept in FREEZING:
-        _, found = previewed("felidae4", f"stages[0].freeze={freeze}")
+        _, found = previewed("felidae4", "precision=float32", f"stages[0].freeze={freeze}")
         assert (f"{found[0]:,}", round(100 * found[1], 1)) == (trained, float(share))
         assert (f"{found[2]:,}" if found[2] else "–") == kept

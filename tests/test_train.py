@@ -17,7 +17,7 @@ from finetunekit.feeds import Batch, Draws, FeatureFeed, MappedViews
 from finetunekit.progress import Progress
 from finetunekit.room import free_models
 from finetunekit.stage_job import Row, StageJob, StageState, Validation
-from finetunekit.train import run_stage
+from finetunekit.train import Pace, run_stage
 from finetunekit.weight_copies import views
 
 
@@ -80,6 +80,17 @@ def test_a_practice_hears_every_step_and_may_end_the_stage() -> None:
     assert [row["epoch"] for row in rows] == [1, 2]
     assert [state.is_over for _, state in kept] == [False, True]
     assert job.model.trainable_weights[-1].numpy().tolist() == [7.0, -1.0]  # 6 steps; `finish` came last
+
+
+def test_what_is_left_is_judged_by_steps_whose_graphs_were_there() -> None:
+    pace = Pace(sizes := set())
+    assert pace.draw_s(9.0, 3) == 3
+    for draws, seconds in ((4, 50.0), (4, 1.0), (2, 70.0), (2, 0.5)):
+        pace.step(draws, seconds)
+    assert pace.draw_s(121.5, 12) == 0.25
+    later = Pace(sizes)
+    later.step(4, 2.0)
+    assert later.draw_s(2.0, 4) == 0.5
 
 
 def test_the_optimizer_goes_with_the_stage() -> None:
