@@ -31,6 +31,8 @@ BENCHMARKS = Path(__file__).resolve().parent
 PRESET = BENCHMARKS.parent / "presets" / "felidae4.yaml"
 EPOCHS, STEPS, DRAWS, VALIDATION_DRAWS = 50, 50, 1584, 360
 """The experiment: 50 epochs of 50 steps. Source: docs/reproduction.md."""
+FRESH_VIEWS = 150
+"""Kept views that are fresh ones: more than any photo is drawn in a run of the experiment, so that none comes twice."""
 SPLITS_HELP = "folder that holds train/, valid/ and test/"
 
 Trial = TypeVar("Trial")

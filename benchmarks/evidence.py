@@ -25,7 +25,17 @@ from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from common import EPOCHS, PRESET, SPLITS_HELP, add_trial_options, new_parser, parse_names, run_trial_child, run_trials
+from common import (
+    EPOCHS,
+    FRESH_VIEWS,
+    PRESET,
+    SPLITS_HELP,
+    add_trial_options,
+    new_parser,
+    parse_names,
+    run_trial_child,
+    run_trials,
+)
 from evidence_table import REFERENCE, Scored, read_scored, render_tables
 
 from finetunekit import FinetuneKitError, FinishedRun, runs
@@ -33,7 +43,6 @@ from finetunekit import FinetuneKitError, FinishedRun, runs
 VIEWS, PRECISIONS = (2, 4, 8, 16, 32, 64), {"fp32": "float32", "bf16": "bfloat16"}
 ARMS = tuple(f"{kind}-{p}" for kind in ("exact", *(f"bank{k}" for k in VIEWS)) for p in PRECISIONS)
 LEDGER = "evidence.jsonl"
-FRESH_VIEWS = 150
 
 
 @dataclass(frozen=True, slots=True)

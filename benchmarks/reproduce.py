@@ -9,7 +9,8 @@ no score; its test split is opened, once a configuration and seed. Finished runs
 and never run again; one that was killed is taken up at its last epoch. Presets that are one configuration under two names are run
 once. --table prints the Markdown table of docs/reproduction.md from what is there and runs nothing; what is not measured says so.
 --shared-views: all seeds share one set of augmented views (view_seed 0), whose features are then computed once for each preset and
-source. The spread over seeds leaves out what the choice of views adds, and the table says so. felidae4-exact draws fresh ones anyhow.
+source. The spread over seeds leaves out what the choice of views adds, and the table says so. Where a preset draws fresh views, as
+felidae4-exact does, it is given a bank of FRESH_VIEWS, more than any photo is drawn in a run, so that no view comes twice.
 
 --epochs cuts the training short, for a look at the machine: such figures are another experiment, and the table says so.
 """
@@ -23,10 +24,21 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from common import EPOCHS, PRESET, SPLITS_HELP, add_trial_options, new_parser, parse_names, run_trial_child, run_trials
+from common import (
+    EPOCHS,
+    FRESH_VIEWS,
+    PRESET,
+    SPLITS_HELP,
+    add_trial_options,
+    new_parser,
+    parse_names,
+    run_trial_child,
+    run_trials,
+)
 
 from finetunekit import FinishedRun
 from finetunekit.ablation.planning import identity_of
@@ -50,6 +62,12 @@ EXPERIMENT = tuple(name for name in PRESETS if name == PRESET.stem or is_variant
 SOURCES: Mapping[str, int | None] = {"full": None, "75": 75}
 """What photos are shrunk to first; 75 px is the long side of the experiment's own. Source: docs/experiment.md."""
 NOT_MEASURED = "not measured yet"
+
+
+@cache
+def draws_fresh_views(name: str) -> bool:
+    """Whether a preset makes the augmented views of each epoch anew."""
+    return prepare(PRESET.parent / f"{name}.yaml", progress=Progress(is_quiet=True))[0].config.cache.mode == "exact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +105,13 @@ class Trial:
             "insights={ladder: false, gradcam_photos: 0}",
             "save.h5=false",
             "reports=[]",
-            *(("view_seed=0",) if self.is_shared else ()),
+            *(self._shared_views() if self.is_shared else ()),
             *(() if self.epochs is None else (f"stages[0].epochs={self.epochs}",)),
         )
+
+    def _shared_views(self) -> tuple[str, ...]:
+        fresh = (f"cache={{mode: bank, views: {FRESH_VIEWS}}}",) if draws_fresh_views(self.preset) else ()
+        return ("view_seed=0", *fresh)
 
 
 def plan_trials(
@@ -160,7 +182,7 @@ def run_missing(trials: Sequence[Trial], out: Path) -> None:
 
 def render_table(trials: Sequence[Trial], finished: Mapping[Trial, FinishedRun]) -> str:
     """What was published and what came out, as Markdown, one row a preset and source."""
-    head = ("preset", "photos", "published", "came out", "accuracy", "95 %, over photos", "95 %, over seeds", "s a run")
+    head = ("preset", "photos", "published", "came out", "accuracy", "95 %, over photos", "95 %, over seeds")
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for preset, source in dict.fromkeys((trial.preset, trial.source) for trial in trials):
         of_row = [trial for trial in trials if (trial.preset, trial.source) == (preset, source)]
@@ -197,18 +219,16 @@ def published_words(trial: Trial) -> str:
 
 def _came_out(found: Sequence[FinishedRun]) -> list[str]:
     if not found:
-        return [NOT_MEASURED, *["–"] * 4]
+        return [NOT_MEASURED, *["–"] * 3]
     summary = summarise_runs([run.metrics for run in found])
     counts = ", ".join(str(run["correct"]) for run in summary["runs"])
     whole, spread = summary["over_photos"]["accuracy"], summary["over_seeds"]["accuracy"]
-    seconds = [float(run.metrics["seconds"]["whole"]) for run in found]
     stand_in = " (stand-in photos)" if summary["stand_in"] else ""
     return [
         f"{counts} of {summary['photos']}{stand_in}",
         f"{100 * whole['mean']:.1f} %",
         _between(whole["interval"]),
         "–" if spread is None else _between(spread["interval"]),
-        f"{statistics.median(seconds):.0f}",
     ]
 
 

@@ -12,6 +12,7 @@ from conftest import TINY, write_photos
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import reproduce
+from common import FRESH_VIEWS
 
 import finetunekit as ftk
 from finetunekit.engine import prepare
@@ -49,6 +50,11 @@ def test_seeds_may_share_their_views_and_the_table_says_so() -> None:
     plans = [prepare(trial.path, settings=trial.settings, seed=trial.seed)[0].config for trial in asked]
     assert {(plan.seed, plan.view_seed) for plan in plans} == {(0, 0), (1, 0)}
     assert not set(reproduce.identify(asked).values()) & set(reproduce.identify(trials((0, 1))).values())
+    banks = {(trial.preset, plan.cache.mode, plan.cache.views) for trial, plan in zip(asked, plans, strict=True)}
+    assert {name: (mode, views) for name, mode, views in banks} == {
+        name: ("bank", FRESH_VIEWS if name == "felidae4-exact" else 64) for name in reproduce.EXPERIMENT
+    }
+    assert not any("cache" in setting for trial in trials() for setting in trial.settings)
     assert "All seeds share one set of augmented views" in reproduce.render_table(asked, {})
     assert "share one set" not in reproduce.render_table(trials(), {})
 
@@ -56,7 +62,7 @@ def test_seeds_may_share_their_views_and_the_table_says_so() -> None:
 def test_the_page_has_a_row_for_each_and_what_is_published_of_it() -> None:
     page = (ROOT / "docs/reproduction.md").read_text(encoding="utf-8")
     shown = page.split("--table -->", 1)[1].split("<!-- end of table -->", 1)[0].strip().splitlines()
-    wanted = reproduce.render_table(trials(), {}).splitlines()
+    wanted = reproduce.render_table(trials(is_shared=True), {}).splitlines()
     assert [line.split("|")[1:4] for line in shown] == [line.split("|")[1:4] for line in wanted]
     assert sum(reproduce.NOT_MEASURED in line for line in wanted) == 12
 
