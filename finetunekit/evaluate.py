@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.data.index import IndexedPhoto, PhotoIndex
+from finetunekit.feature_files import release
 from finetunekit.features import EXTRACTION_BATCH, padded
 from finetunekit.pixels import as_input
 from finetunekit.types import SPLITS, PixelContract
@@ -24,10 +25,12 @@ def prediction_columns(classes: Sequence[str]) -> tuple[str, ...]:
     return ("split", "path", "sha256", "true", "predicted", *(f"p_{name}" for name in classes))
 
 
-def input_batches(photos: NDArray[np.uint8], contract: PixelContract) -> Iterator[NDArray[np.float32]]:
-    """Un-augmented photos as standardised batches, `(at most EXTRACTION_BATCH, size, size, 3)` float32, in order."""
-    for start in range(0, len(photos), EXTRACTION_BATCH):
-        yield as_input(photos[start : start + EXTRACTION_BATCH], contract)
+def input_batches(
+    photos: NDArray[np.uint8], contract: PixelContract, size: int = EXTRACTION_BATCH
+) -> Iterator[NDArray[np.float32]]:
+    """Un-augmented photos as standardised batches, `(at most size, height, width, 3)` float32, in order."""
+    for start in range(0, len(photos), size):
+        yield as_input(photos[start : start + size], contract)
 
 
 def make_forward(model: keras.Model, batch_size: int) -> Callable[..., NDArray[np.float32]]:
@@ -46,6 +49,7 @@ def make_forward(model: keras.Model, batch_size: int) -> Callable[..., NDArray[n
         for start in range(0, len(arrays[0]), batch_size):
             parts = [a[start : start + batch_size] for a in arrays]
             logits = step(*(tf.constant(padded(part, batch_size)) for part in parts))
+            release(arrays)  # cached features are mapped from a file
             outputs.append(logits.numpy()[: len(parts[0])])
         return np.concatenate(outputs) if outputs else np.zeros((0, model.output_shape[-1]), np.float32)
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Decimals kept of a map; a thumbnail shows no more.
 DECIMALS = 3
+#: Photos at once: a gradient keeps what every layer made of them.
+_BATCH = 4
 MISSING = (
     "Grad-CAM needs a feature map of more than one place; this backbone gives none after its last layer with weights."
 )
@@ -81,7 +83,7 @@ def gradcam_maps(
 
     both = keras.Model(logits.inputs, [layer.tensor, logits.outputs[0]])
     maps, start = [], 0
-    for batch in input_batches(photos, contract):
+    for batch in input_batches(photos, contract, _BATCH):
         asked = tf.constant(list(classes[start : start + len(batch)]))
         pixels = tf.constant(batch)
         with tf.GradientTape(watch_accessed_variables=False) as tape:

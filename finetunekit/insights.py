@@ -1,4 +1,4 @@
-"""After the scores: the ladder, the pretraining overlap, Grad-CAM of the worst mistakes; what makes the scores readable."""
+"""After the scores: Grad-CAM of the worst mistakes, the ladder, the pretraining overlap; what makes the scores readable."""
 
 from __future__ import annotations
 
@@ -13,72 +13,77 @@ from numpy.typing import NDArray
 from finetunekit import gradcam, runs
 from finetunekit.data.index import PhotoIndex
 from finetunekit.errors import FinetuneKitError
-from finetunekit.ladder.climb import Ground, climb
-from finetunekit.loading import decode_split
+from finetunekit.ladder.climb import climb
+from finetunekit.ladder.ground import Ground
+from finetunekit.model import Classifier
+from finetunekit.probe.contract import checked_photos
+from finetunekit.progress import Progress
 from finetunekit.reporting import note_seconds
-from finetunekit.stage_context import Photos, Prepared, StageContext
+from finetunekit.stage_context import Prepared, StageContext
 from finetunekit.types import TEST, TRAIN
 
 
-def write_insights(
-    path: Path,
-    context: StageContext,
-    index: PhotoIndex,
-    prepared: Prepared,
-    metrics: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Write `ladder.json`, `overlap.json` and `gradcam.json` of a run whose predictions and metrics are written.
-
-    What cannot be measured is said in one warning; the run's own scores do not depend on any of it.
+def stand_on(context: StageContext, index: PhotoIndex, prepared: Prepared) -> Ground:
+    """What the ladder needs of a trained run, its network left out.
 
     Args:
-        path: Run folder.
         context: Of the run.
         index: Its photos.
         prepared: Its last stage.
+    """
+    checked = checked_photos(context)
+    return Ground(
+        plan=context.plan,
+        index=index,
+        contract=context.contract,
+        precision=context.precision,
+        decoded={TRAIN: context.train},
+        checked=checked[0] if checked else None,
+        boundary=prepared.cut.boundary if prepared.cut else (),
+        progress=context.progress,
+    )
+
+
+def write_gradcam(path: Path, classifier: Classifier, ground: Ground, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Write `gradcam.json` of a run whose predictions and metrics are written, where its plan asks for it.
+
+    What cannot be measured is said in one warning; the run's own scores do not depend on it.
+
+    Args:
+        path: Run folder.
+        classifier: Its network.
+        ground: Its photos and how they are fed.
         metrics: Content of `metrics.json`.
 
     Returns:
-        The metrics with `seconds.ladder_s` and `seconds.gradcam_s`, as they were written again.
+        The metrics with `seconds.gradcam_s`, as they were written again.
     """
-    asked = context.plan.config.insights
-    seconds: dict[str, float] = {}
-    photos = _Decoded(context, index)
-    jobs: list[tuple[str, Callable[[], None]]] = []
-    if asked.ladder:
-        jobs.append(("ladder", lambda: _write_ladder(path, context, index, prepared, photos)))
-    if asked.gradcam_photos:
-        jobs.append(("gradcam", lambda: _write_gradcam(path, context, index, photos, asked.gradcam_photos)))
-    for name, job in jobs:
-        context.progress.tick(f"measuring: {name}")
-        started = time.perf_counter()
-        try:
-            job()
-        except FinetuneKitError as exc:
-            context.progress.say(f"warning: no {name}: {exc}")
-        seconds[f"{name}_s"] = time.perf_counter() - started
-    return note_seconds(path, metrics, seconds)
+    most = ground.plan.config.insights.gradcam_photos
+    return _write("gradcam", lambda: _write_gradcam(path, classifier, ground, most), path, metrics, ground.progress)
 
 
-class _Decoded:
-    """Photos of a split, decoded when they are first asked for."""
-
-    def __init__(self, context: StageContext, index: PhotoIndex) -> None:
-        self.context, self.index = context, index
-        self.known: dict[str, Photos] = {TRAIN: context.train}
-
-    def split(self, name: str) -> Photos:
-        if name not in self.known:
-            self.known[name] = decode_split(self.context.plan, self.index, name, self.context.progress)
-        return self.known[name]
+def write_ladder(path: Path, ground: Ground, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Write `ladder.json` and `overlap.json`; as `write_gradcam`, but without the run's network, which need not exist any more."""
+    return _write("ladder", lambda: _write_ladder(path, ground), path, metrics, ground.progress)
 
 
-def _write_ladder(path: Path, context: StageContext, index: PhotoIndex, prepared: Prepared, photos: _Decoded) -> None:
+def _write(
+    name: str, job: Callable[[], None], path: Path, metrics: Mapping[str, Any], progress: Progress
+) -> dict[str, Any]:
+    progress.tick(f"measuring: {name}")
+    started = time.perf_counter()
+    try:
+        job()
+    except FinetuneKitError as exc:
+        progress.say(f"warning: no {name}: {exc}")
+    return note_seconds(path, metrics, {f"{name}_s": time.perf_counter() - started})
+
+
+def _write_ladder(path: Path, ground: Ground) -> None:
     run = runs.FinishedRun(path)
     rows = [row for row in run.predictions if row["split"] == TEST]
-    tuned = np.array([index.classes.index(row["predicted"]) for row in rows], dtype=np.int64)
-    decoded = {split: photos.split(split) for split in (TRAIN, TEST)}
-    ladder, overlap = climb(Ground(context, index, prepared, decoded, is_finetuned(run.state["stages"])), tuned)
+    tuned = np.array([ground.index.classes.index(row["predicted"]) for row in rows], dtype=np.int64)
+    ladder, overlap = climb(ground, tuned, is_finetuned=is_finetuned(run.state["stages"]))
     runs.write_whole(path / runs.LADDER, runs.to_json(ladder))
     if overlap is not None:
         runs.write_whole(path / runs.OVERLAP, runs.to_json(overlap))
@@ -90,8 +95,8 @@ def is_finetuned(stages: Sequence[Mapping[str, Any]]) -> bool:
     return any(rate > 0 for stage in kept for rate in stage["decision"].values())
 
 
-def _write_gradcam(path: Path, context: StageContext, index: PhotoIndex, photos: _Decoded, most: int) -> None:
-    layer = gradcam.find_map_layer(context.classifier.backbone.model)
+def _write_gradcam(path: Path, classifier: Classifier, ground: Ground, most: int) -> None:
+    layer = gradcam.find_map_layer(classifier.backbone.model)
     if layer is None:
         runs.write_whole(path / runs.GRADCAM, runs.to_json({"layer": None, "words": gradcam.MISSING, "maps": {}}))
         return
@@ -99,9 +104,9 @@ def _write_gradcam(path: Path, context: StageContext, index: PhotoIndex, photos:
     shown = _worst(rows, most)
     if not shown:
         return
-    classes = [index.classes.index(rows[i]["predicted"]) for i in shown]
-    pixels: NDArray[np.uint8] = photos.split(TEST).pixels[shown]
-    maps = gradcam.gradcam_maps(context.classifier.logits, layer, pixels, classes, context.contract)
+    classes = [ground.index.classes.index(rows[i]["predicted"]) for i in shown]
+    pixels: NDArray[np.uint8] = ground.photos(TEST).pixels[shown]
+    maps = gradcam.gradcam_maps(classifier.logits, layer, pixels, classes, ground.contract)
     record = gradcam.explained(layer, [rows[i]["sha256"] for i in shown], maps)
     runs.write_whole(path / runs.GRADCAM, runs.to_json(record))
 

@@ -26,6 +26,7 @@ from finetunekit.yamls import dump_yaml
 
 if TYPE_CHECKING:
     from finetunekit.data.index import PhotoIndex
+    from finetunekit.ladder.ground import Ground
     from finetunekit.model import Classifier
     from finetunekit.resume import Earlier
     from finetunekit.stage_context import Prepared, StageContext
@@ -101,8 +102,19 @@ class RunSequence:
             raise
 
     def _train_and_measure(self) -> dict[str, Any]:
-        """All that needs the network; content of `metrics.json`."""
-        from finetunekit.insights import write_insights
+        """All that needs a network; content of `metrics.json`."""
+        from finetunekit.insights import write_ladder
+        from finetunekit.room import free_models
+
+        metrics, ground = self._train_and_score()
+        if not (self.config.evaluate.test and self.config.insights.ladder):
+            return metrics
+        free_models()  # the ladder looks at the pretrained network, not at what was made of it
+        return write_ladder(self.path, ground, metrics)
+
+    def _train_and_score(self) -> tuple[dict[str, Any], Ground]:
+        """All that needs the trained network, to which nothing refers once this returns."""
+        from finetunekit.insights import stand_on, write_gradcam
         from finetunekit.run_building import build_context, check_pixels
         from finetunekit.run_scores import score_run
 
@@ -112,7 +124,10 @@ class RunSequence:
         prepared = self._train(context)
         self._save_model(context.classifier)
         metrics = score_run(context, index, prepared, self.rows, self.record)
-        return write_insights(self.path, context, index, prepared, metrics) if self.config.evaluate.test else metrics
+        ground = stand_on(context, index, prepared)
+        if self.config.evaluate.test and self.config.insights.gradcam_photos:
+            metrics = write_gradcam(self.path, context.classifier, ground, metrics)
+        return metrics, ground
 
     # ---- photos ------------------------------------------------------------------------------------------------------------------
 

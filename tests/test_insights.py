@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import pytest
 from conftest import TESTS, TINY, write_photos, write_tiny_weights
 
 import finetunekit as ftk
+from finetunekit import model
 from finetunekit.gradcam import find_map_layer, gradcam_maps
 from finetunekit.insights import is_finetuned
+from finetunekit.ladder import climb as ladder
 from finetunekit.ladder.climb import head_answers
 from finetunekit.ladder.record import Rung, ladder_record
 from finetunekit.ladder.words import ladder_lines, ladder_words
@@ -129,6 +132,31 @@ def test_the_pretrained_networks_own_head_is_asked_and_what_it_says_of_the_class
     assert (overlap["has_head"], overlap["seen"]) == (True, 3)
     for row in overlap["rows"]:
         assert row["class"] in row["by_photos"]
+
+
+def test_the_pretrained_network_is_built_where_the_trained_one_was(
+    tiny_yaml: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    def note(build: Any) -> Any:
+        def noted(*args: Any, **options: Any) -> Any:
+            backbone = build(*args, **options)
+            made.append(weakref.ref(backbone.model))
+            return backbone
+
+        return noted
+
+    def climb(*args: Any, **options: Any) -> Any:
+        alive.append(sum(model() is not None for model in made))
+        return ladder.climb(*args, **options)
+
+    monkeypatch.setattr("finetunekit.model.build_backbone", note(model.build_backbone))
+    monkeypatch.setattr("finetunekit.insights.climb", climb)
+    ftk.run(str(tiny_yaml), settings=["insights={ladder: true, gradcam_photos: 3}"], progress=QUIET)
+    assert made
+    assert alive == [0]
 
 
 def test_a_run_that_asks_for_none_has_none(tiny_yaml: Path, own_cache: Path) -> None:

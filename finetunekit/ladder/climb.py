@@ -4,59 +4,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.data.index import PhotoIndex
 from finetunekit.environment import resolve_precision
 from finetunekit.errors import WeightsError
 from finetunekit.ladder.features import frozen_features
+from finetunekit.ladder.ground import Ground
 from finetunekit.ladder.record import Rung, ladder_record, paired_change
 from finetunekit.ladder.words import ladder_words
 from finetunekit.overlap import has_seen_imagenet, match_classes, overlap_record
 from finetunekit.probe.cross_validation import fit_chosen
 from finetunekit.probe.neighbours import nearest_labels
 from finetunekit.room import free_models
-from finetunekit.stage_context import Photos, Prepared, StageContext
 from finetunekit.types import TEST, TRAIN
 
 Features = dict[str, NDArray[np.float32]]
 
 
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What the ladder stands on.
-
-    Attributes:
-        context: Of the run.
-        index: Its photos.
-        prepared: Its last stage, whose cached features of the frozen prefix are used again.
-        decoded: Decoded photos of `train` and `test`.
-        is_finetuned: Whether the run trained any of its backbone.
-    """
-
-    context: StageContext
-    index: PhotoIndex
-    prepared: Prepared
-    decoded: dict[str, Photos]
-    is_finetuned: bool
-
-    @property
-    def labels(self) -> dict[str, NDArray[np.int64]]:
-        """Class index of each photo of `train` and `test`."""
-        return {split: self.index.labels(split) for split in (TRAIN, TEST)}
-
-
-def climb(ground: Ground, tuned: NDArray[np.int64]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def climb(
+    ground: Ground, tuned: NDArray[np.int64], *, is_finetuned: bool
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Measure every baseline.
 
     Args:
         ground: What the ladder stands on.
         tuned: The run's answers on the test photos, `(photos,)`.
+        is_finetuned: Whether the run trained any of its backbone.
 
     Returns:
         Contents of `ladder.json` and of `overlap.json`; None for the latter where the backbone has not seen ImageNet.
@@ -64,8 +41,8 @@ def climb(ground: Ground, tuned: NDArray[np.int64]) -> tuple[dict[str, Any], dic
     Raises:
         WeightsError: If the pretrained weights, which the run had, cannot be had any more.
     """
-    spec, labels = ground.context.plan.spec, ground.labels
-    same = ground.context.contract == spec.pixels
+    spec, labels = ground.plan.spec, ground.labels
+    same = ground.contract == spec.pixels
     rungs = [_majority(ground)]
     own, rungs_own, own_seconds = _under(ground, "own", "own pixels" if not same else "")
     if not same:
@@ -74,7 +51,7 @@ def climb(ground: Ground, tuned: NDArray[np.int64]) -> tuple[dict[str, Any], dic
     rungs += rungs_own
     logits = _head_logits(ground, own)
     rungs.append(_head(ground, logits, own_seconds))
-    ladder = ladder_record(rungs, tuned, labels[TEST], is_finetuned=ground.is_finetuned)
+    ladder = ladder_record(rungs, tuned, labels[TEST], is_finetuned=is_finetuned)
     by_name = {rung.name: rung.answers for rung in rungs}
     first, second = by_name.get("probe"), by_name.get("probe_own")
     ladder["pixels"] = None if first is None or second is None else paired_change(first, second, labels[TEST])
@@ -92,18 +69,18 @@ def _majority(ground: Ground) -> Rung:
 
 def _under(ground: Ground, whose: str, pixels: str) -> tuple[Features, list[Rung], float]:
     """Nearest neighbour and logistic probe under one pixel contract; `whose` is `preset` or `own`."""
-    context, labels = ground.context, ground.labels
+    labels = ground.labels
     started = time.perf_counter()
     is_own = whose == "own"
-    contract = context.plan.spec.pixels if is_own else context.contract
+    contract = ground.plan.spec.pixels if is_own else ground.contract
     # Rounding to bfloat16 does not move a probe; where it is fast, these features cost half.
-    precision = context.precision if contract == context.contract else resolve_precision("auto")
-    features = frozen_features(ground.context, ground.index, ground.prepared, ground.decoded, contract, precision)
+    precision = ground.precision if contract == ground.contract else resolve_precision("auto")
+    features = frozen_features(ground, contract, precision)
     spent = time.perf_counter() - started
     free_models()  # a whole backbone
     suffix = "_own" if is_own and pixels else ""
     where = f", {pixels}" if pixels else ""
-    kind = "random" if context.plan.config.weights.mode == "random" else "frozen"
+    kind = "random" if ground.plan.config.weights.mode == "random" else "frozen"
     started = time.perf_counter()
     near, _ = nearest_labels(features[TRAIN], labels[TRAIN], features[TEST])
     middle = time.perf_counter()
@@ -123,14 +100,14 @@ def _head_logits(ground: Ground, own: Features) -> Features | str:
     """What the pretrained network's own classification layer says of train and test photos, or why it cannot be asked."""
     from finetunekit.weights import load_top, resolve_weights
 
-    plan = ground.context.plan
+    plan = ground.plan
     if plan.config.weights.mode == "random":
         return "the weights were random (weights.mode: random)"
     if plan.spec.top is None:
         return "the weights come without their classification layer"
     explicit = Path(plan.config.weights.path).expanduser() if plan.config.weights.path else None
     try:
-        found = resolve_weights(plan.backbone.name, plan.spec, explicit=explicit, say=ground.context.progress.say)
+        found = resolve_weights(plan.backbone.name, plan.spec, explicit=explicit, say=ground.progress.say)
         kernel, bias = load_top(found, plan.spec)
     except WeightsError as exc:  # a user's own file may hold the backbone alone
         return str(exc)
@@ -138,7 +115,7 @@ def _head_logits(ground: Ground, own: Features) -> Features | str:
 
 
 def _head(ground: Ground, logits: Features | str, seconds: float) -> Rung:
-    title = f"{ground.context.plan.spec.title}'s own 1000-way head, no training"
+    title = f"{ground.plan.spec.title}'s own 1000-way head, no training"
     if isinstance(logits, str):
         return Rung("head", title, None, problem=logits)
     answers = head_answers(ground.index.classes, logits[TEST])
@@ -168,7 +145,7 @@ def head_answers(classes: Sequence[str], logits: NDArray[np.floating[Any]]) -> N
 
 
 def _overlap(ground: Ground, logits: Features | str) -> dict[str, Any] | None:
-    plan = ground.context.plan
+    plan = ground.plan
     if plan.config.weights.mode == "random" or not has_seen_imagenet(plan.spec):
         return None
     answers = None if isinstance(logits, str) else logits[TRAIN].argmax(axis=1)

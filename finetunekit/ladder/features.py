@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.data.index import PhotoIndex
 from finetunekit.evaluate import SUFFIX_BATCH, make_forward
 from finetunekit.features import plain_key, prefix_signature
+from finetunekit.ladder.ground import Ground
 from finetunekit.loading import load_backbone_weights
 from finetunekit.model import build_backbone
 from finetunekit.pixels import pixel_parts
-from finetunekit.probe.contract import checked_photos
 from finetunekit.probe.features import ProbeFeatures, probe_backbone
-from finetunekit.stage_context import Photos, Prepared, StageContext
+from finetunekit.stage_context import Photos
 from finetunekit.types import TEST, TRAIN, PixelContract
 
 if TYPE_CHECKING:
@@ -31,23 +30,13 @@ class _Start:
     boundary: tuple[str, ...]
 
 
-def frozen_features(
-    context: StageContext,
-    index: PhotoIndex,
-    prepared: Prepared,
-    decoded: dict[str, Photos],
-    contract: PixelContract,
-    precision: str,
-) -> dict[str, NDArray[np.float32]]:
+def frozen_features(ground: Ground, contract: PixelContract, precision: str) -> dict[str, NDArray[np.float32]]:
     """Features of training and test photos under one pixel contract.
 
     Where the run's cache has the photos at the cut of its last stage, with these very weights, only what lies behind the cut is computed.
 
     Args:
-        context: Of the run.
-        index: Its photos.
-        prepared: Its last stage.
-        decoded: Decoded photos of `train` and `test`.
+        ground: The run.
         contract: What the backbone is fed by.
         precision: `float32` or `bfloat16`.
 
@@ -57,29 +46,29 @@ def frozen_features(
     Raises:
         WeightsError: If the pretrained weights cannot be had any more.
     """
-    backbone = build_backbone(context.plan, precision)
-    load_backbone_weights(context.plan, backbone, lambda _: None)
+    plan = ground.plan
+    backbone = build_backbone(plan, precision)
+    load_backbone_weights(plan, backbone, lambda _: None)
     probe = probe_backbone(
-        context.plan, index, backbone, precision, context.progress, contract=contract, decoded=decoded
+        plan, ground.index, backbone, precision, ground.progress, contract=contract, decoded=ground.decoded
     )
-    start = _start(backbone.model, prepared)
-    checked = checked_photos(context)
+    start = _start(backbone.model, ground.boundary)
 
     def compute(split: str) -> NDArray[np.float32]:
-        kept = _from_cut(probe, start, decoded[split]) if start else None
+        photos = ground.photos(split)
+        kept = _from_cut(probe, start, photos) if start else None
         if kept is not None:
             return kept
-        if split == TRAIN and checked:  # the pixel check had half of them through the network, as a rule
-            return probe.features_beyond(checked[0], decoded[split], split)
-        return probe.features_of(decoded[split], split)
+        if split == TRAIN and ground.checked:  # the pixel check had half of them through the network, as a rule
+            return probe.features_beyond(ground.checked, photos, split)
+        return probe.features_of(photos, split)
 
     return {split: compute(split) for split in (TRAIN, TEST)}
 
 
-def _start(backbone: Any, prepared: Prepared) -> _Start | None:
+def _start(backbone: keras.Model, names: tuple[str, ...]) -> _Start | None:
     import keras
 
-    names = prepared.cut.boundary if prepared.cut else ()
     layers = {layer.name: layer for layer in backbone.layers if len(layer._inbound_nodes) == 1}
     if not names or not set(names) <= layers.keys() or len(names) > 1:
         return None
