@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 META = "meta.json"
-_CHUNK_BYTES = 1 << 24
+_CHUNK_BYTES = 1 << 20
 
 Arrays = tuple[NDArray[Any], ...]
 

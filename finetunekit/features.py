@@ -37,6 +37,7 @@ from finetunekit.feature_files import (
 )
 from finetunekit.folders import cache_dir
 from finetunekit.room import show_bytes
+from finetunekit.weight_copies import views
 
 if TYPE_CHECKING:
     import keras
@@ -222,7 +223,7 @@ def prefix_signature(cut: Prefix, pixels: Sequence[Any], precision: str) -> list
     for operation in operations:
         digest.update(json.dumps(_describe(operation), sort_keys=True, default=str).encode())
     for variable in cut.prefix.weights:
-        array = np.ascontiguousarray(variable.numpy())
+        array = np.ascontiguousarray(*views([variable]))  # one at a time, where it has to be a copy
         digest.update(f"{array.shape} {array.dtype}".encode())
         digest.update(array.view(np.uint8).data)
     return [

@@ -38,7 +38,7 @@ def stand_on(context: StageContext, index: PhotoIndex, prepared: Prepared) -> Gr
         contract=context.contract,
         precision=context.precision,
         decoded={TRAIN: context.train},
-        checked=checked[0] if checked else None,
+        checked=checked[0].sha256 if checked else (),
         boundary=prepared.cut.boundary if prepared.cut else (),
         progress=context.progress,
     )

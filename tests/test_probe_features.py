@@ -63,10 +63,10 @@ def test_photos_that_were_computed_before_are_not_computed_with_the_others(tiny_
     whole = probe.features_of(train, "train")
     open_cache(QUIET.say).clear()
     probe.features_of(part, "some")
-    np.testing.assert_array_equal(probe.features_beyond(part, train, "train"), whole)
+    np.testing.assert_array_equal(probe.features_beyond(part.sha256, train, "train"), whole)
     assert sorted(entry.photos for entry in open_cache(QUIET.say).entries()) == [3, 9]
     open_cache(QUIET.say).clear()
-    np.testing.assert_array_equal(probe.features_beyond(part, train, "train"), whole)  # nothing of them is kept
+    np.testing.assert_array_equal(probe.features_beyond(part.sha256, train, "train"), whole)  # nothing of them is kept
     assert [entry.photos for entry in open_cache(QUIET.say).entries()] == [12]
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.evaluate import SUFFIX_BATCH, make_forward
-from finetunekit.features import plain_key, prefix_signature
+from finetunekit.evaluate import make_forward
+from finetunekit.features import EXTRACTION_BATCH, plain_key, prefix_signature
 from finetunekit.ladder.ground import Ground
 from finetunekit.loading import load_backbone_weights
 from finetunekit.model import build_backbone
@@ -83,4 +83,4 @@ def _from_cut(probe: ProbeFeatures, start: _Start, photos: Photos) -> NDArray[np
     if kept is None:
         return None
     rest = keras.Model(start.prefix.outputs[0], probe.pooled.prefix.outputs[0], name="rest")
-    return np.asarray(make_forward(rest, SUFFIX_BATCH)(*kept), np.float32)
+    return np.asarray(make_forward(rest, EXTRACTION_BATCH)(*kept), np.float32)

@@ -25,7 +25,7 @@ class Ground:
         contract: What its network was fed by.
         precision: `float32` or `bfloat16`, of its network.
         decoded: Decoded photos by split; what is decoded here is added.
-        checked: Training photos that the pixel check had through the pretrained network; None where there was none.
+        checked: Content of the training photos that the pixel check had through the pretrained network.
         boundary: Where the frozen prefix of its last stage ended, whose cached features are used again; empty where there was none.
         progress: Says what is under way.
     """
@@ -35,7 +35,7 @@ class Ground:
     contract: PixelContract
     precision: str
     decoded: dict[str, Photos]
-    checked: Photos | None
+    checked: tuple[str, ...]
     boundary: tuple[str, ...]
     progress: Progress
 

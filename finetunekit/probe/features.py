@@ -96,12 +96,12 @@ class ProbeFeatures:
         """Features of any decoded photos, `(photos, channels)` float32, kept on disk as well; `what` is for the progress line."""
         return self._kept(photos.sha256, what, photos)
 
-    def features_beyond(self, part: Photos, photos: Photos, what: str) -> NDArray[np.float32]:
-        """As `features_of` of `photos`; where the features of a part of them are on disk, only the others are computed."""
-        known = self.cache.get(self._key(part.sha256))
+    def features_beyond(self, part: tuple[str, ...], photos: Photos, what: str) -> NDArray[np.float32]:
+        """As `features_of` of `photos`; where the features of a part of them, by content, are on disk, only the others are computed."""
+        known = self.cache.get(self._key(part))
         if known is None or self.cache.get(self._key(photos.sha256)) is not None:
             return self.features_of(photos, what)
-        features = dict(zip(part.sha256, np.asarray(known[0], np.float32), strict=True))
+        features = dict(zip(part, np.asarray(known[0], np.float32), strict=True))
         if others := [i for i, sha256 in enumerate(photos.sha256) if sha256 not in features]:
             rest = photos.take(others)
             features |= zip(rest.sha256, self.features_of(rest, what), strict=True)
