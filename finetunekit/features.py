@@ -36,7 +36,7 @@ from finetunekit.feature_files import (
     write_entry,
 )
 from finetunekit.folders import cache_dir
-from finetunekit.room import show_bytes
+from finetunekit.room import blocks_kept, show_bytes
 from finetunekit.weight_copies import views
 
 if TYPE_CHECKING:
@@ -260,9 +260,10 @@ def extract(cut: Prefix, batches: Iterator[NDArray[np.float32]]) -> Iterator[Arr
     shape = (EXTRACTION_BATCH, *cut.prefix.inputs[0].shape[1:])
     # one graph of one shape: nothing is traced twice, and a photo's features do not depend on which photos came with it
     graph = tf.function(lambda x: cut.prefix(x, training=False)).get_concrete_function(tf.TensorSpec(shape, tf.float32))
-    for batch in batches:
-        features = graph(tf.constant(padded(batch, EXTRACTION_BATCH)))
-        yield tuple(t.numpy()[: len(batch)] for t in tf.nest.flatten(features))
+    with blocks_kept():
+        for batch in batches:
+            features = graph(tf.constant(padded(batch, EXTRACTION_BATCH)))
+            yield tuple(t.numpy()[: len(batch)] for t in tf.nest.flatten(features))
 
 
 def padded(batch: NDArray[Any], size: int) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from finetunekit.optimizers import build_optimizer, last_rate
 from finetunekit.practice import practice_arrays, restore_practices
 from finetunekit.practices import moving_variables
 from finetunekit.progress import show_duration
+from finetunekit.room import blocks_kept
 from finetunekit.stage_job import Row, StageJob, StageState
 from finetunekit.symptoms import not_finite, stuck_line
 from finetunekit.weight_copies import assign, copies, views
@@ -70,7 +71,7 @@ def run_stage(job: StageJob) -> tuple[Row, ...]:
     )
     if job.resume is not None:
         _resume(job, optimizer, job.resume)
-    with fast_gradients(job.model):
+    with fast_gradients(job.model), blocks_kept():
         rows = _run_epochs(job)
     for practice in job.practices:
         practice.finish()

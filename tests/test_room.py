@@ -63,6 +63,40 @@ def test_large_blocks_go_back_to_the_system() -> None:
     assert left_mb < 30
 
 
+KEPT_BLOCKS = """
+import os, resource
+import numpy as np
+from finetunekit import room
+
+def faults_of(rounds):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        np.ones(6 * 2**20, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def resident_mb():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+room.give_large_blocks_back()
+given_back = faults_of(5)
+with room.blocks_kept():
+    with room.blocks_kept():
+        faults_of(2)
+    kept = faults_of(5)
+    held = resident_mb()
+print(given_back, kept, held - resident_mb(), faults_of(5))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what a process keeps is glibc's choice")
+def test_a_loop_asks_the_system_for_its_blocks_once() -> None:
+    done = subprocess.run([sys.executable, "-c", KEPT_BLOCKS], capture_output=True, text=True, check=True)
+    given_back, kept, freed_mb, afterwards = map(float, done.stdout.split())
+    assert kept < given_back / 10
+    assert freed_mb > 4
+    assert afterwards > given_back / 2
+
+
 def test_pixels_go_to_disk_where_memory_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     in_memory = room.empty_array((2, 8, 8, 3), "2 photos", said.append, folder=tmp_path)
