@@ -43,8 +43,8 @@ class StageTimes:
     Attributes:
         is_cut_refused: Whether the cache's self-check refused the cut on initial weights.
         check_s: Cut, self-check and graphs, once.
-        entry_s: First batch of each cache entry, its graph included.
-        entry_batch_s: Each further batch of 32 photos of an entry, writing included.
+        entry_s: First batch of a graph's first cache entry, the graph included.
+        entry_batch_s: Each further batch of `EXTRACTION_BATCH` photos, writing included.
         trace_s: Graph of the training step, once for each size of a batch.
         images_per_s: Training.
         forward_photos: Photos in a batch of evaluation.
@@ -60,9 +60,10 @@ class StageTimes:
     forward_photos: int
     forward_s: float
 
-    def extraction_s(self, photos: int) -> float:
-        """Making one cache entry."""
-        return self.entry_s + (math.ceil(photos / EXTRACTION_BATCH) - 1) * self.entry_batch_s if photos else 0.0
+    def extraction_s(self, photos: int, entries: int = 1) -> float:
+        """Making the cache entries of one split's photos, by one graph."""
+        batches = entries * math.ceil(photos / EXTRACTION_BATCH)
+        return self.entry_s + (batches - 1) * self.entry_batch_s if batches else 0.0
 
     def evaluation_s(self, photos: int) -> float:
         """Logits of photos whose features, where they are cached, are there."""

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,9 +47,9 @@ __all__ = [
     "EXTRACTION_BATCH",
     "Arrays",
     "CacheEntry",
+    "Extractor",
     "FeatureCache",
     "Prefix",
-    "extract",
     "features_key",
     "open_cache",
     "padded",
@@ -245,25 +246,37 @@ def _describe(operation: Any) -> list[Any]:
     return [type(operation).__name__, {k: v for k, v in config.items() if k not in {"name", "trainable"}}]
 
 
-def extract(cut: Prefix, batches: Iterator[NDArray[np.float32]]) -> Iterator[Arrays]:
-    """Run the prefix over batches of standardised pixels.
+class Extractor:
+    """Runs one prefix over the batches of any number of entries; its graph is built with the first."""
 
-    Args:
-        cut: Its prefix takes `(batch, size, size, 3)` float32.
-        batches: Of at most `EXTRACTION_BATCH` photos; short ones are padded, so that one graph serves all.
+    def __init__(self, cut: Prefix) -> None:
+        """Take a prefix of `(batch, size, size, 3)` float32."""
+        self.cut = cut
 
-    Yields:
-        One array a boundary tensor, `(batch, ...)`.
-    """
-    import tensorflow as tf
+    def __call__(self, batches: Iterator[NDArray[np.float32]]) -> Iterator[Arrays]:
+        """Run it.
 
-    shape = (EXTRACTION_BATCH, *cut.prefix.inputs[0].shape[1:])
-    # one graph of one shape: nothing is traced twice, and a photo's features do not depend on which photos came with it
-    graph = tf.function(lambda x: cut.prefix(x, training=False)).get_concrete_function(tf.TensorSpec(shape, tf.float32))
-    with blocks_kept():
-        for batch in batches:
-            features = graph(tf.constant(padded(batch, EXTRACTION_BATCH)))
-            yield tuple(t.numpy()[: len(batch)] for t in tf.nest.flatten(features))
+        Args:
+            batches: Standardised pixels of at most `EXTRACTION_BATCH` photos; short ones are padded, so that one graph serves all.
+
+        Yields:
+            One array a boundary tensor, `(batch, ...)`.
+        """
+        import tensorflow as tf
+
+        with blocks_kept():
+            for batch in batches:
+                features = self._graph(tf.constant(padded(batch, EXTRACTION_BATCH)))
+                yield tuple(t.numpy()[: len(batch)] for t in tf.nest.flatten(features))
+
+    @cached_property
+    def _graph(self) -> Callable[[Any], Any]:
+        """Of one shape: nothing is traced twice, and a photo's features do not depend on which photos came with it."""
+        import tensorflow as tf
+
+        prefix = self.cut.prefix
+        spec = tf.TensorSpec((EXTRACTION_BATCH, *prefix.inputs[0].shape[1:]), tf.float32)
+        return tf.function(lambda x: prefix(x, training=False)).get_concrete_function(spec)  # type: ignore[no-any-return]
 
 
 def padded(batch: NDArray[Any], size: int) -> NDArray[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -201,7 +201,7 @@ def _as_float(photos: Any) -> Any:
     return tf.cast(photos, tf.float32)
 
 
-def prefetched(items: Iterator[T], ahead: int = 2) -> Iterator[T]:
+def prefetched(items: Iterator[T], ahead: int = 2) -> Generator[T]:
     """Make items in a thread, a few ahead of their use, in the same order; what the thread raises is raised here."""
     done = object()
     ready: queue.Queue[Any] = queue.Queue(maxsize=ahead)

@@ -202,7 +202,7 @@ class _Work:
             times = stage.times
             assert times is not None  # every stage of a calibrated preview was timed
             start_s += times.check_s
-            extraction_s += sum(e.count * times.extraction_s(e.photos) for e in stage.entries)
+            extraction_s += sum(times.extraction_s(e.photos, e.count) for e in stage.entries)
             epoch_s = stage.draws / times.images_per_s + times.evaluation_s(self.photos.get(VALID, 0))
             training_s += stage.epochs * epoch_s + times.trace_s * self._batch_sizes()
         last = stages[-1].times

@@ -174,7 +174,7 @@ def _losses(
             lowest = min(lowest, smooth)
             yield smooth
     finally:
-        batches.close()  # type: ignore[attr-defined]
+        batches.close()
         progress.close()
 
 

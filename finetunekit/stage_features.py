@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from finetunekit.config import RunConfig
 from finetunekit.errors import ConfigError
 from finetunekit.evaluate import input_batches
-from finetunekit.features import EXTRACTION_BATCH, Arrays, extract, features_key, plain_key
-from finetunekit.feeds import augmented
+from finetunekit.features import EXTRACTION_BATCH, Arrays, Extractor, features_key, plain_key
+from finetunekit.feeds import augmented, prefetched
 from finetunekit.prefix import Cut
 from finetunekit.stage_context import Photos, StageContext
 from finetunekit.stream import bank_keys, views_drawn
@@ -22,7 +23,7 @@ def plain_features(context: StageContext, cut: Cut, signature: Sequence[Any], ph
     """Features of un-augmented photos, from the cache where they are there; one array a boundary tensor, `(photos, ...)`."""
     key = plain_key(signature, photos.sha256)
     batches = input_batches(photos.pixels, context.contract)
-    return _cached(context, cut, key, batches, len(photos.pixels), f"{what} photos")
+    return _cached(context, Extractor(cut), key, batches, len(photos.pixels), f"{what} photos")
 
 
 def bank_size(config: RunConfig, number: int, photos: int) -> int:
@@ -54,11 +55,12 @@ def bank_features(context: StageContext, cut: Cut, signature: Sequence[Any], vie
     ids = np.array([int(sha[:15], 16) for sha in photos.sha256], dtype=np.int64)
     keys = bank_keys(context.draws.view_seed, len(ids), views, photo_ids=ids)
     augment = [[c.name, c.options.model_dump(mode="json"), str(c.registered.origin)] for c in context.plan.augment]
+    extractor = Extractor(cut)
     made = []
     for view in range(views):
         key = features_key([*signature, "view", augment, list(photos.sha256), keys[:, view].tolist()])
         batches = _view_batches(context, keys[:, view])
-        made.append(_cached(context, cut, key, batches, len(ids), f"view {view + 1} of {views}"))
+        made.append(_cached(context, extractor, key, batches, len(ids), f"view {view + 1} of {views}"))
     return made
 
 
@@ -84,7 +86,12 @@ def _check_bankable(context: StageContext) -> None:
 
 
 def _cached(
-    context: StageContext, cut: Cut, key: str, batches: Iterator[NDArray[np.float32]], photos: int, what: str
+    context: StageContext,
+    extractor: Extractor,
+    key: str,
+    batches: Iterator[NDArray[np.float32]],
+    photos: int,
+    what: str,
 ) -> Arrays:
     found = context.cache.get(key)
     if found is not None:
@@ -93,11 +100,11 @@ def _cached(
 
     def counted() -> Iterator[Arrays]:
         done = 0
-        for features in extract(cut, batches):
-            done += len(features[0])
-            count(done, photos)
-            yield features
+        with closing(prefetched(batches)) as ready:
+            for features in extractor(ready):
+                done += len(features[0])
+                count(done, photos)
+                yield features
 
-    return context.cache.put(
-        key, counted(), photos, f"{context.plan.backbone.name} to {', '.join(cut.boundary)}, {what}"
-    )
+    boundary = ", ".join(extractor.cut.boundary)
+    return context.cache.put(key, counted(), photos, f"{context.plan.backbone.name} to {boundary}, {what}")

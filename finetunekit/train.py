@@ -150,7 +150,7 @@ def _run_epoch(job: StageJob, epoch: int, pace: Pace) -> tuple[Row, float]:
                 f"{seen / (last - started):.0f} images/s  {show_duration(left_s)} left"
             )
     finally:
-        batches.close()  # type: ignore[attr-defined]
+        batches.close()
     trained_s = time.perf_counter() - started
     row = {
         "stage": job.stage.name,

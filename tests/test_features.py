@@ -11,7 +11,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from finetunekit.features import FeatureCache, features_key
+from finetunekit.features import Extractor, FeatureCache, features_key
+from finetunekit.prefix import Cut
 
 
 def make(folder: Path, max_bytes: int = 1 << 30) -> tuple[FeatureCache, list[str]]:
@@ -126,6 +127,28 @@ def test_an_entry_s_signature_follows_layers_and_weights_and_nothing_of_the_proc
     assert signature("relu", 0) == signature("relu", 0)
     assert signature("relu", 0) != signature("tanh", 0)
     assert signature("relu", 0) != signature("relu", 1)
+
+
+def test_any_number_of_entries_is_made_by_one_graph() -> None:
+    import keras
+
+    traced: list[object] = []
+
+    class Noticed(keras.layers.Layer):
+        def call(self, x: object) -> object:
+            traced.append(x)
+            return 2 * x
+
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, Noticed()(inputs))
+    extractor = Extractor(Cut(prefix=model, suffix=model, boundary=("noticed",), prefix_layers=("noticed",)))
+    before = len(traced)
+    pixels = np.random.default_rng(0).random((20, 8, 8, 3), dtype=np.float32)
+    entries = [list(extractor(iter([pixels[:16], pixels[16:]]))) for _ in range(3)]
+    assert len(traced) == before + 1
+    for entry in entries:
+        assert [len(part[0]) for part in entry] == [16, 4]
+        assert np.array_equal(np.concatenate([part[0] for part in entry]), 2 * pixels)
 
 
 @pytest.mark.parametrize("name", ["meta.json", "0.bin", "1.bin"])

@@ -13,10 +13,12 @@ from finetunekit_builtin.reporters.architecture import summary_table
 
 import finetunekit as ftk
 from finetunekit.arithmetic import count_multiply_adds, count_uses, not_counted, total_multiply_adds
+from finetunekit.calibration import StageTimes
 from finetunekit.cli import main
 from finetunekit.costs import Preview
 from finetunekit.engine import prepare
 from finetunekit.errors import RunError
+from finetunekit.features import EXTRACTION_BATCH
 from finetunekit.freezing import check_decision, describe_layers
 from finetunekit.layer_table import layer_table
 from finetunekit.model import build_classifier
@@ -300,6 +302,22 @@ def test_plan_layers_as_json(tiny_yaml: Path) -> None:
     parts = [estimate[key] for key in ("start_s", "extraction_s", "training_s", "evaluation_s")]
     assert min(parts) > 0
     assert estimate["total_s"] == pytest.approx(sum(parts))
+
+
+def test_views_share_the_graph_that_the_first_of_them_builds() -> None:
+    times = StageTimes(
+        is_cut_refused=False,
+        check_s=0.0,
+        entry_s=3.0,
+        entry_batch_s=0.5,
+        trace_s=0.0,
+        images_per_s=1.0,
+        forward_photos=1,
+        forward_s=1.0,
+    )
+    assert times.extraction_s(2 * EXTRACTION_BATCH) == 3.5
+    assert times.extraction_s(2 * EXTRACTION_BATCH, entries=8) == 3.0 + 15 * 0.5
+    assert times.extraction_s(0, entries=8) == 0
 
 
 def test_a_calibration_leaves_the_cache_and_the_folder_alone(tiny_yaml: Path, own_cache: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from finetunekit.environment import prepare_tensorflow, resolve_precision
 from finetunekit.evaluate import input_batches
 from finetunekit.feature_files import Arrays
-from finetunekit.features import FeatureCache, extract, open_cache, plain_key, prefix_signature
+from finetunekit.features import Extractor, FeatureCache, open_cache, plain_key, prefix_signature
 from finetunekit.loading import decode_split, load_backbone_weights
 from finetunekit.model import build_backbone, precision_scope
 from finetunekit.pixels import contract_of, pixel_parts
@@ -124,7 +124,7 @@ class ProbeFeatures:
 
     def _computed(self, pixels: NDArray[np.uint8], what: str) -> Iterator[Arrays]:
         count, done = self.progress.counter(f"features of {what} photos"), 0
-        for features in extract(self.pooled, input_batches(pixels, self.contract)):
+        for features in Extractor(self.pooled)(input_batches(pixels, self.contract)):
             done += len(features[0])
             count(done, len(pixels))
             yield features
