@@ -3,7 +3,7 @@
     python benchmarks/bench_kernels.py [--rounds 30]
 
 Prints, in each precision, for block 5 of VGG16 at 100 px and a batch of 32: the median time of each kernel and of a whole step, and
-their ratio.
+their ratio; then what it saves that blocks of memory stay with the process between steps.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from common import new_parser
 from finetunekit.environment import start_tensorflow
 
 BATCH, SIDE_PX, CHANNELS = 32, 6, 512
+_STEPS = 10
 #: One convolution, forward or either gradient: 2 × 3 × 3 × channels² for each output pixel.
 GFLOP = 2 * 9 * CHANNELS**2 * BATCH * SIDE_PX**2 / 1e9
 
@@ -67,9 +68,7 @@ def steps(precision: str) -> dict[str, Callable[[], object]]:
     from finetunekit.kernels import fast_gradients
 
     plain, fast = _suffix(precision), _suffix(precision)
-    generator = np.random.default_rng(0)
-    x = generator.random((BATCH, SIDE_PX, SIDE_PX, CHANNELS), dtype=np.float32)
-    y = np.eye(4, dtype=np.float32)[generator.integers(0, 4, BATCH)]
+    x, y = _batch()
     with fast_gradients(fast) as count:
         assert count == 3
         fast.train_on_batch(x, y)  # traced here, by way of our gradient
@@ -77,6 +76,33 @@ def steps(precision: str) -> dict[str, Callable[[], object]]:
         "step, TensorFlow": lambda: plain.train_on_batch(x, y),
         "step, ours": lambda: fast.train_on_batch(x, y),
     }
+
+
+def loops(precision: str) -> dict[str, Callable[[], object]]:
+    """`_STEPS` training steps, the large blocks of each given back to the system, and kept until the last is over."""
+    from finetunekit.kernels import fast_gradients
+    from finetunekit.room import blocks_kept
+
+    model = _suffix(precision)
+    x, y = _batch()
+    with fast_gradients(model):
+        model.train_on_batch(x, y)
+
+    def train() -> None:
+        for _ in range(_STEPS):
+            model.train_on_batch(x, y)
+
+    def train_kept() -> None:
+        with blocks_kept():
+            train()
+
+    return {"step, blocks given back": train, "step, blocks kept": train_kept}
+
+
+def _batch() -> tuple[Any, Any]:
+    generator = np.random.default_rng(0)
+    x = generator.random((BATCH, SIDE_PX, SIDE_PX, CHANNELS), dtype=np.float32)
+    return x, np.eye(4, dtype=np.float32)[generator.integers(0, 4, BATCH)]
 
 
 def _suffix(precision: str) -> Any:
@@ -105,6 +131,8 @@ def main() -> None:
     for precision in ("float32", "bfloat16"):
         print(precision)
         show(medians(kernels(precision), rounds), medians(steps(precision), rounds))
+        given, kept = (seconds / _STEPS for seconds in medians(loops(precision), max(1, rounds // 3)).values())
+        print(f"  step, blocks given back {given * 1e3:.1f} ms, kept {kept * 1e3:.1f} ms: {given / kept:.2f}x")
 
 
 def show(single: Mapping[str, float], whole: Mapping[str, float]) -> None:
