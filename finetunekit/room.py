@@ -112,7 +112,7 @@ def blocks_kept() -> Iterator[None]:
     """Let what is freed within stay with the process to be used again, and give it back at the end; may be nested.
 
     For loops whose every round asks for the same blocks: had anew from the system, each page of them is first cleared by it. Training steps
-    from features take 1.03 (bfloat16) to 1.15 times (float32) as long where blocks go back.
+    from features take longer otherwise; `benchmarks/bench_kernels.py` prints by how much.
     """
     global _keeping  # noqa: PLW0603 - the C library's settings are the process's as well
     _keeping += 1
