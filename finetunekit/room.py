@@ -111,8 +111,8 @@ def give_large_blocks_back() -> None:
 def blocks_kept() -> Iterator[None]:
     """Let what is freed within stay with the process to be used again, and give it back at the end; may be nested.
 
-    For loops whose every round asks for the same blocks: had anew from the system, each page of them is first cleared by it. Training steps
-    from features take longer otherwise; `benchmarks/bench_kernels.py` prints by how much.
+    For loops whose every round asks for the same blocks: had anew from the system, each page of them is first cleared by it. What that is
+    worth to a training step from features, a few percent, `benchmarks/bench_kernels.py` prints.
     """
     global _keeping  # noqa: PLW0603 - the C library's settings are the process's as well
     _keeping += 1
