@@ -38,7 +38,7 @@ def check_cut(cut: Cut, model: keras.Model, x: NDArray[np.float32]) -> tuple[Gra
         outputs = graph(*tf.nest.flatten(given))
         return [np.asarray(tf.cast(t, tf.float32)) for t in tf.nest.flatten(outputs)]
 
-    features = next(Extractor(cut)(iter([x])))
+    (features,) = Extractor(cut)(iter([x]))
     kept = [np.asarray(f, np.float32) for f in features]
     few = max(1, len(x) // 3)
     checks = [
