@@ -13,6 +13,7 @@ from finetunekit.environment import prepare_tensorflow, resolve_precision
 from finetunekit.errors import ConfigError, RunError
 from finetunekit.features import open_cache
 from finetunekit.feeds import Batch, Feed, prefetched
+from finetunekit.kernels import fast_gradients
 from finetunekit.loading import decode_split, load_backbone_weights
 from finetunekit.losses import build_loss, class_weights, sample_weights
 from finetunekit.model import build_classifier
@@ -21,6 +22,7 @@ from finetunekit.pixels import contract_of
 from finetunekit.plan import Plan
 from finetunekit.practices import moving_variables
 from finetunekit.progress import Progress
+from finetunekit.room import blocks_kept
 from finetunekit.stage_context import Prepared, StageContext
 from finetunekit.stages import build_augmenter, prepare_stage
 from finetunekit.types import TRAIN, VALID
@@ -97,7 +99,8 @@ def find_rates(
     variables = moving_variables(prepared.model)
     before = copies(variables)
     try:
-        losses = list(_losses(prepared, plan, number, rates, weights, progress))
+        with fast_gradients(prepared.model), blocks_kept():
+            losses = list(_losses(prepared, plan, number, rates, weights, progress))
     finally:
         assign(variables, before)
     return judge(stage.name, rates[: len(losses)], losses, steps=steps)

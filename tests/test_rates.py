@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from finetunekit import rate_finder
+from finetunekit import kernels, rate_finder
 from finetunekit.cli import main
 from finetunekit.data.index import build_index
 from finetunekit.engine import prepare
@@ -73,6 +73,15 @@ def test_weights_are_as_they_were(tiny_yaml: Path, monkeypatch: pytest.MonkeyPat
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
     assert 1e-6 <= first.suggested <= first.at_most
     assert len(first.rates) == len(first.losses) <= 80
+
+
+def test_its_steps_take_the_gradient_that_a_training_takes(tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, _ = prepare(str(tiny_yaml), settings=WHOLE_BATCH)
+    index = build_index(list_photos(plan, QUIET), max_pixels=10**6, progress=QUIET.counter("reading"))
+    gradient, traced = kernels._kernel_gradient, []
+    monkeypatch.setattr(kernels, "_kernel_gradient", lambda *given: traced.append(given[-1]) or gradient(*given))
+    find_rates(plan, index, QUIET, steps=80)
+    assert {tuple(shape) for shape in traced} == {(3, 3, 4, 4)}  # the one convolution that the preset trains
 
 
 def test_the_command_prints_and_draws(tiny_yaml: Path, tmp_path: Path) -> None:
