@@ -13,7 +13,7 @@ from pathlib import Path
 from finetunekit_keras_applications.catalogue import ENTRIES
 from finetunekit_keras_applications.networks import Network, build_application
 
-from finetunekit.arithmetic import count_uses, not_counted, total_multiply_adds
+from finetunekit.models.flops import count_uses, not_counted, total_multiply_adds
 
 TARGET = Path(__file__).parents[1] / "plugins/keras_applications/finetunekit_keras_applications/costs.tsv"
 HEAD = """\

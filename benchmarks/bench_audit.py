@@ -31,17 +31,17 @@ import numpy as np
 from common import describe_machine, new_parser
 from PIL import Image, ImageEnhance, ImageOps
 
-from finetunekit.audit.audit import audit_listing
-from finetunekit.audit.duplicates import ALIKE, find_pairs
-from finetunekit.audit.findings import AuditReport
-from finetunekit.audit.labels import suspect_labels
-from finetunekit.audit.network import check_features, choose_backbone
-from finetunekit.audit.reading import read_photos
-from finetunekit.audit.store import open_store
-from finetunekit.audit.target import plan_for_folder
-from finetunekit.plugins import load_plugins
-from finetunekit.progress import Progress
+from finetunekit.data.audit.audit import audit_listing
+from finetunekit.data.audit.duplicates import ALIKE, find_pairs
+from finetunekit.data.audit.findings import AuditReport
+from finetunekit.data.audit.labels import suspect_labels
+from finetunekit.data.audit.reading import read_photos
+from finetunekit.data.audit.store import open_store
+from finetunekit.data.audit.target import plan_for_folder
+from finetunekit.evaluation.label_audit import check_features, choose_backbone
+from finetunekit.plugins.host import load_plugins
 from finetunekit.statistics import wilson_interval
+from finetunekit.system.progress import Progress
 from finetunekit.types import PhotoListing, PhotoRecord
 
 QUIET = Progress(is_quiet=True)

@@ -26,8 +26,8 @@ from PIL import Image
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 from finetunekit import Augmentation
-from finetunekit.augmentation import AugmentComponent, Augmenter
-from finetunekit.stream import draw_epoch
+from finetunekit.data.augmentation import AugmentComponent, Augmenter
+from finetunekit.training.sampling import draw_epoch
 
 BATCH_SIZE = 32
 CLASSES = 4

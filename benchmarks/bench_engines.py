@@ -19,9 +19,9 @@ from common import describe_machine, new_parser, show_spread
 from conv_rates import BATCH_SIZE, PREFIX
 from numpy.typing import NDArray
 
-from finetunekit.environment import available_cpus, start_tensorflow
-from finetunekit.model import precision_scope
-from finetunekit.weights import fit_arrays
+from finetunekit.models.classifier import precision_scope
+from finetunekit.models.weights import fit_arrays
+from finetunekit.system.environment import available_cpus, start_tensorflow
 
 SIDE_PX = PREFIX[0].side_px
 Arrays: TypeAlias = Mapping[str, NDArray[np.float32]]

@@ -23,17 +23,18 @@ import numpy as np
 from common import PRESET, describe_machine, new_parser, show_spread
 from numpy.typing import NDArray
 
-from finetunekit.engine import prepare
-from finetunekit.environment import prepare_tensorflow, resolve_precision
-from finetunekit.features import FeatureCache
-from finetunekit.feeds import Batch, Draws, Feed
-from finetunekit.model import build_classifier
-from finetunekit.pixels import contract_of
-from finetunekit.progress import Progress
-from finetunekit.stage_context import Photos, Prepared, StageContext
-from finetunekit.stage_job import StageJob, Validation
-from finetunekit.stages import build_augmenter, prepare_stage
-from finetunekit.train import run_stage
+from finetunekit.config.pixel_contract import contract_of
+from finetunekit.config.planning import prepare
+from finetunekit.data.decoded_photos import Photos
+from finetunekit.models.classifier import build_classifier
+from finetunekit.models.feature_cache import FeatureCache
+from finetunekit.system.environment import prepare_tensorflow, resolve_precision
+from finetunekit.system.progress import Progress
+from finetunekit.training.batches import Batch, Draws, Feed
+from finetunekit.training.fit import run_stage
+from finetunekit.training.prepare_stage import build_augmenter, prepare_stage
+from finetunekit.training.stage_context import Prepared, StageContext
+from finetunekit.training.stage_job import StageJob, Validation
 
 FEEDS = {"bank": "bank", "pixels": "exact"}
 TARGET = 0.03

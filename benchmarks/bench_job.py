@@ -46,7 +46,7 @@ from common import (
 from job_table import BATCH_SIZE, MODES, OPPONENTS, PHOTOS, PLAIN, Round, best_rates, show_fractions, show_jobs
 from plain_draws import expected_draws
 
-from finetunekit.folders import CACHE_VARIABLE, STATE_VARIABLE, cache_dir
+from finetunekit.system.user_dirs import CACHE_VARIABLE, STATE_VARIABLE, cache_dir
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from common import new_parser
 
-from finetunekit.environment import start_tensorflow
+from finetunekit.system.environment import start_tensorflow
 
 BATCH, SIDE_PX, CHANNELS = 32, 6, 512
 _STEPS = 10
@@ -40,7 +40,7 @@ def kernels(precision: str) -> dict[str, Callable[[], object]]:
     """Forward pass and both gradients of one convolution."""
     import tensorflow as tf
 
-    from finetunekit.kernels import _kernel_gradient
+    from finetunekit.models.conv_gradient import _kernel_gradient
 
     generator = np.random.default_rng(0)
     shape = (BATCH, SIDE_PX, SIDE_PX, CHANNELS)
@@ -65,7 +65,7 @@ def kernels(precision: str) -> dict[str, Callable[[], object]]:
 
 def steps(precision: str) -> dict[str, Callable[[], object]]:
     """A whole training step of block 5 and the experiment's head, from features, by either way."""
-    from finetunekit.kernels import fast_gradients
+    from finetunekit.models.conv_gradient import fast_gradients
 
     plain, fast = _suffix(precision), _suffix(precision)
     x, y = _batch()
@@ -80,8 +80,8 @@ def steps(precision: str) -> dict[str, Callable[[], object]]:
 
 def loops(precision: str) -> dict[str, Callable[[], object]]:
     """`_STEPS` training steps, the large blocks of each given back to the system, and kept until the last is over."""
-    from finetunekit.kernels import fast_gradients
-    from finetunekit.room import blocks_kept
+    from finetunekit.models.conv_gradient import fast_gradients
+    from finetunekit.system.memory import blocks_kept
 
     model = _suffix(precision)
     x, y = _batch()
@@ -108,7 +108,7 @@ def _batch() -> tuple[Any, Any]:
 def _suffix(precision: str) -> Any:
     import keras
 
-    from finetunekit.model import precision_scope
+    from finetunekit.models.classifier import precision_scope
 
     with precision_scope(precision):
         inputs = keras.Input((SIDE_PX, SIDE_PX, CHANNELS), dtype=precision)

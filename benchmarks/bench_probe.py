@@ -15,12 +15,13 @@ import numpy as np
 from common import describe_machine, new_parser
 from recipe_splits import SPLITS, find_photos, show_mean, size_of, split_again
 
+from finetunekit.config.planning import prepare
 from finetunekit.data.index import build_index
-from finetunekit.engine import prepare
-from finetunekit.probe import fit_chosen, open_probe
-from finetunekit.progress import Progress
-from finetunekit.sources import list_photos
+from finetunekit.data.listing import list_photos
+from finetunekit.evaluation.probe_features import open_probe
+from finetunekit.models.linear_probe.cross_validation import fit_chosen
 from finetunekit.statistics import photo_log_losses
+from finetunekit.system.progress import Progress
 
 
 class Task:

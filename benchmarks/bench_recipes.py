@@ -31,9 +31,9 @@ from common import BENCHMARKS, describe_machine, new_parser, parse_names, run_ch
 from job_table import PLAIN
 from recipe_splits import find_photos, show_mean, size_of, split_again, write_table
 
-from finetunekit.engine import prepare
-from finetunekit.folders import CACHE_VARIABLE, STATE_VARIABLE
-from finetunekit.runs import write_whole
+from finetunekit.config.planning import prepare
+from finetunekit.system.files import write_whole
+from finetunekit.system.user_dirs import CACHE_VARIABLE, STATE_VARIABLE
 
 #: Recipe → preset and settings. The probe is small-data's own: the same photos, pixels and backbone, its first stage alone; once as anyone
 #: would score it, once on each photo and its mirror image, as small-data is.

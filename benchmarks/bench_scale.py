@@ -73,10 +73,10 @@ def run_one(root: Path, folder: Path, size_px: int, *, is_audited: bool) -> dict
     """One run in this process, and its peaks."""
     peak = Peak()
     import finetunekit as ftk
-    from finetunekit.budget import network_budget
-    from finetunekit.engine import prepare
-    from finetunekit.progress import Progress
-    from finetunekit.yamls import dump_yaml
+    from finetunekit.config.planning import prepare
+    from finetunekit.config.yaml_source import dump_yaml
+    from finetunekit.system.progress import Progress
+    from finetunekit.system.resource_check import network_budget
 
     class Weighed(Progress):
         """Each line begins with the memory that the process takes now and has taken at most."""

@@ -24,8 +24,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-from finetunekit import runs
-from finetunekit.environment import available_cpus, processor_name
+from finetunekit.system.environment import available_cpus, processor_name
+from finetunekit.system.files import locked
 
 BENCHMARKS = Path(__file__).resolve().parent
 PRESET = BENCHMARKS.parent / "presets" / "felidae4.yaml"
@@ -232,7 +232,7 @@ def run_trials(
     if asked.table:
         return
     print(describe_machine(), file=sys.stderr)
-    with runs.locked(asked.out):
+    with locked(asked.out):
         run_missing(trials, asked.out)
 
 

@@ -38,7 +38,8 @@ from common import (
 )
 from evidence_table import REFERENCE, Scored, read_scored, render_tables
 
-from finetunekit import FinetuneKitError, FinishedRun, runs
+from finetunekit import FinetuneKitError, FinishedRun
+from finetunekit.system.files import append_line
 
 VIEWS, PRECISIONS = (2, 4, 8, 16, 32, 64), {"fp32": "float32", "bf16": "bfloat16"}
 ARMS = tuple(f"{kind}-{p}" for kind in ("exact", *(f"bank{k}" for k in VIEWS)) for p in PRECISIONS)
@@ -117,7 +118,7 @@ def run_trial(trial: Trial, out: Path) -> None:
     """
     child = run_trial_child("evidence.py", asdict(trial), out)
     entry = {"trial": asdict(trial), "run": child.report["run"], "seconds": round(child.whole_s, 1)}
-    runs.append_line(out / LEDGER, json.dumps(entry) + "\n")
+    append_line(out / LEDGER, json.dumps(entry) + "\n")
 
 
 def run_one(trial: Trial, out: Path) -> None:

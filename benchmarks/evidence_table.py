@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit import FinishedRun
-from finetunekit.scoring import split_arrays
+from finetunekit.evaluation.scores import split_arrays
 from finetunekit.statistics import (
     Equivalence,
     accuracy_equivalence,

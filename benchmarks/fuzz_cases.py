@@ -13,12 +13,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from finetunekit.config.json_schema import preset_schema
+from finetunekit.config.planning import make_plan
+from finetunekit.config.preset import read_document
+from finetunekit.config.yaml_source import dump_yaml
 from finetunekit.errors import FinetuneKitError
-from finetunekit.plan import make_plan
-from finetunekit.plugins import PluginHost, load_plugins
-from finetunekit.presets import read_document
-from finetunekit.schema import preset_schema
-from finetunekit.yamls import dump_yaml
+from finetunekit.plugins.host import PluginHost, load_plugins
 
 MAX_CHARACTERS = 200_000
 _DEPTH = 6

@@ -1,4 +1,4 @@
-"""Write finetunekit/imagenet/synsets.tsv from WordNet 3.0 and the list of ImageNet-1k's classes.
+"""Write finetunekit/evaluation/imagenet/synsets.tsv from WordNet 3.0 and the list of ImageNet-1k's classes.
 
     apt-get download wordnet-base && dpkg-deb -x wordnet-base_*.deb wordnet
     pip download --no-deps timm && unzip timm-*.whl timm/data/_info/imagenet_synsets.txt
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-TARGET = Path(__file__).parents[1] / "finetunekit" / "imagenet" / "synsets.tsv"
+TARGET = Path(__file__).parents[1] / "finetunekit" / "evaluation" / "imagenet" / "synsets.tsv"
 HEAD = """\
 # Nouns of WordNet 3.0 around the 1000 classes of ImageNet: WordNet id, class, ids directly above, names.
 # WordNet 3.0 Copyright 2006 by Princeton University. All rights reserved. Its licence is in NOTICE.

@@ -130,7 +130,7 @@ class Bench:
         )
         import tensorflow  # noqa: F401
 
-        from finetunekit import cli, engine, training  # noqa: F401
+        from finetunekit.engine.api import resume, run  # noqa: F401
         from finetunekit.testing import tiny_photos
 
         tiny_photos(self.folder / "photos")
@@ -208,7 +208,7 @@ class Bench:
         return outcome
 
     def _case(self, name: str, moment: Mapping[str, Any]) -> Path:
-        from finetunekit.yamls import dump_yaml
+        from finetunekit.config.yaml_source import dump_yaml
 
         case = self.folder / name
         case.mkdir()
@@ -225,14 +225,14 @@ class Bench:
 
 
 def _work(case: Path, variant: str) -> None:
-    from finetunekit import engine
-    from finetunekit.progress import Progress
+    from finetunekit.engine.api import resume, run
+    from finetunekit.system.progress import Progress
 
     found = list((case / "runs").glob("[!.]*")) if (case / "runs").is_dir() else []
     if found:
-        engine.resume(found[0], progress=Progress())
+        resume(found[0], progress=Progress())
     else:
-        engine.run(str(case / "tiny.yaml"), settings=VARIANTS[variant], out=case / "runs", progress=Progress())
+        run(str(case / "tiny.yaml"), settings=VARIANTS[variant], out=case / "runs", progress=Progress())
 
 
 def _fork(work: Callable[[], None], said: Path) -> int:
@@ -274,7 +274,7 @@ def _only_run(case: Path) -> Path:
 
 
 def _status(path: Path) -> str:
-    from finetunekit.runs import read_status
+    from finetunekit.runs.folder import read_status
 
     return read_status(path)
 

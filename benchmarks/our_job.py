@@ -15,7 +15,7 @@ from typing import Any
 from common import Epoch, parse_job
 
 import finetunekit as ftk
-from finetunekit.progress import Progress
+from finetunekit.system.progress import Progress
 
 EXTRACTION, VIEW = "features of", "features of view"
 

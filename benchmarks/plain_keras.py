@@ -91,7 +91,7 @@ def build_model(num_classes: int, arrays: Mapping[str, NDArray[np.float32]] | No
         arrays: VGG16's by `<layer>/<variable>`; None leaves it random.
         size_px: Side of the square input.
     """
-    from finetunekit.weights import fit_arrays
+    from finetunekit.models.weights import fit_arrays
 
     vgg16 = keras.applications.VGG16(include_top=False, weights=None, input_shape=(size_px, size_px, 3))
     if arrays is not None:

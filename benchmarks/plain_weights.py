@@ -13,7 +13,7 @@ def pretrained_arrays() -> Mapping[str, NDArray[np.float32]]:
     """VGG16's arrays as `finetunekit weights fetch vgg16` keeps them, fetched where they are missing."""
     from finetunekit_builtin.vgg16 import VGG16_SPEC
 
-    from finetunekit.weights import StoredArrays, resolve_weights
+    from finetunekit.models.weights import StoredArrays, resolve_weights
 
     found = resolve_weights("vgg16", VGG16_SPEC, explicit=None, say=lambda line: print(line, file=sys.stderr))
     return StoredArrays(found.path)

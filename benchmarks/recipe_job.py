@@ -12,8 +12,8 @@ from typing import Any
 from common import parse_job
 
 import finetunekit as ftk
-from finetunekit.progress import Progress
-from finetunekit.runs import MODEL
+from finetunekit.runs.folder import MODEL
+from finetunekit.system.progress import Progress
 
 
 def describe_run(result: ftk.RunResult) -> dict[str, Any]:

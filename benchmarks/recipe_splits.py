@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from finetunekit import photo_suffixes
-from finetunekit.runs import write_whole
 from finetunekit.statistics import summarise_seeds
+from finetunekit.system.files import write_whole
 
 SPLITS = ("train", "valid", "test")
 #: Part of each class for validation and test.

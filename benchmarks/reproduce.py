@@ -41,14 +41,14 @@ from common import (
 )
 
 from finetunekit import FinishedRun
-from finetunekit.ablation.planning import identity_of
-from finetunekit.ablation.running import known_runs
-from finetunekit.config import Expected
-from finetunekit.engine import prepare
-from finetunekit.progress import Progress, show_duration
+from finetunekit.config.planning import prepare
+from finetunekit.config.sections import Expected
+from finetunekit.config.yaml_source import read_yaml
+from finetunekit.experiments.ablation.planning import identity_of
+from finetunekit.experiments.ablation.running import known_runs
+from finetunekit.experiments.seeds_summary import summarise_runs
 from finetunekit.statistics import wilson_interval
-from finetunekit.summary import summarise_runs
-from finetunekit.yamls import read_yaml
+from finetunekit.system.progress import Progress, show_duration
 
 
 def is_variant(name: str) -> bool:
@@ -157,7 +157,8 @@ def find_finished(trials: Sequence[Trial], out: Path) -> dict[Trial, FinishedRun
 
 def run_one(trial: Trial, out: Path) -> None:
     """The child's part: one run, its folder's name on the last line."""
-    from finetunekit.engine import drop_model, resume, run
+    from finetunekit.engine.api import resume, run
+    from finetunekit.runs.folder import drop_model
 
     earlier = known_runs(out).get(identify([trial])[trial])
     with redirect_stdout(sys.stderr):

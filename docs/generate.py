@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from finetunekit import hookspecs, types
-from finetunekit.plugins import COLLECT_HOOKS, NOTIFY_HOOKS, PluginHost, load_plugins
-from finetunekit.runs import to_json
-from finetunekit.schema import preset_schema
+from finetunekit import types
+from finetunekit.config.json_schema import preset_schema
+from finetunekit.plugins import hookspecs
+from finetunekit.plugins.host import COLLECT_HOOKS, NOTIFY_HOOKS, PluginHost, load_plugins
+from finetunekit.system.files import to_json
 
 DOCS = Path(__file__).parent
 #: Types that cross a seam, in the order in which an author meets them.
@@ -41,7 +42,7 @@ VALUES = (
 )
 
 HEAD = """\
-<!-- Written by docs/generate.py from finetunekit/hookspecs.py and finetunekit/types.py: change those and run `make docs`. -->
+<!-- Written by docs/generate.py from finetunekit/plugins/hookspecs.py and finetunekit/types.py: change those and run `make docs`. -->
 
 # Hooks
 

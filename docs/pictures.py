@@ -17,9 +17,9 @@ sys.path.insert(0, str(DOCS.parent / "tests"))
 
 from chromium import Browser, browser  # noqa: E402
 
-from finetunekit.compare import compare_runs  # noqa: E402
-from finetunekit.comparison_page import comparison_page  # noqa: E402
-from finetunekit.runs import FinishedRun, find_run, report_page  # noqa: E402
+from finetunekit.experiments.compare import compare_runs  # noqa: E402
+from finetunekit.reports.comparison_page import comparison_page  # noqa: E402
+from finetunekit.runs.folder import FinishedRun, find_run, report_page  # noqa: E402
 
 IMAGES = DOCS / "images"
 WIDTH_PX = 900

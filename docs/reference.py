@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from finetunekit.config import Component, RunConfig
-from finetunekit.plugins import PluginHost
-from finetunekit.presets import read_document
+from finetunekit.config.preset import read_document
+from finetunekit.config.sections import Component, RunConfig
+from finetunekit.plugins.host import PluginHost
 from finetunekit.types import Registered
 
 #: Registry → its heading, and where YAML names its components.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from finetunekit._version import __version__ as __version__
 from finetunekit.errors import (
     ConfigError,
     DataError,
@@ -16,7 +17,7 @@ from finetunekit.errors import (
     WeightsError,
     did_you_mean,
 )
-from finetunekit.hookspecs import hookimpl
+from finetunekit.plugins.hookspecs import hookimpl
 from finetunekit.types import (
     Augmentation,
     Backbone,
@@ -36,54 +37,53 @@ from finetunekit.types import (
 )
 
 if TYPE_CHECKING:
-    from finetunekit.ablation import AblationResult, run_ablation
     from finetunekit.data.decode import decode_photo
     from finetunekit.data.opening import photo_suffixes
+    from finetunekit.data.resampling import resample
     from finetunekit.data.splitting import split_by_class
     from finetunekit.data.tables import TABLE_SUFFIXES, PhotoTable, open_table
-    from finetunekit.engine import RunResult, run
-    from finetunekit.folds import resume_folds, run_folds
-    from finetunekit.freezing import leaf_layers
-    from finetunekit.inference import LoadedRun, load
-    from finetunekit.keys import draw_uniform
-    from finetunekit.naming import count_names_anew
-    from finetunekit.progress import terminal_width
-    from finetunekit.resampling import resample
-    from finetunekit.runs import FinishedRun
-    from finetunekit.seeds import resume_seeds, run_seeds
-    from finetunekit.several import SeveralRuns
-    from finetunekit.verdict import outcome_sentence, verify_run
-    from finetunekit.weights.fit import named_variables
+    from finetunekit.engine.api import run
+    from finetunekit.engine.result import RunResult, SeveralRuns
+    from finetunekit.evaluation.predictor import LoadedRun, load
+    from finetunekit.experiments.ablation import AblationResult, run_ablation
+    from finetunekit.experiments.cross_validation import resume_folds, run_folds
+    from finetunekit.experiments.seeds import resume_seeds, run_seeds
+    from finetunekit.experiments.verify import outcome_sentence, verify_run
+    from finetunekit.models.freezing import leaf_layers
+    from finetunekit.models.layer_names import count_names_anew
+    from finetunekit.models.weights.fit import named_variables
+    from finetunekit.runs.folder import FinishedRun
+    from finetunekit.system.keyed_random import draw_uniform
+    from finetunekit.system.progress import terminal_width
 
-__version__ = "0.1.0"
 
 _LAZY = {
-    "run": "finetunekit.engine",
-    "run_ablation": "finetunekit.ablation",
-    "AblationResult": "finetunekit.ablation",
-    "RunResult": "finetunekit.engine",
-    "run_folds": "finetunekit.folds",
-    "resume_folds": "finetunekit.folds",
-    "run_seeds": "finetunekit.seeds",
-    "resume_seeds": "finetunekit.seeds",
-    "SeveralRuns": "finetunekit.several",
-    "load": "finetunekit.inference",
-    "LoadedRun": "finetunekit.inference",
-    "FinishedRun": "finetunekit.runs",
+    "run": "finetunekit.engine.api",
+    "run_ablation": "finetunekit.experiments.ablation",
+    "AblationResult": "finetunekit.experiments.ablation",
+    "RunResult": "finetunekit.engine.result",
+    "run_folds": "finetunekit.experiments.cross_validation",
+    "resume_folds": "finetunekit.experiments.cross_validation",
+    "run_seeds": "finetunekit.experiments.seeds",
+    "resume_seeds": "finetunekit.experiments.seeds",
+    "SeveralRuns": "finetunekit.engine.result",
+    "load": "finetunekit.evaluation.predictor",
+    "LoadedRun": "finetunekit.evaluation.predictor",
+    "FinishedRun": "finetunekit.runs.folder",
     "decode_photo": "finetunekit.data.decode",
-    "draw_uniform": "finetunekit.keys",
-    "count_names_anew": "finetunekit.naming",
-    "leaf_layers": "finetunekit.freezing",
-    "named_variables": "finetunekit.weights.fit",
-    "resample": "finetunekit.resampling",
-    "outcome_sentence": "finetunekit.verdict",
+    "draw_uniform": "finetunekit.system.keyed_random",
+    "count_names_anew": "finetunekit.models.layer_names",
+    "leaf_layers": "finetunekit.models.freezing",
+    "named_variables": "finetunekit.models.weights.fit",
+    "resample": "finetunekit.data.resampling",
+    "outcome_sentence": "finetunekit.experiments.verify",
     "photo_suffixes": "finetunekit.data.opening",
     "split_by_class": "finetunekit.data.splitting",
     "open_table": "finetunekit.data.tables",
     "PhotoTable": "finetunekit.data.tables",
     "TABLE_SUFFIXES": "finetunekit.data.tables",
-    "terminal_width": "finetunekit.progress",
-    "verify_run": "finetunekit.verdict",
+    "terminal_width": "finetunekit.system.progress",
+    "verify_run": "finetunekit.experiments.verify",
 }
 
 __all__ = [

@@ -85,7 +85,7 @@ class PretrainedTop:
         kernel: Name of the array `(channels, 1000)`.
         bias: Name of the array `(1000,)`.
         pool: How features become a vector: `avg` is the mean over all axes but the first and the last.
-        labels: What the logits stand for: `imagenet-1k` are the classes of `finetunekit.imagenet`, in their order.
+        labels: What the logits stand for: `imagenet-1k` are the classes of `finetunekit.evaluation.imagenet`, in their order.
     """
 
     kernel: str
@@ -110,7 +110,7 @@ class BackboneSpec:
         published: Published score with its source, in words.
         reference: Where the architecture is described.
         weight_sources: Tried in order.
-        multiply_adds: Of one photo at `native_size_px`, as `finetunekit.arithmetic` counts them; None where nobody has counted.
+        multiply_adds: Of one photo at `native_size_px`, as `finetunekit.models.flops` counts them; None where nobody has counted.
         top: The classification layer it was pretrained with, where its weight sources have it.
         top_1_percent: Published share of ImageNet-1k's validation photos whose first answer was right, in percent; as in `published`.
     """

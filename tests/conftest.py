@@ -87,10 +87,10 @@ def tiny_yaml(tmp_path: Path, photos: Path) -> Path:
 
 def write_tiny_weights(tiny_yaml: Path) -> Path:
     """A weights file for the backbone of `tiny_yaml`, so that it counts as pretrained and its pixel contract matters."""
-    from finetunekit.engine import prepare
-    from finetunekit.environment import prepare_tensorflow
-    from finetunekit.model import build_backbone
-    from finetunekit.weights.fit import named_variables
+    from finetunekit.config.planning import prepare
+    from finetunekit.models.classifier import build_backbone
+    from finetunekit.models.weights.fit import named_variables
+    from finetunekit.system.environment import prepare_tensorflow
 
     plan, _ = prepare(tiny_yaml)
     prepare_tensorflow(seed=0, is_deterministic=True)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from finetunekit.inaturalist.transport import Clock
+from finetunekit.data.inaturalist.transport import Clock
 
 TAXA = {
     "Felis catus": (118552, "species"),

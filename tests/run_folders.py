@@ -176,7 +176,7 @@ def make_metrics(
     wrong: Sequence[int] = (), photos: int = 160, *, seed: int = 0, stand_in: str | None = None
 ) -> dict[str, Any]:
     """`metrics.json` of a run with these answers, through the same functions as a real one."""
-    from finetunekit.scoring import score_splits
+    from finetunekit.evaluation.scores import score_splits
 
     rows = answers(wrong, photos)
     valid = [{**row, "split": "valid"} for row in rows]

@@ -108,7 +108,7 @@ def test_the_wheel_holds_code_presets_and_licence_only(built: Built) -> None:
     own = {"finetunekit", "finetunekit_builtin", "finetunekit_efficientnet_lite", "finetunekit_keras_applications"}
     assert {name.split("/")[0] for name in names} == {*own, info}
     assert any(name.startswith(f"{info}/licenses/LICENSE") for name in names)
-    templates = "finetunekit/templates/"
+    templates = "finetunekit/testing/templates/"
     strange = [
         name
         for name in names

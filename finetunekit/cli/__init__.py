@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import click
 
-from finetunekit import __version__
+from finetunekit._version import __version__
 from finetunekit.cli.common import close_progress
 from finetunekit.errors import FinetuneKitError
 

@@ -42,7 +42,7 @@ def command(
     them. Stopped, the same command goes on: what is finished in --out is never run again. The last line on stdout is
     the page.
     """
-    from finetunekit.ablation import run_ablation
+    from finetunekit.experiments.ablation import run_ablation
 
     result = run_ablation(
         preset,

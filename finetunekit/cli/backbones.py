@@ -45,7 +45,7 @@ def command(name: str | None, as_json: bool) -> None:
 
 def describe(entry: Registered) -> dict[str, Any]:
     """Everything that is known of a backbone without building it, as plain values."""
-    from finetunekit.weights import weights_availability
+    from finetunekit.models.weights import weights_availability
 
     spec = entry.spec
     assert spec is not None  # PluginHost refuses a backbone without one

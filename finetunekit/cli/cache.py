@@ -19,7 +19,7 @@ def list_entries(as_json: bool) -> None:
     import dataclasses
     from datetime import UTC, datetime
 
-    from finetunekit.features import open_cache
+    from finetunekit.models.feature_cache import open_cache
 
     entries = open_cache(make_progress().say).entries()
     if as_json:
@@ -44,6 +44,6 @@ def list_entries(as_json: bool) -> None:
 @command.command("clear")
 def clear() -> None:
     """Delete every entry."""
-    from finetunekit.features import open_cache
+    from finetunekit.models.feature_cache import open_cache
 
     click.echo(f"freed {open_cache(make_progress().say).clear() / 1e6:.1f} MB")

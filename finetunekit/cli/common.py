@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-from finetunekit.progress import Progress, padded, terminal_width
+from finetunekit.system.progress import Progress, padded, terminal_width
 
-_OPEN = "finetunekit.progress"
+_OPEN = "finetunekit.system.progress"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,7 +40,7 @@ def json_option(function: F) -> F:
 
 def print_json(value: Any) -> None:
     """Print plain values as JSON on stdout."""
-    from finetunekit.runs import to_json
+    from finetunekit.system.files import to_json
 
     click.echo(to_json(value), nl=False)
 
@@ -70,6 +70,6 @@ def close_progress(context: click.Context) -> None:
 
 def load_host() -> Any:
     """Installed plugins; warnings go to stderr."""
-    from finetunekit.plugins import load_plugins
+    from finetunekit.plugins.host import load_plugins
 
     return load_plugins(make_progress().say)

@@ -43,14 +43,14 @@ def command(
 
     A run is a run's folder, its name, or 'last'. State margins before you look.
     """
-    from finetunekit.compare import compare_runs
-    from finetunekit.comparison_text import comparison_lines
-    from finetunekit.runs import find_run
+    from finetunekit.experiments.compare import compare_runs
+    from finetunekit.reports.comparison_text import comparison_lines
+    from finetunekit.runs.folder import find_run
 
     paths = [find_run(run, Path(out)) for run in runs]
     comparison = compare_runs(paths, margin_points=margin, log_loss_margin=log_loss_margin, is_strict=strict)
     if page is not None:
-        from finetunekit.comparison_page import write_page
+        from finetunekit.reports.comparison_page import write_page
 
         write_page(comparison, page)
     if as_json:

@@ -32,7 +32,7 @@ def draw(folder: Path, per_class: int | None, size_px: int | None, seed: int | N
     The same numbers give the same photos. DIR has to be new, empty, or made by the same command before; with --per-class,
     validation and test photos stay in proportion.
     """
-    from finetunekit.photo_folders import choose_drawing, write_photos
+    from finetunekit.data.export_folders import choose_drawing, write_photos
 
     chosen = choose_drawing(load_host(), source, per_class=per_class, size_px=size_px, seed=seed)
     written = write_photos(chosen, folder, make_progress())

@@ -10,11 +10,11 @@ import click
 from finetunekit.cli.common import json_option, make_progress, out_option, print_json, setting_options
 
 if TYPE_CHECKING:
-    from finetunekit.audit.changes import PhotoChange
-    from finetunekit.audit.findings import AuditReport
-    from finetunekit.plan import Plan
-    from finetunekit.plugins import PluginHost
-    from finetunekit.progress import Progress
+    from finetunekit.config.plan import Plan
+    from finetunekit.data.audit.changes import PhotoChange
+    from finetunekit.data.audit.findings import AuditReport
+    from finetunekit.plugins.host import PluginHost
+    from finetunekit.system.progress import Progress
     from finetunekit.types import PhotoListing
 
 EXIT_ERRORS, EXIT_WARNINGS = 10, 11
@@ -65,7 +65,7 @@ def audit(
     Files that cannot be read, copies within and across splits, contradictory and likely wrong labels, odd photos and sizes. Nothing is
     moved: --fix writes a list that `data.exclude` names. Exits with 10 where there are errors.
     """
-    from finetunekit.audit.text import audit_lines
+    from finetunekit.reports.audit_text import audit_lines
 
     progress = make_progress()
     plan, host, is_preset = _open(photos, settings, seed, source, options, progress)
@@ -95,11 +95,11 @@ def _open(
     progress: Progress,
 ) -> tuple[Plan, PluginHost, bool]:
     """The plan that lists the photos, installed plugins, and whether it is a preset's."""
-    from finetunekit.audit.target import plan_for_photos
-    from finetunekit.engine import prepare
+    from finetunekit.config.planning import prepare
+    from finetunekit.data.audit.target import plan_for_photos
+    from finetunekit.data.profile.opening import check_there, choose_source, photo_root, source_of
     from finetunekit.errors import ConfigError
-    from finetunekit.photo_sets.opening import check_there, choose_source, photo_root, source_of
-    from finetunekit.plugins import load_plugins
+    from finetunekit.plugins.host import load_plugins
 
     host, path = load_plugins(progress.say), Path(photos).expanduser()
     if source is None and _is_preset(photos, host):
@@ -124,10 +124,10 @@ def _audit(
 ) -> tuple[AuditReport, PhotoListing]:
     import functools
 
-    from finetunekit.audit.audit import audit_listing
-    from finetunekit.audit.gate import soften_report
-    from finetunekit.audit.network import check_features, choose_backbone
-    from finetunekit.sources import list_photos
+    from finetunekit.data.audit.audit import audit_listing
+    from finetunekit.data.audit.gate import soften_report
+    from finetunekit.data.listing import list_photos
+    from finetunekit.evaluation.label_audit import check_features, choose_backbone
 
     listing = list_photos(plan, progress)
     for note in listing.notes:
@@ -155,9 +155,9 @@ def _looked(chosen: Plan | None) -> str:
 
 
 def _write_fix(path: Path, report: AuditReport, progress: Progress) -> None:
-    from finetunekit.audit.exclusion_list import exclusion_rows
+    from finetunekit.data.audit.exclusion_list import exclusion_rows
     from finetunekit.data.exclusions import exclusions_csv
-    from finetunekit.runs import write_whole
+    from finetunekit.system.files import write_whole
 
     rows = exclusion_rows(report)
     write_whole(path, exclusions_csv(rows))
@@ -167,9 +167,9 @@ def _write_fix(path: Path, report: AuditReport, progress: Progress) -> None:
 
 
 def _write_page(path: Path, report: AuditReport, listing: PhotoListing, progress: Progress) -> None:
-    from finetunekit.audit.page import audit_page
     from finetunekit.data.index import shown_path
-    from finetunekit.runs import write_whole
+    from finetunekit.reports.audit_page import audit_page
+    from finetunekit.system.files import write_whole
 
     paths = {shown_path(record.path, listing.root): record.path for record in listing.photos}
     write_whole(path, audit_page(report, paths))
@@ -184,13 +184,13 @@ def changes(run: str, out: str, as_json: bool) -> None:
     """What became of the photos of RUN: added, removed, changed, renamed, relabelled, moved between splits."""
     import dataclasses
 
-    from finetunekit.audit.changes import photo_changes
     from finetunekit.cli.common import print_table
+    from finetunekit.config.planning import prepare
+    from finetunekit.data.audit.changes import photo_changes
     from finetunekit.data.facts import open_facts
-    from finetunekit.engine import prepare, run_from
-    from finetunekit.folders import cache_dir
-    from finetunekit.runs import CONFIG, FinishedRun, find_run
-    from finetunekit.sources import list_photos
+    from finetunekit.data.listing import list_photos
+    from finetunekit.runs.folder import CONFIG, FinishedRun, find_run, run_from
+    from finetunekit.system.user_dirs import cache_dir
 
     progress = make_progress()
     path = find_run(run, Path(out)).resolve()

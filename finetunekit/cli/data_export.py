@@ -26,8 +26,8 @@ def export(
     FILE lies in the folder of the photos or above it, since it names them relative to itself. Authors and licences come from
     ATTRIBUTION.csv where there is one.
     """
-    from finetunekit.photo_sets.croissant import croissant_metadata
-    from finetunekit.runs import write_whole
+    from finetunekit.data.profile.croissant import croissant_metadata
+    from finetunekit.system.files import write_whole
 
     progress = make_progress()
     chosen = choose_set(photos, progress, settings=settings)

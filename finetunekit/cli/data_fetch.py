@@ -10,8 +10,8 @@ import click
 from finetunekit.cli.common import json_option, make_progress, print_json, print_table
 
 if TYPE_CHECKING:
-    from finetunekit.inaturalist.outcome import Fetched
-    from finetunekit.inaturalist.spec import FetchSpec
+    from finetunekit.data.inaturalist.outcome import Fetched
+    from finetunekit.data.inaturalist.spec import FetchSpec
 
 
 @click.command("fetch")
@@ -67,7 +67,7 @@ def _choose(
     size: str | None,
     seed: int | None,
 ) -> FetchSpec:
-    from finetunekit.inaturalist.spec import in_proportion, make_spec, parse_taxa, read_spec
+    from finetunekit.data.inaturalist.spec import in_proportion, make_spec, parse_taxa, read_spec
 
     if path is not None and taxa:
         raise click.UsageError("SPEC.yaml and --taxon both name classes. Give one of them.")
@@ -83,7 +83,7 @@ def _choose(
 def _print_spec(spec: FetchSpec, *, as_json: bool) -> None:
     import json
 
-    from finetunekit.yamls import dump_yaml
+    from finetunekit.config.yaml_source import dump_yaml
 
     values = json.loads(spec.model_dump_json())
     if as_json:
@@ -93,9 +93,9 @@ def _print_spec(spec: FetchSpec, *, as_json: bool) -> None:
 
 
 def _fetch(spec: FetchSpec, root: Path, pause_s: float, server: str | None) -> Fetched:
-    from finetunekit.inaturalist.api import SERVER
-    from finetunekit.inaturalist.fetching import check_online, fetch
-    from finetunekit.inaturalist.transport import load_transport
+    from finetunekit.data.inaturalist.api import SERVER
+    from finetunekit.data.inaturalist.fetching import check_online, fetch
+    from finetunekit.data.inaturalist.transport import load_transport
 
     check_online()
     progress = make_progress()

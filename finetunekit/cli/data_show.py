@@ -44,8 +44,8 @@ def show(
     The test split stays closed unless --split asks for it.
     """
     from finetunekit.errors import ConfigError
-    from finetunekit.photo_sets.sheet import make_sheet
-    from finetunekit.runs import write_whole
+    from finetunekit.reports.contact_sheet import make_sheet
+    from finetunekit.system.files import write_whole
 
     if out is not None and out.suffix.lower() not in (".html", ".png"):
         raise ConfigError(f"--out {out}: a sheet is .html or .png. Received: '{out.suffix}'")
@@ -62,11 +62,11 @@ def show(
     )
     target = out or Path(f"{chosen.name}-photos.html")
     if target.suffix.lower() == ".png":
-        from finetunekit.photo_sets.sheet_png import sheet_png
+        from finetunekit.reports.contact_sheet_png import sheet_png
 
         write_whole(target, sheet_png(sheet, columns=columns))
     else:
-        from finetunekit.photo_sets.sheet_page import sheet_page
+        from finetunekit.reports.contact_sheet_page import sheet_page
 
         write_whole(target, sheet_page(sheet))
     click.echo(f"{sheet.subtitle}; {len(sheet.rows)} classes")

@@ -10,7 +10,7 @@ import click
 from finetunekit.cli.common import json_option, make_progress, print_json, print_table
 
 if TYPE_CHECKING:
-    from finetunekit.split_table import Split
+    from finetunekit.data.split_table import Split
 
 
 def _part(ctx: click.Context, param: click.Parameter, value: str) -> float | int:
@@ -70,9 +70,9 @@ def split(
     data: {source: table, root: splits.csv}.
     """
     from finetunekit.data.facts import open_facts
-    from finetunekit.folders import cache_dir
-    from finetunekit.photo_sets.opening import open_photo_set
-    from finetunekit.split_table import SplitRequest, make_split, write_split
+    from finetunekit.data.profile.opening import open_photo_set
+    from finetunekit.data.split_table import SplitRequest, make_split, write_split
+    from finetunekit.system.user_dirs import cache_dir
 
     progress = make_progress()
     chosen = open_photo_set(photos, source=source, options=options, progress=progress)

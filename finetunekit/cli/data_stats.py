@@ -23,8 +23,8 @@ def stats(photos: str, settings: tuple[str, ...], options: tuple[str, ...], is_h
     """
     import dataclasses
 
-    from finetunekit.photo_sets.statistics import measure_set
-    from finetunekit.photo_sets.statistics_text import statistics_lines
+    from finetunekit.data.profile.summary_statistics import measure_set
+    from finetunekit.reports.dataset_statistics_text import statistics_lines
 
     progress = make_progress()
     chosen = choose_set(photos, progress, settings=settings, options=options)

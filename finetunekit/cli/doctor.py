@@ -17,7 +17,7 @@ def command(as_json: bool, offline: bool) -> None:
 
     Exits with 1 where something is amiss that every run needs: Python, TensorFlow, a folder to write to.
     """
-    from finetunekit.doctor import examine
+    from finetunekit.cli.doctor_checks import examine
 
     findings = []
     for finding in examine(is_offline=offline):

@@ -25,8 +25,8 @@ from finetunekit.cli.common import json_option, make_progress, out_option, print
 @json_option
 def command(run: str, folder: Path, out: str, as_json: bool) -> None:
     """Score RUN on labelled photos that it has not seen: DIR/<class>/photo.jpg, classes matched by name."""
-    from finetunekit.inference import find_network, load
-    from finetunekit.photo_paths import labelled_photos
+    from finetunekit.data.photo_paths import labelled_photos
+    from finetunekit.evaluation.predictor import find_network, load
 
     progress = make_progress()
     finished = find_network(run, out=out)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from finetunekit.photo_sets.opening import PhotoSet
-    from finetunekit.progress import Progress
+    from finetunekit.data.profile.opening import PhotoSet
+    from finetunekit.system.progress import Progress
 
 
 def choose_set(
@@ -24,7 +24,7 @@ def choose_set(
         ConfigError: If it means nothing, or the preset is wrong.
         DataError: If the photos cannot be listed.
     """
-    from finetunekit.photo_sets.opening import open_photo_set
+    from finetunekit.data.profile.opening import open_photo_set
 
     chosen = open_photo_set(argument, settings=settings, source=source, options=options, progress=progress)
     for note in chosen.listing.notes:

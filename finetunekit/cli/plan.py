@@ -9,9 +9,9 @@ import click
 from finetunekit.cli.common import json_option, make_progress, preset_options, print_json
 
 if TYPE_CHECKING:
-    from finetunekit.costs import Preview
-    from finetunekit.plan import Plan
-    from finetunekit.progress import Progress
+    from finetunekit.config.plan import Plan
+    from finetunekit.system.progress import Progress
+    from finetunekit.training.cost_estimate import Preview
 
 
 @click.command("plan")
@@ -28,8 +28,8 @@ def command(preset: str, settings: tuple[str, ...], seed: int | None, has_layers
 
     Reads no photo, unless --layers asks for it; nothing is trained.
     """
-    from finetunekit.engine import prepare
-    from finetunekit.plan_text import plan_lines
+    from finetunekit.config.plan_text import plan_lines
+    from finetunekit.config.planning import prepare
 
     progress = make_progress()
     plan, _ = prepare(preset, settings=settings, seed=seed, progress=progress)
@@ -43,7 +43,7 @@ def command(preset: str, settings: tuple[str, ...], seed: int | None, has_layers
 
 
 def _notes(plan: Plan) -> list[str]:
-    from finetunekit.model import impurity_notes
+    from finetunekit.plugins.components import impurity_notes
 
     train = plan.config.train
     several = (
@@ -59,8 +59,8 @@ def _show_layers(plan: Plan, progress: Progress, *, as_json: bool) -> None:
     if as_json:
         print_json({**plan.to_dict(), "preview": dataclasses.asdict(found)})
         return
-    from finetunekit.plan_text import plan_lines
-    from finetunekit.preview_text import preview_lines
+    from finetunekit.config.plan_text import plan_lines
+    from finetunekit.training.cost_text import preview_lines
 
     _echo([*plan_lines(plan), *_notes(plan), "", *preview_lines(found)])
 
@@ -70,8 +70,8 @@ def _preview(plan: Plan, progress: Progress) -> Preview:
 
     from finetunekit.data.folds import choose_fold, fold_of_photos
     from finetunekit.data.index import build_index
-    from finetunekit.preview import count_photos, preview
-    from finetunekit.sources import list_photos
+    from finetunekit.data.listing import list_photos
+    from finetunekit.training.cost_preview import count_photos, preview
 
     started = time.perf_counter()
     listing = list_photos(plan, progress)

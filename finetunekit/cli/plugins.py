@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from finetunekit.cli.common import json_option, load_host, make_progress, print_json, print_table
-from finetunekit.scaffold import KINDS, next_steps, title_of, write_plugin
+from finetunekit.testing.scaffold import KINDS, next_steps, title_of, write_plugin
 
 if TYPE_CHECKING:
     from finetunekit.testing import Verdict
@@ -68,7 +68,7 @@ def new(kind: str, name: str, is_file: bool, directory: str) -> None:
 
     KIND is backbone, head, freezing-policy, augmentation, reporter or data-source. NAME is what YAML will call it.
     """
-    from finetunekit import __version__
+    from finetunekit._version import __version__
     from finetunekit.errors import ConfigError
 
     known = load_host().registries[title_of(kind)]

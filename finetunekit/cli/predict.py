@@ -37,10 +37,10 @@ def command(
 
     Photos that cannot be read are named at the end, with exit code 2; the others are predicted.
     """
+    from finetunekit.data.photo_paths import find_photos
     from finetunekit.errors import DataError
-    from finetunekit.inference import as_dict, find_network, load
-    from finetunekit.photo_paths import find_photos
-    from finetunekit.sorting import check_targets, prediction_csv, sort_photos
+    from finetunekit.evaluation.prediction_files import check_targets, prediction_csv, sort_photos
+    from finetunekit.evaluation.predictor import as_dict, find_network, load
 
     progress = make_progress()
     finished = find_network(run, out=out)
@@ -54,7 +54,7 @@ def command(
         photos, abstain_below=abstain_below, count=progress.counter("predicting"), unreadable=problems.append
     )
     if csv_path:
-        from finetunekit.runs import write_whole
+        from finetunekit.system.files import write_whole
 
         write_whole(csv_path, prediction_csv(predictions, loaded.classes))
     if sort_into:

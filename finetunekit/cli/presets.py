@@ -22,7 +22,7 @@ def command() -> None:
 @json_option
 def list_presets(as_json: bool) -> None:
     """Names of presets, which plugin gives each, and what it does."""
-    from finetunekit.presets import read_document
+    from finetunekit.config.preset import read_document
 
     host = load_host()
     rows = [
@@ -56,7 +56,7 @@ def _below(name: str, parts: Sequence[str]) -> Iterator[tuple[str, str]]:
 @click.argument("preset")
 def show(preset: str) -> None:
     """Print the YAML of PRESET, comments and all."""
-    from finetunekit.presets import find_preset
+    from finetunekit.config.preset import find_preset
 
     path = find_preset(preset, load_host().presets, relative_to=Path())
     click.echo(path.read_text(encoding="utf-8"), nl=False)
@@ -81,7 +81,7 @@ def new(name: str, base: str, data: Path, out: Path | None) -> None:
     not opened. The preset is checked before it is written, and so is that every class has photos in every split; an existing file is
     never replaced.
     """
-    from finetunekit.preset_writer import write_preset
+    from finetunekit.data.preset_from_photos import write_preset
     from finetunekit.types import TEST, TRAIN, VALID
 
     progress = make_progress()

@@ -12,7 +12,7 @@ import click
 from finetunekit.cli.common import json_option, make_progress, preset_options, print_json
 
 if TYPE_CHECKING:
-    from finetunekit.probe.ranking import ProbeScore, RankedProbe, Ranking
+    from finetunekit.experiments.probe_ranking import ProbeScore, RankedProbe, Ranking
 
 _CONTRACTS = {"backbone": "own", "zero_to_one": "0..1", "minus_one_to_one": "-1..1", "zero_to_255": "0..255"}
 _LEGEND = (
@@ -47,13 +47,13 @@ def command(
     """
     import dataclasses
 
-    from finetunekit.backbone_search import list_candidates, write_winner
     from finetunekit.data.facts import open_facts
     from finetunekit.data.index import build_index
-    from finetunekit.folders import cache_dir
-    from finetunekit.preset_writer import check_out
-    from finetunekit.probe.ranking import rank_probes
-    from finetunekit.sources import list_photos
+    from finetunekit.data.listing import list_photos
+    from finetunekit.data.preset_from_photos import check_out
+    from finetunekit.experiments.backbone_search import list_candidates, write_winner
+    from finetunekit.experiments.probe_ranking import rank_probes
+    from finetunekit.system.user_dirs import cache_dir
 
     progress = make_progress()
     if out is not None:

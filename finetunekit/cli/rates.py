@@ -12,7 +12,7 @@ import click
 from finetunekit.cli.common import json_option, make_progress, preset_options, print_json
 
 if TYPE_CHECKING:
-    from finetunekit.rate_finder import RateTest
+    from finetunekit.training.lr_finder import RateTest
 
 
 @click.command("rates")
@@ -36,14 +36,14 @@ def command(
     """
     import dataclasses
 
+    from finetunekit.config.planning import prepare
     from finetunekit.data.facts import open_facts
     from finetunekit.data.index import build_index
-    from finetunekit.engine import prepare
-    from finetunekit.folders import cache_dir
-    from finetunekit.rate_figure import rate_figure
-    from finetunekit.rate_finder import find_rates
-    from finetunekit.runs import write_whole
-    from finetunekit.sources import list_photos
+    from finetunekit.data.listing import list_photos
+    from finetunekit.system.files import write_whole
+    from finetunekit.system.user_dirs import cache_dir
+    from finetunekit.training.lr_figure import rate_figure
+    from finetunekit.training.lr_finder import find_rates
 
     progress = make_progress()
     plan, _ = prepare(preset, settings=settings, seed=seed, progress=progress)

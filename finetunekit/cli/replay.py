@@ -19,7 +19,7 @@ def command(run: str, out: str, as_json: bool, quiet: bool) -> None:
 
     Ends with 1 where it did not.
     """
-    from finetunekit.engine import replay
+    from finetunekit.engine.api import replay
 
     again = replay(run, out=out, progress=make_progress(is_quiet=quiet))
     if as_json:

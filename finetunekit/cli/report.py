@@ -15,7 +15,7 @@ def command(run: str, out: str) -> None:
 
     Says again what the run found, and how often its test split has been opened by now.
     """
-    from finetunekit.engine import rebuild_reports, summarise
+    from finetunekit.engine.api import rebuild_reports, summarise
 
     for line in summarise(run, out=out):
         click.echo(line)

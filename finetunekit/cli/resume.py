@@ -22,18 +22,18 @@ def command(run: str, out: str, as_json: bool, force: bool, quiet: bool) -> None
     It loses the epoch under way at most, and ends with the same bits as a run that was never stopped. Where configuration, photos,
     weights, versions or machine changed, it says what and refuses.
     """
-    from finetunekit.engine import resume
-    from finetunekit.runs import CROSS_VALIDATION, find_several, report_page
+    from finetunekit.engine.api import resume
+    from finetunekit.runs.folder import CROSS_VALIDATION, find_several, report_page
 
     progress = make_progress(is_quiet=quiet)
     several = find_several(run, Path(out))
     if several is not None and (several / CROSS_VALIDATION).is_file():
-        from finetunekit.folds import resume_folds
+        from finetunekit.experiments.cross_validation import resume_folds
 
         echo_several(resume_folds(several, is_forced=force, progress=progress), as_json=as_json)
         return
     if several is not None:
-        from finetunekit.seeds import resume_seeds
+        from finetunekit.experiments.seeds import resume_seeds
 
         echo_several(resume_seeds(several, is_forced=force, progress=progress), as_json=as_json)
         return

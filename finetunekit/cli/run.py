@@ -9,7 +9,7 @@ import click
 from finetunekit.cli.common import json_option, make_progress, out_option, preset_options, print_json
 
 if TYPE_CHECKING:
-    from finetunekit.several import SeveralRuns
+    from finetunekit.engine.result import SeveralRuns
 
 
 @click.command("run")
@@ -34,19 +34,19 @@ def command(
     The last line on stdout is the path of the report, or of the run's folder where its reports have no page. With --seeds or --folds
     there is a run for each in one folder, whose path is the last line; 'finetunekit resume' goes on where it was stopped.
     """
-    from finetunekit.engine import run
-    from finetunekit.runs import report_page
+    from finetunekit.engine.api import run
+    from finetunekit.runs.folder import report_page
 
     progress = make_progress(is_quiet=quiet)
     settings = (*settings, f"train.folds={folds}") if folds else settings
     if seeds is not None:
-        from finetunekit.seeds import run_seeds
+        from finetunekit.experiments.seeds import run_seeds
 
         several = run_seeds(preset, seeds, settings=settings, seed=seed, out=out, progress=progress)
         echo_several(several, as_json=as_json)
         return
     if _is_cross_validation(preset, settings):
-        from finetunekit.folds import run_folds
+        from finetunekit.experiments.cross_validation import run_folds
 
         echo_several(run_folds(preset, settings=settings, seed=seed, out=out, progress=progress), as_json=as_json)
         return
@@ -59,7 +59,7 @@ def command(
 
 
 def _is_cross_validation(preset: str, settings: tuple[str, ...]) -> bool:
-    from finetunekit.engine import prepare
+    from finetunekit.config.planning import prepare
 
     train = prepare(preset, settings=settings, progress=make_progress(is_quiet=True))[0].config.train
     return train.folds is not None and train.fold is None
@@ -67,7 +67,7 @@ def _is_cross_validation(preset: str, settings: tuple[str, ...]) -> bool:
 
 def echo_several(found: SeveralRuns, *, as_json: bool) -> None:
     """Print what several runs say together and the page of each; the last line is their folder."""
-    from finetunekit.runs import report_page
+    from finetunekit.runs.folder import report_page
 
     if as_json:
         print_json({"path": found.path, "runs": [result.path for result in found.runs], "scores": found.scores})

@@ -11,7 +11,7 @@ import click
 from finetunekit.cli.common import json_option, out_option, print_json, print_table
 
 if TYPE_CHECKING:
-    from finetunekit.run_list import RunEntry, What
+    from finetunekit.runs.run_list import RunEntry, What
 
 
 @click.group("runs")
@@ -24,7 +24,7 @@ def command() -> None:
 @json_option
 def list_all(out: str, as_json: bool) -> None:
     """Every run of a folder, oldest first: how it stands, what it scored, what it weighs."""
-    from finetunekit.run_list import list_runs
+    from finetunekit.runs.run_list import list_runs
 
     entries = list_runs(Path(out))
     if as_json:
@@ -48,8 +48,8 @@ def list_all(out: str, as_json: bool) -> None:
 @json_option
 def show(run: str, out: str, as_json: bool) -> None:
     """How RUN stands: the folder of a run, of seeds or of a cross-validation, its name, or 'last'."""
-    from finetunekit.run_list import describe_run
-    from finetunekit.runs import find_run, find_several
+    from finetunekit.runs.folder import find_run, find_several
+    from finetunekit.runs.run_list import describe_run
 
     entry = describe_run(find_several(run, Path(out)) or find_run(run, Path(out)))
     if as_json:
@@ -83,7 +83,7 @@ def show(run: str, out: str, as_json: bool) -> None:
 @json_option
 def prune_old(out: str, keep: int, unfinished: bool, models: bool, yes: bool, as_json: bool) -> None:
     """Delete old runs; each is named. A run under way is never touched."""
-    from finetunekit.run_list import choose_prunable, freed_bytes, list_runs, prune
+    from finetunekit.runs.run_list import choose_prunable, freed_bytes, list_runs, prune
 
     what: What = "models" if models else "runs"
     chosen = choose_prunable(list_runs(Path(out)), keep=keep, only_unfinished=unfinished, what=what)

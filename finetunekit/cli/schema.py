@@ -18,8 +18,8 @@ def command(out: Path | None) -> None:
 
     # yaml-language-server: $schema=schema.json
     """
-    from finetunekit.runs import to_json, write_whole
-    from finetunekit.schema import preset_schema
+    from finetunekit.config.json_schema import preset_schema
+    from finetunekit.system.files import to_json, write_whole
 
     schema = preset_schema(load_host())
     if out is None:

@@ -24,7 +24,7 @@ def _backbone(name: str) -> Any:
 @json_option
 def list_weights(as_json: bool) -> None:
     """Every backbone's weights: whether they are here, their licence and their sources."""
-    from finetunekit.weights import weights_status
+    from finetunekit.models.weights import weights_status
 
     rows = []
     for name, entry in sorted(load_host().registries["backbone"].items()):
@@ -52,7 +52,7 @@ def list_weights(as_json: bool) -> None:
 @click.argument("backbone")
 def fetch(backbone: str) -> None:
     """Fetch and verify BACKBONE's weights, so that a later run needs no network."""
-    from finetunekit.weights import resolve_weights
+    from finetunekit.models.weights import resolve_weights
 
     found = resolve_weights(backbone, _backbone(backbone), explicit=None, say=make_progress().say)
     click.echo(str(found.path))
@@ -62,7 +62,7 @@ def fetch(backbone: str) -> None:
 @click.argument("backbone")
 def where(backbone: str) -> None:
     """Print where BACKBONE's verified weights lie; exit code 1 where they are not here."""
-    from finetunekit.weights import weights_status
+    from finetunekit.models.weights import weights_status
 
     status = weights_status(backbone, _backbone(backbone))
     if not status.is_cached:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from finetunekit.data.opening import check_file_size, open_photo_file, pillow_guard, read_header, undecodable
 from finetunekit.data.parallel import Progress, bounded, gather
 from finetunekit.errors import DataError
-from finetunekit.room import empty_array
+from finetunekit.system.memory import empty_array
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -156,7 +156,7 @@ def load_photos(
         say: Receives a line where memory is short and the pixels go to disk.
 
     Returns:
-        `(photos, size_px, size_px, 3)` uint8 RGB in [0, 255], see `finetunekit.room.empty_array`.
+        `(photos, size_px, size_px, 3)` uint8 RGB in [0, 255], see `finetunekit.system.memory.empty_array`.
 
     Raises:
         DataError: One line for each photo that cannot be used; the first 20, then how many more.

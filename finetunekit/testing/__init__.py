@@ -11,16 +11,40 @@ of any seam looks at the component's options too.
 
 from __future__ import annotations
 
-from finetunekit.testing.checks_augmentation import check_augmentation
-from finetunekit.testing.checks_backbone import check_backbone
-from finetunekit.testing.checks_freezing import check_freezing_policy
-from finetunekit.testing.checks_head import check_head
-from finetunekit.testing.checks_reporter import check_reporter
-from finetunekit.testing.checks_source import check_data_source
-from finetunekit.testing.components import check_component
-from finetunekit.testing.contract import ContractError, UnfitExampleError, example_options
-from finetunekit.testing.data import AWKWARD_CLASSES, TINY_CLASSES, tiny_photos, tiny_run
-from finetunekit.testing.targets import Verdict, check_target
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from finetunekit.testing.checks_augmentation import check_augmentation
+    from finetunekit.testing.checks_backbone import check_backbone
+    from finetunekit.testing.checks_freezing import check_freezing_policy
+    from finetunekit.testing.checks_head import check_head
+    from finetunekit.testing.checks_reporter import check_reporter
+    from finetunekit.testing.checks_source import check_data_source
+    from finetunekit.testing.components import check_component
+    from finetunekit.testing.contract import ContractError, UnfitExampleError, example_options
+    from finetunekit.testing.data import AWKWARD_CLASSES, TINY_CLASSES, tiny_photos, tiny_run
+    from finetunekit.testing.targets import Verdict, check_target
+
+#: What is offered here → its module, loaded on first use: the scaffold beside them needs neither photos nor Keras.
+_HOMES = {
+    "check_augmentation": "finetunekit.testing.checks_augmentation",
+    "check_backbone": "finetunekit.testing.checks_backbone",
+    "check_freezing_policy": "finetunekit.testing.checks_freezing",
+    "check_head": "finetunekit.testing.checks_head",
+    "check_reporter": "finetunekit.testing.checks_reporter",
+    "check_data_source": "finetunekit.testing.checks_source",
+    "check_component": "finetunekit.testing.components",
+    "ContractError": "finetunekit.testing.contract",
+    "UnfitExampleError": "finetunekit.testing.contract",
+    "example_options": "finetunekit.testing.contract",
+    "AWKWARD_CLASSES": "finetunekit.testing.data",
+    "TINY_CLASSES": "finetunekit.testing.data",
+    "tiny_photos": "finetunekit.testing.data",
+    "tiny_run": "finetunekit.testing.data",
+    "Verdict": "finetunekit.testing.targets",
+    "check_target": "finetunekit.testing.targets",
+}
 
 __all__ = [
     "AWKWARD_CLASSES",
@@ -40,3 +64,9 @@ __all__ = [
     "tiny_photos",
     "tiny_run",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'finetunekit.testing' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)

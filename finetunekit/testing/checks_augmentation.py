@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.augmentation import AugmentComponent, Augmenter
-from finetunekit.environment import start_tensorflow
-from finetunekit.keys import derive_keys
-from finetunekit.model import call_builder
-from finetunekit.plan import Chosen
+from finetunekit.config.plan import Chosen
+from finetunekit.data.augmentation import AugmentComponent, Augmenter
+from finetunekit.plugins.components import call_builder
+from finetunekit.system.environment import start_tensorflow
+from finetunekit.system.keyed_random import derive_keys
 from finetunekit.testing.contract import Subject, choose
 from finetunekit.types import Augmentation, Builder, Options
 

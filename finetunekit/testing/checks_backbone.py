@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.environment import start_tensorflow
-from finetunekit.freezing import leaf_layers
-from finetunekit.model import Classifier
-from finetunekit.pixels import standardise
-from finetunekit.plan import Chosen
+from finetunekit.config.plan import Chosen
+from finetunekit.models.classifier import Classifier
+from finetunekit.models.freezing import leaf_layers
+from finetunekit.models.preprocessing import standardise
+from finetunekit.system.environment import start_tensorflow
 from finetunekit.testing.checks_spec import check_spec
 from finetunekit.testing.contract import ContractError, Subject, choose
 from finetunekit.testing.guards import no_network

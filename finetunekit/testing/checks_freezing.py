@@ -7,11 +7,11 @@ from typing import Any
 
 import pydantic
 
-from finetunekit.environment import start_tensorflow
+from finetunekit.config.plan import Chosen
 from finetunekit.errors import ConfigError
-from finetunekit.freezing import apply_decision, check_decision, describe_layers
-from finetunekit.model import call_builder
-from finetunekit.plan import Chosen
+from finetunekit.models.freezing import apply_decision, check_decision, describe_layers
+from finetunekit.plugins.components import call_builder
+from finetunekit.system.environment import start_tensorflow
 from finetunekit.testing.contract import ContractError, Subject, UnfitExampleError, choose
 from finetunekit.testing.networks import policy_backbones
 from finetunekit.types import Backbone, Builder, LayerInfo, Options

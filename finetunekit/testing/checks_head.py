@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.environment import start_tensorflow
+from finetunekit.config.plan import Chosen
 from finetunekit.errors import FinetuneKitError, PluginError
-from finetunekit.model import Classifier
-from finetunekit.plan import Chosen
+from finetunekit.models.classifier import Classifier
+from finetunekit.system.environment import start_tensorflow
 from finetunekit.testing.contract import ContractError, Subject, choose, one_line
 from finetunekit.testing.networks import (
     KINDS,

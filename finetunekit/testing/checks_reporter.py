@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from finetunekit import runs
-from finetunekit.environment import start_tensorflow
-from finetunekit.model import call_builder
-from finetunekit.plan import Chosen
+from finetunekit.config.plan import Chosen
+from finetunekit.plugins.components import call_builder
+from finetunekit.runs.folder import METRICS, STATE, FinishedRun
+from finetunekit.system.environment import start_tensorflow
 from finetunekit.testing.contract import Subject, choose
 from finetunekit.testing.data import AWKWARD_CLASSES, tiny_run
 from finetunekit.testing.guards import changed, fingerprint
@@ -52,7 +52,7 @@ def verify_reporter(chosen: Chosen, run: Path | None = None) -> None:
         copy = Path(scratch) / "copy"
         shutil.copytree(made, copy)
         files = _report_twice(subject, copy)
-        sentence = runs.FinishedRun(copy).stand_in
+        sentence = FinishedRun(copy).stand_in
         for name, content in files.items():
             _check_file(subject, name, content)
         if sentence is not None:
@@ -61,13 +61,13 @@ def verify_reporter(chosen: Chosen, run: Path | None = None) -> None:
 
 
 def _report_twice(subject: Subject, folder: Path) -> Mapping[str, bytes]:
-    finished = runs.FinishedRun(folder)
+    finished = FinishedRun(folder)
     watched = [folder, Path(finished.state["photo_root"])]
     before = [fingerprint(root) for root in watched]
     with subject.during("reporting a finished run"):
         first = call_builder(subject.chosen, finished)
         _check_mapping(subject, first)
-        second = call_builder(subject.chosen, runs.FinishedRun(folder))
+        second = call_builder(subject.chosen, FinishedRun(folder))
     altered = [path for old, root in zip(before, watched, strict=True) for path in changed(old, fingerprint(root))]
     names = ", ".join(Path(path).name for path in altered[:3])
     subject.require(
@@ -143,11 +143,11 @@ def _squeeze(text: str) -> str:
 
 def _check_silent(subject: Subject, folder: Path, sentence: str) -> None:
     """The same run, said to be of real photos."""
-    for name in (runs.STATE, runs.METRICS):
+    for name in (STATE, METRICS):
         values = json.loads((folder / name).read_text(encoding="utf-8"))
         (folder / name).write_text(json.dumps({**values, "stand_in": None}), encoding="utf-8")
     with subject.during("reporting a run of real photos (run.stand_in is None)"):
-        files = call_builder(subject.chosen, runs.FinishedRun(folder))
+        files = call_builder(subject.chosen, FinishedRun(folder))
     for name, content in files.items():
         is_silent = _squeeze(sentence) not in _squeeze(_text(name, content))
         subject.require(is_silent, f"{name} calls photos a stand-in where run.stand_in is None.")

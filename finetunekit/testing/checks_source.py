@@ -8,11 +8,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from finetunekit.config.plan import Chosen
 from finetunekit.data.index import check_listing
 from finetunekit.data.opening import photo_suffixes
 from finetunekit.errors import DataError, FinetuneKitError
-from finetunekit.model import call_builder
-from finetunekit.plan import Chosen
+from finetunekit.plugins.components import call_builder
 from finetunekit.testing.contract import ContractError, Subject, choose
 from finetunekit.testing.guards import changed, fingerprint
 from finetunekit.types import SPLITS, Builder, Options, PhotoListing, PhotoRecord, SourceContext

@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from finetunekit.config.plan import Chosen
 from finetunekit.errors import DataError
-from finetunekit.plan import Chosen
 from finetunekit.testing.checks_augmentation import verify_augmentation
 from finetunekit.testing.checks_backbone import verify_backbone
 from finetunekit.testing.checks_freezing import verify_freezing_policy

@@ -13,9 +13,9 @@ from typing import Any
 
 import pydantic
 
+from finetunekit.config.plan import Chosen
 from finetunekit.errors import FinetuneKitError, PluginError
-from finetunekit.model import blame
-from finetunekit.plan import Chosen
+from finetunekit.plugins.components import blame
 from finetunekit.types import BackboneSpec, Builder, Options, Origin, Registered
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from finetunekit.engine import run
-from finetunekit.folders import CACHE_VARIABLE, STATE_VARIABLE
-from finetunekit.progress import Progress
+from finetunekit.config.yaml_source import dump_yaml
+from finetunekit.engine.api import run
+from finetunekit.system.progress import Progress
+from finetunekit.system.user_dirs import CACHE_VARIABLE, STATE_VARIABLE
 from finetunekit.testing import tiny_plugin
 from finetunekit.types import TEST, TRAIN, VALID
-from finetunekit.yamls import dump_yaml
 
 TINY_CLASSES = ("blue", "green", "red")
 #: Names that break figures, markup and tables which do not escape or shorten them.

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.config import Component, PixelsSection, RunConfig, Stage
-from finetunekit.model import Classifier, build_classifier
-from finetunekit.plan import Chosen, Plan
+from finetunekit.config.plan import Chosen, Plan
+from finetunekit.config.sections import Component, PixelsSection, RunConfig, Stage
+from finetunekit.models.classifier import Classifier, build_classifier
 from finetunekit.testing import tiny_plugin
 from finetunekit.testing.contract import Subject, choose
 from finetunekit.types import Backbone, Options

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from finetunekit.config.planning import make_plan
+from finetunekit.config.preset import read_document
 from finetunekit.errors import FinetuneKitError, PluginError, UnknownComponentError, did_you_mean
-from finetunekit.plan import make_plan
-from finetunekit.plugins import GROUP, PluginHost, load_plugins
-from finetunekit.presets import read_document
+from finetunekit.plugins.host import GROUP, PluginHost, load_plugins
 from finetunekit.testing.components import check_component
 from finetunekit.testing.contract import UnfitExampleError, one_line
 from finetunekit.testing.data import AWKWARD_CLASSES, tiny_run

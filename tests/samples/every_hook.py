@@ -31,7 +31,7 @@ from finetunekit.hookspecs import Register, RegisterBackbone, RegisterPreset
 if TYPE_CHECKING:
     import keras
 
-    from finetunekit.plan import Plan
+    from finetunekit.config.plan import Plan
 
 HEARD = "heard.jsonl"
 SPEC = BackboneSpec(

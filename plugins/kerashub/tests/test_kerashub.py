@@ -13,9 +13,9 @@ from finetunekit_kerashub import SPEC, KerasHubOptions, build_kerashub
 from finetunekit_kerashub.__main__ import main
 
 from finetunekit import PluginError
-from finetunekit.plugins import load_plugins
+from finetunekit.models.weights import StoredArrays, fit_arrays
+from finetunekit.plugins.host import load_plugins
 from finetunekit.testing import check_backbone
-from finetunekit.weights import StoredArrays, fit_arrays
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SCALE = tuple(1 / 255 / s for s in STD)

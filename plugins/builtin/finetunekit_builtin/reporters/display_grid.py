@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from finetunekit import Options, RunError
-from finetunekit.webpage import Thumbnail, make_thumbnail
+from finetunekit.reports.html import Thumbnail, make_thumbnail
 
 from .output import Format, figure_files
 from .scene import BLUE, VERMILION, Drawing, Item, Line, Photo, Rects, Text, one_line, shortened, wrapped

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from finetunekit.fonts import embedded_font_css, missing_letters, pick_fonts
+from finetunekit.reports.fonts import embedded_font_css, missing_letters, pick_fonts
 
 from .raster import to_png
 from .scene import Drawing, Text, with_caption

@@ -6,7 +6,7 @@ import io
 import itertools
 from typing import TYPE_CHECKING
 
-from finetunekit.lettering import load_font, measured_px, visual_runs
+from finetunekit.reports.text_drawing import load_font, measured_px, visual_runs
 
 from .scene import ROLES, Drawing, Line, Marks, Photo, Rects, Text
 

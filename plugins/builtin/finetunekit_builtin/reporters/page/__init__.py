@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from finetunekit.fonts import embedded_font_css
-from finetunekit.webpage import PageSection, document
+from finetunekit.reports.fonts import embedded_font_css
+from finetunekit.reports.html import PageSection, document
 
 from .album import Album
 from .card import ModelCardOptions, build_model_card

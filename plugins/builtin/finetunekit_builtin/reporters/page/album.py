@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from finetunekit.webpage import Child, Html, Thumbnail, h, make_thumbnail, photo_figure
+from finetunekit.reports.html import Child, Html, Thumbnail, h, make_thumbnail, photo_figure
 
 if TYPE_CHECKING:
     from finetunekit import FinishedRun

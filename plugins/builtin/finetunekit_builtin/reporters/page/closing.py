@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from finetunekit.webpage import Child, Html, PageSection, definitions, h, join
+from finetunekit.reports.html import Child, Html, PageSection, definitions, h, join
 
 from .album import Album, choose, grid
 from .words import count, percent, seconds

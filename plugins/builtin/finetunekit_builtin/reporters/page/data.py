@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from finetunekit.webpage import Html, PageSection, h, join, table
+from finetunekit.reports.html import Html, PageSection, h, join, table
 
 from .album import Album, choose, grid
 from .words import count

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from finetunekit.webpage import Html, h, scrolling
+from finetunekit.reports.html import Html, h, scrolling
 
 from ..axes import Panel, Series, draw_panel, legend_height_px
 from ..learning_curves import curve_series, stage_rules

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from finetunekit.webpage import Child, Html, PageSection, data_uri, h, interval_plot, join, table
+from finetunekit.reports.html import Child, Html, PageSection, data_uri, h, interval_plot, join, table
 
 from ..confusion_matrix import draw_confusion_matrix
 from .album import Album, grid

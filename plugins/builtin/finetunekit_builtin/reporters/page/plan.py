@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from finetunekit.webpage import Child, Html, PageSection, definitions, h, join, table
+from finetunekit.reports.html import Child, Html, PageSection, definitions, h, join, table
 
 from ..solved import is_solved
 from .words import count

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from finetunekit.webpage import Child, PageSection, h, interval_plot, join, minus, table
+from finetunekit.reports.html import Child, PageSection, h, interval_plot, join, minus, table
 
 from ..solved import is_solved
 from .figures import curve_figures, inline

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from finetunekit import ConfigError, FinetuneKitError
-from finetunekit.webpage import Html, IntervalRow, h, interval_plot, join, minus
+from finetunekit.reports.html import Html, IntervalRow, h, interval_plot, join, minus
 
 from .words import between, of, percent
 

@@ -1,7 +1,0 @@
-"""One setting varied at a time, or a grid of them: whole runs from the feature cache, scored on validation, resumable."""
-
-from __future__ import annotations
-
-from finetunekit.ablation.running import AblationResult, run_ablation
-
-__all__ = ["AblationResult", "run_ablation"]

@@ -1,0 +1,97 @@
+"""What a run will do, as values: the components chosen, their options, and which plugin gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from finetunekit.config.sections import RunConfig
+from finetunekit.config.yaml_source import KeyPath, dump_yaml, show_path
+from finetunekit.types import BackboneSpec, Options, Registered
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A component of this run: what is registered, and its options with every default filled in."""
+
+    kind: str
+    registered: Registered
+    options: Options
+    path: KeyPath
+
+    @property
+    def name(self) -> str:
+        """Name in YAML."""
+        return self.registered.name
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for `plan.json`."""
+        origin = self.registered.origin
+        return {
+            "path": show_path(self.path),
+            "kind": self.kind,
+            "name": self.name,
+            "options": self.options.model_dump(mode="json"),
+            "plugin": origin.plugin,
+            "distribution": origin.distribution,
+            "version": origin.version,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a run will do, decided before anything heavy is loaded.
+
+    Attributes:
+        config: What was asked, defaults filled in.
+        source: The preset's name or path.
+        data_source: Lists the photos.
+        stand_in: Lists them where `data.root` does not exist; None where that is an error.
+        backbone: Pretrained network.
+        head: Classification head.
+        augment: Augmentations in order.
+        freeze: Freezing policy of each stage.
+        reports: Reporters in order.
+    """
+
+    config: RunConfig
+    source: str
+    data_source: Chosen
+    stand_in: Chosen | None
+    backbone: Chosen
+    head: Chosen
+    augment: tuple[Chosen, ...]
+    freeze: tuple[Chosen, ...]
+    reports: tuple[Chosen, ...]
+
+    @property
+    def spec(self) -> BackboneSpec:
+        """What is known of the backbone without building it."""
+        spec = self.backbone.registered.spec
+        assert spec is not None  # PluginHost refuses a backbone without one
+        return spec
+
+    def components(self) -> Iterator[Chosen]:
+        """Every component in the order of the flow."""
+        yield self.data_source
+        if self.stand_in:
+            yield self.stand_in
+        yield self.backbone
+        yield self.head
+        yield from self.augment
+        yield from self.freeze
+        yield from self.reports
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for `plan.json` and `--json`."""
+        return {
+            "source": self.source,
+            "config": self.config.model_dump(mode="json"),
+            "components": [component.to_dict() for component in self.components()],
+        }
+
+
+def config_text(plan: Plan) -> str:
+    """What `config.yaml` of a run holds."""
+    return dump_yaml(plan.config.model_dump(mode="json", exclude_none=True))

@@ -1,0 +1,151 @@
+"""What will happen: every component chosen, every default filled in, and which plugin gave it. No Keras, no photos."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from finetunekit.config.plan import Chosen, Plan
+from finetunekit.config.preset import Document, read_document
+from finetunekit.config.sections import RunConfig
+from finetunekit.config.validation_errors import describe_problems, line_order
+from finetunekit.config.yaml_source import KeyPath, place_of, show_path
+from finetunekit.errors import ConfigError, UnknownComponentError
+from finetunekit.plugins.host import PluginHost, load_plugins
+from finetunekit.system.progress import Progress
+
+
+def make_plan(document: Document, host: PluginHost) -> Plan:
+    """Check a document against the schema and every component's own options.
+
+    Raises:
+        ConfigError: With every problem of the document, one a line.
+    """
+    problems: list[str] = []
+    config = _check_config(document, problems)
+    chooser = _Chooser(document, host, problems)
+    values = document.values
+    data = _map(values.get("data"))
+    source = chooser.choose(
+        "data source", ("data",), data.get("source", "folders"), data.get("options", {}), ("data", "options")
+    )
+    stand_in = (
+        chooser.choose("data source", ("data",), data["otherwise"], {}, ("data",)) if data.get("otherwise") else None
+    )
+    backbone = chooser.component("backbone", ("backbone",), values.get("backbone"))
+    head = chooser.component("head", ("head",), values.get("head"))
+    augment = chooser.each("augmentation", ("augment",), values.get("augment"))
+    stages = values.get("stages")
+    freeze = tuple(
+        chooser.component("freezing policy", ("stages", i, "freeze"), _map(stage).get("freeze", {"name": "none"}))
+        for i, stage in enumerate(stages if isinstance(stages, list) else ())
+    )
+    reports = chooser.each("reporter", ("reports",), values.get("reports"))
+    if config is not None and backbone is not None:
+        _check_size(config, backbone, document, problems)
+    if problems or config is None:
+        raise ConfigError(sorted(problems, key=line_order))
+    return Plan(
+        config=config,
+        source=document.source,
+        data_source=_sure(source),
+        stand_in=stand_in,
+        backbone=_sure(backbone),
+        head=_sure(head),
+        augment=tuple(map(_sure, augment)),
+        freeze=tuple(map(_sure, freeze)),
+        reports=tuple(map(_sure, reports)),
+    )
+
+
+def _sure(chosen: Chosen | None) -> Chosen:
+    """A component that could not be chosen has left a problem behind, and no plan is made then."""
+    assert chosen is not None
+    return chosen
+
+
+def _map(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _check_config(document: Document, problems: list[str]) -> RunConfig | None:
+    try:
+        return RunConfig.model_validate_json(_as_json(document.values))
+    except pydantic.ValidationError as exc:
+        problems += describe_problems(exc, RunConfig, document.places, document.source, ())
+        return None
+
+
+def _as_json(values: Any) -> str:
+    return json.dumps(values, ensure_ascii=True)
+
+
+def _check_size(config: RunConfig, backbone: Chosen, document: Document, problems: list[str]) -> None:
+    spec = backbone.registered.spec
+    if spec is not None and config.pixels.size_px < spec.min_size_px:
+        where = place_of(document.places, ("pixels", "size_px")) or document.source
+        problems.append(
+            f"{where}: pixels.size_px: {spec.title} needs at least {spec.min_size_px} px. Received: {config.pixels.size_px}"
+        )
+
+
+class _Chooser:
+    """Looks components up and validates their options, noting every problem."""
+
+    def __init__(self, document: Document, host: PluginHost, problems: list[str]) -> None:
+        self.document, self.host, self.problems = document, host, problems
+
+    def each(self, kind: str, path: KeyPath, entries: Any) -> tuple[Chosen | None, ...]:
+        return tuple(
+            self.component(kind, (*path, i), entry)
+            for i, entry in enumerate(entries if isinstance(entries, list) else ())
+        )
+
+    def component(self, kind: str, path: KeyPath, entry: Any) -> Chosen | None:
+        """None where the schema has already said what is wrong with its shape."""
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+            return None
+        return self.choose(kind, path, entry["name"], {k: v for k, v in entry.items() if k != "name"}, path)
+
+    def choose(self, kind: str, path: KeyPath, name: Any, options: Any, options_path: KeyPath) -> Chosen | None:
+        if not isinstance(name, str) or not isinstance(options, dict):
+            return None
+        where = place_of(self.document.places, (*path, "name")) or self.document.source
+        try:
+            registered = self.host.find(kind, name, f"{where}: {show_path(path)}")
+            return Chosen(kind, registered, registered.options.model_validate_json(_as_json(options)), path)
+        except UnknownComponentError as exc:
+            self.problems += exc.problems
+        except pydantic.ValidationError as exc:
+            self.problems += describe_problems(
+                exc, registered.options, self.document.places, self.document.source, options_path
+            )
+        return None
+
+
+def prepare(
+    preset: str | Path, *, settings: Sequence[str] = (), seed: int | None = None, progress: Progress | None = None
+) -> tuple[Plan, PluginHost]:
+    """From a preset's name or path to a plan; nothing heavy is loaded.
+
+    Args:
+        preset: Preset name or path of a YAML file.
+        settings: `a.b[0].c=VALUE` texts.
+        seed: Replaces the preset's seed.
+        progress: Receives warnings about broken plugins.
+
+    Raises:
+        ConfigError: With every problem, one a line.
+        PluginError: If a plugin file that the run names cannot be loaded.
+    """
+    host = load_plugins((progress or Progress()).say)
+    if seed is not None:
+        settings = [*settings, f"seed={seed}"]
+    document = read_document(str(preset), host.presets, settings)
+    for path in document.plugin_files:
+        host.load_file(path)
+    return make_plan(document, host), host

@@ -1,0 +1,354 @@
+"""What was asked: the sections of a run's configuration, their bounds and their meanings. No I/O, no Keras."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from finetunekit.config.training_sections import (
+    AveragingSection,
+    ClassWeightsSection,
+    EarlyStoppingSection,
+    EmaSection,
+    EvaluateSection,
+    ScheduleSection,
+    Section,
+)
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Component(BaseModel):
+    """A plugin's component by name; every other key belongs to that component's own options."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+    name: str = Field(min_length=1, description="Name under which a plugin registered the component.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but the name, as written."""
+        return dict(self.model_extra or {})
+
+
+AuditKind = Literal[
+    "leak",
+    "conflict",
+    "group",
+    "label",
+    "outlier",
+    "duplicate",
+    "misnamed",
+    "blank",
+    "dark",
+    "bright",
+    "blurred",
+    "grey",
+    "imbalance",
+    "properties",
+    "small",
+    "long",
+]
+
+
+class AuditSection(Section):
+    """What the look at the photos before the first epoch may stop."""
+
+    gate: Literal["error", "warn", "off"] = Field(
+        "error",
+        description="error: leaks, contradictory labels and the like stop the run; warn: they are said; off: nobody looks.",
+    )
+    allow: tuple[AuditKind, ...] = Field(
+        (), description="Kinds of findings that are known and meant, such as `leak`; they become notes."
+    )
+
+
+class DataSection(Section):
+    """Where photos come from."""
+
+    source: str = Field("folders", min_length=1, description="Data source plugin that lists the photos.")
+    root: str | None = Field(None, min_length=1, description="Folder or table, relative to the working directory.")
+    otherwise: str | None = Field(
+        None,
+        description="Data source used where `root` does not exist; dropped when a later layer or --set names another root.",
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the data source.")
+    exclude: tuple[str, ...] = Field(
+        (),
+        description="CSV lists of photos to leave out, relative to the working directory; `data audit --fix` writes them.",
+    )
+    audit: AuditSection = Field(default_factory=AuditSection, description="The audit before the first epoch.")
+    max_photo_pixels: int = Field(
+        100_000_000, ge=1, description="Photos with more pixels than this are refused (decompression bombs)."
+    )
+
+
+class PixelsSection(Section):
+    """How a photo becomes the network's input."""
+
+    size_px: int = Field(224, ge=8, le=2048, description="Side of the square input, in pixels.")
+    resize: Literal["nearest", "bilinear", "bicubic", "lanczos", "box"] = Field(
+        "bilinear", description="Pillow's resampling filter."
+    )
+    fit: Literal["stretch", "crop"] = Field(
+        "stretch", description="Stretch to the square, or crop the centre square first."
+    )
+    source_px: int | None = Field(
+        None,
+        ge=8,
+        le=65_536,
+        description="Shrink photos to this long side before anything else (Lanczos), as if they came so small; null: as they are.",
+    )
+    contract: Literal["backbone", "zero_to_one", "minus_one_to_one", "zero_to_255"] = Field(
+        "backbone",
+        description="Range and order of pixels: the backbone's own contract, or RGB scaled as named.",
+    )
+    check_photos: int = Field(
+        400,
+        ge=0,
+        description="Training and validation photos, at most, on which a probe measures what another contract than the backbone's costs; "
+        "0: not measured.",
+    )
+
+
+class WeightsSection(Section):
+    """Where the backbone's weights come from."""
+
+    mode: Literal["pretrained", "random"] = Field(
+        "pretrained", description="Pretrained arrays, or Keras' initialisers."
+    )
+    path: str | None = Field(
+        None,
+        description="Explicit .npz, .h5 or .keras file, relative to the working directory; looked at first.",
+    )
+
+
+class OptimizerSection(Section):
+    """The optimizer of one stage."""
+
+    name: Literal["sgd", "adamw"] = Field("sgd", description="Keras optimizer.")
+    learning_rate: float = Field(
+        1e-3, gt=0, le=10, allow_inf_nan=False, description="Rate of a layer whose multiplier is 1."
+    )
+    momentum: float = Field(0.0, ge=0, lt=1, description="Momentum (sgd).")
+    nesterov: bool = Field(False, description="Nesterov momentum (sgd).")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled weight decay.")
+    clip_norm: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="Longest gradient, over all weights together; longer ones are shortened. null: any.",
+    )
+    schedule: ScheduleSection = Field(default_factory=ScheduleSection, description="How the rate goes over the stage.")
+
+
+class Stage(Section):
+    """One stage of training: freezing, a new optimizer, a number of epochs."""
+
+    kind: Literal["fit", "solve"] = Field(
+        "fit",
+        description="fit: gradient descent. solve: the head's last Dense layer in closed form on frozen features, nothing else; one epoch.",
+    )
+    name: str = Field("fine-tune", min_length=1, max_length=40, description="Name in the log; of a solve stage: probe.")
+    epochs: int = Field(10, ge=1, le=100_000, description="Number of epochs (fit).")
+    freeze: Component = Field(Component(name="none"), description="Freezing policy of the backbone's layers.")
+    train_batch_norm: bool = Field(
+        False, description="Let BatchNorm layers of the backbone train and move their statistics."
+    )
+    optimizer: OptimizerSection = Field(default_factory=OptimizerSection, description="Optimizer, new for each stage.")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Part of each label that is spread over all classes alike (fit)."
+    )
+    class_weights: ClassWeightsSection = Field(
+        default_factory=ClassWeightsSection, description="How much each class counts in the loss (fit)."
+    )
+    early_stopping: EarlyStoppingSection | None = Field(
+        None, description="End early, keep the best epoch; null: neither (fit)."
+    )
+    ema: EmaSection | None = Field(None, description="Validate and keep a moving average of weights; null: no (fit).")
+    average: AveragingSection | None = Field(
+        None, description="End with the mean of several epochs' weights; null: no (fit)."
+    )
+    interpolate: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="End this far along the line from the weights before the stage, 0, to those it reached, 1 (fit).",
+    )
+    solver: Literal["logistic", "ridge"] = Field(
+        "logistic", description="Logistic regression, or ridge regression on one-hot labels scaled to logits (solve)."
+    )
+    penalty: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="L2 penalty on features brought to one scale; null: by cross-validation on the training photos (solve).",
+    )
+    folds: int = Field(5, ge=2, le=100, description="Folds of that cross-validation (solve).")
+    revert_unless_better: bool = Field(
+        False,
+        description="Put back the weights from before the stage unless its validation log loss is lower than theirs was.",
+    )
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Stage:
+        """What only the other kind of stage reads must be left at its default: it would be passed over in silence."""
+        if self.kind == "solve":
+            for field, value in (("name", "probe"), ("epochs", 1)):
+                if field not in self.model_fields_set:
+                    object.__setattr__(self, field, value)  # the default of this kind
+            if self.epochs != 1:
+                raise ValueError("a solve stage has one epoch; leave `epochs` out")
+        unread = FIT_ONLY if self.kind == "solve" else SOLVE_ONLY
+        for field in unread:
+            if getattr(self, field) != Stage.model_fields[field].get_default(call_default_factory=True):
+                raise ValueError(f"a {self.kind} stage does not read `{field}`; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _check_practices(self) -> Stage:
+        """A stage ends with one set of weights, so only one practice may choose them."""
+        is_best_kept = self.early_stopping is not None and self.early_stopping.restore_best
+        if self.average and (self.ema or is_best_kept):
+            other = "ema" if self.ema else "early_stopping.restore_best"
+            raise ValueError(f"average and {other} both choose the weights that the stage ends with; drop one of them")
+        if self.class_weights.named and self.class_weights.mode != "named":
+            raise ValueError(
+                "class_weights.named counts with class_weights.mode: named only; set it, or drop the names"
+            )
+        return self
+
+
+#: Fields of a stage that only one kind of stage reads.
+SOLVE_ONLY = ("solver", "penalty", "folds")
+FIT_ONLY = (
+    "freeze",
+    "train_batch_norm",
+    "optimizer",
+    "label_smoothing",
+    "class_weights",
+    "early_stopping",
+    "ema",
+    "average",
+    "interpolate",
+)
+
+
+class TrainSection(Section):
+    """What all stages share."""
+
+    batch_size: int = Field(32, ge=1, le=65_536, description="Photos a step.")
+    draws_per_epoch: int | None = Field(
+        None,
+        ge=1,
+        description="Training photos drawn an epoch, wrapping around shuffled passes; null: each photo once.",
+    )
+    validation_draws: int | None = Field(
+        None, ge=1, description="Validation photos drawn an epoch, wrapping around; null: each photo once."
+    )
+    folds: int | None = Field(
+        None,
+        ge=3,
+        le=100,
+        description="Cross-validate: a run for each of so many folds of all photos, each tested on once. Null: the splits as they are.",
+    )
+    fold: int | None = Field(
+        None, ge=1, le=100, description="Run this fold only; a cross-validation sets it for each of its runs."
+    )
+    fold_seed: Seed = Field(0, description="Which photos go to which fold; not the run's seed.")
+
+    @model_validator(mode="after")
+    def _check_fold(self) -> Self:
+        if self.fold is not None and (self.folds is None or self.fold > self.folds):
+            raise ValueError("fold must be at most folds")
+        return self
+
+
+class CacheSection(Section):
+    """How features of the frozen prefix are reused."""
+
+    mode: Literal["off", "exact", "bank"] = Field(
+        "exact",
+        description="off: compute everything each time. exact: un-augmented photos once. bank: K augmented views of each photo, reused.",
+    )
+    views: int = Field(8, ge=1, le=1024, description="Augmented views of each photo (bank).")
+    require: Literal["bitwise", "close"] = Field(
+        "close", description="Least grade of the cache's self-check; below it the run stops."
+    )
+
+
+class InsightsSection(Section):
+    """What is measured beside the scores, after the last epoch; it changes no prediction."""
+
+    ladder: bool = Field(
+        True,
+        description="Measure the baselines (majority, nearest neighbour, logistic probe, the pretrained head) and the pretraining overlap.",
+    )
+    gradcam_photos: int = Field(
+        12, ge=0, le=60, description="Wrongly answered test photos with a Grad-CAM map, most confident first."
+    )
+
+
+class SaveSection(Section):
+    """What a run keeps besides `model.keras`."""
+
+    h5: bool = Field(False, description="Also save the model as HDF5.")
+    report_timeout_s: float = Field(
+        600.0, gt=0, le=86_400, allow_inf_nan=False, description="How long to wait for each reporter."
+    )
+    seeds: Literal["all", "first", "none"] = Field(
+        "first", description="Whose model is kept where one command runs several seeds; every figure is kept of all."
+    )
+
+
+class Expected(Section):
+    """A published result that the preset reproduces."""
+
+    metric: Literal["test_accuracy"] = Field("test_accuracy", description="Which score.")
+    value: float = Field(ge=0, le=1, description="Published value, as a fraction.")
+    correct: int | None = Field(None, ge=0, description="Number of photos classified correctly, where it is known.")
+    photos: int | None = Field(None, ge=1, description="Number of photos scored, where it is known.")
+    margin_points: float = Field(
+        5.0, gt=0, lt=100, description="Margin of `verify`, in percentage points; state it before the run."
+    )
+    direction: Literal["equal", "at_least"] = Field(
+        "equal", description="equal: neither worse nor better than the margin; at_least: not worse."
+    )
+    source: str = Field(description="Where the value was published.")
+
+
+class RunConfig(Section):
+    """Everything one YAML file can ask for."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=80,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name of runs made from it.",
+    )
+    description: str = Field("", description="One line shown in listings.")
+    plugins: tuple[str, ...] = Field((), description="Plugin files to load, relative to the YAML that names them.")
+    seed: Seed = Field(0, description="Seed of initial weights, shuffling and augmentation.")
+    view_seed: Seed | None = Field(
+        None, description="Seed of augmented views; null: the run's seed. Sharing it narrows the spread."
+    )
+    deterministic: bool = Field(True, description="Ask TensorFlow for deterministic operations.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "float32", description="Compute precision; auto: bfloat16 where fast."
+    )
+    data: DataSection = Field(default_factory=DataSection)
+    pixels: PixelsSection = Field(default_factory=PixelsSection)
+    backbone: Component
+    weights: WeightsSection = Field(default_factory=WeightsSection)
+    head: Component
+    augment: tuple[Component, ...] = Field((), description="Augmentations of training photos, in order.")
+    train: TrainSection = Field(default_factory=TrainSection)
+    stages: tuple[Stage, ...] = Field(min_length=1, max_length=100)
+    cache: CacheSection = Field(default_factory=CacheSection)
+    evaluate: EvaluateSection = Field(default_factory=EvaluateSection)
+    insights: InsightsSection = Field(default_factory=InsightsSection)
+    save: SaveSection = Field(default_factory=SaveSection)
+    reports: tuple[Component, ...] = Field((), description="Reporters, in order.")
+    expected: Expected | None = Field(None, description="Published result that `verify` tests against.")

@@ -1,0 +1,108 @@
+"""Findings on photos that are there more than once: leaks between splits, contradictory labels, copies within a split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from finetunekit.data.audit.duplicates import Pair, clusters
+from finetunekit.data.audit.findings import Exclusion, Finding, Seen, Severity, exclude, see
+from finetunekit.data.audit.reading import Photo
+from finetunekit.types import TEST, TRAIN, VALID
+
+#: Of one photo in several splits, the file in the first of these stays: what is scored must not be trained on.
+_STAYS = (TEST, VALID, TRAIN)
+_WORDS = {
+    "exact": "the same file",
+    "copy": "the same photo, saved again",
+    "mirror": "mirrored",
+    "crop": "a crop",
+    "mirrored crop": "a mirrored crop",
+}
+
+
+def check_duplicates(photos: Sequence[Photo], pairs: Sequence[Pair]) -> Iterator[Finding]:
+    """One finding each on leaks, contradictory labels and copies within a split, with every cluster of files of one photo."""
+    told = {(pair.first, pair.second): pair for pair in pairs}
+    leaks, conflicts, copies = _Collected(), _Collected(), _Collected()
+    for cluster in clusters(len(photos), pairs):
+        ordered = sorted(cluster, key=lambda position: (_STAYS.index(photos[position].split), position))
+        members = [photos[position] for position in ordered]
+        seen = tuple(see(photos[position], _how(position, ordered, told)) for position in ordered)
+        if len({photo.label for photo in members}) > 1:
+            labels = ", ".join(sorted({photo.label for photo in members}))
+            conflicts.add(seen, [exclude(photo, f"one photo labelled {labels}: which is right?") for photo in members])
+            leaks.add_if(_is_leak(members), seen, [])
+        else:
+            stays = members[0]
+            reasons = [exclude(photo, _reason(photo, stays)) for photo in members[1:]]
+            (leaks if _is_leak(members) else copies).add(seen, reasons)
+    yield from _findings(leaks, conflicts, copies)
+
+
+def check_groups(photos: Sequence[Photo]) -> Iterator[Finding]:
+    """Groups that the data source names, such as one animal, with photos in several splits."""
+    members: dict[str, list[Photo]] = {}
+    for photo in photos:
+        if photo.group is not None:
+            members.setdefault(photo.group, []).append(photo)
+    torn = {name: found for name, found in members.items() if _is_leak(found)}
+    if torn:
+        yield Finding(
+            "group",
+            "warning",
+            f"{len(torn):,} of {len(members):,} groups have photos in more than one split",
+            "What is learnt of one animal or burst is scored on itself: split by group (finetunekit data split).",
+            tuple(tuple(see(photo, f"group {name}") for photo in found) for name, found in torn.items()),
+        )
+
+
+def _findings(leaks: _Collected, conflicts: _Collected, copies: _Collected) -> Iterator[Finding]:
+    if leaks.groups:
+        remedy = "What is trained on must not be scored: leave the training side out (--fix)."
+        yield leaks.finding("leak", "error", "in more than one split", remedy)
+    if conflicts.groups:
+        remedy = "Say which label is right and remove the other file, or leave all of them out (--fix)."
+        yield conflicts.finding("conflict", "error", "with more than one label", remedy)
+    if copies.groups:
+        remedy = "Each counts as often as it is there: leave the copies out (--fix)."
+        yield copies.finding("duplicate", "warning", "more than once within a split", remedy)
+
+
+class _Collected:
+    def __init__(self) -> None:
+        self.groups: list[tuple[Seen, ...]] = []
+        self.exclusions: list[Exclusion] = []
+
+    def add(self, group: tuple[Seen, ...], exclusions: list[Exclusion]) -> None:
+        self.groups.append(group)
+        self.exclusions += exclusions
+
+    def add_if(self, is_wanted: bool, group: tuple[Seen, ...], exclusions: list[Exclusion]) -> None:
+        if is_wanted:
+            self.add(group, exclusions)
+
+    def finding(self, kind: str, severity: Severity, where: str, remedy: str) -> Finding:
+        files = sum(len(group) for group in self.groups)
+        photos = "1 photo is" if len(self.groups) == 1 else f"{len(self.groups):,} photos are"
+        title = f"{photos} there as {files:,} files, {where}"
+        return Finding(kind, severity, title, remedy, tuple(self.groups), tuple(self.exclusions))
+
+
+def _is_leak(members: Sequence[Photo]) -> bool:
+    return len({photo.split for photo in members}) > 1
+
+
+def _how(position: int, ordered: Sequence[int], told: dict[tuple[int, int], Pair]) -> str:
+    """How a file of a cluster is told to be the photo of the first one, or of another where it was not compared with the first."""
+    for other in ordered[: ordered.index(position)]:
+        pair = told.get((min(position, other), max(position, other)))
+        if pair is not None:
+            words = _WORDS[pair.kind]
+            return words if pair.kind == "exact" else f"{words} ({pair.likeness:.2f})"
+    return ""
+
+
+def _reason(photo: Photo, stays: Photo) -> str:
+    if photo.split == stays.split:
+        return f"duplicate of {stays.shown}, which stays"
+    return f"leak: the photo of {stays.shown}, which stays in {stays.split}"

@@ -1,0 +1,89 @@
+"""The audit before the first epoch: errors stop the run, warnings are lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from finetunekit.config.sections import AuditSection, RunConfig
+from finetunekit.data.audit.audit import audit_listing
+from finetunekit.data.audit.findings import SEVERITIES, AuditReport, Finding, Seen
+from finetunekit.data.index import PhotoIndex
+from finetunekit.errors import DataError
+from finetunekit.system.progress import Progress
+from finetunekit.types import DISPLAY, PhotoListing, PhotoRecord
+
+_NAMED = 3
+
+
+def audit_index(index: PhotoIndex, config: RunConfig, progress: Progress) -> AuditReport:
+    """Audit the photos of a run by what their files tell; photos known by content are not decoded.
+
+    Findings that `data.audit.allow` names become notes, and errors become warnings where `data.audit.gate` is `warn`.
+
+    Args:
+        index: The photos, read a moment before.
+        config: Of the run.
+        progress: Says what is under way.
+    """
+    records = (PhotoRecord(p.path, p.label, p.split, p.group) for p in index.photos if p.split != DISPLAY)
+    report = audit_listing(
+        PhotoListing(tuple(records), index.root, index.stand_in),
+        max_pixels=config.data.max_photo_pixels,
+        fed_px=config.pixels.size_px,
+        known_sha256={photo.path: photo.sha256 for photo in index.photos},
+        progress=progress,
+    )
+    return soften_report(report, config.data.audit)
+
+
+def soften_report(report: AuditReport, audit: AuditSection) -> AuditReport:
+    """A report whose findings are as severe as the configuration takes them, errors first."""
+    findings = [soften(finding, audit) for finding in report.findings]
+    return replace(report, findings=tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))))
+
+
+def soften(finding: Finding, audit: AuditSection) -> Finding:
+    """A finding as severe as the configuration takes it."""
+    if finding.kind in audit.allow:
+        return replace(finding, severity="note", title=f"{finding.title} (allowed)")
+    if finding.severity == "error" and audit.gate == "warn":
+        return replace(finding, severity="warning")
+    return finding
+
+
+def check_gate(report: AuditReport, preset: str, progress: Progress) -> None:
+    """Say every warning in a line, unless the photos are a stand-in, and stop at errors.
+
+    Args:
+        report: From `audit_index`.
+        preset: What the user called the preset, for the command that shows more.
+        progress: Receives the lines.
+
+    Raises:
+        DataError: With a line for each error, the photos named and what to do.
+    """
+    for finding in report.of("warning") if report.stand_in is None else ():
+        progress.say(f"warning: audit: {_line(finding)}")
+    errors = [f"audit: {_line(finding)}" for finding in report.of("error")]
+    if errors:
+        kinds = ", ".join(dict.fromkeys(finding.kind for finding in report.of("error")))
+        raise DataError(
+            [
+                *errors,
+                f"audit: see all of it with 'finetunekit data audit {preset} --html audit.html'; leave photos out with --fix FILE and "
+                f"data.exclude: [FILE]; or go on all the same with data.audit.allow: [{kinds}]",
+            ]
+        )
+
+
+def _line(finding: Finding) -> str:
+    named = "; ".join(_named(finding.groups))
+    return f"{finding.kind}: {finding.title}{f' ({named})' if named else ''}. {finding.remedy}"
+
+
+def _named(groups: Sequence[tuple[Seen, ...]]) -> Iterator[str]:
+    for group in groups[:_NAMED]:
+        yield " = ".join(seen.path for seen in group[:4]) + (" = …" if len(group) > 4 else "")
+    if len(groups) > _NAMED:
+        yield f"and {len(groups) - _NAMED} more"

@@ -1,0 +1,91 @@
+"""Asking a plan's data source for its photos, and saying what came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetunekit.config.plan import Chosen, Plan
+from finetunekit.errors import PluginError
+from finetunekit.plugins.components import blame, call_builder
+from finetunekit.system.progress import Progress
+from finetunekit.system.user_dirs import cache_dir
+from finetunekit.types import TEST, TRAIN, VALID, PhotoListing, SourceContext
+
+if TYPE_CHECKING:
+    from finetunekit.data.exclusions import ExcludedPhoto
+    from finetunekit.data.index import PhotoIndex
+
+
+def list_photos(plan: Plan, progress: Progress) -> PhotoListing:
+    """Ask the plan's data source for its photos; the stand-in where the root does not exist and the preset allows it.
+
+    Photos that the lists of `data.exclude` name are left out, unless the stand-in is used.
+
+    Raises:
+        DataError: If the photos cannot be listed, or a list of exclusions cannot be followed.
+        PluginError: If the source returns something else than a `PhotoListing`.
+    """
+    return list_and_leave_out(plan, progress)[0]
+
+
+def list_and_leave_out(plan: Plan, progress: Progress) -> tuple[PhotoListing, tuple[ExcludedPhoto, ...]]:
+    """As `list_photos`, and which photos were left out."""
+    from finetunekit.data.exclusions import leave_out
+
+    listing = _ask(plan, progress)
+    if not plan.config.data.exclude or listing.stand_in is not None:
+        return listing, ()
+    return leave_out(listing, [Path(file) for file in plan.config.data.exclude])
+
+
+def index_listing(plan: Plan, listing: PhotoListing, progress: Progress) -> PhotoIndex:
+    """Read the photos that were listed; with `train.fold`, as the splits of that fold.
+
+    Raises:
+        DataError: If photos cannot be read, or a fold would lack a class.
+    """
+    from finetunekit.data.facts import open_facts
+    from finetunekit.data.folds import choose_fold, fold_of_photos
+    from finetunekit.data.index import build_index
+
+    index = build_index(
+        listing,
+        max_pixels=plan.config.data.max_photo_pixels,
+        progress=progress.counter("reading photos"),
+        store=open_facts(cache_dir(), progress.say),
+    )
+    train = plan.config.train
+    if train.folds is None or train.fold is None:
+        return index
+    return choose_fold(index, fold_of_photos(index, train.folds, seed=train.fold_seed), train.fold, train.folds)
+
+
+def _ask(plan: Plan, progress: Progress) -> PhotoListing:
+    root = Path(plan.config.data.root).expanduser() if plan.config.data.root else None
+    source = plan.data_source
+    if plan.stand_in is not None and (root is None or not root.exists()):
+        source = plan.stand_in
+    return ask_source(source, SourceContext(root, cache_dir(), plan.config.seed, progress.say))
+
+
+def ask_source(source: Chosen, context: SourceContext) -> PhotoListing:
+    """What a data source lists, checked.
+
+    Raises:
+        DataError: If the photos cannot be listed.
+        PluginError: If the source returns something else than a `PhotoListing`.
+    """
+    listing = call_builder(source, context)
+    if not isinstance(listing, PhotoListing):
+        raise PluginError(f"{blame(source)} must return finetunekit.PhotoListing. Received: {listing!r:.200}")
+    return listing
+
+
+def describe_photos(index: PhotoIndex) -> str:
+    """One line: photos of each split, and the classes."""
+    counts = {split: len(index.split(split)) for split in (TRAIN, VALID, TEST)}
+    listed = ", ".join(f"{count} {split}" for split, count in counts.items())
+    return f"photos: {listed}; {len(index.classes)} classes: {', '.join(index.classes[:8])}" + (
+        " …" if len(index.classes) > 8 else ""
+    )

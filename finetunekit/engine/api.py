@@ -1,0 +1,235 @@
+"""From a preset to finished runs: what the command line and a notebook call."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetunekit.config.plan import Plan
+from finetunekit.config.planning import prepare
+from finetunekit.engine.pipeline import RunSequence, initial_files
+from finetunekit.engine.result import RunResult
+from finetunekit.engine.write_reports import write_reports
+from finetunekit.errors import ConfigError, RunFolderError
+from finetunekit.plugins.host import PluginHost
+from finetunekit.runs.folder import CONFIG, LADDER, STATE, FinishedRun, find_run, new_run_path, run_from
+from finetunekit.system.files import locked, sweep
+from finetunekit.system.progress import Progress, default_progress
+
+if TYPE_CHECKING:
+    from finetunekit.runs.reproducibility import Verdict
+
+__all__ = [
+    "RunResult",
+    "rebuild_reports",
+    "replay",
+    "resume",
+    "run",
+    "run_plan",
+    "summarise",
+]
+
+
+def run(
+    preset: str | Path,
+    *,
+    settings: Sequence[str] = (),
+    seed: int | None = None,
+    out: str | Path = "runs",
+    progress: Progress | None = None,
+) -> RunResult:
+    """Run a preset: train, evaluate, save and report.
+
+    Args:
+        preset: Preset name or path of a YAML file.
+        settings: `a.b[0].c=VALUE` texts, VALUE being YAML; they go over the preset.
+        seed: Replaces the preset's seed.
+        out: Folder in which the run's own folder is made.
+        progress: Where progress is printed; default: stderr, a live line in a notebook.
+
+    Returns:
+        The run's folder, metrics and summary.
+
+    Raises:
+        ConfigError: Before anything is written, with every problem of the configuration; or with those of the photos.
+        PluginError: If a plugin fails or returns what its hook does not allow.
+        RunError: If training cannot go on.
+        WeightsError: If the pretrained weights cannot be had.
+        RunFolderError: If the run folder cannot be written.
+        KeyboardInterrupt: After what was finished was saved.
+    """
+    progress = progress or default_progress()
+    plan, host = prepare(preset, settings=settings, seed=seed, progress=progress)
+    return run_plan(plan, host, settings, Path(out), progress)
+
+
+def resume(
+    run: str | Path, *, out: str | Path = "runs", is_forced: bool = False, progress: Progress | None = None
+) -> RunResult:
+    """Take up a run that was killed, was interrupted or failed, at the epoch that was under way.
+
+    On the same machine, with the same versions and threads, it ends with the weights, history and scores of a run that was never
+    stopped, bit for bit. A finished run is returned as it is.
+
+    Args:
+        run: The run folder, or its name under `out`.
+        out: Folder of runs.
+        is_forced: Go on although configuration, photos, weights, versions or machine changed.
+        progress: Where progress is printed; default: stderr, a live line in a notebook.
+
+    Returns:
+        The run's folder, metrics and summary.
+
+    Raises:
+        RunFolderError: If there is no such run, another process writes it, or something changed.
+        As `run`.
+    """
+    from finetunekit.runs.checkpoint import load_checkpoint
+    from finetunekit.runs.resume_check import Earlier, take_up
+
+    progress = progress or default_progress()
+    path = find_run(run, Path(out)).resolve()
+    with locked(path), run_from(path):
+        sweep(path)
+        state = take_up(FinishedRun(path).state)
+        plan, host = prepare(str(path / CONFIG), progress=progress)
+        plan = dataclasses.replace(plan, source=state["preset"])
+        earlier = Earlier(state, load_checkpoint(path, progress.say), is_forced)
+        sequence = RunSequence(plan, host, path, progress, state, earlier)
+        if state["status"] != "finished":
+            return sequence.execute()
+        if state.get("reported"):
+            progress.say(f"{path} is finished; nothing is left to do.")
+        return sequence.finish_reports()
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A run that was repeated.
+
+    Attributes:
+        of: The folder of the run that was.
+        result: The repetition.
+        verdict: Whether the two are the same.
+        summary: Sentences for the user, at most 80 columns a line.
+    """
+
+    of: Path
+    result: RunResult
+    verdict: Verdict
+    summary: tuple[str, ...]
+
+
+def replay(run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None) -> Replay:
+    """Repeat a finished run into a new folder and compare the two, bit for bit.
+
+    Args:
+        run: The run folder, its name under `out`, or `last`.
+        out: Folder in which the repetition's own folder is made.
+        progress: Where progress is printed; default: stderr, a live line in a notebook.
+
+    Raises:
+        RunFolderError: If there is no such run or it is not finished.
+        As `run`.
+    """
+    from finetunekit.runs.reproducibility import compare_runs, replay_lines
+
+    progress = progress or default_progress()
+    path, folder = _finished(run, out).resolve(), Path(out).resolve()
+    with run_from(path):
+        plan, host = prepare(str(path / CONFIG), progress=progress)
+        result = run_plan(plan, host, (), folder, progress)
+    first, second = FinishedRun(path), FinishedRun(result.path)
+    verdict = compare_runs(first, second)
+    return Replay(path, result, verdict, replay_lines(verdict, first.state.get("reproducibility", {}).get("level")))
+
+
+def run_plan(
+    plan: Plan,
+    host: PluginHost,
+    settings: Sequence[str],
+    out: Path,
+    progress: Progress,
+    *,
+    folder_name: str | None = None,
+) -> RunResult:
+    """Run a plan; see `run`.
+
+    Args:
+        plan: What `prepare` made.
+        host: The plugins it was made with.
+        settings: Noted in `run.json`.
+        out: Folder in which the run's own folder is made.
+        progress: Where progress is printed.
+        folder_name: What the name of that folder begins with; default: the configuration's name.
+
+    Raises:
+        ConfigError: If the plan is that of several runs.
+        As `run`.
+    """
+    if plan.config.train.folds is not None and plan.config.train.fold is None:
+        raise ConfigError(
+            "train.folds: a cross-validation is several runs. Use finetunekit.run_folds, or set train.fold too."
+        )
+    files = initial_files(plan, settings)
+    path = new_run_path(out, folder_name or plan.config.name, files)
+    with locked(path):
+        return RunSequence(plan, host, path, progress, json.loads(files[STATE])).execute()
+
+
+def summarise(run: str | Path, *, out: str | Path = "runs") -> tuple[str, ...]:
+    """What a finished run says of itself, with the openings of its test split as they stand now.
+
+    Args:
+        run: The run folder, its name under `out`, or `last`.
+        out: Folder of runs.
+
+    Returns:
+        Lines of at most 80 columns.
+
+    Raises:
+        RunFolderError: If there is no such run, it is not finished, or the ledger cannot be read.
+    """
+    from finetunekit.engine.summary import summary_lines
+    from finetunekit.runs.test_split_ledger import read_openings
+
+    finished = FinishedRun(_finished(run, out))
+    openings = read_openings(finished.state["test_content_key"])
+    ladder = finished.optional(LADDER)
+    return summary_lines(finished.metrics, openings, finished.metrics["seconds"]["whole"], ladder=ladder)
+
+
+def _finished(run: str | Path, out: str | Path) -> Path:
+    path = find_run(run, Path(out))
+    status = FinishedRun(path).state["status"]
+    if status != "finished":
+        raise RunFolderError(f"{path}: is '{status}'; reports are made from finished runs.")
+    return path
+
+
+def rebuild_reports(run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None) -> tuple[Path, ...]:
+    """Rebuild the reports of a finished run from its folder alone.
+
+    Args:
+        run: The run folder, its name under `out`, or `last`.
+        out: Folder of runs.
+        progress: Receives warnings.
+
+    Returns:
+        The files written.
+
+    Raises:
+        RunFolderError: If there is no such run or it is not finished.
+        ConfigError: If a reporter that it names is not installed any more.
+    """
+    progress = progress or Progress()
+    path = _finished(run, out)
+    plan, _ = prepare(str(path / CONFIG), progress=progress)
+    if not plan.config.evaluate.test:
+        raise RunFolderError(f"{path}: left its test split shut (evaluate.test: false); reports show test scores.")
+    with locked(path):
+        return write_reports(plan.reports, path, progress, plan.config.save.report_timeout_s)[0]

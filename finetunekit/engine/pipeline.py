@@ -1,0 +1,253 @@
+"""One run, step by step: the sequence and the hook calls, nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetunekit.config.plan import Plan, config_text
+from finetunekit.config.sections import RunConfig
+from finetunekit.data.listing import describe_photos, index_listing, list_and_leave_out
+from finetunekit.engine.result import RunResult
+from finetunekit.engine.write_reports import write_reports
+from finetunekit.errors import FinetuneKitError
+from finetunekit.plugins.host import PluginHost
+from finetunekit.runs.checkpoint import remove_checkpoints
+from finetunekit.runs.folder import (
+    AUDIT,
+    CONFIG,
+    EXCLUDED,
+    LADDER,
+    MODEL,
+    MODEL_H5,
+    PHOTOS,
+    PLAN,
+    STATE,
+    FinishedRun,
+    note_seconds,
+)
+from finetunekit.runs.run_record import RunRecord
+from finetunekit.system.files import replacing, to_csv, to_json
+from finetunekit.system.progress import Progress
+
+if TYPE_CHECKING:
+    from finetunekit.data.index import PhotoIndex
+    from finetunekit.evaluation.baselines.inputs import Ground
+    from finetunekit.models.classifier import Classifier
+    from finetunekit.runs.resume_check import Earlier
+    from finetunekit.training.stage_context import Prepared, StageContext
+
+
+class RunSequence:
+    """The state of one run while it goes on; `execute` reads top to bottom."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        host: PluginHost,
+        path: Path,
+        progress: Progress,
+        state: Mapping[str, Any],
+        earlier: Earlier | None = None,
+    ) -> None:
+        self.plan, self.host, self.path, self.progress = plan, host, path, progress
+        self.config: RunConfig = plan.config
+        self.earlier = earlier
+        self.rows: Sequence[Mapping[str, Any]] = ()
+        self.record = RunRecord(path, dict(state), {PLAN: to_json(plan.to_dict())} if earlier else None)
+
+    # ---- the sequence ------------------------------------------------------------------------------------------------------------
+
+    def finish_reports(self) -> RunResult:
+        """What is left to do where an earlier process ended after the scores: maybe reports, maybe nothing."""
+        self.record.unsettled = None
+        metrics = FinishedRun(self.path).metrics
+        # the time between the two processes is not counted
+        self.record.started = time.time() - metrics["seconds"]["whole"]
+        remove_checkpoints(self.path)
+        if not self.record.state.get("reported"):
+            metrics = self._report(metrics)
+            self.host.notify("after_run", metrics=metrics, run_path=self.path)
+        return RunResult(self.path, metrics, self._summary(metrics))
+
+    def execute(self) -> RunResult:
+        """Run it; see `finetunekit.run`."""
+        from finetunekit.system.memory import free_models
+
+        try:
+            self.host.notify("before_run", plan=self.plan, run_path=self.path)
+            metrics = self._train_and_measure()
+            self.record.finish("finished")
+            free_models()  # reports read files only
+            metrics = self._report(metrics)
+            self.host.notify("after_run", metrics=metrics, run_path=self.path)
+            return RunResult(self.path, metrics, self._summary(metrics))
+        except BaseException as exc:
+            self._stopped(exc)
+            raise
+
+    def _train_and_measure(self) -> dict[str, Any]:
+        """All that needs a network; content of `metrics.json`."""
+        from finetunekit.evaluation.diagnostics import write_ladder
+        from finetunekit.system.memory import free_models
+
+        metrics, ground = self._train_and_score()
+        if not (self.config.evaluate.test and self.config.insights.ladder):
+            return metrics
+        free_models()  # the ladder looks at the pretrained network, not at what was made of it
+        return write_ladder(self.path, ground, metrics)
+
+    def _train_and_score(self) -> tuple[dict[str, Any], Ground]:
+        """All that needs the trained network, to which nothing refers once this returns."""
+        from finetunekit.engine.build import build_context, check_pixels
+        from finetunekit.engine.score import score_run
+        from finetunekit.evaluation.diagnostics import stand_on, write_gradcam
+
+        index = self._index_photos()
+        context = build_context(self.plan, index, self.record, self.progress)
+        check_pixels(context, index, self.record)
+        prepared = self._train(context)
+        self._save_model(context.classifier)
+        metrics = score_run(context, index, prepared, self.rows, self.record)
+        ground = stand_on(context, index, prepared)
+        if self.config.evaluate.test and self.config.insights.gradcam_photos:
+            metrics = write_gradcam(self.path, context.classifier, ground, metrics)
+        return metrics, ground
+
+    # ---- photos ------------------------------------------------------------------------------------------------------------------
+
+    def _index_photos(self) -> PhotoIndex:
+        from finetunekit.data.manifest import MANIFEST_COLUMNS, manifest_rows
+
+        listing, excluded = list_and_leave_out(self.plan, self.progress)
+        if listing.stand_in:
+            self.progress.say(f"NOTE {listing.stand_in}")
+        self.progress.say(f"run {self.path}")
+        for note in listing.notes:
+            self.progress.say(f"note: {note}")
+        index = index_listing(self.plan, listing, self.progress)
+        self.record.note(PHOTOS, to_csv(manifest_rows(index), MANIFEST_COLUMNS))
+        if excluded:
+            rows = [dataclasses.asdict(photo) for photo in excluded]
+            self.record.note(EXCLUDED, to_csv(rows, tuple(rows[0])))
+        self.record.state |= {
+            "classes": list(index.classes),
+            "stand_in": index.stand_in,
+            "photo_root": str(index.root.resolve()),
+            "excluded": len(excluded),
+        }
+        self.record.write_state()
+        self.progress.say(describe_photos(index))
+        if not (self.path / AUDIT).is_file():
+            self._audit(index)
+        return index
+
+    def _audit(self, index: PhotoIndex) -> None:
+        """Look at the photos before anything is trained on them; a resumed run need not, if it did so when it began."""
+        if self.config.data.audit.gate == "off":
+            return
+        from finetunekit.data.audit.gate import audit_index, check_gate
+
+        report = audit_index(index, self.config, self.progress)
+        self.record.note(AUDIT, to_json(report.to_dict(most=200)))
+        check_gate(report, self.plan.source, self.progress)
+
+    # ---- training ----------------------------------------------------------------------------------------------------------------
+
+    def _train(self, context: StageContext) -> Prepared:
+        from finetunekit.training.stages import Training
+
+        if self.earlier is not None:
+            self.record.settle(self.earlier, config_text(self.plan), self.progress)
+        checkpoint = self.earlier.checkpoint if self.earlier else None
+        training = Training(context, self.host, self.path, self.record.state, self.record.write_state, checkpoint)
+        try:
+            return training.run()
+        except BaseException:
+            if training.rows:
+                self._save_what_there_is(context.classifier)
+            raise
+        finally:
+            self.rows = training.rows
+
+    def _save_what_there_is(self, classifier: Classifier) -> None:
+        """After an error, which is the one to show."""
+        try:
+            self._save_model(classifier)
+        except FinetuneKitError as second:
+            self.progress.say(f"warning: {second}")
+
+    # ---- evaluation and artefacts ------------------------------------------------------------------------------------------------
+
+    def _save_model(self, classifier: Classifier) -> None:
+        from finetunekit.models.classifier import save_h5
+
+        with replacing(self.path / MODEL) as partial:
+            classifier.probabilities.save(partial)
+        if self.config.save.h5:
+            with replacing(self.path / MODEL_H5) as partial:
+                save_h5(classifier.probabilities, partial)
+
+    def _report(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        started = time.perf_counter()
+        reports = self.plan.reports if self.config.evaluate.test else ()  # they show test scores
+        _, missing = write_reports(reports, self.path, self.progress, self.config.save.report_timeout_s)
+        self.record.state["missing"] = [dataclasses.asdict(report) for report in missing]
+        now_s = {"report_s": time.perf_counter() - started, "whole": time.time() - self.record.started}
+        metrics = note_seconds(self.path, metrics, now_s)
+        self.record.state["reported"] = True
+        self.record.write_state()
+        return metrics
+
+    def _summary(self, metrics: Mapping[str, Any]) -> tuple[str, ...]:
+        from finetunekit.engine.summary import summary_lines
+        from finetunekit.runs.test_split_ledger import Openings
+
+        openings = Openings(**metrics["openings"]) if metrics["openings"] else None
+        ladder = FinishedRun(self.path).optional(LADDER)
+        return summary_lines(metrics, openings, metrics["seconds"]["whole"], ladder=ladder)
+
+    # ---- the end -----------------------------------------------------------------------------------------------------------------
+
+    def _stopped(self, exc: BaseException) -> None:
+        self.progress.close()
+        status = "interrupted" if isinstance(exc, (KeyboardInterrupt, SystemExit)) else "failed"
+        if self.record.state["status"] == "finished":
+            status = "finished"  # only reports are missing; `finetunekit report` makes them
+        self.record.state["error"] = " ".join(f"{type(exc).__name__}: {exc}".split())
+        if isinstance(exc, KeyboardInterrupt):
+            exc.add_note(f"go on with: finetunekit resume {shlex.quote(str(self.path))}")
+        self.host.notify("on_run_error", error=exc, run_path=self.path)
+        if self.record.unsettled is not None:
+            return  # refused: the folder stays as it was left
+        if self.earlier is None and "stages" not in self.record.state and isinstance(exc, FinetuneKitError):
+            shutil.rmtree(self.path, ignore_errors=True)  # nothing was trained: the error says all there is to know
+            return
+        try:
+            self.record.finish(status)
+        except FinetuneKitError as second:  # the first error is the one to show
+            self.progress.say(f"warning: {second}")
+
+
+def initial_files(plan: Plan, settings: Sequence[str]) -> dict[str, str]:
+    """What a run folder holds from its first moment on: enough to begin again wherever the run is killed."""
+    state = {
+        "status": "running",
+        "name": plan.config.name,
+        "seed": plan.config.seed,
+        "preset": plan.source,
+        "settings": list(settings),
+        "folder": str(Path.cwd()),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return {
+        CONFIG: config_text(plan),
+        PLAN: to_json(plan.to_dict()),
+        STATE: to_json(state),
+    }

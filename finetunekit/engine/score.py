@@ -1,0 +1,119 @@
+"""After a run has trained: every photo predicted, the test split opened, and what follows from the predictions."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from finetunekit.config.plan import Plan
+from finetunekit.errors import RunFolderError
+from finetunekit.runs.folder import METRICS, PREDICTIONS
+from finetunekit.runs.run_record import RunRecord
+from finetunekit.system.files import to_csv, to_json, write_whole
+from finetunekit.system.progress import Progress
+from finetunekit.types import SPLITS, TEST, TRAIN, VALID
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from finetunekit.data.index import PhotoIndex
+    from finetunekit.runs.test_split_ledger import Openings
+    from finetunekit.training.stage_context import Prepared, StageContext
+
+
+def score_run(
+    context: StageContext, index: PhotoIndex, prepared: Prepared, rows: Sequence[Mapping[str, Any]], record: RunRecord
+) -> dict[str, Any]:
+    """Write `predictions.csv` and `metrics.json` of a run that has trained.
+
+    The test split is first decoded for the network here, after the last epoch; not at all with `evaluate.test: false`.
+
+    Args:
+        context: Of the run.
+        index: Its photos.
+        prepared: Its last stage.
+        rows: Its epochs, as logged.
+        record: Gets the keys by which the ledger knows test split and configuration.
+
+    Returns:
+        Content of `metrics.json`.
+    """
+    from finetunekit.evaluation.predictions import predict_splits, prediction_columns
+    from finetunekit.evaluation.scores import score_splits
+    from finetunekit.training.revert import kept_rows, revert_notes
+
+    started, plan, state = time.time(), context.plan, record.state
+    is_open = plan.config.evaluate.test
+    scored = (TRAIN, VALID, TEST) if is_open else (TRAIN, VALID)
+    predictor = _Predictor(context, index, prepared)
+    predictions = predict_splits(index, predictor.predict, SPLITS if is_open else scored)
+    key = _note_keys(plan, index, state)
+    # before test labels meet predictions on disk
+    openings = _open_test_split(plan, index, key, record, context.progress) if is_open else None
+    write_whole(record.path / PREDICTIONS, to_csv(predictions, prediction_columns(index.classes)))
+    metrics = {
+        "name": plan.config.name,
+        "seed": plan.config.seed,
+        "stand_in": index.stand_in,
+        "classes": list(index.classes),
+        "test_time_flip": plan.config.evaluate.flip,
+        "epochs": len(rows),
+        "last_epoch": (kept_rows(rows, state["stages"]) or rows)[-1],
+        "pixel_check": state.get("pixel_check"),
+        "notes": revert_notes(state["stages"]),
+        **score_splits(predictions, index.classes, scored),
+        "openings": dataclasses.asdict(openings) if openings else None,
+        "seconds": {
+            "training": round(sum(row["seconds"] for row in rows), 1),
+            "evaluation": round(time.time() - started, 1),
+            "whole": round(time.time() - record.started, 1),  # so far; complete once there are reports
+            **({"legs_left_out": len(state["resumed"])} if "resumed" in state else {}),
+        },
+    }
+    write_whole(record.path / METRICS, to_json(metrics))
+    return metrics
+
+
+class _Predictor:
+    def __init__(self, context: StageContext, index: PhotoIndex, prepared: Prepared) -> None:
+        self._context, self._index, self._prepared = context, index, prepared
+        self._decoded = {TRAIN: context.train, VALID: context.valid}
+
+    def predict(self, split: str) -> NDArray[np.float64]:
+        """Probabilities `(photos, classes)` of one split."""
+        from finetunekit.data.decoded_photos import decode_split
+        from finetunekit.models.forward import mean_over_flip
+
+        plan, progress = self._context.plan, self._context.progress
+        progress.tick(f"evaluating {split} photos")
+        photos = self._decoded.get(split) or decode_split(plan, self._index, split, progress)
+        return mean_over_flip(
+            lambda pixels: self._prepared.predict(photos.with_pixels(pixels), split),
+            photos.pixels,
+            is_flipped=plan.config.evaluate.flip,
+        )
+
+
+def _note_keys(plan: Plan, index: PhotoIndex, state: dict[str, Any]) -> str:
+    """Note what the ledger calls this test split and this configuration; returns the latter."""
+    from finetunekit.runs.test_split_ledger import config_key
+
+    written = plan.to_dict()
+    photos = [index.content_key(TRAIN), index.content_key(VALID)]
+    key = config_key(written["config"], components=written["components"], photo_keys=photos)
+    state |= {"config_key": key, "test_content_key": index.content_key(TEST)}
+    return key
+
+
+def _open_test_split(plan: Plan, index: PhotoIndex, key: str, record: RunRecord, progress: Progress) -> Openings | None:
+    """Note in the user's ledger that test labels are about to meet predictions; None where the ledger cannot be written."""
+    from finetunekit.runs.test_split_ledger import record_opening
+
+    try:
+        return record_opening(index.content_key(TEST), key, name=plan.config.name, run_path=record.path)
+    except RunFolderError as exc:
+        progress.say(f"warning: this opening of the test split is not counted: {exc}")
+        return None

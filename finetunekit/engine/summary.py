@@ -1,0 +1,148 @@
+"""What a run says at its end, in sentences for a newcomer: lines of at most 80 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from finetunekit.evaluation.baselines.text import ladder_lines
+from finetunekit.runs.test_split_ledger import WIDTH_COLUMNS, Openings, opened_sentence
+from finetunekit.statistics.multiple import best_of_interval
+from finetunekit.system.formatting import show_between, show_percent
+from finetunekit.system.progress import show_duration
+
+
+def summary_lines(
+    metrics: Mapping[str, Any], openings: Openings | None, seconds: float, *, ladder: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
+    """The end of a run.
+
+    Args:
+        metrics: Content of `metrics.json`.
+        openings: Of the test split, this run's included; None where the ledger could not be written.
+        seconds: How long the run took.
+        ladder: Content of `ladder.json`; None where the run has none.
+
+    Returns:
+        At most 8 lines of at most 80 columns, and those of the ladder; first of all that the photos are a stand-in, where they are.
+    """
+    is_part = metrics.get("seconds", {}).get("legs_left_out", 0) > 0
+    took = f"Took {show_duration(seconds)}{' since it was taken up again' if is_part else ''}."
+    if "test" not in metrics:
+        return (*_without_test(metrics), took)
+    test = metrics["test"]
+    main = [
+        *_accuracy_lines(test),
+        *(ladder_lines(ladder) if ladder else ()),
+        _worst_pair(test, metrics["classes"]),
+        _validation(metrics["last_epoch"]),
+    ]
+    main += [line for note in metrics.get("notes", ()) for line in textwrap.wrap(note, WIDTH_COLUMNS)]
+    if metrics["stand_in"]:
+        # Claims and calibration say nothing here; the warning takes their lines.
+        opened = [] if openings is None else [opened_sentence(openings)]
+        return (*_fit(f"STAND-IN PHOTOS: {metrics['stand_in']}", 2), *main, *opened, took)
+    opened = ["How often this test split was opened could not be recorded."]
+    if openings is not None and openings.openings == 0:  # a run folder that came from elsewhere
+        opened = ["The ledger of this machine holds no opening of this test split."]
+    elif openings is not None:
+        accuracy = test["accuracy"]
+        opened = claim_sentence(openings, accuracy["successes"], accuracy["photos"]).split("\n")
+    return (*main, _calibration(test["calibration"]), *opened, took)
+
+
+def _without_test(metrics: Mapping[str, Any]) -> list[str]:
+    """What a run says whose test split stayed shut."""
+    said = [f"STAND-IN PHOTOS: {metrics['stand_in']}"] if metrics["stand_in"] else []
+    accuracy = metrics["valid"]["accuracy"]
+    said.append(
+        f"{accuracy['successes']:,} of {accuracy['photos']:,} validation photos right: {show_percent(accuracy['value'])},"
+        f" 95 % interval {show_between(accuracy['interval'])}."
+    )
+    said += [*metrics.get("notes", ()), "The test split stayed shut (evaluate.test: false): no network saw its photos."]
+    return [line for part in said for line in textwrap.wrap(part, WIDTH_COLUMNS)]
+
+
+def _accuracy_lines(test: Mapping[str, Any]) -> list[str]:
+    accuracy = test["accuracy"]
+    return textwrap.wrap(
+        f"{accuracy['successes']:,} of {accuracy['photos']:,} test photos right: {show_percent(accuracy['value'])}. On endless"
+        f" photos like these it would be {show_between(accuracy['interval'])} (95 % interval).",
+        WIDTH_COLUMNS,
+    )
+
+
+def _worst_pair(test: Mapping[str, Any], classes: Sequence[str]) -> str:
+    pairs = [
+        (count, true, given)
+        for true, row in enumerate(test["confusion"])
+        for given, count in enumerate(row)
+        if true != given and count
+    ]
+    if not pairs:
+        return "No test photo was wrong."
+    count, true, given = max(pairs, key=lambda pair: pair[0])
+    if count == 1:
+        wrong = len(pairs)
+        return "One test photo was wrong." if wrong == 1 else f"The {wrong:,} mistakes were all of different kinds."
+    start = f"Commonest mistake: {count:,} of {sum(test['confusion'][true]):,} '"
+    middle, end = "' photos taken for '", "'."
+    room = (WIDTH_COLUMNS - len(start + middle + end)) // 2
+    return start + _shorten(classes[true], room) + middle + _shorten(classes[given], room) + end
+
+
+def _validation(epoch: Mapping[str, Any]) -> str:
+    draws, drawn = int(epoch["val_draws"]), int(epoch["val_correct"])
+    photos, right = int(epoch["val_photos"]), int(epoch["val_photos_correct"])
+    of_photos, share = (
+        f"Validation: {right:,} of {photos:,} photos",
+        f" ({show_percent(right / photos)})",
+    )
+    if draws == photos:
+        return f"{of_photos}{share}."
+    of_draws = f", {drawn:,} of {draws:,} draws ({show_percent(drawn / draws)})."
+    longest_first = (of_photos + share + of_draws, of_photos + of_draws, f"{of_photos}{share}.")
+    return next((text for text in longest_first if len(text) <= WIDTH_COLUMNS), f"{of_photos}.")
+
+
+def _calibration(calibration: Mapping[str, Any]) -> str:
+    bins = [part for part in calibration["bins"] if part["photos"]]
+    mean = sum(part["mean_confidence"] * part["photos"] for part in bins) / calibration["photos"]
+    right = sum(part["correct"] for part in bins) / calibration["photos"]
+    error = calibration["expected_error"]
+    if error["interval"]["low"] <= 0.0:
+        return f"On {calibration['photos']:,} photos its confidence ({show_percent(mean)} on average) shows no fault."
+    way = ", too sure" if mean > right else ", not sure enough"
+    # Bins that err in both directions have no common way.
+    way = way if 2.0 * abs(mean - right) >= error["value"] else ""
+    return f"Confidence: {show_percent(mean)} on average, {show_percent(right)} right: not calibrated{way}."
+
+
+def _fit(text: str, lines: int) -> list[str]:
+    return textwrap.wrap(text, WIDTH_COLUMNS, max_lines=lines, placeholder=" …")
+
+
+def _shorten(name: str, width: int) -> str:
+    return name if len(name) <= width else name[: width - 1] + "…"
+
+
+def claim_sentence(openings: Openings, correct: int, photos: int) -> str:
+    """What the openings so far do to a figure, for a newcomer; lines of at most 80 columns.
+
+    Args:
+        openings: With at least the opening of the run that is being described.
+        correct: Test photos that run has right.
+        photos: Test photos it was scored on.
+
+    Raises:
+        ValueError: If there is no opening, or the count is impossible.
+    """
+    interval = best_of_interval(correct, photos, openings.openings)
+    if openings.openings == 1:
+        return "This test split has now been opened once: the interval stands as it is."
+    text = (
+        f"{opened_sentence(openings)} As the best of them it would be partly luck: its interval is then"
+        f" {100 * interval.low:.1f} to {100 * interval.high:.1f} %."
+    )
+    return textwrap.fill(text, WIDTH_COLUMNS)

@@ -1,0 +1,50 @@
+"""What the ladder stands on: values of a trained run, without its network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.config.plan import Plan
+from finetunekit.data.decoded_photos import Photos, decode_split
+from finetunekit.data.index import PhotoIndex
+from finetunekit.system.progress import Progress
+from finetunekit.types import TEST, TRAIN, PixelContract
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What the ladder stands on: a trained run without its network, for which there may be no room beside the pretrained one.
+
+    Attributes:
+        plan: The run's plan.
+        index: Its photos.
+        contract: What its network was fed by.
+        precision: `float32` or `bfloat16`, of its network.
+        decoded: Decoded photos by split; what is decoded here is added.
+        checked: Content of the training photos that the pixel check had through the pretrained network.
+        boundary: Where the frozen prefix of its last stage ended, whose cached features are used again; empty where there was none.
+        progress: Says what is under way.
+    """
+
+    plan: Plan
+    index: PhotoIndex
+    contract: PixelContract
+    precision: str
+    decoded: dict[str, Photos]
+    checked: tuple[str, ...]
+    boundary: tuple[str, ...]
+    progress: Progress
+
+    @property
+    def labels(self) -> dict[str, NDArray[np.int64]]:
+        """Class index of each photo of `train` and `test`."""
+        return {split: self.index.labels(split) for split in (TRAIN, TEST)}
+
+    def photos(self, split: str) -> Photos:
+        """Decoded photos of one split."""
+        if split not in self.decoded:
+            self.decoded[split] = decode_split(self.plan, self.index, split, self.progress)
+        return self.decoded[split]

@@ -1,0 +1,152 @@
+"""The baselines themselves: majority, nearest neighbour, logistic probe, and what the pretrained network says with no training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.errors import WeightsError
+from finetunekit.evaluation.baselines.frozen_features import frozen_features
+from finetunekit.evaluation.baselines.inputs import Ground
+from finetunekit.evaluation.baselines.record import Rung, ladder_record, paired_change
+from finetunekit.evaluation.baselines.text import ladder_words
+from finetunekit.evaluation.pretraining_overlap import has_seen_imagenet, match_classes, overlap_record
+from finetunekit.models.linear_probe.cross_validation import fit_chosen
+from finetunekit.models.linear_probe.nearest_neighbours import nearest_labels
+from finetunekit.system.environment import resolve_precision
+from finetunekit.system.memory import free_models
+from finetunekit.types import TEST, TRAIN
+
+Features = dict[str, NDArray[np.float32]]
+
+
+def climb(
+    ground: Ground, tuned: NDArray[np.int64], *, is_finetuned: bool
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Measure every baseline.
+
+    Args:
+        ground: What the ladder stands on.
+        tuned: The run's answers on the test photos, `(photos,)`.
+        is_finetuned: Whether the run trained any of its backbone.
+
+    Returns:
+        Contents of `ladder.json` and of `overlap.json`; None for the latter where the backbone has not seen ImageNet.
+
+    Raises:
+        WeightsError: If the pretrained weights, which the run had, cannot be had any more.
+    """
+    spec, labels = ground.plan.spec, ground.labels
+    same = ground.contract == spec.pixels
+    rungs = [_majority(ground)]
+    own, rungs_own, own_seconds = _under(ground, "own", "own pixels" if not same else "")
+    if not same:
+        _, rungs_preset, _ = _under(ground, "preset", "preset pixels")
+        rungs += rungs_preset
+    rungs += rungs_own
+    logits = _head_logits(ground, own)
+    rungs.append(_head(ground, logits, own_seconds))
+    ladder = ladder_record(rungs, tuned, labels[TEST], is_finetuned=is_finetuned)
+    by_name = {rung.name: rung.answers for rung in rungs}
+    first, second = by_name.get("probe"), by_name.get("probe_own")
+    ladder["pixels"] = None if first is None or second is None else paired_change(first, second, labels[TEST])
+    ladder["words"] = ladder_words(ladder)
+    return ladder, _overlap(ground, logits)
+
+
+def _majority(ground: Ground) -> Rung:
+    train = ground.labels[TRAIN]
+    commonest = int(np.bincount(train, minlength=len(ground.index.classes)).argmax())
+    name = ground.index.classes[commonest]
+    shown = name if len(name) <= 24 else name[:23] + "…"
+    return Rung("majority", f"always '{shown}', the commonest class", np.full(len(ground.labels[TEST]), commonest))
+
+
+def _under(ground: Ground, whose: str, pixels: str) -> tuple[Features, list[Rung], float]:
+    """Nearest neighbour and logistic probe under one pixel contract; `whose` is `preset` or `own`."""
+    labels = ground.labels
+    started = time.perf_counter()
+    is_own = whose == "own"
+    contract = ground.plan.spec.pixels if is_own else ground.contract
+    # Rounding to bfloat16 does not move a probe; where it is fast, these features cost half.
+    precision = ground.precision if contract == ground.contract else resolve_precision("auto")
+    features = frozen_features(ground, contract, precision)
+    spent = time.perf_counter() - started
+    free_models()  # a whole backbone
+    suffix = "_own" if is_own and pixels else ""
+    where = f", {pixels}" if pixels else ""
+    kind = "random" if ground.plan.config.weights.mode == "random" else "frozen"
+    started = time.perf_counter()
+    near, _ = nearest_labels(features[TRAIN], labels[TRAIN], features[TEST])
+    middle = time.perf_counter()
+    groups = [photo.group or photo.sha256 for photo in ground.index.split(TRAIN)]
+    rungs = [Rung(f"nearest{suffix}", f"nearest neighbour, {kind} features{where}", near, spent + middle - started)]
+    title = f"logistic probe, {kind} features{where}"
+    try:
+        fit, _ = fit_chosen(features[TRAIN], labels[TRAIN], len(ground.index.classes), groups=groups)
+    except ValueError as exc:  # too few photos of a class to choose a penalty by cross-validation
+        return features, [*rungs, Rung(f"probe{suffix}", title, None, problem=f"{exc}")], spent
+    answers = fit.logits(features[TEST]).argmax(axis=1)
+    rungs.append(Rung(f"probe{suffix}", title, answers, spent + time.perf_counter() - middle))
+    return features, rungs, spent
+
+
+def _head_logits(ground: Ground, own: Features) -> Features | str:
+    """What the pretrained network's own classification layer says of train and test photos, or why it cannot be asked."""
+    from finetunekit.models.weights import load_top, resolve_weights
+
+    plan = ground.plan
+    if plan.config.weights.mode == "random":
+        return "the weights were random (weights.mode: random)"
+    if plan.spec.top is None:
+        return "the weights come without their classification layer"
+    explicit = Path(plan.config.weights.path).expanduser() if plan.config.weights.path else None
+    try:
+        found = resolve_weights(plan.backbone.name, plan.spec, explicit=explicit, say=ground.progress.say)
+        kernel, bias = load_top(found, plan.spec)
+    except WeightsError as exc:  # a user's own file may hold the backbone alone
+        return str(exc)
+    return {split: values @ kernel + bias for split, values in own.items()}
+
+
+def _head(ground: Ground, logits: Features | str, seconds: float) -> Rung:
+    title = f"{ground.plan.spec.title}'s own 1000-way head, no training"
+    if isinstance(logits, str):
+        return Rung("head", title, None, problem=logits)
+    answers = head_answers(ground.index.classes, logits[TEST])
+    if answers is None:
+        return Rung("head", title, None, problem="fewer than two of the class names are in ImageNet-1k")
+    return Rung("head", title, answers, seconds)
+
+
+def head_answers(classes: Sequence[str], logits: NDArray[np.floating[Any]]) -> NDArray[np.int64] | None:
+    """What a 1000-way head answers to a task of other classes: each has the share of all ImageNet classes it is matched with.
+
+    Args:
+        classes: The task's classes.
+        logits: `(photos, 1000)`.
+
+    Returns:
+        Class index of each photo, `(photos,)`; None where fewer than two classes are matched, so that there is nothing to choose.
+    """
+    columns = [one.indices if one.relation != "beside" else () for one in match_classes(classes)]
+    if sum(1 for indices in columns if indices) < 2:
+        return None
+    shares = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    scores = [shares[:, list(indices)].sum(axis=1) if indices else np.full(len(shares), -1.0) for indices in columns]
+    answers: NDArray[np.int64] = np.stack(scores, axis=1).argmax(axis=1)
+    return answers
+
+
+def _overlap(ground: Ground, logits: Features | str) -> dict[str, Any] | None:
+    plan = ground.plan
+    if plan.config.weights.mode == "random" or not has_seen_imagenet(plan.spec):
+        return None
+    answers = None if isinstance(logits, str) else logits[TRAIN].argmax(axis=1)
+    return overlap_record(ground.index.classes, plan.spec, ground.labels[TRAIN], answers)

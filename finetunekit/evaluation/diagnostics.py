@@ -1,0 +1,118 @@
+"""After the scores: Grad-CAM of the worst mistakes, the ladder, the pretraining overlap; what makes the scores readable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.data.index import PhotoIndex
+from finetunekit.errors import FinetuneKitError
+from finetunekit.evaluation.baselines.inputs import Ground
+from finetunekit.evaluation.baselines.measure import climb
+from finetunekit.evaluation.gradcam import MISSING, explained, find_map_layer, gradcam_maps
+from finetunekit.evaluation.pixel_contract_check import checked_photos
+from finetunekit.models.classifier import Classifier
+from finetunekit.runs.folder import GRADCAM, LADDER, OVERLAP, FinishedRun, note_seconds
+from finetunekit.system.files import to_json, write_whole
+from finetunekit.system.progress import Progress
+from finetunekit.training.stage_context import Prepared, StageContext
+from finetunekit.types import TEST, TRAIN
+
+
+def stand_on(context: StageContext, index: PhotoIndex, prepared: Prepared) -> Ground:
+    """What the ladder needs of a trained run, its network left out.
+
+    Args:
+        context: Of the run.
+        index: Its photos.
+        prepared: Its last stage.
+    """
+    checked = checked_photos(context)
+    return Ground(
+        plan=context.plan,
+        index=index,
+        contract=context.contract,
+        precision=context.precision,
+        decoded={TRAIN: context.train},
+        checked=checked[0].sha256 if checked else (),
+        boundary=prepared.cut.boundary if prepared.cut else (),
+        progress=context.progress,
+    )
+
+
+def write_gradcam(path: Path, classifier: Classifier, ground: Ground, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Write `gradcam.json` of a run whose predictions and metrics are written, where its plan asks for it.
+
+    What cannot be measured is said in one warning; the run's own scores do not depend on it.
+
+    Args:
+        path: Run folder.
+        classifier: Its network.
+        ground: Its photos and how they are fed.
+        metrics: Content of `metrics.json`.
+
+    Returns:
+        The metrics with `seconds.gradcam_s`, as they were written again.
+    """
+    most = ground.plan.config.insights.gradcam_photos
+    return _write("gradcam", lambda: _write_gradcam(path, classifier, ground, most), path, metrics, ground.progress)
+
+
+def write_ladder(path: Path, ground: Ground, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Write `ladder.json` and `overlap.json`; as `write_gradcam`, but without the run's network, which need not exist any more."""
+    return _write("ladder", lambda: _write_ladder(path, ground), path, metrics, ground.progress)
+
+
+def _write(
+    name: str, job: Callable[[], None], path: Path, metrics: Mapping[str, Any], progress: Progress
+) -> dict[str, Any]:
+    progress.tick(f"measuring: {name}")
+    started = time.perf_counter()
+    try:
+        job()
+    except FinetuneKitError as exc:
+        progress.say(f"warning: no {name}: {exc}")
+    return note_seconds(path, metrics, {f"{name}_s": time.perf_counter() - started})
+
+
+def _write_ladder(path: Path, ground: Ground) -> None:
+    run = FinishedRun(path)
+    rows = [row for row in run.predictions if row["split"] == TEST]
+    tuned = np.array([ground.index.classes.index(row["predicted"]) for row in rows], dtype=np.int64)
+    ladder, overlap = climb(ground, tuned, is_finetuned=is_finetuned(run.state["stages"]))
+    write_whole(path / LADDER, to_json(ladder))
+    if overlap is not None:
+        write_whole(path / OVERLAP, to_json(overlap))
+
+
+def is_finetuned(stages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a stage whose weights were kept trained a layer of the backbone."""
+    kept = [stage for stage in stages if not stage.get("revert", {}).get("reverted")]
+    return any(rate > 0 for stage in kept for rate in stage["decision"].values())
+
+
+def _write_gradcam(path: Path, classifier: Classifier, ground: Ground, most: int) -> None:
+    layer = find_map_layer(classifier.backbone.model)
+    if layer is None:
+        write_whole(path / GRADCAM, to_json({"layer": None, "words": MISSING, "maps": {}}))
+        return
+    rows = [row for row in FinishedRun(path).predictions if row["split"] == TEST]
+    shown = _worst(rows, most)
+    if not shown:
+        return
+    classes = [ground.index.classes.index(rows[i]["predicted"]) for i in shown]
+    pixels: NDArray[np.uint8] = ground.photos(TEST).pixels[shown]
+    maps = gradcam_maps(classifier.logits, layer, pixels, classes, ground.contract)
+    record = explained(layer, [rows[i]["sha256"] for i in shown], maps)
+    write_whole(path / GRADCAM, to_json(record))
+
+
+def _worst(rows: Sequence[Mapping[str, str]], most: int) -> list[int]:
+    """Positions of wrongly answered photos, most confident first."""
+    wrong = [i for i, row in enumerate(rows) if row["predicted"] != row["true"]]
+    return sorted(wrong, key=lambda i: (-float(rows[i][f"p_{rows[i]['predicted']}"]), rows[i]["path"]))[:most]

@@ -1,0 +1,97 @@
+"""Checks that need a pretrained backbone: which one is at hand, and what its features say of the photos that are trained on.
+
+Test photos stay out of it: no network sees them before a run opens them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from finetunekit.config.plan import Chosen, Plan
+from finetunekit.config.sections import Component, PixelsSection, WeightsSection
+from finetunekit.data.audit.findings import Finding
+from finetunekit.data.audit.labels import label_findings, outlier_findings
+from finetunekit.data.audit.reading import Photo, Photos
+from finetunekit.data.index import IndexedPhoto, PhotoIndex
+from finetunekit.models.weights import weights_status
+from finetunekit.plugins.host import PluginHost
+from finetunekit.system.progress import Progress
+from finetunekit.types import TRAIN, VALID, PhotoListing
+
+FEWEST_A_CLASS = 5
+
+
+def choose_backbone(plan: Plan, host: PluginHost) -> Plan | None:
+    """The plan with the smallest backbone whose pretrained weights are here already; None where there is none.
+
+    Its photos are fed at the backbone's own size and in its own pixel contract.
+    """
+    here = [
+        entry
+        for name, entry in host.registries["backbone"].items()
+        if entry.spec is not None and weights_status(name, entry.spec).is_cached
+    ]
+    if not here:
+        return None
+    entry = min(here, key=lambda entry: entry.spec.parameters if entry.spec else 0)
+    assert entry.spec is not None
+    config = plan.config.model_copy(
+        update={
+            "backbone": Component(name=entry.name),
+            "pixels": PixelsSection(size_px=entry.spec.native_size_px),
+            "weights": WeightsSection(),
+            "precision": "float32",
+        }
+    )
+    chosen = Chosen("backbone", entry, entry.options(), ("backbone",))
+    return dataclasses.replace(plan, config=config, backbone=chosen)
+
+
+def check_features(photos: Photos, listing: PhotoListing, plan: Plan, progress: Progress) -> Iterator[Finding]:
+    """Likely wrong labels, and outliers, among training and validation photos.
+
+    Args:
+        photos: What was read.
+        listing: Where they were listed.
+        plan: Names the backbone; see `choose_backbone`.
+        progress: Says what is under way.
+
+    Raises:
+        WeightsError: If the weights cannot be had.
+    """
+    from finetunekit.evaluation.probe_features import open_probe
+    from finetunekit.models.linear_probe.cross_validation import cross_validated_probabilities
+
+    index = _index(photos, listing)
+    by_place = {(photo.shown, photo.split): photo for photo in photos.readable}
+    chosen = [by_place[photo.shown, photo.split] for photo in index.photos]
+    labels = np.concatenate([index.labels(TRAIN), index.labels(VALID)])
+    if len(index.classes) < 2 or np.bincount(labels).min() < FEWEST_A_CLASS:
+        return
+    probe = open_probe(plan, index, progress)
+    features = np.concatenate([probe.split(TRAIN)[0], probe.split(VALID)[0]])
+    groups = [*probe.groups(TRAIN), *probe.groups(VALID)]
+    count = progress.counter("checking labels, fold")
+    probabilities = cross_validated_probabilities(features, labels, len(index.classes), groups=groups, count=count)
+    yield from label_findings(chosen, index.classes, probabilities, labels)
+    yield from outlier_findings(chosen, features)
+
+
+def _index(photos: Photos, listing: PhotoListing) -> PhotoIndex:
+    """Readable training and validation photos as an index; a class without training photos is a class all the same."""
+    pairs = zip(photos.readable, photos.traits, strict=True)
+    found = [
+        _indexed(photo, int(t["width_px"]), int(t["height_px"])) for photo, t in pairs if photo.split in (TRAIN, VALID)
+    ]
+    found.sort(key=lambda photo: photo.split == VALID)
+    classes = tuple(sorted({photo.label for photo in found if photo.label is not None}))
+    return PhotoIndex(classes, tuple(found), listing.root, listing.stand_in, ())
+
+
+def _indexed(photo: Photo, width_px: int, height_px: int) -> IndexedPhoto:
+    return IndexedPhoto(
+        photo.path, photo.shown, photo.label, photo.split, photo.group, photo.sha256, width_px, height_px
+    )

@@ -1,0 +1,235 @@
+"""A finished run's network on new photos, with the labels and the pixels it was trained with."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.config.pixel_contract import contract_from
+from finetunekit.data.photo_paths import find_photos, labelled_photos, splits_of
+from finetunekit.errors import DataError, RunFolderError
+from finetunekit.runs.folder import MODEL, FinishedRun, find_run
+from finetunekit.system.environment import start_tensorflow
+
+if TYPE_CHECKING:
+    from finetunekit.runs.test_split_ledger import Openings
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a network says of one photo.
+
+    Attributes:
+        path: The photo.
+        label: The most probable class; None where its probability is below the threshold asked for.
+        probability: Of the most probable class.
+        probabilities: Class name → probability, in class order.
+    """
+
+    path: Path
+    label: str | None
+    probability: float
+    probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run's network, ready to predict.
+
+    Attributes:
+        run: The run folder.
+        classes: Class names; position is the class index.
+        model: Keras model up to its logits.
+    """
+
+    run: FinishedRun
+    classes: tuple[str, ...]
+    model: Any
+
+    def predict(
+        self,
+        paths: Iterable[str | Path],
+        *,
+        abstain_below: float = 0.0,
+        count: Callable[[int, int], None] | None = None,
+        unreadable: Callable[[str], None] | None = None,
+    ) -> list[Prediction]:
+        """Predict photos, prepared exactly as in training.
+
+        Args:
+            paths: Photo files, or folders, which are searched for photos.
+            abstain_below: Give no label where the most probable class has a lower probability.
+            count: Called with photos done and photos in all.
+            unreadable: Called with the line of each photo that cannot be read, which is then left out; None: it is an error.
+
+        Returns:
+            One prediction a photo, in the order given; a folder's photos by name.
+
+        Raises:
+            DataError: If a path does not exist, a folder has no photo, or a photo cannot be read.
+        """
+        photos = find_photos(paths)
+        predictions: list[Prediction] = []
+        for start in range(0, len(photos), _CHUNK):
+            part = photos[start : start + _CHUNK]
+            for path, row in self._rows(part, unreadable):
+                predictions.append(self._prediction(path, row, abstain_below))
+            if count:
+                count(start + len(part), len(photos))
+        return predictions
+
+    def _rows(
+        self, paths: Sequence[Path], unreadable: Callable[[str], None] | None
+    ) -> list[tuple[Path, NDArray[np.float64]]]:
+        """Photos and their probabilities `(classes,)`; where one cannot be read, those of the others."""
+        try:
+            return list(zip(paths, self.probabilities(paths), strict=True))
+        except DataError:
+            if unreadable is None:
+                raise
+        readable = [path for path in paths if self._is_readable(path, unreadable)]
+        return list(zip(readable, self.probabilities(readable), strict=True)) if readable else []
+
+    def _is_readable(self, path: Path, unreadable: Callable[[str], None]) -> bool:
+        from finetunekit.data.decode import decode_photo
+
+        try:
+            decode_photo(path, max_pixels=self.run.config["data"]["max_photo_pixels"])
+        except DataError as exc:
+            unreadable(str(exc))
+            return False
+        return True
+
+    def probabilities(self, paths: Sequence[Path]) -> NDArray[np.float64]:
+        """Probabilities of photo files, `(photos, classes)` float64; over the mirror image too where the run was scored so.
+
+        Raises:
+            DataError: If a photo cannot be read.
+        """
+        from finetunekit.data.decode import load_photos
+        from finetunekit.models.forward import mean_over_flip, predict_photos
+
+        pixels = self.run.config["pixels"]
+        loaded = load_photos(
+            paths,
+            size_px=pixels["size_px"],
+            resize=pixels["resize"],
+            fit=pixels["fit"],
+            source_px=pixels.get("source_px"),
+            max_pixels=self.run.config["data"]["max_photo_pixels"],
+        )
+        contract = contract_from(self.run.state["pixels"])
+        is_flipped = self.run.config.get("evaluate", {}).get("flip", False)
+        return mean_over_flip(
+            lambda photos: predict_photos(self.model, photos, contract), loaded, is_flipped=is_flipped
+        )
+
+    def evaluate(self, folder: Path, *, count: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+        """Score labelled photos: `folder/<class>/photo`, classes matched by name.
+
+        Args:
+            folder: One folder of photos a class; classes without photos may be left out.
+            count: Called with photos done and photos in all.
+
+        Returns:
+            Every score with denominator and interval (`finetunekit.statistics.Scores`), and how often these photos have been
+            scored by now, as plain values. `seen` counts the photos that the run was trained on (`train`) and validated on (`valid`),
+            by SHA-256; `unseen` has the scores of the others, None where all were seen.
+
+        Raises:
+            DataError: If a folder is not one of the run's classes, or there are no photos.
+            RunFolderError: If the ledger of openings cannot be written.
+        """
+        from finetunekit.statistics import summarise_predictions
+
+        paths, labels = labelled_photos(folder, self.classes)
+        predictions = self.predict(paths, count=count)
+        hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+        splits = splits_of(hashes, self.run.photos)
+        openings = self._record_opening(hashes, labels)
+        rows = np.array([list(p.probabilities.values()) for p in predictions], dtype=np.float64)
+
+        def score(chosen: NDArray[np.bool_]) -> dict[str, Any] | None:
+            if not chosen.any():
+                return None
+            found = summarise_predictions(rows[chosen], np.array(labels)[chosen], num_classes=len(self.classes))
+            return dataclasses.asdict(found)
+
+        return {
+            "stand_in": self.run.stand_in,
+            "folder": str(folder),
+            "openings": dataclasses.asdict(openings),
+            "seen": {split: splits.count(split) for split in ("train", "valid")},
+            "unseen": score(np.array([split is None for split in splits])),
+            **(score(np.ones(len(paths), np.bool_)) or {}),
+        }
+
+    def _record_opening(self, hashes: Sequence[str], labels: Sequence[int]) -> Openings:
+        """Labels are about to meet predictions: the same opening as the run's own where these are its test photos."""
+        from finetunekit.data.index import content_key
+        from finetunekit.runs.test_split_ledger import record_opening
+
+        key = content_key(zip(hashes, (self.classes[label] for label in labels), strict=True))
+        state = self.run.state
+        return record_opening(key, state["config_key"], name=state["name"], run_path=self.run.path)
+
+    def _prediction(self, path: Path, row: NDArray[np.float64], abstain_below: float) -> Prediction:
+        best = int(row.argmax())
+        label = self.classes[best] if row[best] >= abstain_below else None
+        return Prediction(path, label, float(row[best]), dict(zip(self.classes, map(float, row), strict=True)))
+
+
+def find_network(run: str | Path, *, out: str | Path = "runs") -> FinishedRun:
+    """A run that `load` could load, found without TensorFlow: what is asked of it can be checked first.
+
+    Args:
+        run: The run folder, its name under `out`, or `last`.
+        out: Folder of runs.
+
+    Raises:
+        RunFolderError: If there is no such run, or it has no model.
+    """
+    finished = FinishedRun(find_run(run, Path(out)))
+    if not (finished.path / MODEL).is_file():
+        raise RunFolderError(
+            f"{finished.path / MODEL}: is missing; the run ended as '{finished.state['status']}' before a model was saved."
+        )
+    return finished
+
+
+def load(run: str | Path, *, out: str | Path = "runs") -> LoadedRun:
+    """Load a run's network.
+
+    Args:
+        run: The run folder, its name under `out`, or `last`.
+        out: Folder of runs.
+
+    Raises:
+        RunFolderError: If there is no such run, or it has no model.
+    """
+    finished = find_network(run, out=out)
+    path = finished.path / MODEL
+    start_tensorflow()
+    import keras
+
+    from finetunekit.models.classifier import logits_of
+
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, OSError, TypeError, KeyError) as exc:
+        raise RunFolderError(f"{path}: cannot be loaded ({' '.join(str(exc).split())[:200]}).") from exc
+    return LoadedRun(finished, finished.classes, logits_of(model))
+
+
+def as_dict(prediction: Prediction) -> dict[str, Any]:
+    """Plain values of a prediction, for JSON."""
+    return {**dataclasses.asdict(prediction), "path": str(prediction.path)}

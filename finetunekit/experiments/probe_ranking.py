@@ -1,0 +1,208 @@
+"""Which frozen backbone, pixel contract and size tell this data's classes apart best: probes ranked by nested cross-validation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.config.plan import Plan
+from finetunekit.errors import FinetuneKitError, RunError
+from finetunekit.evaluation.probe_features import ProbeFeatures, open_probe
+from finetunekit.models.linear_probe.cross_validation import NestedScores, Recipe, cross_validate
+from finetunekit.statistics import Interval, mean_interval, photo_log_losses, wilson_interval
+from finetunekit.system.progress import Progress
+from finetunekit.types import TRAIN, VALID
+
+if TYPE_CHECKING:
+    from finetunekit.data.decoded_photos import Photos
+    from finetunekit.data.index import PhotoIndex
+
+#: Splits that a ranking may look at. Never the test split: a backbone chosen by it would be scored on what it was chosen by.
+SPLITS_USED = (TRAIN, VALID)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeScore:
+    """What nested cross-validation says of one choice.
+
+    Attributes:
+        correct: Photos right when left out.
+        photos: Photos in all.
+        accuracy: Their share, in [0, 1].
+        accuracy_interval: Wilson, 95 %.
+        log_loss: Mean over photos left out, in nats.
+        log_loss_interval: Bootstrap-t, 95 %.
+    """
+
+    correct: int
+    photos: int
+    accuracy: float
+    accuracy_interval: Interval
+    log_loss: float
+    log_loss_interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class RankedProbe:
+    """One backbone, contract and size.
+
+    Attributes:
+        backbone: Registered name.
+        size_px: Side of the square input.
+        contract: `pixels.contract` that feeds it.
+        score: By nested cross-validation.
+        penalty: Median of those chosen inside the outer folds.
+        channels: Numbers a photo.
+        feature_s: Seconds that its features took, its start included; nearly 0 where they were in the cache.
+        fit_s: Seconds of the cross-validation.
+        size_mb: Of the backbone's weights, float32.
+    """
+
+    backbone: str
+    size_px: int
+    contract: str
+    score: ProbeScore
+    penalty: float
+    channels: int
+    feature_s: float
+    fit_s: float
+    size_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Every candidate, best first.
+
+    Attributes:
+        ranked: By log loss.
+        chosen: Score of the whole procedure: in each outer fold the best candidate is chosen anew by the folds inside it, and scored on
+            photos that neither its penalty nor that choice has seen. This is the winner's honest figure; its own row is the least of
+            several and so a little too good.
+        left_out: Candidate → why it was not tried.
+        classes: Class names.
+        stand_in: The sentence that says so if these are not the user's photos.
+    """
+
+    ranked: tuple[RankedProbe, ...]
+    chosen: ProbeScore
+    left_out: dict[str, str]
+    classes: tuple[str, ...]
+    stand_in: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    row: RankedProbe
+    nested: NestedScores
+
+
+def rank_probes(
+    plans: Sequence[Plan], index: PhotoIndex, progress: Progress, *, folds: int = 5, left_out: dict[str, str]
+) -> Ranking:
+    """Rank plans that differ in backbone, size and pixel contract; heads and stages do not matter.
+
+    Args:
+        plans: The candidates.
+        index: Photos of all of them. Training and validation photos are used together, test photos are not.
+        progress: Says what is under way.
+        folds: Outer and inner folds.
+        left_out: Candidates that did not come so far; those that fail here are added, on a copy.
+
+    Raises:
+        RunError: If no candidate is left.
+    """
+    tried: list[_Tried] = []
+    problems = dict(left_out)
+    decoded: dict[tuple[object, ...], dict[str, Photos]] = {}
+    labels = np.concatenate([index.labels(split) for split in SPLITS_USED])
+    for number, plan in enumerate(plans, start=1):
+        name = candidate_text(plan.backbone.name, plan.config.pixels.size_px, plan.config.pixels.contract)
+        progress.say(f"probe {number} of {len(plans)}: {name}")
+        try:
+            tried.append(_try(plan, index, labels, progress, folds, decoded))
+        except (FinetuneKitError, ValueError) as exc:
+            problems[name] = " ".join(str(exc).split())
+            progress.say(f"left out: {problems[name]}")
+    if not tried:
+        reasons = "; ".join(f"{name}: {why}" for name, why in problems.items())
+        raise RunError(f"no backbone could be probed. {reasons}")
+    ranked = sorted(tried, key=lambda one: one.row.score.log_loss)
+    chosen = _score(choose_anew([one.nested for one in tried]), labels)
+    return Ranking(tuple(one.row for one in ranked), chosen, problems, index.classes, index.stand_in)
+
+
+def candidate_text(backbone: str, size_px: int, contract: str) -> str:
+    """How messages name a candidate."""
+    return f"{backbone}, {size_px} px, pixels {contract}"
+
+
+def candidate_words(row: RankedProbe) -> str:
+    """How messages name a candidate that was tried."""
+    return candidate_text(row.backbone, row.size_px, row.contract)
+
+
+def _try(
+    plan: Plan,
+    index: PhotoIndex,
+    labels: NDArray[np.int64],
+    progress: Progress,
+    folds: int,
+    decoded: dict[tuple[object, ...], dict[str, Photos]],
+) -> _Tried:
+    started = time.perf_counter()
+    pixels = plan.config.pixels
+    how = (pixels.size_px, pixels.resize, pixels.fit, pixels.source_px)
+    probe = open_probe(plan, index, progress, decoded=decoded.setdefault(how, {}))
+    features = np.concatenate([probe.split(split)[0] for split in SPLITS_USED])
+    groups = [group for split in SPLITS_USED for group in probe.groups(split)]
+    ready = time.perf_counter()
+    count = progress.counter("cross-validation, outer folds")
+    recipe = Recipe(folds=folds, seed=plan.config.seed)
+    nested = cross_validate(features, labels, probe.num_classes, recipe, groups=groups, count=count)
+    row = RankedProbe(
+        backbone=plan.backbone.name,
+        size_px=pixels.size_px,
+        contract=pixels.contract,
+        score=_score(nested.probabilities, labels),
+        penalty=float(np.median(nested.penalties)),
+        channels=probe.channels,
+        feature_s=round(ready - started, 1),
+        fit_s=round(time.perf_counter() - ready, 1),
+        size_mb=round(_weights_bytes(probe) / 1e6, 1),
+    )
+    return _Tried(row, nested)
+
+
+def _weights_bytes(probe: ProbeFeatures) -> int:
+    return 4 * int(probe.pooled.prefix.count_params())
+
+
+def choose_anew(nested: Sequence[NestedScores]) -> NDArray[np.float64]:
+    """Out-of-fold probabilities of the candidate that the inner folds of each outer fold favour, `(photos, classes)`.
+
+    Args:
+        nested: Of each candidate, on the same folds.
+    """
+    fold = nested[0].fold
+    probabilities = np.zeros_like(nested[0].probabilities)
+    for k in range(len(nested[0].inner_losses)):
+        best = min(nested, key=lambda one: one.inner_losses[k])
+        probabilities[fold == k] = best.probabilities[fold == k]
+    return probabilities
+
+
+def _score(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> ProbeScore:
+    correct, losses = int((probabilities.argmax(axis=1) == labels).sum()), photo_log_losses(probabilities, labels)
+    return ProbeScore(
+        correct=correct,
+        photos=len(labels),
+        accuracy=correct / len(labels),
+        accuracy_interval=wilson_interval(correct, len(labels)),
+        log_loss=float(losses.mean()),
+        log_loss_interval=mean_interval(losses, bounds=(0.0, np.inf)),
+    )

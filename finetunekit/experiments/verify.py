@@ -1,0 +1,207 @@
+"""Was the published result that a preset reproduces reproduced by this run?"""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from finetunekit.config.sections import Expected
+from finetunekit.engine.summary import summary_lines
+from finetunekit.errors import ConfigError, RunFolderError
+from finetunekit.experiments.seeds_summary import seeds_lines, summarise_runs
+from finetunekit.runs.folder import PLAN, FinishedRun
+from finetunekit.runs.test_predictions import read_answers
+from finetunekit.statistics import Claim, ClaimCheck, Interval, check_claim, wilson_interval
+
+__all__ = [
+    "EXIT_CODES",
+    "Verdict",
+    "outcome_sentence",
+    "seeds_lines",
+    "summarise_runs",
+    "summary_lines",
+    "verdict_lines",
+    "verify_run",
+]
+
+WIDTH_COLUMNS = 80
+
+EXIT_CODES = {"reproduced": 0, "not reproduced": 5, "too few photos": 6}
+"""Exit code of `verify` for each outcome; 1 to 4 are errors, 2 among them: nothing to verify, or a stand-in."""
+
+NO_CHANGE = ("data.root=", "seed=", "reports=", "save.")
+"""Settings that leave the recipe as the preset states it."""
+
+ROUNDING = 0.0051
+"""How far a published value may lie from its own count: a figure given in whole per cent, and the float beyond it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one run says about the published result of its preset.
+
+    Attributes:
+        path: Run folder.
+        name: Of its configuration.
+        source: Where the result was published.
+        check: The test, both figures, and what it would take.
+        published_interval: 95 % Wilson interval of the published accuracy; None where its photos are unknown.
+        observed_interval: The same of this run's.
+        copies: Test photos of this run left out as copies of others.
+        changes: What `--set` changed from the preset that states the claim, the place of the photos aside.
+        exit_code: Of the command line.
+    """
+
+    path: Path
+    name: str
+    source: str
+    check: ClaimCheck
+    published_interval: Interval | None
+    observed_interval: Interval
+    copies: int
+    changes: tuple[str, ...]
+    exit_code: int
+
+
+def verify_run(path: Path) -> Verdict:
+    """Test a finished run against `expected` in its own configuration, margin and direction as stated before the run.
+
+    Args:
+        path: Run folder.
+
+    Raises:
+        ConfigError: If the run's photos are a stand-in, nothing is expected of it, or what is expected contradicts
+            itself.
+        RunFolderError: If the run is not finished, or its files are missing or damaged.
+
+    Source: `finetunekit.statistics.check_claim`.
+    """
+    answers = read_answers(path)
+    run = answers.run
+    if run.stand_in:
+        raise ConfigError(
+            f"{path}: ran on a stand-in, which says nothing about the published result. Run the preset on its photos"
+            " (--set data.root=FOLDER)."
+        )
+    expected = _expected(run)
+    claim = _claim(expected, run.path)
+    correct, photos = answers.count_correct(), len(answers.by_content)
+    check = check_claim(claim, correct, photos, margin=expected.margin_points / 100.0, direction=expected.direction)
+    return Verdict(
+        path=path,
+        name=str(run.config["name"]),
+        source=expected.source,
+        check=check,
+        published_interval=wilson_interval(claim.value * claim.photos, claim.photos) if claim.photos else None,
+        observed_interval=wilson_interval(correct, photos),
+        copies=answers.copies,
+        changes=tuple(s for s in run.state.get("settings", ()) if not s.startswith(NO_CHANGE)),
+        exit_code=EXIT_CODES[check.outcome],
+    )
+
+
+def verdict_lines(verdict: Verdict) -> list[str]:
+    """The verdict in words, the outcome first; lines of at most 80 columns."""
+    check = verdict.check
+    text = [outcome_sentence(check), "", *_figures(verdict), "", _tested(check)]
+    if check.smallest_margin >= check.margin:
+        passed = math.ceil(1e4 * check.smallest_margin) / 1e4
+        text.append(f"Only a margin above {_points(passed)} would pass; it has to be stated before the run.")
+    text.append(_photos_needed(check))
+    if not check.is_published_error_known:
+        text.append("How many photos the published figure rests on is not known, so its own error is left out.")
+    if verdict.copies:
+        text.append(f"{verdict.copies} test photos are copies of others and were left out.")
+    if verdict.changes:
+        text.append(f"This run is not quite the preset: {', '.join(verdict.changes)}.")
+    text.append(f"Published: {' '.join(verdict.source.split())}")
+    return [line for part in text for line in (textwrap.wrap(part, WIDTH_COLUMNS) or [""])]
+
+
+def _expected(run: FinishedRun) -> Expected:
+    value: Any = run.config.get("expected")
+    if value is None:
+        raise ConfigError(
+            f"{run.path}: its preset states no published result. Add 'expected:' (value, photos, source) and run again."
+        )
+    try:
+        return Expected.model_validate_json(json.dumps(value))
+    except pydantic.ValidationError as exc:
+        error = exc.errors(include_url=False)[0]
+        where = ".".join(["expected", *map(str, error["loc"])])
+        raise RunFolderError(f"{run.path / PLAN}: {where}: {error['msg']}.") from exc
+
+
+def _claim(expected: Expected, path: Path) -> Claim:
+    """The exact count where it is given, else the rounded value."""
+    correct, photos = expected.correct, expected.photos
+    if correct is None or photos is None:
+        return Claim(expected.value, photos)
+    if correct > photos or abs(correct / photos - expected.value) > ROUNDING:
+        raise ConfigError(
+            f"{path}: expected.value {expected.value:g} is not {correct} of {photos}. Correct the preset and run again."
+        )
+    return Claim(correct / photos, photos)
+
+
+def outcome_sentence(check: ClaimCheck) -> str:
+    """The outcome in one sentence."""
+    margin = _points(check.margin)
+    if check.outcome == "reproduced":
+        how = "at least as accurate as" if check.direction == "at_least" else "as accurate as"
+        return f"REPRODUCED: this run is {how} published, to within {margin}."
+    if check.outcome == "not reproduced":
+        way = "less" if check.difference < 0 else "more"
+        return f"NOT REPRODUCED: this run is {way} accurate than published, by more than chance explains."
+    shown = f"{check.observed_photos:,} photos show neither a difference nor that it is below {margin}"
+    return f"TOO FEW PHOTOS TO SAY: {shown}."
+
+
+def _figures(verdict: Verdict) -> Iterator[str]:
+    check, published = verdict.check, verdict.published_interval
+    value, photos = check.claim.value, check.claim.photos
+    counted = "" if photos is None else f"{value * photos:,.0f} of {photos:,}"
+    own = f"{check.observed_correct:,} of {check.observed_photos:,}"
+    width = max(len(counted), len(own), 1)
+    between = "photos not known" if published is None else _between(published)
+    yield f"published   {counted:>{width}}  {100 * value:5.1f} %   {between}"
+    observed = 100 * check.observed_correct / check.observed_photos
+    yield f"this run    {own:>{width}}  {observed:5.1f} %   {_between(verdict.observed_interval)}"
+    low, high = 100 * check.interval.low, 100 * check.interval.high
+    between = f"(95 % interval {low:+.1f} to {high:+.1f} points)"
+    yield f"difference  {'':{width}}  {100 * check.difference:+5.1f}     {between}"
+
+
+def _tested(check: ClaimCheck) -> str:
+    low, high = 100 * check.margin_interval.low, 100 * check.margin_interval.high
+    side = "worse" if check.direction == "at_least" else "worse or better"
+    return (
+        f"Tested: is this run at most {_points(check.margin)} {side} than published? 90 % interval of the difference:"
+        f" {low:+.1f} to {high:+.1f} points ({check.interval.method.capitalize()}). The margin was stated with the preset."
+    )
+
+
+def _photos_needed(check: ClaimCheck) -> str:
+    if check.photos_needed is None:
+        return (
+            f"No number of photos would settle a margin of {_points(check.margin)}: the published figure's own"
+            " photos are too few."
+        )
+    rate = 100 * check.claim.value
+    return f"{check.photos_needed:,} test photos would settle it for a run that gets exactly {rate:.1f} % right."
+
+
+def _between(interval: Interval) -> str:
+    return f"(95 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f} %)"
+
+
+def _points(fraction: float) -> str:
+    text = f"{100 * fraction:.3g}"
+    return f"{text} point{'' if text == '1' else 's'}"

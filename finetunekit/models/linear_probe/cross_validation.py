@@ -1,0 +1,266 @@
+"""Choosing a penalty, and scores that the choice has not seen: stratified cross-validation that keeps groups together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.models.linear_probe.linear import (
+    LinearFit,
+    Solution,
+    Solver,
+    check_labels,
+    fit_linear,
+    one_thread,
+    solve,
+)
+from finetunekit.models.linear_probe.linear import softmax_rows as softmax
+from finetunekit.models.linear_probe.principal_axes import FloatArray, IntArray, find_axes
+from finetunekit.models.linear_probe.stratified_folds import stratified_folds
+from finetunekit.statistics import photo_log_losses
+
+#: Two a decade, strongest first, so that each solution starts the next. Channels are on one scale, so the range fits any backbone.
+PENALTIES: tuple[float, ...] = tuple(float(10.0 ** (1 - i / 2)) for i in range(15))  # 10 … 1e-6
+#: Log loss has one minimum over the penalty but for noise: after this many weaker penalties without a better one, the search is over.
+PATIENCE = 2
+
+#: Called with (fits done, fits at most).
+Count = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PenaltyChoice:
+    """What cross-validation chose.
+
+    Attributes:
+        penalty: The one with the least log loss; no one-standard-error rule.
+        log_loss: Its mean log loss over left-out photos, in nats. It was chosen for being low, so it is no score.
+        folds: Number of folds.
+        tried: Penalty and log loss of each that was tried, strongest first.
+    """
+
+    penalty: float
+    log_loss: float
+    folds: int
+    tried: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a probe is fitted, whatever photos it is fitted on.
+
+    Attributes:
+        solver: `logistic` or `ridge`.
+        penalty: None: chosen by cross-validation.
+        folds: Of that cross-validation; fewer where there are fewer groups.
+        seed: Of the folds.
+    """
+
+    solver: Solver = "logistic"
+    penalty: float | None = None
+    folds: int = 5
+    seed: int = 0
+
+
+def choose_penalty(
+    features: NDArray[Any],
+    labels: IntArray,
+    classes: int,
+    recipe: Recipe = Recipe(),
+    *,
+    groups: Sequence[str] | None = None,
+    count: Count | None = None,
+) -> PenaltyChoice:
+    """Choose the penalty by cross-validated log loss on these photos alone.
+
+    Args:
+        features: `(photos, channels)` float.
+        labels: `(photos,)`, integers in [0, classes).
+        classes: At least 2.
+        recipe: Solver, folds and their seed.
+        groups: A name for each photo; photos of one name are on one side of every fold. None: each photo by itself.
+        count: Told after each fit.
+
+    Raises:
+        ValueError: If an argument is impossible, or there are too few photos to leave any out.
+    """
+    check_labels(labels, len(features), classes)
+    check_leaving_out(labels, recipe, groups=groups)
+    fold = stratified_folds(labels, recipe.folds, groups=groups, seed=recipe.seed)
+    number = int(fold.max()) + 1
+    with one_thread():
+        parts = [_Part(features, labels, classes, fold == k, recipe.solver) for k in range(number)]
+        tried = list(_search(parts, len(labels), count))
+    penalty, log_loss = min(tried, key=lambda pair: pair[1])
+    return PenaltyChoice(penalty, log_loss, number, tuple(tried))
+
+
+def check_leaving_out(labels: IntArray, recipe: Recipe, *, groups: Sequence[str] | None = None) -> None:
+    """Say that a penalty cannot be chosen on so few photos; needs no features.
+
+    Args:
+        labels: `(photos,)`, integers from 0.
+        recipe: Where it gives the penalty, none is chosen.
+        groups: As in `choose_penalty`.
+
+    Raises:
+        ValueError: If fewer than two photos would be left to fit on.
+    """
+    if recipe.penalty is not None:
+        return
+    number = len(labels if groups is None else set(groups))
+    is_enough = number >= 2
+    if is_enough:
+        fold = stratified_folds(labels, recipe.folds, groups=groups, seed=recipe.seed)
+        is_enough = len(labels) - int(np.bincount(fold).max()) >= 2
+    if not is_enough:
+        copies = "" if number == len(labels) else f" in {number} group{'s' * (number > 1)}"
+        photos = "1 training photo" if len(labels) == 1 else f"{len(labels)} training photos"
+        raise ValueError(f"{photos}{copies} cannot be cross-validated; give `penalty:` or more photos")
+
+
+def _search(parts: Sequence[_Part], photos: int, count: Count | None) -> Iterator[tuple[float, float]]:
+    best, worse = float("inf"), 0
+    for position, penalty in enumerate(PENALTIES):
+        total = 0.0
+        for k, part in enumerate(parts):
+            total += part.left_out_loss(penalty)
+            if count:
+                count(position * len(parts) + k + 1, len(PENALTIES) * len(parts))
+        yield penalty, total / photos
+        best, worse = (total, 0) if total < best else (best, worse + 1)
+        if worse == PATIENCE:
+            return
+
+
+@dataclass(slots=True)
+class _Part:
+    """One fold: fitted on the other photos, with the last solution as the start of the next."""
+
+    features: NDArray[Any]
+    labels: IntArray
+    classes: int
+    is_left_out: NDArray[np.bool_]
+    solver: Solver
+    last: Solution | None = field(init=False, default=None)
+    axes: Any = field(init=False)
+    left_out: FloatArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.axes = find_axes(self.features[~self.is_left_out])
+        self.left_out = self.axes.project(self.features[self.is_left_out])
+
+    def left_out_loss(self, penalty: float) -> float:
+        """Sum of the log losses of the photos left out, in nats."""
+        kept = self.labels[~self.is_left_out]
+        self.last = solve(self.axes, kept, self.classes, penalty, self.solver, self.last)
+        weights, bias = self.last
+        return float(photo_log_losses(softmax(self.left_out @ weights + bias), self.labels[self.is_left_out]).sum())
+
+
+def fit_chosen(
+    features: NDArray[Any],
+    labels: IntArray,
+    classes: int,
+    recipe: Recipe = Recipe(),
+    *,
+    groups: Sequence[str] | None = None,
+    count: Count | None = None,
+) -> tuple[LinearFit, PenaltyChoice | None]:
+    """Fit with the recipe's penalty, or else with the one that `choose_penalty` finds on these photos.
+
+    Args:
+        features: `(photos, channels)` float.
+        labels: `(photos,)`, integers in [0, classes).
+        classes: At least 2.
+        recipe: Solver, penalty, folds and their seed.
+        groups: As in `choose_penalty`.
+        count: As in `choose_penalty`.
+
+    Returns:
+        The fit on all the photos, and the choice; None where the recipe gives the penalty.
+
+    Raises:
+        ValueError: As `choose_penalty`.
+    """
+    choice = None
+    if recipe.penalty is None:
+        choice = choose_penalty(features, labels, classes, recipe, groups=groups, count=count)
+    penalty = recipe.penalty if choice is None else choice.penalty
+    assert penalty is not None  # given, or chosen
+    return fit_linear(features, labels, classes, penalty=penalty, solver=recipe.solver), choice
+
+
+@dataclass(frozen=True, slots=True)
+class NestedScores:
+    """Nested cross-validation of one probe.
+
+    Attributes:
+        probabilities: Out of fold, `(photos, classes)` float64.
+        fold: Outer fold of each photo, `(photos,)` int64.
+        inner_losses: For each outer fold, the log loss of the penalty chosen inside it, in nats: what a choice among several backbones
+            may go by without having seen the fold.
+        penalties: Chosen inside each outer fold.
+    """
+
+    probabilities: FloatArray
+    fold: IntArray
+    inner_losses: tuple[float, ...]
+    penalties: tuple[float, ...]
+
+
+def cross_validated_probabilities(
+    features: NDArray[Any],
+    labels: IntArray,
+    classes: int,
+    recipe: Recipe = Recipe(),
+    *,
+    groups: Sequence[str] | None = None,
+    count: Count | None = None,
+) -> FloatArray:
+    """Out-of-fold probabilities of each photo, `(photos, classes)` float64; see `cross_validate`."""
+    return cross_validate(features, labels, classes, recipe, groups=groups, count=count).probabilities
+
+
+def cross_validate(
+    features: NDArray[Any],
+    labels: IntArray,
+    classes: int,
+    recipe: Recipe = Recipe(),
+    *,
+    groups: Sequence[str] | None = None,
+    count: Count | None = None,
+) -> NestedScores:
+    """Score each photo by a probe that has not seen it; the penalty is chosen anew inside each outer fold.
+
+    Args:
+        features: `(photos, channels)` float.
+        labels: `(photos,)`, integers in [0, classes).
+        classes: At least 2.
+        recipe: Solver, penalty, folds (outer and inner) and their seed.
+        groups: As in `choose_penalty`.
+        count: Called with (outer folds done, outer folds).
+
+    Raises:
+        ValueError: As `choose_penalty`.
+
+    Source: Varma & Simon 2006, BMC Bioinformatics 7:91 (nested cross-validation).
+    """
+    check_labels(labels, len(features), classes)
+    fold = stratified_folds(labels, recipe.folds, groups=groups, seed=recipe.seed)
+    number = int(fold.max()) + 1
+    probabilities, losses, penalties = np.zeros((len(labels), classes)), [], []
+    for k in range(number):
+        is_kept = fold != k
+        kept = None if groups is None else [group for group, is_in in zip(groups, is_kept, strict=True) if is_in]
+        fit, choice = fit_chosen(features[is_kept], labels[is_kept], classes, recipe, groups=kept)
+        probabilities[~is_kept] = fit.probabilities(features[~is_kept])
+        losses.append(choice.log_loss if choice else float("nan"))
+        penalties.append(fit.penalty)
+        if count:
+            count(k + 1, number)
+    return NestedScores(probabilities, fold, tuple(losses), tuple(penalties))

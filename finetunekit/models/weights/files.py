@@ -1,0 +1,83 @@
+"""Checksums, and one member out of an archive. Nothing is imported, installed or executed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+from finetunekit.models.weights.cache import one_line
+
+CHUNK_BYTES = 1 << 20
+#: No published backbone comes near; a member that claims more is refused before a byte is written.
+MAX_MEMBER_BYTES = 4 << 30
+
+
+class SourceFailed(Exception):
+    """One source did not give the arrays, the next may. Its text is a short reason, without the source's name."""
+
+
+def parse_checksum(checksum: str) -> tuple[str, str]:
+    """Split `sha256:<hex>` or `md5:<hex>`.
+
+    Raises:
+        SourceFailed: If it is neither.
+    """
+    match = re.fullmatch(r"(sha256):([0-9a-f]{64})|(md5):([0-9a-f]{32})", checksum)
+    if match is None:
+        raise SourceFailed(f"its plugin gives the checksum '{checksum}'; allowed: sha256:<64 hex> or md5:<32 hex>")
+    return match[1] or match[3], match[2] or match[4]
+
+
+def file_checksum(path: Path, algorithm: str = "sha256") -> str:
+    """`<algorithm>:<hex>` of a file."""
+    with path.open("rb") as stream:
+        return f"{algorithm}:{hashlib.file_digest(stream, algorithm).hexdigest()}"
+
+
+def check_file(path: Path, checksum: str, what: str) -> None:
+    """Compare a file with its pinned checksum.
+
+    Raises:
+        SourceFailed: If they differ.
+    """
+    algorithm, _ = parse_checksum(checksum)
+    check_checksum(file_checksum(path, algorithm), checksum, what)
+
+
+def check_checksum(received: str, pinned: str, what: str) -> None:
+    """Compare two checksums of the same algorithm.
+
+    Raises:
+        SourceFailed: If they differ.
+    """
+    if received != pinned:
+        raise SourceFailed(f"{what} has the wrong checksum ({shorten(received)} instead of {shorten(pinned)})")
+
+
+def shorten(checksum: str) -> str:
+    """`sha256:<first 12 digits>…`, for messages."""
+    algorithm, _, digits = checksum.partition(":")
+    return f"{algorithm}:{digits[:12]}…"
+
+
+def take_member(archive: Path, member: str, target: Path) -> None:
+    """Copy one file out of a zip archive (a wheel is one) to `target`.
+
+    Raises:
+        SourceFailed: If the archive is damaged, lacks the member, or the member is too large.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            info = opened.getinfo(member)
+            if info.file_size > MAX_MEMBER_BYTES:
+                raise SourceFailed(f"'{member}' claims {info.file_size / 1e9:.1f} GB")
+            # zipfile stops at the size checked above, and compares the CRC at the end
+            with opened.open(info) as source, target.open("wb") as out:
+                shutil.copyfileobj(source, out, CHUNK_BYTES)
+    except KeyError as exc:
+        raise SourceFailed(f"the archive holds no '{member}'") from exc
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as exc:
+        raise SourceFailed(f"damaged archive ({one_line(exc)})") from exc

@@ -1,0 +1,47 @@
+"""Calling a plugin's builder: what goes wrong in it is blamed on it by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from finetunekit.errors import FinetuneKitError, PluginError
+from finetunekit.plugins.guard import guarded
+
+if TYPE_CHECKING:
+    from finetunekit.config.plan import Chosen, Plan
+
+_INITIALISING = ("backbone", "head")
+
+
+def blame(chosen: Chosen) -> str:
+    """How messages name a component: what it is, and which plugin of which distribution gave it."""
+    origin = chosen.registered.origin
+    return f"{chosen.kind} '{chosen.name}' of plugin '{origin.plugin}' ({origin})"
+
+
+def call_builder(chosen: Chosen, *arguments: Any) -> Any:
+    """Call a component's builder with its options first.
+
+    Raises:
+        PluginError: If it raises anything but a deliberate error; the plugin is named.
+    """
+    try:
+        with guarded(blame(chosen), keeps_random=chosen.kind not in _INITIALISING):
+            return chosen.registered.build(chosen.options, *arguments)
+    except FinetuneKitError:
+        raise
+    except (Exception, SystemExit) as exc:
+        raise PluginError(f"{blame(chosen)} failed: {type(exc).__name__}: {' '.join(str(exc).split())[:300]}") from exc
+
+
+def impurity_notes(plan: Plan) -> list[str]:
+    """One sentence for each augmentation that does not draw from keys only, and what follows from that.
+
+    Raises:
+        PluginError: If a builder fails.
+    """
+    return [
+        f"augmentation '{chosen.name}' is not pure: cache.mode: bank is refused, and no resumed run is promised the same bits"
+        for chosen in plan.augment
+        if not all(getattr(step, "is_deterministic", True) for step in call_builder(chosen) or ())
+    ]

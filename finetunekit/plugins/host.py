@@ -1,0 +1,291 @@
+"""Plugins: discovery by entry point and by file, isolation of broken ones, and the registries they fill."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib.util
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from finetunekit.errors import PluginError, UnknownComponentError, did_you_mean
+from finetunekit.plugins import hookspecs
+from finetunekit.plugins.guard import guarded
+from finetunekit.types import BackboneSpec, Builder, Options, Origin, Registered
+
+GROUP = "finetunekit"
+OWN_DISTRIBUTION = "finetunekit"
+DISABLE_VARIABLE = "FINETUNEKIT_DISABLE_PLUGINS"
+STRICT_VARIABLE = "FINETUNEKIT_STRICT_PLUGINS"
+TRACE_VARIABLE = "FINETUNEKIT_TRACE"
+
+#: Registry name → hook that fills it.
+COLLECT_HOOKS = {
+    "backbone": "register_backbones",
+    "head": "register_heads",
+    "freezing policy": "register_freezing_policies",
+    "augmentation": "register_augmentations",
+    "data source": "register_data_sources",
+    "reporter": "register_reporters",
+}
+NOTIFY_HOOKS = ("before_run", "after_epoch", "after_stage", "after_run", "on_run_error")
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenPlugin:
+    """A plugin that could not be used, and the one line that says why."""
+
+    origin: Origin
+    reason: str
+
+    def __str__(self) -> str:
+        return f"plugin '{self.origin.plugin}' ({self.origin}) is not used: {self.reason}"
+
+
+@dataclass
+class PluginHost:
+    """Every loaded plugin of one run, and what each registered.
+
+    Attributes:
+        warn: Receives one line for each plugin that is broken.
+        is_strict: Raise instead of warn.
+    """
+
+    warn: Callable[[str], None]
+    is_strict: bool = False
+    registries: dict[str, dict[str, Registered]] = field(default_factory=lambda: {kind: {} for kind in COLLECT_HOOKS})
+    presets: dict[str, tuple[Path, Origin]] = field(default_factory=dict)
+    origins: dict[str, Origin] = field(default_factory=dict)
+    broken: list[BrokenPlugin] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self._trace = bool(os.environ.get(TRACE_VARIABLE))
+
+    # ---- loading -----------------------------------------------------------------------------------------------------------------
+
+    def load_installed(self, disabled: frozenset[str] = frozenset()) -> None:
+        """Load every installed plugin. `all` in `disabled` leaves only this distribution's own."""
+        for entry in sorted(metadata.entry_points(group=GROUP), key=lambda e: (not _is_own(e), e.name, e.value)):
+            distribution, is_own = entry.dist.name if entry.dist else "unknown", _is_own(entry)
+            if entry.name in disabled or ("all" in disabled and not is_own):
+                continue
+            origin = Origin(entry.name, distribution, entry.dist.version if entry.dist else None)
+            self._load(origin, entry.load, is_required=is_own)
+
+    def load_file(self, path: Path) -> None:
+        """Load one Python file as a plugin; it was named by the run, so that its failure is an error."""
+        origin = Origin(path.stem, str(path), None)
+        self._load(origin, lambda: _import_file(path), is_required=True, file=path)
+
+    def _load(self, origin: Origin, load: Callable[[], Any], *, is_required: bool, file: Path | None = None) -> None:
+        try:
+            self._adopt(origin, load())
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever a stranger's module raises is one line, by name
+            where = _place_in(file, exc) if file else ""
+            self._reject(BrokenPlugin(origin, where + _one_line(exc)), exc, is_required=is_required)
+
+    def _adopt(self, origin: Origin, plugin: Any) -> None:
+        if self._manager.has_plugin(origin.plugin):
+            raise PluginError(f"the name is taken by {self.origins[origin.plugin]}. Rename one of them.")
+        self._manager.register(plugin, name=origin.plugin)
+        try:
+            self._manager.check_pending()
+            self.origins[origin.plugin] = origin
+            additions = self._collect(origin)
+        except BaseException:
+            self._manager.unregister(name=origin.plugin)
+            self.origins.pop(origin.plugin, None)
+            raise
+        for kind, entries in additions.components.items():
+            self.registries[kind].update(entries)
+        self.presets.update(additions.presets)
+
+    def _reject(self, broken: BrokenPlugin, exc: BaseException, *, is_required: bool) -> None:
+        if is_required or self.is_strict:
+            raise PluginError(str(broken)) from exc
+        self.broken.append(broken)
+        self.warn(f"warning: {broken}")
+
+    # ---- collecting --------------------------------------------------------------------------------------------------------------
+
+    def _collect(self, origin: Origin) -> _Additions:
+        additions = _Additions(self, origin)
+        for kind, hook_name in COLLECT_HOOKS.items():
+            self._call(hook_name, origin.plugin, register=additions.register(kind))
+        self._call("register_presets", origin.plugin, register=additions.register_preset)
+        return additions
+
+    def _call(self, hook_name: str, plugin: str, **arguments: Any) -> None:
+        """Call one hook of one plugin only."""
+        if not any(i.plugin_name == plugin for i in getattr(self._manager.hook, hook_name).get_hookimpls()):
+            return
+        others = [p for name, p in self._manager.list_name_plugin() if name != plugin and p is not None]
+        caller = self._manager.subset_hook_caller(hook_name, remove_plugins=others)
+        started = time.perf_counter()
+        caller(**arguments)
+        if self._trace:
+            took_ms = (time.perf_counter() - started) * 1e3
+            print(f"trace: {hook_name} · {plugin} ({self.origins[plugin]}) · {took_ms:.1f} ms", file=sys.stderr)
+
+    def notify(self, hook_name: str, **arguments: Any) -> None:
+        """Tell every plugin; one that raises is a warning that names it, and does not keep the others from hearing."""
+        for implementation in getattr(self._manager.hook, hook_name).get_hookimpls():
+            plugin = implementation.plugin_name
+            try:
+                with guarded(f"plugin '{plugin}' ({self.origins[plugin]})"):
+                    self._call(hook_name, plugin, **{name: _own(value) for name, value in arguments.items()})
+            except (Exception, SystemExit) as exc:  # noqa: BLE001 - a listener must not stop the run; it is named
+                self.warn(
+                    f"warning: plugin '{plugin}' ({self.origins[plugin]}) failed in {hook_name}: {_one_line(exc)}"
+                )
+
+    # ---- asking ------------------------------------------------------------------------------------------------------------------
+
+    def find(self, kind: str, name: str, where: str) -> Registered:
+        """The component that YAML calls `name`.
+
+        Raises:
+            UnknownComponentError: If no loaded plugin registers it; the nearest name and broken plugins are mentioned.
+        """
+        registry = self.registries[kind]
+        if name in registry:
+            return registry[name]
+        hint = did_you_mean(name, registry)
+        if self.broken:
+            hint += " Not loaded: " + "; ".join(f"{b.origin.plugin} ({b.origin}): {b.reason}" for b in self.broken)
+        raise UnknownComponentError(f"{where}: unknown {kind} '{name}'.{hint}")
+
+
+def _own(value: Any) -> Any:
+    """A copy that a listener may change without harm; errors, paths and plans cannot be changed, or are no longer used."""
+    return copy.deepcopy(value) if isinstance(value, (dict, list, tuple)) else value
+
+
+@dataclass
+class _Additions:
+    """What one plugin registers, held back until all its hooks have answered."""
+
+    host: PluginHost
+    origin: Origin
+    components: dict[str, dict[str, Registered]] = field(default_factory=dict)
+    presets: dict[str, tuple[Path, Origin]] = field(default_factory=dict)
+
+    def register(self, kind: str) -> Callable[..., None]:
+        def register_component(
+            name: str, build: Builder, options: type[Options] = Options, *, spec: BackboneSpec | None = None
+        ) -> None:
+            _check_registration(kind, name, build, options, spec)
+            mine = self.components.setdefault(kind, {})
+            self._refuse_twice(kind, name, {**self.host.registries[kind], **mine})
+            mine[name] = Registered(name, build, options, self.origin, spec)
+
+        return register_component
+
+    def register_preset(self, name: str, path: Path) -> None:
+        known = {**self.host.presets, **self.presets}
+        if name in known:
+            raise PluginError(f"preset '{name}' is registered twice: by {known[name][1]} and by {self.origin}.")
+        self.presets[name] = (Path(path), self.origin)
+
+    def _refuse_twice(self, kind: str, name: str, known: Mapping[str, Registered]) -> None:
+        if name in known:
+            first = known[name].origin
+            raise PluginError(
+                f"{kind} '{name}' is registered twice: by plugin '{first.plugin}' ({first}) and by "
+                f"'{self.origin.plugin}' ({self.origin}). Disable one, or register another name."
+            )
+
+
+def _check_registration(
+    kind: str, name: str, build: Builder, options: type[Options], spec: BackboneSpec | None
+) -> None:
+    if not isinstance(name, str) or not name or not all(c.isalnum() or c in "_-./:" for c in name):
+        raise PluginError(f"a {kind}'s name is letters, digits and _ - . / : only. Received: {name!r}")
+    if not callable(build):
+        raise PluginError(f"{kind} '{name}': the builder is not callable. Received: {build!r}")
+    if not (isinstance(options, type) and issubclass(options, Options)):
+        raise PluginError(f"{kind} '{name}': options must be a subclass of finetunekit.Options. Received: {options!r}")
+    if not isinstance(spec, BackboneSpec) if kind == "backbone" else spec is not None:
+        raise PluginError(
+            f"{kind} '{name}': spec must be a BackboneSpec for backbones, and absent otherwise. Received: {spec!r}"
+        )
+
+
+def load_plugins(
+    warn: Callable[[str], None],
+    files: Iterable[Path] = (),
+    *,
+    disabled: frozenset[str] | None = None,
+    is_strict: bool | None = None,
+) -> PluginHost:
+    """Load installed plugins, then the files a run names.
+
+    Args:
+        warn: Receives one line for each installed plugin that is broken.
+        files: Plugin files.
+        disabled: Entry-point names not to load, `all` for every one but the built-ins; default: `$FINETUNEKIT_DISABLE_PLUGINS`,
+            separated by commas.
+        is_strict: Make a broken installed plugin an error; default: whether `$FINETUNEKIT_STRICT_PLUGINS` is set.
+
+    Raises:
+        PluginError: If a built-in or a named file cannot be loaded, or, when strict, any.
+    """
+    if disabled is None:
+        disabled = frozenset(filter(None, (part.strip() for part in os.environ.get(DISABLE_VARIABLE, "").split(","))))
+    if is_strict is None:
+        is_strict = bool(os.environ.get(STRICT_VARIABLE))
+    host = PluginHost(warn=warn, is_strict=is_strict)
+    host.load_installed(disabled)
+    for path in files:
+        host.load_file(path)
+    return host
+
+
+def _is_own(entry: metadata.EntryPoint) -> bool:
+    """Built-ins are loaded first, so that of two components with one name the stranger's is the one refused."""
+    return entry.dist is not None and entry.dist.name == OWN_DISTRIBUTION
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise PluginError(f"no such file: {path}")
+    name = f"finetunekit_file_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"not a Python file: {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _place_in(file: Path, exc: BaseException) -> str:
+    """`file:line: ` of the line of a plugin file that an error came from, or came through; empty where it has to do with no line."""
+    place = file.resolve()
+    frames = traceback.walk_tb(exc.__traceback__)
+    lines: list[int | None] = [line for frame, line in frames if Path(frame.f_code.co_filename).resolve() == place]
+    if isinstance(exc, SyntaxError) and exc.filename and Path(exc.filename).resolve() == place:
+        lines.append(exc.lineno)
+    return f"{file}:{lines[-1]}: " if lines else ""
+
+
+def _one_line(exc: BaseException, limit: int = 300) -> str:
+    text = " ".join(str(exc).split())
+    line = text if isinstance(exc, PluginError) else f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,0 +1,1 @@
+"""From values to bytes: pages, figures, tables and texts."""

@@ -1,0 +1,155 @@
+"""An ablation as figures and as one page: a curve and a table for each varied setting."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from finetunekit.reports.ablation_text import interval_of, number, percents, points_of, sentences, spread_words
+from finetunekit.reports.html import (
+    CurvePoint,
+    Html,
+    PageSection,
+    curve_plot,
+    document,
+    h,
+    join,
+    minus,
+    scrolling,
+    svg_file,
+    table,
+)
+from finetunekit.types import TEST
+
+_UNITS = {"pixels.size_px": "input side, px", "pixels.source_px": "long side of the photos, px"}
+
+
+def figures(record: Mapping[str, Any]) -> dict[str, bytes]:
+    """SVG files, one a varied setting and split; none for a setting all of whose cells failed.
+
+    Args:
+        record: Content of `ablation.json`.
+
+    Returns:
+        File name, such as `image_size.svg`, → content.
+    """
+    drawn: dict[str, bytes] = {}
+    for split in record["splits"]:
+        for i, curve in enumerate(record["curves"]):
+            plot = _plot(record, curve, split, f"curve-{i}-{split}")
+            if plot is not None:
+                name = re.sub(r"[^A-Za-z0-9_-]+", "-", curve["key"]).strip("-_") or f"setting-{i}"
+                drawn[f"{name}-test.svg" if split == TEST else f"{name}.svg"] = svg_file(plot)
+    return drawn
+
+
+def ablation_page(record: Mapping[str, Any]) -> bytes:
+    """One self-contained HTML page.
+
+    Args:
+        record: Content of `ablation.json`.
+    """
+    lead = [h("p", text, at={"class": "lead"}) for text in _lead(record)]
+    sections = [
+        PageSection(f"curve-{i}-{split}", f"{curve['key']}, {_split_words(split)}", _section(record, i, split))
+        for split in record["splits"]
+        for i, curve in enumerate(record["curves"])
+    ]
+    sections.append(PageSection("cells", "Every cell", _cells(record)))
+    sections.append(PageSection("again", "Again", scrolling(h("pre", _command(record)), "The command")))
+    return document(f"{record['name']}, varied", join(lead), sections, stand_in=record["stand_in"])
+
+
+def _lead(record: Mapping[str, Any]) -> list[str]:
+    cells, seeds = len(record["cells"]), len(record["seeds"])
+    how = "every combination of values" if record["mode"] == "grid" else "one setting at a time differs from the preset"
+    counted = f"{cells} cell{'' if cells == 1 else 's'}, {seeds} seed{'' if seeds == 1 else 's'} each"
+    return [f"{counted}: {how}.", *sentences(record)]
+
+
+def _section(record: Mapping[str, Any], i: int, split: str) -> Html:
+    curve = record["curves"][i]
+    plot = _plot(record, curve, split, f"plot-{i}-{split}")
+    rows = [
+        [_value(point["value"], j == curve["own"]), *_figures(record["cells"][point["cell"]], split)]
+        for j, point in enumerate(curve["points"])
+    ]
+    head = [curve["path"], "right", "accuracy, %", "95 %", "to the preset, points", "95 %", "log loss", "s a run"]
+    caption = f"{_split_words(split)} photos; intervals {spread_words(record['seeds'])}"
+    drawn = h("figure", plot) if plot is not None else h("p", "No cell of it could be finished.")
+    return join([drawn, table(head, rows, caption=caption, numbers=range(1, len(head)))])
+
+
+def _cells(record: Mapping[str, Any]) -> Html:
+    split = record["splits"][-1]
+    keys = [curve["key"] for curve in record["curves"]]
+    head = [*keys, "right", "accuracy, %", "95 %", "to the preset, points", "95 %", "log loss", "s a run", "runs"]
+    rows = [
+        [
+            *(cell["values"][key] for key in keys),
+            *_figures(cell, split),
+            ", ".join(run["folder"] for run in cell["runs"]) or "–",
+        ]
+        for cell in record["cells"]
+    ]
+    caption = f"{_split_words(split)} photos; the first is the preset itself"
+    return table(head, rows, caption=caption, numbers=range(len(keys), len(head) - 1))
+
+
+def _figures(cell: Mapping[str, Any], split: str) -> list[str]:
+    if cell["scores"] is None:
+        return ["failed", *["–"] * 6]
+    score = cell["scores"][split]
+    against = score["against_preset"]
+    return [
+        f"{number(score['correct'])} of {score['photos']:,}",
+        f"{100 * score['accuracy']:.1f}",
+        percents(interval_of(score)),
+        "–" if against is None else minus(f"{100 * against['difference']:+.1f}"),
+        "–" if against is None else minus(points_of(interval_of(against))),
+        f"{score['log_loss']:.3f}",
+        f"{cell['seconds']:.0f}",
+    ]
+
+
+def _value(value: str, is_own: bool) -> Html | str:
+    return h("strong", f"{value} (the preset's)") if is_own else value
+
+
+def _split_words(split: str) -> str:
+    return "test" if split == TEST else "validation"
+
+
+def _plot(record: Mapping[str, Any], curve: Mapping[str, Any], split: str, name: str) -> Html | None:
+    points = []
+    for i, point in enumerate(curve["points"]):
+        scores = record["cells"][point["cell"]]["scores"]
+        if scores is not None:
+            interval = interval_of(scores[split])
+            low, high = max(0.0, interval["low"]), min(1.0, interval["high"])
+            value = scores[split]["accuracy"]
+            points.append(CurvePoint(point["value"], point["number"], value, low, high, i == curve["own"]))
+    if not points:
+        return None
+    if all(point.number is not None for point in points):
+        points.sort(key=lambda point: point.number or 0.0)
+    axis = _UNITS.get(curve["path"], curve["key"])
+    title = f"{record['name']}: {_split_words(split)} accuracy over {curve['key']}"
+    y_axis = f"{_split_words(split)} accuracy, 95 % {spread_words(record['seeds'])}; ● the preset's own"
+    return curve_plot(points, name=name, title=title, x_axis=axis, y_axis=y_axis)
+
+
+def _command(record: Mapping[str, Any]) -> str:
+    """A command that asks for the same cells; values are shown as they were written where they are short."""
+    parts = ["finetunekit", "ablate", record["preset"]]
+    for curve in record["curves"]:
+        parts += ["--vary", f"{curve['key']}={curve['written']}"]
+    for setting in record["settings"]:
+        parts += ["--set", setting]
+    parts += ["--seed", str(record["seeds"][0])]
+    parts += ["--seeds", str(len(record["seeds"]))] if len(record["seeds"]) > 1 else []
+    parts += ["--grid"] if record["mode"] == "grid" else []
+    parts += ["--test"] if TEST in record["splits"] else []
+    return shlex.join(parts)

@@ -1,0 +1,141 @@
+"""An ablation in a terminal: one table a varied setting, then what the figures can and cannot say; lines of at most 80 columns."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from finetunekit.runs.test_split_ledger import Openings, opened_sentence
+from finetunekit.types import TEST, VALID
+
+WIDTH_COLUMNS = 80
+_NAMES = {VALID: "validation", TEST: "test"}
+_GRID_ROWS = 20
+_VALUE = 14  # columns
+
+
+def ablation_lines(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """An ablation in words.
+
+    Args:
+        record: Content of `ablation.json`.
+
+    Returns:
+        Lines of at most 80 columns; first of all that the photos are a stand-in, where they are.
+    """
+    lines = _wrapped(f"STAND-IN PHOTOS: {record['stand_in']}") if record["stand_in"] else []
+    for split in record["splits"]:
+        for curve in record["curves"]:
+            lines += [*_curve_lines(record, curve, split), ""]
+        if record["mode"] == "grid" and len(record["curves"]) > 1:
+            lines += [*_grid_lines(record, split), ""]
+    for text in sentences(record):
+        lines += _wrapped(text)
+    return tuple(lines)
+
+
+def sentences(record: Mapping[str, Any]) -> Iterator[str]:
+    """What the figures mean, and what they do not."""
+    cells, seeds = sum(1 for cell in record["cells"] if cell["scores"]), len(record["seeds"])
+    if seeds == 1:
+        yield (
+            "95 % intervals over photos: Wilson's, and Tango's for differences on the same photos. One seed: luck in "
+            "training is not in them."
+        )
+    else:
+        yield (
+            f"95 % intervals over {seeds} seeds (Student's t): other trainings, the same photos. ablation.json has those "
+            "over photos as well."
+        )
+    if cells > 2:
+        yield f"{cells - 1} differences were looked at, and none is corrected for that: of 20 that are nothing, one stands out by luck."
+    failed = [(cell, seed, why) for cell in record["cells"] for seed, why in cell["failed"].items()]
+    for cell, seed, why in failed:
+        yield f"Failed: {_values(cell)}, seed {seed}: {why}"
+    if TEST in record["splits"]:
+        yield _opened(record["openings"])
+    else:
+        settings = [f" --set {shlex.quote(setting)}" for setting in record["settings"]]
+        settings += [f" --set {shlex.quote(curve['path'] + '=VALUE')}" for curve in record["curves"]]
+        again = f"finetunekit run {shlex.quote(record['preset'])}{''.join(settings)}"
+        yield f"No test photo was looked at. Choose here, then score the choice once: {again}"
+
+
+def _opened(openings: Mapping[str, Any] | None) -> str:
+    if openings is None:
+        return "How often the test split was opened could not be recorded."
+    opened = opened_sentence(Openings(**openings))
+    return f"Every run opened the test split: a value chosen by these figures flatters itself on them. {opened}"
+
+
+def _curve_lines(record: Mapping[str, Any], curve: Mapping[str, Any], split: str) -> Iterator[str]:
+    photos = next((c["scores"][split]["photos"] for c in record["cells"] if c["scores"]), 0)
+    named = curve["key"] if curve["key"] == curve["path"] else f"{curve['key']} ({curve['path']})"
+    yield from _wrapped(f"{named}, {photos:,} {_NAMES[split]} photos")
+    yield f"  {'value':<{_VALUE}}{'right':>7}{'%':>6}  {'95 %':^14}  {'change':>7}  {'95 %':^16}{'s':>6}"
+    for i, point in enumerate(curve["points"]):
+        mark = ">" if i == curve["own"] else " "
+        yield _row(mark, point["value"], record["cells"][point["cell"]], split)
+    yield "> the preset's own; change: points of accuracy against it, same photos"
+
+
+def _grid_lines(record: Mapping[str, Any], split: str) -> Iterator[str]:
+    """Every cell, the best first."""
+    scored = [cell for cell in record["cells"] if cell["scores"]]
+    ranked = sorted(scored, key=lambda cell: (-cell["scores"][split]["correct"], cell["scores"][split]["log_loss"]))
+    yield from _wrapped(f"every combination, by {_NAMES[split]} accuracy; the first is first partly by luck")
+    for cell in ranked[:_GRID_ROWS]:
+        yield from _wrapped(f"{'>' if cell['is_preset'] else ' '} {_values(cell)}")
+        yield _row(" ", "", cell, split)
+    if len(ranked) > _GRID_ROWS:
+        yield f"and {len(ranked) - _GRID_ROWS} more in ablation.json"
+
+
+def _row(mark: str, value: str, cell: Mapping[str, Any], split: str) -> str:
+    shown = value if len(value) < _VALUE else value[: _VALUE - 2] + "…"
+    if cell["scores"] is None:
+        return f"{mark} {shown:<{_VALUE}} failed"
+    score = cell["scores"][split]
+    right, share = number(score["correct"]), f"{100 * score['accuracy']:.1f}"
+    text = f"{mark} {shown:<{_VALUE}}{right:>7}{share:>6}  {percents(interval_of(score)):^14}"
+    against = score["against_preset"]
+    points = "" if against is None else f"{100 * against['difference']:+.1f}"
+    between = "" if against is None else points_of(interval_of(against))
+    return f"{text}  {points:>7}  {between:^16}{cell['seconds']:>6.0f}"
+
+
+def interval_of(score: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The interval to quote: over seeds where there are several, else over photos."""
+    spread = score["over_seeds"]
+    chosen: Mapping[str, Any] = score["interval"] if spread is None else spread["interval"]
+    return chosen
+
+
+def number(count: float) -> str:
+    """A count, or a mean of counts with one decimal."""
+    return f"{count:,.0f}" if count == int(count) else f"{count:,.1f}"
+
+
+def percents(interval: Mapping[str, Any]) -> str:
+    """`69.1 to 81.0`, cut at 0 and 100 %: the t-interval knows nothing of them."""
+    return f"{100 * max(0.0, interval['low']):.1f} to {100 * min(1.0, interval['high']):.1f}"
+
+
+def points_of(interval: Mapping[str, Any]) -> str:
+    """`-20.1 to +3.0`, in percentage points."""
+    return f"{100 * max(-1.0, interval['low']):+.1f} to {100 * min(1.0, interval['high']):+.1f}"
+
+
+def _values(cell: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in cell["values"].items())
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH_COLUMNS, subsequent_indent="", break_on_hyphens=False)
+
+
+def spread_words(seeds: Sequence[int]) -> str:
+    """What an interval of the table is over."""
+    return "over photos" if len(seeds) == 1 else f"over {len(seeds)} seeds"

@@ -1,0 +1,98 @@
+"""Photos of a run as small upright pictures, and what to say of those that are not there any more."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetunekit.errors import DataError
+from finetunekit.reports.html.markup import Child, Html, h
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_PHOTO_PIXELS = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A picture ready to show, or the reason why there is none.
+
+    Attributes:
+        content: JPEG, or None.
+        width_px: Width of the picture; 0 where there is none.
+        height_px: Height of the picture; 0 where there is none.
+        problem: Words to show instead.
+    """
+
+    content: bytes | None
+    width_px: int = 0
+    height_px: int = 0
+    problem: str = ""
+
+
+def make_thumbnail(path: Path, sha256: str, side_px: int, quality: int = 88) -> Thumbnail:
+    """Open a photo, turn it upright, and fit it into a square without cropping.
+
+    Args:
+        path: Where the photo should be.
+        sha256: Checksum that it had in the run: a prediction is shown only beside the pixels it was made from.
+        side_px: Side of the square; smaller photos are enlarged to it.
+        quality: JPEG quality from 1 to 95.
+
+    Returns:
+        The picture, or why there is none: the file is missing, has changed since, or cannot be decoded.
+    """
+    from finetunekit.data.decode import decode_photo
+
+    try:
+        checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return Thumbnail(None, problem="photo is not here any more")
+    if sha256 and checksum != sha256:
+        return Thumbnail(None, problem="file has changed since the run")
+    try:
+        pixels = decode_photo(path, max_pixels=MAX_PHOTO_PIXELS)
+    except DataError:
+        return Thumbnail(None, problem="photo cannot be decoded")
+    return _fit(pixels, side_px, quality)
+
+
+def _fit(pixels: NDArray[np.uint8], side_px: int, quality: int) -> Thumbnail:
+    from PIL import Image
+
+    photo = Image.fromarray(pixels)
+    scale = side_px / max(photo.size)
+    size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
+    stream = io.BytesIO()
+    photo.resize(size, Image.Resampling.LANCZOS).save(stream, "JPEG", quality=quality, optimize=True)
+    return Thumbnail(stream.getvalue(), *size)
+
+
+def data_uri(content: bytes, media_type: str = "image/jpeg") -> str:
+    """A picture as an address that needs no network."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def photo_figure(thumbnail: Thumbnail, alt: str, caption: Child, *, kind: str = "", beside: Child = None) -> Html:
+    """A photo with a caption, or a box that says why there is none.
+
+    Args:
+        thumbnail: The picture.
+        alt: What it shows, for those who cannot see it.
+        caption: Below it.
+        kind: `right`, `wrong` or nothing: the frame.
+        beside: Shown at the photo's right.
+    """
+    if thumbnail.content is None:
+        picture = h("span", thumbnail.problem, at={"class": "gone"})
+    else:
+        size: dict[str, str | int] = {"width": thumbnail.width_px, "height": thumbnail.height_px}
+        picture = h("img", at={"src": data_uri(thumbnail.content), "alt": alt, **size})
+    frames = h("span", picture, beside, at={"class": "frames"})
+    return h("figure", frames, h("figcaption", caption), at={"class": f"photo {kind}".strip()})

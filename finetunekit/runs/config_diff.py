@@ -1,0 +1,142 @@
+"""What makes two runs two configurations, and where finished runs differ before any photo is looked at."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finetunekit.config.sections import FIT_ONLY, SOLVE_ONLY
+from finetunekit.config.yaml_source import KeyPath, show_path
+from finetunekit.runs.folder import ENVIRONMENT, WEIGHTS, FinishedRun
+
+LEFT_OUT = ("name", "description")
+NOT_A_CHOICE = ("name", "description", "reports", "insights", "save", "expected", "seed", "view_seed", "plugins")
+"""Parts of a configuration that are no choice of recipe.
+
+Names, reports and saved files change no prediction. A seed is a new draw of the same recipe: it makes another opening,
+not another configuration. Paths of plugin files differ between machines; the components they give are named elsewhere
+in the configuration.
+"""
+
+_MACHINE = ("python", "platform", "processor", "cpus", "devices", "versions", "threads", "switches")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One value that differs between two runs.
+
+    Attributes:
+        key: Dotted, such as `stages[0].optimizer.learning_rate`.
+        first: The first run's value; None where it is null or absent.
+        second: The second run's.
+    """
+
+    key: str
+    first: Any
+    second: Any
+
+
+def plan_changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Change, ...]:
+    """As `configuration_changes`, of two contents of `plan.json`."""
+    return _differences(_describe_plan(first), _describe_plan(second))
+
+
+def environment_changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Change, ...]:
+    """What differs between two contents of `environment.json`: machine, versions, threads, switches."""
+    sides = [flatten({key: side.get(key) for key in _MACHINE}) for side in (first, second)]
+    return _differences(*sides)
+
+
+def configuration_changes(first: FinishedRun, second: FinishedRun) -> tuple[Change, ...]:
+    """Where two configurations differ, defaults filled in, and the versions of what gave their components.
+
+    What a stage of either run does not read, as a solve stage its optimizer, is left out: its kind says the difference.
+    """
+    unread = (*_unread(first.plan), *_unread(second.plan))
+    starts = tuple(f"{path}{end}" for path in unread for end in (".", " "))  # options; where the component is from
+    changes = _differences(_describe_plan(first.plan), _describe_plan(second.plan))
+    return tuple(change for change in changes if change.key not in unread and not change.key.startswith(starts))
+
+
+def machine_changes(first: FinishedRun, second: FinishedRun) -> tuple[Change, ...]:
+    """Where machines, library versions, computed precision and pretrained arrays differ; files that are not there
+    in both runs are passed over."""
+    sides: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for side, run in zip(sides, (first, second), strict=True):
+        side["precision"] = run.state.get("precision")
+    if all((run.path / ENVIRONMENT).is_file() for run in (first, second)):
+        for side, run in zip(sides, (first, second), strict=True):
+            side |= {key: run.environment.get(key) for key in _MACHINE}
+    if all((run.path / WEIGHTS).is_file() for run in (first, second)):
+        for side, run in zip(sides, (first, second), strict=True):
+            side["weights"] = {key: run.weights.get(key) for key in ("kind", "arrays_sha256")}
+    return _differences(flatten(sides[0]), flatten(sides[1]))
+
+
+def config_key(
+    config: Mapping[str, Any],
+    *,
+    components: Sequence[Mapping[str, Any]] = (),
+    photo_keys: Sequence[str] = (),
+) -> str:
+    """What tells one configuration from another in the ledger.
+
+    Args:
+        config: The resolved configuration as plain values, as `config` in `plan.json`.
+        components: `components` of `plan.json`: with them an option written out and the same option left at its default
+            are the same configuration.
+        photo_keys: Content keys of the train and valid splits. Where given they stand for the whole `data` section, so
+            that moved photos are the same configuration and other training photos behind the same path are not.
+
+    Returns:
+        SHA-256, hexadecimal, of the configuration without `NOT_A_CHOICE`; the order of keys does not matter.
+    """
+    left_out = (*NOT_A_CHOICE, *(("data",) if photo_keys else ()))
+    kept = flatten({key: value for key, value in config.items() if key not in left_out})
+    for component in components:
+        if component["kind"] not in ("reporter", "data source"):
+            kept |= {f"{component['path']}.{key}": value for key, value in flatten(component["options"]).items()}
+    text = json.dumps([kept, *photo_keys], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def flatten(value: Any, path: KeyPath = ()) -> dict[str, Any]:
+    """Nested maps and lists as one map of dotted keys; empty ones have no key."""
+    if isinstance(value, Mapping):
+        parts = [flatten(inner, (*path, str(key))) for key, inner in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [flatten(inner, (*path, i)) for i, inner in enumerate(value)]
+    else:
+        return {show_path(path): value}
+    return {key: inner for part in parts for key, inner in part.items()}
+
+
+def _describe_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
+    described = flatten({key: value for key, value in plan["config"].items() if key not in LEFT_OUT})
+    source = plan["config"].get("data", {}).get("source")
+    for component in plan.get("components", ()):
+        path = str(component["path"])
+        if component["kind"] == "data source":
+            if component["name"] != source:  # the stand-in's options are not the source's
+                continue
+            path = "data.options"
+        # Options written out and options left at the same default are the same choice.
+        described |= {f"{path}.{key}": value for key, value in flatten(component["options"]).items()}
+        described[f"{path} (from)"] = component["distribution"]
+        described[f"version of {component['distribution']}"] = component["version"]
+    return described
+
+
+def _unread(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Fields of stages that a stage of that kind does not read."""
+    for i, stage in enumerate(plan["config"].get("stages", ())):
+        fields = {"solve": ("epochs", *FIT_ONLY), "fit": SOLVE_ONLY}.get(stage.get("kind", ""), ())
+        yield from (f"stages[{i}].{field}" for field in fields)
+
+
+def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Change, ...]:
+    keys = [*first, *(key for key in second if key not in first)]
+    return tuple(Change(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key))

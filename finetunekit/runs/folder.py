@@ -1,0 +1,291 @@
+"""The run folder: its name, its lock, whole files, and what a finished run's files say."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import functools
+import io
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from finetunekit.errors import RunFolderError, did_you_mean
+from finetunekit.system.files import locked, open_to_others, sync_folder, to_json, work_in, write_whole
+
+CONFIG, PLAN, ENVIRONMENT, STATE = "config.yaml", "plan.json", "environment.json", "run.json"
+WEIGHTS, PHOTOS, EPOCHS, PREDICTIONS = "weights.json", "photos.csv", "epochs.csv", "predictions.csv"
+METRICS, MODEL, MODEL_H5, REPORTS = "metrics.json", "model.keras", "model.h5", "reports"
+
+EXCLUDED = "excluded.csv"
+SEEDS, CROSS_VALIDATION = "seeds.json", "cross_validation.json"
+SEVERAL = {SEEDS: "seeds", CROSS_VALIDATION: "folds"}
+"""File that tells the folder of several runs from that of one → what each of its runs is."""
+
+LADDER, OVERLAP, GRADCAM, AUDIT = "ladder.json", "overlap.json", "gradcam.json", "audit.json"
+
+
+def new_run_path(out: Path, name: str, files: Mapping[str, str] | None = None, now: datetime | None = None) -> Path:
+    """Create the folder `out/<name>-<UTC time>`; a number is appended where it exists.
+
+    Args:
+        out: Folder of runs.
+        name: Of the run's configuration.
+        files: What the folder holds from its first moment on, file name → content.
+        now: Default: now.
+
+    Raises:
+        RunFolderError: If `out` cannot be written.
+    """
+    stamp = (now or datetime.now(UTC)).strftime("%Y%m%d-%H%M%S")
+    beside: Path | None = None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{name}-", suffix=".partial", dir=out))
+        for file, content in (files or {}).items():
+            write_whole(beside / file, content)
+        open_to_others(beside, 0o777)
+        for attempt in range(1, 1000):
+            path = out / (f"{name}-{stamp}" + (f"-{attempt}" if attempt > 1 else ""))
+            if not path.exists() and _is_renamed(beside, path):
+                sync_folder(out)
+                return path
+    except OSError as exc:
+        reason = (
+            "is not a folder" if out.exists() and not out.is_dir() else f"cannot be written ({exc.strerror or exc})"
+        )
+        raise RunFolderError(f"{out}: {reason}. Choose another folder with --out.") from exc
+    finally:
+        if beside is not None:
+            shutil.rmtree(beside, ignore_errors=True)
+    raise RunFolderError(f"{out}: no free name for '{name}-{stamp}'.")
+
+
+def _is_renamed(beside: Path, path: Path) -> bool:
+    try:
+        beside.rename(path)
+    except OSError:
+        if path.exists():  # another process took the name just now
+            return False
+        raise
+    return True
+
+
+def read_status(path: Path) -> str:
+    """`finished`, `failed`, `interrupted`, `running`; `killed` where the folder says `running` and no process holds it.
+
+    A folder of several runs that are not all finished stands as the last of them does, or is `stopped` between two.
+
+    Raises:
+        RunFolderError: If the folder does not say.
+    """
+    several = several_file(path)
+    state = FinishedRun(path).optional(several.name) if several else FinishedRun(path).state
+    status = str((state or {}).get("status", "unknown"))
+    if status != "running" or _is_locked(path):
+        return status
+    if several is None:
+        return "killed"
+    unfinished = [status for status in map(read_status, sorted(_run_folders(path))) if status != "finished"]
+    return unfinished[-1] if unfinished else "stopped"
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with locked(path):
+            return False
+    except RunFolderError:  # held, or a folder where nobody may write, of which one cannot know
+        return True
+
+
+def find_run(argument: str | Path, out: Path = Path("runs")) -> Path:
+    """The folder of a run, given as a path, as that of its report, as a name under `out`, or as `last`: the newest that has a model.
+
+    Raises:
+        RunFolderError: If there is none; the nearest name is suggested.
+    """
+    path = Path(argument)
+    if path.parent.name == REPORTS and path.is_file():
+        path = path.parent.parent
+    if (path / CONFIG).is_file():
+        return path
+    several = find_several(argument, out)
+    if several is not None:
+        found = ", ".join(sorted(place.parent.name for place in several.glob(f"[!.]*/{CONFIG}")))
+        raise RunFolderError(
+            f"{several}: is the folder of several runs. Name one of them: {found or 'there is none yet'}."
+        )
+    folders = {place.name: place for place in _run_folders(out)}
+    names = sorted(folders, key=_stamp)
+    with_model = [name for name in names if (folders[name] / MODEL).is_file()]
+    if str(argument) == "last" and with_model:
+        return folders[with_model[-1]]
+    if str(argument) in folders:
+        return folders[str(argument)]
+    if str(argument) == "last":
+        raise RunFolderError(f"last: {out} holds no run with a model yet. Make one: finetunekit run felidae4")
+    raise RunFolderError(
+        f"{argument}: no run there (no {CONFIG}).{did_you_mean(str(argument), names) if names else ''}"
+    )
+
+
+def _run_folders(out: Path) -> Iterator[Path]:
+    """Runs of a folder, and of its folders of seeds; one still being made begins with a dot."""
+    for place in out.glob("[!.]*"):
+        if (place / CONFIG).is_file():
+            yield place
+        elif (place / SEEDS).is_file():
+            yield from _run_folders(place)
+
+
+def several_file(path: Path) -> Path | None:
+    """The file by which a folder is known to be that of several runs; None: it is not."""
+    return next((path / name for name in SEVERAL if (path / name).is_file()), None)
+
+
+def find_several(argument: str | Path, out: Path = Path("runs")) -> Path | None:
+    """The folder of several runs (seeds, folds) that is given as a path or as a name under `out`; None: it is none."""
+    return next((path for path in (Path(argument), out / argument) if several_file(path)), None)
+
+
+def report_page(path: Path) -> Path:
+    """The page among a run's reports (the first HTML file by name), or the run's folder where it has none."""
+    pages = sorted((path / REPORTS).glob("*.html"))
+    return pages[0] if pages else path
+
+
+def _stamp(name: str) -> tuple[str, str]:
+    found = re.search(r"\d{8}-\d{6}(-\d+)?$", name)
+    return (found.group() if found else "", name)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run as its files tell it; nothing is computed here.
+
+    Attributes:
+        path: The run folder.
+    """
+
+    path: Path
+
+    @functools.cached_property
+    def config(self) -> Mapping[str, Any]:
+        """The resolved configuration, as plain values."""
+        config: Mapping[str, Any] = self._json(PLAN)["config"]
+        return config
+
+    @functools.cached_property
+    def plan(self) -> Mapping[str, Any]:
+        """The plan: every component with its options, defaults filled in, and where it came from."""
+        return self._json(PLAN)
+
+    @functools.cached_property
+    def metrics(self) -> Mapping[str, Any]:
+        """Every score, with denominators."""
+        return self._json(METRICS)
+
+    @functools.cached_property
+    def state(self) -> Mapping[str, Any]:
+        """Status, seed, classes, stand-in sentence, versions."""
+        return self._json(STATE)
+
+    @functools.cached_property
+    def environment(self) -> Mapping[str, Any]:
+        """Machine, versions and thread counts."""
+        return self._json(ENVIRONMENT)
+
+    @functools.cached_property
+    def weights(self) -> Mapping[str, Any]:
+        """Where the pretrained arrays came from, with licence and attribution."""
+        return self._json(WEIGHTS)
+
+    @functools.cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; position is the class index."""
+        return tuple(self.state["classes"])
+
+    @functools.cached_property
+    def stand_in(self) -> str | None:
+        """The sentence to show beside every figure when the photos are a stand-in."""
+        sentence: str | None = self.state["stand_in"]
+        return sentence
+
+    @functools.cached_property
+    def epochs(self) -> tuple[Mapping[str, str], ...]:
+        """Rows of the epoch log, as text."""
+        return self._csv(EPOCHS)
+
+    @functools.cached_property
+    def predictions(self) -> tuple[Mapping[str, str], ...]:
+        """Rows of `predictions.csv`, as text: split, path, sha256, true, predicted, and `p_<class>` for each class."""
+        return self._csv(PREDICTIONS)
+
+    @functools.cached_property
+    def photos(self) -> tuple[Mapping[str, str], ...]:
+        """Rows of the photo manifest, as text: path, sha256, label, split, width_px, height_px."""
+        return self._csv(PHOTOS)
+
+    def optional(self, name: str) -> Mapping[str, Any] | None:
+        """Content of a JSON file of the run folder that a run may be without, such as `ladder.json`; None without it."""
+        return self._json(name) if (self.path / name).is_file() else None
+
+    def photo_path(self, shown: str) -> Path:
+        """Where the photo that a row calls `shown` lies now; it may have been moved since."""
+        return Path(self.state["photo_root"]) / shown
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads(self._text(name))
+            return content
+        except json.JSONDecodeError as exc:
+            raise RunFolderError(f"{self.path / name}: is not JSON ({exc}).") from exc
+
+    def _csv(self, name: str) -> tuple[Mapping[str, str], ...]:
+        return tuple(csv.DictReader(io.StringIO(self._text(name), newline="")))
+
+    def _text(self, name: str) -> str:
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except OSError as exc:
+            raise RunFolderError(
+                f"{self.path / name}: cannot be read ({exc.strerror or exc}). Is the run finished?"
+            ) from exc
+
+
+@contextlib.contextmanager
+def run_from(path: Path) -> Iterator[None]:
+    """Work in the folder that a run was started from, where relative paths of its configuration begin."""
+    with work_in(FinishedRun(path).state.get("folder")):
+        yield
+
+
+def drop_model(path: Path) -> None:
+    """Delete the model of a finished run; its figures stay."""
+    for name in (MODEL, MODEL_H5):
+        (path / name).unlink(missing_ok=True)
+
+
+def note_seconds(path: Path, metrics: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Write into a run's metrics what a part of it took.
+
+    Args:
+        path: Run folder.
+        metrics: Content of `metrics.json`.
+        seconds: Such as `report_s`.
+
+    Returns:
+        The metrics as they were written.
+    """
+    complete = {
+        **metrics,
+        "seconds": {**metrics["seconds"], **{key: round(value, 2) for key, value in seconds.items()}},
+    }
+    write_whole(path / METRICS, to_json(complete))
+    return complete

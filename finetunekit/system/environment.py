@@ -1,0 +1,141 @@
+"""The machine and the versions a run happened on, and how TensorFlow is asked to behave there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_RECORDED = ("finetunekit", "tensorflow", "keras", "numpy", "pillow", "scipy", "pluggy", "pydantic")
+_SWITCHES = (
+    "TF_ENABLE_ONEDNN_OPTS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "OMP_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+)
+
+
+_CHATTER = re.compile(rb"^([IWE]\d{4} |WARNING: All log messages before absl|To enable the following instructions)")
+
+
+def start_tensorflow() -> None:
+    """Import TensorFlow and wake its devices without its start-up chatter on stderr.
+
+    The C++ side writes some of it before any level can be set, straight to the file descriptor. Lines of its log format are dropped while
+    it starts; anything else is passed on. With `TF_CPP_MIN_LOG_LEVEL` set by the user nothing is held back.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        _wake()
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    try:
+        kept = os.dup(2)
+    except OSError:  # a process without a stderr hears nothing anyway
+        _wake()
+        return
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            _wake()
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            os.write(2, b"".join(line for line in held if not _CHATTER.match(line)))
+
+
+def _wake() -> None:
+    from finetunekit.system.memory import give_large_blocks_back
+
+    give_large_blocks_back()
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()
+    tf.constant(0) + 1
+
+
+def prepare_tensorflow(*, seed: int, is_deterministic: bool) -> None:
+    """Seed Python, NumPy and TensorFlow, and ask for deterministic operations where wanted."""
+    start_tensorflow()
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(seed)
+    if is_deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this machine multiplies bfloat16 natively: AVX-512 BF16 or AMX on x86, BF16 on Arm, or a GPU of capability >= 8."""
+    flags = _processor_flags()
+    if {"avx512_bf16", "amx_bf16", "bf16"} & flags:
+        return True
+    import tensorflow as tf
+
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    return any(detail.get("compute_capability", (0, 0))[0] >= 8 for detail in details)
+
+
+def _processor_flags() -> set[str]:
+    with contextlib.suppress(OSError):  # /proc is Linux only; elsewhere no flag is known and float32 is used
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith(("flags", "Features")):
+                return set(line.split(":", 1)[1].split())
+    return set()
+
+
+def resolve_precision(asked: str) -> str:
+    """`auto` → `bfloat16` where it is fast, else `float32`."""
+    if asked != "auto":
+        return asked
+    return "bfloat16" if has_fast_bfloat16() else "float32"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def processor_name() -> str:
+    """Marketing name of the processor where the system tells it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def available_cpus() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe_environment() -> dict[str, Any]:
+    """What `environment.json` holds. Imports TensorFlow to ask for devices and threads."""
+    import tensorflow as tf
+
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "processor": processor_name(),
+        "cpus": available_cpus(),
+        "devices": [device.name for device in tf.config.list_physical_devices()],
+        "versions": {name: _version(name) for name in _RECORDED},
+        "threads": {
+            "intra_op": tf.config.threading.get_intra_op_parallelism_threads(),
+            "inter_op": tf.config.threading.get_inter_op_parallelism_threads(),
+        },
+        "switches": {name: os.environ[name] for name in _SWITCHES if name in os.environ},
+        "command": sys.argv,
+    }

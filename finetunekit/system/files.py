@@ -1,0 +1,162 @@
+"""Files written whole or not at all, locks that go with their process, and plain values as text."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from finetunekit.errors import RunFolderError
+
+
+def work_in(folder: str | None) -> contextlib.AbstractContextManager[None]:
+    """Work in a folder; where it is not known or gone, in the one that is."""
+    return contextlib.chdir(folder) if folder is not None and Path(folder).is_dir() else contextlib.nullcontext()
+
+
+LOCK = "run.lock"
+
+
+_LOCK_TIMEOUT_S = 0.5  # a listing that asks whether the lock is free holds it for a moment
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file beside its place and rename it there, so that a reader sees the old content or the new, never a part.
+
+    Raises:
+        RunFolderError: If the folder cannot be written or the disk is full; what was there stays.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside `path`, with the same suffix, that is synced and renamed to it when the block ends well.
+
+    Raises:
+        RunFolderError: If the folder cannot be written or the disk is full; what was there stays.
+    """
+    partial: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".partial{path.suffix}", dir=path.parent)
+        os.close(handle)
+        partial = Path(name)
+        yield partial
+        with partial.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        open_to_others(partial, 0o666)
+        os.replace(partial, path)
+        sync_folder(path.parent)
+    except OSError as exc:
+        raise RunFolderError(
+            f"{path}: cannot be written ({exc.strerror or exc}). Free space or choose another folder with --out."
+        ) from exc
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk hold what was renamed in a folder."""
+    if os.name != "posix":  # Windows cannot open a folder for syncing; os.replace is all there is
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one whole line in one write and sync it; a line cut off by a crash is the last one.
+
+    Raises:
+        RunFolderError: If the file cannot be written; what was written of the line is taken back.
+    """
+    data = line.encode()
+    try:
+        with path.open("ab", buffering=0) as stream:
+            before = stream.tell()
+            if stream.write(data) != len(data):
+                stream.truncate(before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(stream.fileno())
+    except OSError as exc:
+        raise RunFolderError(f"{path}: cannot be written ({exc.strerror or exc}).") from exc
+
+
+def to_json(value: Any) -> str:
+    """Indented JSON that ends in a newline; non-finite numbers are refused, since JSON has none."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_jsonable) + "\n"
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is not JSON: {value!r}")
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Rows as CSV with a header and `\\n` line ends; floats as Python's shortest exact form."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=columns, lineterminator="\n", extrasaction="raise")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def sweep(path: Path) -> None:
+    """Remove what writes that a kill cut off left in a run folder. Hold its lock."""
+    for partial in path.rglob(".*.partial*"):
+        if partial.is_file():
+            partial.unlink(missing_ok=True)
+
+
+def open_to_others(path: Path, mode: int) -> None:
+    """Give what `tempfile` made for its owner alone the mode that the user's umask allows."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(mode & ~umask)
+
+
+@contextmanager
+def locked(path: Path, *, lock: str = LOCK, job: str = "writing this run") -> Iterator[None]:
+    """Hold a folder for one writer; the operating system drops the lock when the process ends, a crash included.
+
+    Args:
+        path: A run folder, or another one that is written by one process at a time; made where it is not there.
+        lock: Name of the file in it that stands for it.
+        job: What another process is doing while it holds the folder, as the error says it.
+
+    Raises:
+        RunFolderError: If another process holds it, or it cannot be written.
+    """
+    import filelock
+
+    held = filelock.FileLock(path / lock, timeout=_LOCK_TIMEOUT_S)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        held.acquire()
+    except filelock.Timeout as exc:
+        raise RunFolderError(f"{path}: another process is {job}. Wait for it, or use another folder.") from exc
+    except OSError as exc:
+        raise RunFolderError(
+            f"{path}: cannot be written ({exc.strerror or exc}). Make it writable, or use another folder."
+        ) from exc
+    try:
+        yield
+    finally:
+        held.release()

@@ -1,0 +1,23 @@
+"""Amounts as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def show_bytes(count: int) -> str:
+    """`900 MB`, `1.4 GB`."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def show_percent(fraction: float) -> str:
+    """`91.9 %`."""
+    return f"{100 * fraction:.1f} %"
+
+
+def show_between(interval: Mapping[str, Any]) -> str:
+    """`between 86.6 and 95.2 %`, of an interval's `low` and `high` as fractions."""
+    # The t-interval knows nothing of 0 and 100 %; the text does.
+    low, high = max(0.0, interval["low"]), min(1.0, interval["high"])
+    return f"between {100 * low:.1f} and {100 * high:.1f} %"

@@ -1,0 +1,209 @@
+"""A stage in closed form: the head's last Dense layer is solved on frozen features and written into the network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.errors import ConfigError, RunError
+from finetunekit.models.feature_cache import EXTRACTION_BATCH, prefix_signature
+from finetunekit.models.feature_files import Arrays
+from finetunekit.models.forward import SUFFIX_BATCH, input_batches, make_forward
+from finetunekit.models.linear_probe.cross_validation import PenaltyChoice, Recipe, check_leaving_out, fit_chosen
+from finetunekit.models.linear_probe.linear import LinearFit
+from finetunekit.plugins.components import blame
+from finetunekit.system.memory import scratch_array
+from finetunekit.training.batches import FeatureFeed
+from finetunekit.training.callback import practice_arrays, restore_practices
+from finetunekit.training.stage_context import Prepared, StageContext
+from finetunekit.training.stage_features import plain_features
+from finetunekit.training.stage_job import Row, StageJob, StageState, cross_entropy
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True, slots=True)
+class LastDense:
+    """The layer that a solve stage writes.
+
+    Attributes:
+        layer: Dense, linear, with a bias; its outputs are the logits.
+        inputs: What it reads, `(batch, channels)`.
+    """
+
+    layer: keras.layers.Dense
+    inputs: keras.KerasTensor
+
+
+def find_last_dense(context: StageContext, number: int) -> LastDense:
+    """The layer that gives the logits.
+
+    Raises:
+        ConfigError: If it is no Dense layer of the usual kind, so that nothing can be written into it.
+    """
+    import keras
+
+    history = context.classifier.logits.outputs[0]._keras_history
+    layer = history.operation
+    is_plain = isinstance(layer, keras.layers.Dense) and layer.use_bias
+    is_plain = is_plain and layer.activation is keras.activations.linear and len(layer.kernel.shape) == 2
+    if not is_plain:
+        raise ConfigError(
+            f"stages[{number}].kind: solve writes a Dense layer with a bias; {blame(context.plan.head)} ends in "
+            f"{type(layer).__name__} '{layer.name}'. Use a head that ends in one, such as linear, or kind: fit."
+        )
+    return LastDense(layer, layer._inbound_nodes[history.node_index].input_tensors[0])
+
+
+def run_solve(job: StageJob, context: StageContext, prepared: Prepared, number: int) -> dict[str, Any]:
+    """Solve one stage and keep its row.
+
+    A stage that an earlier process solved is solved again, to the same bits, and keeps no second row.
+
+    Args:
+        job: The stage.
+        context: Photos, network and cache.
+        prepared: The stage with its whole backbone frozen.
+        number: Of the stage, from 0.
+
+    Returns:
+        What `run.json` says of it: solver, penalty, cross-validated log loss, photos, views and channels.
+
+    Raises:
+        ConfigError: If the head does not end in a Dense layer.
+        RunError: If the features tell no two photos apart, or the photos are too few to leave any out.
+    """
+    started = time.perf_counter()
+    dense = find_last_dense(context, number)
+    groups = context.train.groups or context.train.sha256
+    recipe = Recipe(job.stage.solver, job.stage.penalty, job.stage.folds, context.plan.config.seed)
+    counter = job.progress.counter(f"{job.stage.name}: choosing the penalty, fits")
+    _check_photos(job.stage.name, context.train.labels, recipe, groups)
+    views, photos = _count_views(prepared), len(context.train.labels)
+    features = _stacked(_inputs(context, prepared, dense), views * photos)
+    try:
+        fit, choice = fit_chosen(
+            features,
+            np.tile(context.train.labels, views),
+            context.num_classes,
+            recipe,
+            groups=groups * views,
+            count=counter,
+        )
+    except ValueError as exc:
+        raise RunError(f"stage {job.stage.name}: {exc}.") from exc
+    dense.layer.kernel.assign(fit.kernel)
+    dense.layer.bias.assign(fit.bias)
+    row = _row(job, features[:photos], context.train.labels, fit, started)
+    if job.resume is None:
+        job.keep(row, StageState(1, is_over=True, optimizer=(), practices=practice_arrays(job.practices)))
+    else:
+        restore_practices(job.practices, job.resume.practices)
+    job.progress.say(_line(row, fit, choice, photos, views))
+    for practice in job.practices:
+        practice.finish()
+    return {
+        "solver": fit.solver,
+        "penalty": fit.penalty,
+        "choice": asdict(choice) if choice else None,
+        "photos": photos,
+        "views": views,
+        "channels": features.shape[1],
+    }
+
+
+def _check_photos(stage: str, labels: NDArray[np.int64], recipe: Recipe, groups: Sequence[str]) -> None:
+    try:
+        check_leaving_out(labels, recipe, groups=groups)
+    except ValueError as exc:
+        raise RunError(f"stage {stage}: {exc}.") from exc
+
+
+def _count_views(prepared: Prepared) -> int:
+    if prepared.cut is None or not isinstance(prepared.feed, FeatureFeed):
+        return 1
+    return len(prepared.feed.views)
+
+
+def _stacked(blocks: Iterator[NDArray[np.float32]], rows: int) -> NDArray[np.float32]:
+    """Blocks one below the other, `(rows, channels)`, never a second time in memory."""
+    stacked, done = np.empty((0, 0), np.float32), 0
+    for block in blocks:
+        if not done:
+            stacked = scratch_array((rows, block.shape[1]), np.float32)
+        stacked[done : done + len(block)] = block
+        done += len(block)
+    return stacked
+
+
+def _inputs(context: StageContext, prepared: Prepared, dense: LastDense) -> Iterator[NDArray[np.float32]]:
+    """What enters the Dense layer, `(block, channels)`: of the photos as they are, or of each banked view, one after the other."""
+    import keras
+
+    cut = prepared.cut
+    if cut is None:
+        forward = make_forward(keras.Model(context.classifier.logits.inputs[0], dense.inputs), EXTRACTION_BATCH)
+        yield from map(forward, input_batches(context.train.pixels, context.contract))
+        return
+    crossing = cut.prefix.outputs
+    is_there = len(crossing) == 1 and crossing[0] is dense.inputs
+    rest = None if is_there else make_forward(keras.Model(_one_or_all(crossing), dense.inputs), SUFFIX_BATCH)
+    for arrays in _cut_features(context, prepared):
+        yield rest(*arrays) if rest else arrays[0]
+
+
+def _cut_features(context: StageContext, prepared: Prepared) -> Iterator[Arrays]:
+    """A batch of photos at a time, since those of a whole split at an early cut may be larger than memory."""
+    photos = np.arange(len(context.train.labels))
+    batches = [photos[start : start + SUFFIX_BATCH] for start in range(0, len(photos), SUFFIX_BATCH)]
+    if isinstance(prepared.feed, FeatureFeed):
+        views = prepared.feed.views
+        for view in range(len(views)):
+            for batch in batches:
+                yield tuple(np.asarray(array) for array in views.rows(np.full_like(batch, view), batch))
+        return
+    assert prepared.cut is not None  # asked for features of a cut only
+    signature = prefix_signature(prepared.cut, context.pixel_parts, context.precision)
+    kept = plain_features(context, prepared.cut, signature, context.train, "train")
+    for batch in batches:
+        yield tuple(array[batch[0] : batch[-1] + 1] for array in kept)
+
+
+def _one_or_all(tensors: list[Any]) -> Any:
+    return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _row(
+    job: StageJob, features: NDArray[np.float32], labels: NDArray[np.int64], fit: LinearFit, started: float
+) -> Row:
+    logits = fit.logits(features).astype(np.float32)
+    correct = int((logits.argmax(axis=1) == labels).sum())
+    validated = job.validation.row(job.first_epoch)
+    seconds = time.perf_counter() - started
+    return {
+        "stage": job.stage.name,
+        "epoch": job.first_epoch + 1,
+        "loss": float(cross_entropy(logits, labels).mean()),
+        "accuracy": correct / len(labels),
+        "draws": len(labels),
+        "correct": correct,
+        **validated,
+        "learning_rate": 0.0,
+        "seconds": round(seconds, 3),
+        "images_per_s": round(len(labels) / seconds, 1),
+    }
+
+
+def _line(row: Row, fit: LinearFit, choice: PenaltyChoice | None, photos: int, views: int) -> str:
+    how = f"{choice.folds} folds of {photos} photos: log loss {choice.log_loss:.4f}" if choice else "as given"
+    many = f" x {views} views" if views > 1 else ""
+    return (
+        f"solved ({fit.solver}{many})  penalty {fit.penalty:.1e}, {how}  "
+        f"val {row['val_loss']:.4f} acc {row['val_accuracy']:6.1%}"
+    )

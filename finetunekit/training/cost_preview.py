@@ -1,0 +1,239 @@
+"""Plan + photo counts + graph without weights → what a run will cost: layers, cut, multiply-adds, cache, time."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from finetunekit.models.classifier import Classifier, build_classifier
+from finetunekit.models.feature_cache import FeatureCache, open_cache
+from finetunekit.models.flops import count_uses, not_counted, total_multiply_adds
+from finetunekit.models.freezing import apply_decision, check_decision, claims_of, describe_layers
+from finetunekit.models.frozen_prefix import Cut, find_cut
+from finetunekit.models.layer_table import layer_rows
+from finetunekit.plugins.components import blame
+from finetunekit.system.environment import prepare_tensorflow, resolve_precision
+from finetunekit.system.progress import Progress
+from finetunekit.training.cost_estimate import Entries, Estimate, Preview, StagePreview
+from finetunekit.training.prepare_stage import build_augmenter, decide_freezing
+from finetunekit.training.sampling import draw_epoch
+from finetunekit.training.stage_features import bank_size
+from finetunekit.training.step_timing import StageTimes, time_saving, time_stage
+from finetunekit.types import DISPLAY, SPLITS, TRAIN, VALID
+
+if TYPE_CHECKING:
+    from finetunekit.config.plan import Plan
+    from finetunekit.data.index import PhotoIndex
+
+
+def count_photos(index: PhotoIndex) -> dict[str, int]:
+    """Split → number of photos; 0 display photos where all are photos of other splits, which are evaluated once."""
+    counts = {split: len(index.split(split)) for split in SPLITS}
+    others = {photo.sha256 for photo in index.photos if photo.split != DISPLAY}
+    if {photo.sha256 for photo in index.split(DISPLAY)} <= others:
+        counts[DISPLAY] = 0
+    return counts
+
+
+def preview(
+    plan: Plan,
+    *,
+    photo_counts: Mapping[str, int],
+    num_classes: int,
+    is_calibrated: bool,
+    stand_in: str | None = None,
+    photos_s: float = 0.0,
+    progress: Progress | None = None,
+) -> Preview:
+    """Build the graph without weights and say what the run will cost.
+
+    Args:
+        plan: The run's plan.
+        photo_counts: Split → photos, from `count_photos`; at least 1 in `train`.
+        num_classes: At least 2.
+        is_calibrated: Time a few real steps and estimate the run's time; else no step is computed.
+        stand_in: The sentence that says so if the photos are not the user's.
+        photos_s: Seconds that reading and decoding the photos takes; part of the estimate.
+        progress: Says what is being timed.
+
+    Raises:
+        PluginError: If a component fails or returns something that its hook does not allow.
+        RunError: If nothing would train.
+        ConfigError: If a bank of views is timed and an augmentation cannot be banked.
+    """
+    progress = progress or Progress(is_quiet=True)
+    started = time.perf_counter()
+    prepare_tensorflow(seed=plan.config.seed, is_deterministic=plan.config.deterministic)
+    precision = resolve_precision(plan.config.precision)
+    classifier = build_classifier(plan, num_classes, precision)
+    start_s = time.perf_counter() - started + photos_s
+    is_augmented = build_augmenter(plan) is not None
+    work = _Work(plan, photo_counts, num_classes, precision, classifier, is_augmented, progress)
+    stages = tuple(work.stage(number, is_calibrated) for number in range(len(plan.config.stages)))
+    cache = open_cache(progress.say)
+    return Preview(
+        name=plan.config.name,
+        stand_in=stand_in,
+        photos=dict(photo_counts),
+        num_classes=num_classes,
+        precision=precision,
+        stages=stages,
+        cache_folder=str(cache.folder),
+        cache_bytes=sum(stage.cache_bytes for stage in stages),
+        cache_bound_bytes=cache.max_bytes,
+        free_bytes=_free_bytes(cache),
+        estimate=work.estimate(stages, start_s) if is_calibrated else None,
+    )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is known while the stages are gone through, in their order."""
+
+    plan: Plan
+    photos: Mapping[str, int]
+    num_classes: int
+    precision: str
+    classifier: Classifier
+    is_augmented: bool
+    progress: Progress
+    trained: list[set[str]] = field(default_factory=list)  # variables that each stage so far trains
+    known: dict[object, int] = field(default_factory=dict)  # cache entries that stages so far make, and how many views
+    timed: dict[object, StageTimes] = field(default_factory=dict)
+
+    def stage(self, number: int, is_calibrated: bool) -> StagePreview:
+        """Set the flags as the stage will, and look at the graph."""
+        config, logits = self.plan.config, self.classifier.logits
+        stage = config.stages[number]
+        decision, rates, claims = self._decide(number)
+        cut = None if config.cache.mode == "off" else find_cut(logits)
+        uses = count_uses(logits)
+        whole, before = total_multiply_adds(uses), total_multiply_adds(count_uses(cut.prefix)) if cut else 0
+        key = (tuple(sorted(decision.items())), stage.optimizer.name)
+        if is_calibrated and key not in self.timed:
+            # backwards costs about twice the forward pass: gradients of inputs and of weights
+            self.timed[key] = self._time(number, before + 3 * (whole - before))
+        times = self.timed.get(key)
+        cut = None if times and times.is_cut_refused else cut
+        self.trained.append(set(rates))
+        entries, bytes_per_photo = self._entries(number, cut), _bytes_per_photo(cut) if cut else 0
+        rows = layer_rows(self.classifier, decision, cut.prefix_layers if cut else (), claims)
+        frozen = sum(row.parameters for row in rows if row.rate == 0)
+        return StagePreview(
+            name=stage.name,
+            epochs=stage.epochs,
+            draws=config.train.draws_per_epoch or self.photos[TRAIN],
+            layers=rows,
+            trainable_parameters=sum(row.parameters for row in rows) - frozen,
+            frozen_parameters=frozen,
+            boundary=cut.boundary if cut else (),
+            layers_before_cut=cut.prefix_layers if cut else (),
+            multiply_adds=whole,
+            multiply_adds_before_cut=before if cut else 0,
+            share_before_cut=before / whole if cut and whole else 0.0,
+            not_counted=not_counted(uses),
+            mode=self._mode(cut),
+            bytes_per_photo=bytes_per_photo,
+            entries=entries,
+            cache_bytes=sum(e.count * e.photos for e in entries) * bytes_per_photo,
+            times=times,
+        )
+
+    def _decide(self, number: int) -> tuple[dict[str, float], dict[str, float], dict[str, str]]:
+        chosen, layers = self.plan.freeze[number], describe_layers(self.classifier.backbone)
+        returned = decide_freezing(self.plan, number, layers)
+        decision = check_decision(
+            returned,
+            layers,
+            blame(chosen),
+            train_batch_norm=self.plan.config.stages[number].train_batch_norm,
+        )
+        rates = apply_decision(self.classifier.logits, self.classifier.backbone.model, decision)
+        return decision, rates, claims_of(returned)
+
+    def _time(self, number: int, step_multiply_adds: int) -> StageTimes:
+        self.progress.say(f"timing a few steps of stage {number + 1} on random photos ...")
+        return time_stage(
+            self.plan,
+            number,
+            self.classifier,
+            precision=self.precision,
+            num_classes=self.num_classes,
+            train_photos=self.photos[TRAIN],
+            step_multiply_adds=step_multiply_adds,
+        )
+
+    def _mode(self, cut: Cut | None) -> str:
+        if cut is None:
+            return "off"
+        return "bank" if self.plan.config.cache.mode == "bank" and self.is_augmented else "exact"
+
+    def _entries(self, number: int, cut: Cut | None) -> tuple[Entries, ...]:
+        """What the stage computes: validation photos, its views, and at the end of the run every photo as it is."""
+        if cut is None:
+            return ()
+        is_last = number == len(self.plan.config.stages) - 1
+        splits = SPLITS if is_last else (VALID,) if self.is_augmented else (TRAIN, VALID)
+        wanted = [Entries(split, self.photos.get(split, 0)) for split in splits]
+        if self._mode(cut) == "bank":
+            photos = self.photos[TRAIN]
+            wanted.insert(0, Entries(TRAIN, photos, bank_size(self.plan.config, number, photos)))
+        inside = {variable.path for variable in cut.prefix.weights}
+        moved_by = tuple(i for i, names in enumerate(self.trained) if names & inside)
+        return tuple(self._new((cut.boundary, cut.prefix_layers, moved_by), wanted))
+
+    def _new(self, features: object, wanted: Sequence[Entries]) -> Iterator[Entries]:
+        for entries in wanted:
+            key = (features, entries.split, entries.photos, entries.views > 0)
+            there = self.known.get(key, 0)
+            if entries.photos and entries.count > there:
+                self.known[key] = entries.count
+                yield replace(entries, views=entries.views - there)
+
+    def estimate(self, stages: tuple[StagePreview, ...], start_s: float) -> Estimate:
+        """Add up what the stages take."""
+        extraction_s = training_s = 0.0
+        for stage in stages:
+            times = stage.times
+            assert times is not None  # every stage of a calibrated preview was timed
+            start_s += times.check_s
+            extraction_s += sum(times.extraction_s(e.photos, e.count) for e in stage.entries)
+            epoch_s = stage.draws / times.images_per_s + times.evaluation_s(self.photos.get(VALID, 0))
+            training_s += stage.epochs * epoch_s + times.trace_s * self._batch_sizes()
+        last = stages[-1].times
+        assert last is not None
+        evaluation_s = sum(last.evaluation_s(count) for count in self.photos.values())
+        evaluation_s += time_saving(self.plan, self.classifier)
+        return Estimate(
+            start_s, extraction_s, training_s, evaluation_s, start_s + extraction_s + training_s + evaluation_s
+        )
+
+    def _batch_sizes(self) -> int:
+        """Distinct sizes of a batch: the step is traced once for each."""
+        train, seed = self.plan.config.train, self.plan.config.seed
+        drawn = draw_epoch(
+            photos=self.photos[TRAIN],
+            draws=train.draws_per_epoch,
+            batch_size=train.batch_size,
+            seed=seed,
+            view_seed=seed,
+            epoch=0,
+        )
+        return len(np.unique(np.diff(drawn.batch_ends, prepend=0)))
+
+
+def _bytes_per_photo(cut: Cut) -> int:
+    import tensorflow as tf
+
+    return sum(math.prod(tensor.shape[1:]) * int(tf.as_dtype(tensor.dtype).size) for tensor in cut.prefix.outputs)
+
+
+def _free_bytes(cache: FeatureCache) -> int:
+    folder = next(path for path in (cache.folder, *cache.folder.parents) if path.exists())
+    return shutil.disk_usage(folder).free

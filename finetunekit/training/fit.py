@@ -1,0 +1,177 @@
+"""One stage of training: flags are set, then a new optimizer, compile, epochs, a row for each."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from finetunekit.errors import RunError
+from finetunekit.models.conv_gradient import fast_gradients
+from finetunekit.models.weight_arrays import assign, copies, views
+from finetunekit.system.memory import blocks_kept
+from finetunekit.system.progress import show_duration
+from finetunekit.training.batches import prefetched
+from finetunekit.training.callback import practice_arrays, restore_practices
+from finetunekit.training.callbacks import moving_variables
+from finetunekit.training.health_checks import not_finite, stuck_line
+from finetunekit.training.losses import build_loss, sample_weights
+from finetunekit.training.optimizers import build_optimizer, last_rate
+from finetunekit.training.stage_job import Row, StageJob, StageState
+
+
+@dataclass
+class Pace:
+    """How long an epoch takes once its graphs are built: the first batch of each size builds one.
+
+    Attributes:
+        sizes: Of batches whose graph is there.
+        seconds: Of this epoch's other steps.
+        draws: Of those.
+    """
+
+    sizes: set[int]
+    seconds: float = 0.0
+    draws: int = 0
+
+    def step(self, draws: int, seconds: float) -> None:
+        """A step is over."""
+        if draws in self.sizes:
+            self.seconds += seconds
+            self.draws += draws
+        self.sizes.add(draws)
+
+    def draw_s(self, seconds: float, draws: int) -> float:
+        """Seconds a draw; `seconds` for `draws` where no step tells."""
+        return self.seconds / self.draws if self.draws else seconds / draws
+
+
+def run_stage(job: StageJob) -> tuple[Row, ...]:
+    """Train one stage.
+
+    Returns:
+        One row an epoch trained here, with the columns of `EPOCH_COLUMNS`; epochs before `resume` have theirs in the log.
+
+    Raises:
+        RunError: If a loss is not finite; the model then holds the weights of the last complete epoch.
+        KeyboardInterrupt: After the weights of the last complete epoch were put back.
+    """
+    import keras
+
+    # A model of its own over the same layers: optimizer, gradients and graphs go with it when the stage is over.
+    job = replace(job, model=keras.Model(job.model.inputs, job.model.outputs, name=job.model.name))
+    variables = job.model.trainable_weights
+    optimizer = build_optimizer(job.stage.optimizer, variables, job.rates, job.schedule)
+    job.model.compile(
+        optimizer=optimizer,
+        loss=build_loss(job.stage),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+    )
+    if job.resume is not None:
+        _resume(job, optimizer, job.resume)
+    with fast_gradients(job.model), blocks_kept():
+        rows = _run_epochs(job)
+    for practice in job.practices:
+        practice.finish()
+    return rows
+
+
+def _resume(job: StageJob, optimizer: Any, state: StageState) -> None:
+    optimizer.build(job.model.trainable_weights)
+    try:
+        assign(optimizer.variables, state.optimizer)
+    except ValueError as exc:
+        raise RunError(
+            "the checkpoint is of another optimizer than the one of this configuration. Run it anew."
+        ) from exc
+    restore_practices(job.practices, state.practices)
+
+
+def _run_epochs(job: StageJob) -> tuple[Row, ...]:
+    rows: list[Row] = []
+    moving = moving_variables(job.model)
+    whole = copies(moving)
+    done, is_over = (job.resume.epochs, job.resume.is_over) if job.resume else (0, False)
+    sizes: set[int] = set()
+    while not is_over and done < job.stage.epochs:
+        try:
+            row, epoch_s = _run_epoch(job, job.first_epoch + done, Pace(sizes))
+        except BaseException:
+            assign(moving, whole)
+            raise
+        done += 1
+        stuck = stuck_line(job, whole[: len(job.model.trainable_weights)], row) if done == 1 else None
+        for kept, now in zip(whole, views(moving), strict=True):
+            kept[...] = now
+        asked = [practice.after_epoch(row) for practice in job.practices]  # every one is told, whatever the first says
+        is_over = any(asked)
+        rows.append(row)
+        job.keep(row, _state(job, done, is_over=is_over))
+        job.progress.say(_epoch_line(row, job, epoch_s))
+        if stuck:
+            job.progress.say(stuck)
+    if done < job.stage.epochs:
+        job.progress.say(f"stage {job.stage.name} stopped after {done} of {job.stage.epochs} epochs")
+    return tuple(rows)
+
+
+def _state(job: StageJob, epochs: int, *, is_over: bool) -> StageState:
+    optimizer = views(job.model.optimizer.variables)
+    return StageState(epochs, is_over, optimizer, practice_arrays(job.practices))
+
+
+def _run_epoch(job: StageJob, epoch: int, pace: Pace) -> tuple[Row, float]:
+    """The epoch's row, and the seconds of an epoch that builds no graphs."""
+    started = last = time.perf_counter()
+    total = job.feed.draws.draws or job.feed.draws.photos
+    loss_sum, correct, seen = 0.0, 0, 0
+    first_step = (epoch - job.first_epoch) * job.steps_per_epoch + 1
+    batches = prefetched(job.feed.batches(epoch))
+    try:
+        for step, batch in enumerate(batches, start=first_step):
+            size = len(batch.photos)
+            weights = sample_weights(batch.y, job.class_weights)
+            logs = job.model.train_on_batch(batch.x, batch.y, weights, return_dict=True)
+            loss = float(logs["loss"])
+            if not np.isfinite(loss):
+                raise not_finite(job, epoch, seen, batch.photos.tolist())
+            for practice in job.practices:
+                practice.after_step(step)
+            loss_sum += loss * size
+            correct += round(float(logs["accuracy"]) * size)
+            seen += size
+            last, before = time.perf_counter(), last
+            pace.step(size, last - before)
+            left_s = (total * (job.total_epochs - epoch) - seen) * pace.draw_s(last - started, seen)
+            job.progress.tick(
+                f"epoch {epoch + 1}/{job.total_epochs}  {seen}/{total}  loss {loss_sum / seen:.4f}  "
+                f"{seen / (last - started):.0f} images/s  {show_duration(left_s)} left"
+            )
+    finally:
+        batches.close()
+    trained_s = time.perf_counter() - started
+    row = {
+        "stage": job.stage.name,
+        "epoch": epoch + 1,
+        "loss": loss_sum / seen,
+        "accuracy": correct / seen,
+        "draws": seen,
+        "correct": correct,
+        **job.validation.row(epoch),
+        "learning_rate": last_rate(job.model.optimizer),
+        "seconds": round(time.perf_counter() - started, 3),
+        "images_per_s": round(seen / trained_s, 1),
+    }
+    return row, row["seconds"] - trained_s + seen * pace.draw_s(trained_s, seen)
+
+
+def _epoch_line(row: Row, job: StageJob, epoch_s: float) -> str:
+    left_s = epoch_s * (job.total_epochs - row["epoch"])
+    left = f"{show_duration(left_s)} left" if left_s else "done"
+    width = len(str(job.total_epochs))
+    return (
+        f"epoch {row['epoch']:>{width}}/{job.total_epochs}  loss {row['loss']:.4f} acc {row['accuracy']:6.1%}  "
+        f"val {row['val_loss']:.4f} acc {row['val_accuracy']:6.1%}  {row['images_per_s']:.0f}/s  {left}"
+    )

@@ -1,0 +1,147 @@
+"""For one stage: freeze, find the cut, check it, and choose what the stage trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.config.plan import Plan
+from finetunekit.data.augmentation import AugmentComponent, Augmenter
+from finetunekit.data.decoded_photos import Photos
+from finetunekit.errors import PluginError, RunError
+from finetunekit.models.feature_cache import EXTRACTION_BATCH, Arrays, prefix_signature
+from finetunekit.models.forward import SUFFIX_BATCH, input_batches, make_forward
+from finetunekit.models.freezing import apply_decision, check_decision, claims_of, describe_layers
+from finetunekit.models.frozen_prefix import Cut, find_cut
+from finetunekit.models.prefix_check import check_cut
+from finetunekit.plugins.components import blame, call_builder
+from finetunekit.training.batches import FeatureFeed, Feed, MappedViews, PixelFeed
+from finetunekit.training.device_cache import find_accelerator, keep_photos, keep_views, max_bytes
+from finetunekit.training.stage_context import Prepared, StageContext
+from finetunekit.training.stage_features import bank_features, bank_size, plain_features
+from finetunekit.types import LayerInfo
+
+
+def build_augmenter(plan: Plan) -> Augmenter | None:
+    """All augmentations of a plan as one; None where it has none.
+
+    Raises:
+        PluginError: If a builder fails or returns something else than steps.
+    """
+    components = []
+    for i, chosen in enumerate(plan.augment):
+        steps = call_builder(chosen)
+        if not isinstance(steps, (tuple, list)):
+            raise PluginError(
+                f"{blame(chosen)} must return a tuple of finetunekit.Augmentation. Received: {steps!r:.200}"
+            )
+        components.append(AugmentComponent(i, blame(chosen), tuple(steps)))
+    augmenter = Augmenter(components)
+    return None if augmenter.is_identity else augmenter
+
+
+def prepare_stage(context: StageContext, number: int) -> Prepared:
+    """Set the flags of one stage and choose what it trains on.
+
+    Args:
+        context: What every stage shares.
+        number: Of the stage, from 0.
+
+    Raises:
+        PluginError: If the freezing policy returns something that its hook does not allow.
+        RunError: If nothing would train, or the cache's self-check is below `cache.require`.
+        ConfigError: If `cache.mode: bank` meets an augmentation that cannot be banked.
+    """
+    classifier = context.classifier
+    chosen, stage = context.plan.freeze[number], context.plan.config.stages[number]
+    layers = describe_layers(classifier.backbone)
+    returned = decide_freezing(context.plan, number, layers)
+    decision = check_decision(returned, layers, blame(chosen), train_batch_norm=stage.train_batch_norm)
+    rates = apply_decision(classifier.logits, classifier.backbone.model, decision)
+    return replace(_choose_feed(context, number, rates, decision), claims=claims_of(returned))
+
+
+def decide_freezing(plan: Plan, number: int, layers: tuple[LayerInfo, ...]) -> Any:
+    """What a stage's freezing policy decides, not yet checked; a solve stage freezes the whole backbone."""
+    if plan.config.stages[number].kind == "solve":
+        return {layer.path: 0.0 for layer in layers}
+    return call_builder(plan.freeze[number], layers)
+
+
+def _choose_feed(context: StageContext, number: int, rates: dict[str, float], decision: dict[str, float]) -> Prepared:
+    classifier, config = context.classifier, context.plan.config
+    cut = None if config.cache.mode == "off" else find_cut(classifier.logits)
+    if cut is None:
+        why = "the whole network is computed at every draw"
+        return _without_cut(context, rates, decision, why)
+    grade, difference = check_cut(cut, classifier.logits, _sample(context))
+    if grade == "refused" or (grade == "close" and config.cache.require == "bitwise"):
+        line = f"its self-check is '{grade}' (logits differ by {difference:.1e}, relative)"
+        if config.cache.require == "bitwise":
+            raise RunError(
+                f"cache: {line}; cache.require asks for bitwise. Set cache.require: close, or cache.mode: off."
+            )
+        return _without_cut(context, rates, decision, line)
+    return _with_cut(context, number, rates, decision, cut, f"{grade} at {', '.join(cut.boundary)}")
+
+
+def _pixel_feed(context: StageContext) -> PixelFeed:
+    labels = context.train.one_hot(context.num_classes)
+    pixels, device = context.train.pixels, find_accelerator()
+    photos = keep_photos(pixels, device) if device and pixels.nbytes <= max_bytes() else pixels
+    return PixelFeed(photos, labels, context.augmenter, context.contract, context.draws)
+
+
+def _feature_feed(context: StageContext, views: Sequence[Arrays]) -> FeatureFeed:
+    device, size_bytes = find_accelerator(), sum(array.nbytes for view in views for array in view)
+    placed = keep_views(views, device) if device and size_bytes <= max_bytes() else MappedViews(views)
+    return FeatureFeed(placed, context.train.one_hot(context.num_classes), context.draws)
+
+
+def _without_cut(context: StageContext, rates: dict[str, float], decision: dict[str, float], why: str) -> Prepared:
+    model = context.classifier.logits
+    forward = make_forward(model, EXTRACTION_BATCH)
+
+    def predict(photos: Photos, _: str) -> NDArray[np.float32]:
+        return np.concatenate([forward(batch) for batch in input_batches(photos.pixels, context.contract)])
+
+    return Prepared(model, rates, _pixel_feed(context), predict, decision, None, f"cache off: {why}")
+
+
+def _with_cut(
+    context: StageContext, number: int, rates: dict[str, float], decision: dict[str, float], cut: Cut, grade: str
+) -> Prepared:
+    config = context.plan.config
+    signature = [*prefix_signature(cut, context.pixel_parts, context.precision)]
+    forward = make_forward(cut.suffix, SUFFIX_BATCH)
+    known: dict[tuple[str, ...], Arrays] = {}
+
+    def features(photos: Photos, what: str) -> Arrays:
+        if photos.sha256 not in known:
+            known[photos.sha256] = plain_features(context, cut, signature, photos, what)
+        return known[photos.sha256]
+
+    is_banked = config.cache.mode == "bank" and context.augmenter is not None
+    feed: Feed
+    if context.augmenter is None:
+        views = [features(context.train, "train")]
+        feed = _feature_feed(context, views)
+        mode = f"cache exact ({grade}): no augmentation, each photo computed once"
+    elif is_banked:
+        made = bank_size(config, number, len(context.train.labels))
+        feed = _feature_feed(context, bank_features(context, cut, signature, made))
+        how = "reused" if made == config.cache.views else "none drawn twice"
+        mode = f"cache bank ({grade}): {made} views of each photo, {how}"
+    else:
+        feed = _pixel_feed(context)
+        mode = f"cache exact ({grade}): fresh views every epoch"
+    model = cut.suffix if isinstance(feed, FeatureFeed) else context.classifier.logits
+    return Prepared(model, rates, feed, lambda photos, what: forward(*features(photos, what)), decision, cut, mode)
+
+
+def _sample(context: StageContext) -> NDArray[np.float32]:
+    return next(input_batches(context.train.pixels, context.contract))

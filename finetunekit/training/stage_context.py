@@ -1,0 +1,95 @@
+"""What the stages of a run share, and what comes of preparing one: values, no loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.config.pixel_contract import pixel_parts
+from finetunekit.config.plan import Plan
+from finetunekit.data.augmentation import Augmenter
+from finetunekit.data.decoded_photos import Photos
+from finetunekit.models.classifier import Classifier
+from finetunekit.models.feature_cache import FeatureCache
+from finetunekit.models.frozen_prefix import Cut
+from finetunekit.system.progress import Progress
+from finetunekit.training.batches import Draws, Feed
+from finetunekit.types import PixelContract
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What one stage trains and how its network is evaluated.
+
+    Attributes:
+        model: What is trained: the whole network, or the part after the cut.
+        rates: Variable path → rate multiplier.
+        feed: Training batches.
+        predict: Photos and what messages call them → logits of the network as it is now, `(photos, classes)` float32.
+        decision: Layer path → rate multiplier, for the record.
+        cut: Where the frozen prefix ends; None if the whole network is computed each time.
+        mode: One line: how features are reused, for the first lines of the run.
+        claims: Layer path → the rule of the freezing policy that claimed it, where the policy says so.
+    """
+
+    model: keras.Model
+    rates: dict[str, float]
+    feed: Feed
+    predict: Callable[[Photos, str], NDArray[np.float32]]
+    decision: dict[str, float]
+    cut: Cut | None
+    mode: str
+    claims: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StageContext:
+    """What every stage of a run shares.
+
+    Attributes:
+        plan: The run's plan.
+        classifier: The network.
+        contract: What it is fed by.
+        precision: `float32` or `bfloat16`.
+        augmenter: None where nothing is augmented.
+        train: Training photos.
+        valid: Validation photos.
+        num_classes: Number of classes.
+        cache: Features of earlier runs.
+        progress: Says what is under way.
+    """
+
+    plan: Plan
+    classifier: Classifier
+    contract: PixelContract
+    precision: str
+    augmenter: Augmenter | None
+    train: Photos
+    valid: Photos
+    num_classes: int
+    cache: FeatureCache
+    progress: Progress
+
+    @property
+    def pixel_parts(self) -> list[Any]:
+        """What un-augmented input follows from besides the photo's bytes."""
+        return pixel_parts(self.plan.config.pixels, self.contract)
+
+    @property
+    def draws(self) -> Draws:
+        """Which photos are drawn, and by which keys they are augmented."""
+        config = self.plan.config
+        return Draws(
+            photos=len(self.train.pixels),
+            draws=config.train.draws_per_epoch,
+            batch_size=config.train.batch_size,
+            seed=config.seed,
+            view_seed=config.seed if config.view_seed is None else config.view_seed,
+        )

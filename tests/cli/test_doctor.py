@@ -1,0 +1,130 @@
+"""What works on this machine, and what the machine is."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers_plugins import invoke
+
+from finetunekit.cli.doctor_checks import _reach, examine
+from finetunekit.system.environment import describe_environment, resolve_precision
+from finetunekit.system.progress import Progress, show_duration
+
+
+def test_doctor_looks_at_everything_without_network(own_cache: Path) -> None:
+    findings = {finding.what: finding for finding in examine(is_offline=True)}
+    assert {"python", "tensorflow", "bfloat16", "plugins", "cache folder", "state folder", "fonts"} <= set(findings)
+    assert findings["tensorflow"].is_ok
+    assert "Keras" in findings["tensorflow"].detail
+    assert re.match(r"0 backbones here; where \d+ others can be had: finetunekit backbones", findings["weights"].detail)
+    assert len([what for what in findings if what.startswith("weights")]) == 1
+    assert not any(what.startswith(("hub", "package index")) for what in findings)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_doctor_names_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o500)
+    monkeypatch.setenv("FINETUNEKIT_CACHE", str(tmp_path / "cache"))
+    findings = {finding.what: finding for finding in examine(is_offline=True)}
+    tmp_path.chmod(0o700)
+    assert not findings["cache folder"].is_ok
+    assert "Set FINETUNEKIT_CACHE" in findings["cache folder"].detail
+
+
+def test_what_is_printed_fits_80_columns_and_says_by_its_exit_code_what_every_run_needs(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = invoke("doctor", "--offline")
+    assert result.exit_code == 0, result.stdout
+    assert max(len(line) for line in result.stdout.splitlines() if str(own_cache.parent) not in line) <= 80
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FINETUNEKIT_CACHE", str(tmp_path / "file" / "cache"))
+    refused = invoke("doctor", "--offline")
+    assert refused.exit_code == 1
+    assert "no  cache folder:" in refused.stdout
+
+
+def test_a_host_that_cannot_be_reached_is_said_to_be_missed_only_where_there_is_no_other_source() -> None:
+    def refuse(*_: object, **__: object) -> socket.socket:
+        raise OSError("no route")
+
+    assert _reach("weights.example", 3, refuse).detail == "not reachable (no route); 3 backbones have no other source"
+    assert _reach("weights.example", 1, refuse).detail == "not reachable (no route); 1 backbone has no other source"
+    assert _reach("weights.example", 0, refuse).detail == "not reachable (no route); every backbone has another source"
+
+
+def test_environment_names_versions_threads_and_devices() -> None:
+    found = describe_environment()
+    assert found["versions"]["keras"].startswith("3.")
+    assert found["devices"][0].startswith("/physical_device:CPU")
+    assert set(found["threads"]) == {"intra_op", "inter_op"}
+
+
+def test_precision_is_resolved_only_where_it_is_auto() -> None:
+    assert resolve_precision("float32") == "float32"
+    assert resolve_precision("auto") in {"float32", "bfloat16"}
+
+
+def test_tensorflow_starts_without_a_word_on_stderr() -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    code = "from finetunekit.system.environment import start_tensorflow; start_tensorflow(); print('started')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert (done.stdout, done.stderr) == ("started\n", "")
+
+
+def test_durations_are_readable() -> None:
+    assert [show_duration(s) for s in (0.4, 59.4, 60, 3599, 7500)] == [
+        "0 s",
+        "59 s",
+        "1 min 00 s",
+        "59 min 59 s",
+        "2 h 05 min",
+    ]
+
+
+class Terminal(io.StringIO):
+    """A stream that claims to be a terminal."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_live_line_is_cleared_before_a_whole_line() -> None:
+    stream = Terminal()
+    progress = Progress(stream)
+    progress.tick("x" * 200)
+    progress.say("whole")
+    assert stream.getvalue() == "\r" + "x" * 79 + "\r" + " " * 79 + "\r" + "whole\n"
+
+
+def test_nothing_live_off_a_terminal_and_nothing_at_all_when_quiet() -> None:
+    class Pipe(io.StringIO):
+        encoding = "ascii"
+
+    stream = Pipe()
+    progress = Progress(stream)
+    progress.tick("live")
+    progress.say("猫 cat")
+    assert stream.getvalue() == "\\u732b cat\n"
+    quiet = Pipe()
+    Progress(quiet, is_quiet=True).say("whole")
+    assert quiet.getvalue() == ""
+
+
+def test_a_long_line_is_wrapped_between_words_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    line = "weights: " + "word " * 12 + "/a/path/that/is/longer/than/the/terminal/is/wide.npz"
+    stream = Terminal()
+    Progress(stream).say(line)
+    lines = stream.getvalue().splitlines()
+    assert all(len(part) < 40 for part in lines[:-1])
+    assert lines[-1] == "  /a/path/that/is/longer/than/the/terminal/is/wide.npz"

@@ -1,0 +1,219 @@
+"""Solvers, folds, penalties and neighbours: against scikit-learn where it has the same thing."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from finetunekit.models.linear_probe.cross_validation import (
+    PENALTIES,
+    Recipe,
+    check_leaving_out,
+    choose_penalty,
+    cross_validated_probabilities,
+    fit_chosen,
+)
+from finetunekit.models.linear_probe.linear import fit_linear
+from finetunekit.models.linear_probe.nearest_neighbours import nearest_labels
+from finetunekit.models.linear_probe.stratified_folds import stratified_folds
+
+
+def blobs(
+    photos: int = 60, channels: int = 20, classes: int = 3, apart: float = 0.8, seed: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Classes around centres of their own, channels of very different sizes."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(photos) % classes
+    centres = np.random.default_rng(99).normal(0, apart, (classes, channels))
+    sizes = np.geomspace(0.01, 100, channels)
+    return ((generator.normal(0, 1, (photos, channels)) + centres[labels]) * sizes + sizes).astype(np.float32), labels
+
+
+def log_loss(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    return float(-np.log(probabilities[np.arange(len(labels)), labels]).mean())
+
+
+@pytest.mark.parametrize(("photos", "channels"), [(60, 20), (30, 100)])
+@pytest.mark.parametrize("penalty", [1.0, 1e-3])
+def test_logistic_is_scikit_learns_on_standardised_features(photos: int, channels: int, penalty: float) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    x, y = blobs(photos, channels)
+    scaler = StandardScaler().fit(x.astype(np.float64))
+    theirs = LogisticRegression(C=1 / (photos * penalty), tol=1e-10, max_iter=10_000)
+    theirs.fit(scaler.transform(x.astype(np.float64)), y)
+    other, _ = blobs(50, channels, seed=1)
+    expected = theirs.predict_proba(scaler.transform(other.astype(np.float64)))
+    scale = x.std(axis=0)  # alike: quieter channels would not be blown up to full size
+    ours = fit_linear(x / scale, y, 3, penalty=penalty, solver="logistic")
+    np.testing.assert_allclose(ours.probabilities(other / scale), expected, atol=5e-3)
+
+
+def test_ridge_answers_as_scikit_learns_ridge_does() -> None:
+    from sklearn.linear_model import Ridge
+
+    x, y = blobs()
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    other = blobs(50, seed=1)[0] / blobs()[0].std(axis=0)
+    theirs = Ridge(alpha=60 * 0.1).fit(x.astype(np.float64), np.eye(3)[y])
+    ours = fit_linear(x, y, 3, penalty=0.1, solver="ridge")
+    scores = theirs.predict(other.astype(np.float64))
+    ratio = ours.logits(other) / scores
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-3)  # the same scores but for one scale
+    assert ratio[0, 0] > 1  # which makes a softmax of them surer
+
+
+def test_ridge_probabilities_are_calibrated_to_logits_that_mean_something() -> None:
+    x, y = blobs(300, 10)
+    new, truth = blobs(300, 10, seed=5)
+    ridge = fit_linear(x / x.std(axis=0), y, 3, penalty=0.01, solver="ridge").probabilities(new / x.std(axis=0))
+    logistic = fit_linear(x / x.std(axis=0), y, 3, penalty=0.01, solver="logistic").probabilities(new / x.std(axis=0))
+    assert log_loss(ridge, truth) < 1.15 * log_loss(logistic, truth)
+
+
+def test_a_fit_is_an_ordinary_dense_layer_and_the_same_bits_each_time() -> None:
+    x, y = blobs()
+    first, second = (fit_linear(x, y, 3, penalty=0.01, solver="logistic") for _ in range(2))
+    assert first.kernel.shape == (20, 3)
+    assert first.bias.shape == (3,)
+    assert first.kernel.dtype == first.bias.dtype == np.float32
+    np.testing.assert_array_equal(first.kernel, second.kernel)
+    np.testing.assert_array_equal(first.bias, second.bias)
+    dense = x @ first.kernel + first.bias
+    np.testing.assert_allclose(dense, first.logits(x), rtol=1e-3, atol=1e-2)
+
+
+def test_a_channel_that_hardly_ever_fires_is_not_blown_up() -> None:
+    x, y = blobs(60, 20, apart=0)
+    x = x / x.std(axis=0)
+    x[:, 0] = 0
+    x[0, 0] = 1e-6
+    fit = fit_linear(x, y, 3, penalty=1e-3, solver="logistic")
+    unseen = x.copy()
+    unseen[:, 0] = 1.0
+    assert np.abs(fit.logits(unseen) - fit.logits(x)).max() < 5  # of deviation 1e-7 it would be a million deviations
+
+
+def test_labels_and_features_that_do_not_fit_are_refused() -> None:
+    x, y = blobs()
+    with pytest.raises(ValueError, match="labels must be 60 integers in"):
+        fit_linear(x, y[:-1], 3, penalty=1.0, solver="logistic")
+    with pytest.raises(ValueError, match="labels must be 60 integers in"):
+        fit_linear(x, y, 2, penalty=1.0, solver="logistic")
+    with pytest.raises(ValueError, match="penalty must be a finite number above 0"):
+        fit_linear(x, y, 3, penalty=0.0, solver="logistic")
+    with pytest.raises(ValueError, match="features must be finite"):
+        fit_linear(np.full_like(x, np.nan), y, 3, penalty=1.0, solver="logistic")
+    with pytest.raises(ValueError, match="the same for every photo"):
+        fit_linear(np.ones_like(x), y, 3, penalty=1.0, solver="logistic")
+
+
+def test_the_penalty_chosen_has_the_least_left_out_log_loss() -> None:
+    x, y = blobs(apart=0.4)
+    choice = choose_penalty(x, y, 3)
+    tried = dict(choice.tried)
+    assert choice.log_loss == min(tried.values()) == tried[choice.penalty]
+    assert [penalty for penalty, _ in choice.tried] == list(PENALTIES[: len(tried)])
+    assert 1e-3 < choice.penalty <= 10  # classes this close need a strong one
+    assert choice.folds == 5
+
+
+def test_a_cross_validated_loss_is_the_mean_over_photos_left_out() -> None:
+    x, y = blobs(apart=0.4)
+    fold = stratified_folds(y, 5)
+    total = 0.0
+    for k in range(5):
+        fit = fit_linear(x[fold != k], y[fold != k], 3, penalty=1.0, solver="logistic")
+        total += log_loss(fit.probabilities(x[fold == k]), y[fold == k]) * (fold == k).sum()
+    assert dict(choose_penalty(x, y, 3).tried)[1.0] == pytest.approx(total / 60, abs=1e-4)
+
+
+def test_a_given_penalty_is_taken() -> None:
+    x, y = blobs()
+    fit, choice = fit_chosen(x, y, 3, Recipe(solver="ridge", penalty=0.5))
+    assert (fit.penalty, fit.solver, choice) == (0.5, "ridge", None)
+
+
+def test_nested_scores_of_noise_are_no_better_than_chance_and_of_classes_apart_are_good() -> None:
+    noise = np.random.default_rng(3).normal(size=(90, 200)).astype(np.float32)
+    y = np.arange(90) % 3
+    guessed = cross_validated_probabilities(noise, y, 3)
+    np.testing.assert_allclose(guessed.sum(axis=1), 1)
+    assert log_loss(guessed, y) > 0.95 * np.log(3)
+    x, y = blobs(apart=2.0)
+    assert (cross_validated_probabilities(x, y, 3).argmax(axis=1) == y).mean() > 0.95
+
+
+def test_copies_of_a_photo_in_one_group_do_not_flatter() -> None:
+    generator = np.random.default_rng(4)
+    base, labels = generator.normal(size=(30, 50)).astype(np.float32), np.arange(30) % 2
+    x, y = np.repeat(base, 3, axis=0), np.repeat(labels, 3)  # noise, each photo three times
+    groups = [f"g{i // 3}" for i in range(90)]
+    together = cross_validated_probabilities(x, y, 2, groups=groups)
+    apart = cross_validated_probabilities(x, y, 2)
+    assert (apart.argmax(axis=1) == y).mean() > 0.9  # copies on both sides: as if it knew
+    assert (together.argmax(axis=1) == y).mean() < 0.7
+
+
+def test_folds_share_every_class_evenly_and_keep_groups_whole() -> None:
+    y = np.repeat([0, 1, 2], [50, 20, 7])
+    fold = stratified_folds(y, 5)
+    for label, share in ((0, 10), (1, 4), (2, 1.4)):
+        counts = np.bincount(fold[y == label], minlength=5)
+        assert counts.max() - counts.min() <= 1
+        assert counts.mean() == pytest.approx(share)
+    groups = [f"g{i // 4}" for i in range(77)]
+    grouped = stratified_folds(y, 5, groups=groups)
+    assert all(len({grouped[i] for i in range(77) if groups[i] == g}) == 1 for g in set(groups))
+    assert set(grouped) == set(range(5))
+    assert (stratified_folds(y, 5, seed=1) != fold).any()
+    np.testing.assert_array_equal(stratified_folds(y, 5), fold)
+
+
+def test_fewer_groups_than_folds_make_fewer_folds_and_one_group_is_refused() -> None:
+    y = np.array([0, 0, 1, 1])
+    assert set(stratified_folds(y, 5)) == {0, 1, 2, 3}
+    with pytest.raises(ValueError, match="at least 2 folds and 2 groups"):
+        stratified_folds(y, 5, groups=["a"] * 4)
+    with pytest.raises(ValueError, match="groups must name one group a photo, 4"):
+        stratified_folds(y, 5, groups=["a"])
+
+
+@pytest.mark.parametrize(
+    ("groups", "says"),
+    [
+        (None, "2 training photos cannot be cross-validated; give `penalty:` or more photos"),
+        (["a"] * 6, "6 training photos in 1 group cannot"),
+        (["a"] * 5 + ["b"], "6 training photos in 2 groups cannot"),
+    ],
+)
+def test_too_few_photos_to_choose_a_penalty_are_named_without_features(groups: list[str] | None, says: str) -> None:
+    labels = np.arange(2 if groups is None else 6) % 2
+    with pytest.raises(ValueError, match=says):
+        check_leaving_out(labels, Recipe(), groups=groups)
+    check_leaving_out(labels, Recipe(penalty=1.0), groups=groups)
+    check_leaving_out(np.array([0, 1, 0]), Recipe())
+
+
+def test_a_class_that_a_fold_lacks_has_a_finite_loss() -> None:
+    x, _ = blobs()
+    y = np.zeros(60, np.int64)
+    y[30:], y[0] = 1, 2  # one photo of class 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        choice = choose_penalty(x, y, 3)
+    assert np.isfinite(choice.log_loss)
+
+
+def test_nearest_neighbours_by_direction() -> None:
+    x = np.array([[1, 0], [2, 0.1], [0, 1], [0, 3]], np.float32)
+    y = np.array([5, 5, 7, 7])
+    labels, similarity = nearest_labels(x, y, np.array([[10, 0], [0.1, 9]], np.float32))
+    assert labels.tolist() == [5, 7]
+    assert similarity[0] == pytest.approx(1)
+    with pytest.raises(ValueError, match="no photos to be near to"):
+        nearest_labels(x[:0], y[:0], x)

@@ -1,0 +1,281 @@
+"""Solve stages, stages that have to earn their weights, and the measured cost of another pixel contract."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import write_tiny_weights
+
+from finetunekit.config.plan_text import plan_lines
+from finetunekit.config.planning import prepare
+from finetunekit.config.sections import Stage
+from finetunekit.engine.api import resume, run, summarise
+from finetunekit.errors import ConfigError
+from finetunekit.evaluation.probe_features import open_probe
+from finetunekit.models.linear_probe.linear import fit_linear
+from finetunekit.runs.folder import MODEL, FinishedRun
+from finetunekit.system.progress import Progress
+from finetunekit.training.revert import RevertUnlessBetter, kept_rows, revert_notes, revert_sentence
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+LINEAR = ("head={name: linear}", "augment=[]", "train.draws_per_epoch=null", "train.validation_draws=null")
+SOLVE = "{kind: solve, penalty: 0.01}"
+
+
+def ran(tiny_yaml: Path, *settings: str) -> tuple[FinishedRun, str]:
+    shown = io.StringIO()
+    result = run(tiny_yaml, settings=settings, out=tiny_yaml.parent / "runs", progress=Progress(shown))
+    return FinishedRun(result.path), shown.getvalue()
+
+
+def saved_dense(finished: FinishedRun) -> list[Any]:
+    import keras
+
+    return keras.saving.load_model(finished.path / MODEL).get_layer("logits").get_weights()
+
+
+def test_a_solve_stage_writes_the_probe_into_the_saved_model(tiny_yaml: Path) -> None:
+    from finetunekit.data.index import build_index
+    from finetunekit.data.listing import list_photos
+
+    finished, shown = ran(tiny_yaml, *LINEAR, f"stages=[{SOLVE}]")
+    quiet = Progress(is_quiet=True)
+    plan, _ = prepare(tiny_yaml, settings=[*LINEAR, f"stages=[{SOLVE}]"])
+    probe = open_probe(plan, build_index(list_photos(plan, quiet), max_pixels=10_000), quiet)
+    fit = fit_linear(*probe.split("train"), 3, penalty=0.01, solver="logistic")
+    kernel, bias = saved_dense(finished)
+    np.testing.assert_array_equal(kernel, fit.kernel)
+    np.testing.assert_array_equal(bias, fit.bias)
+    expected = fit.probabilities(probe.split("test")[0])
+    rows = [row for row in finished.predictions if row["split"] == "test"]
+    got = np.array([[float(row[f"p_{name}"]) for name in finished.metrics["classes"]] for row in rows])
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert "stage 1 of 1, probe: logistic regression in closed form" in shown
+    assert "solved (logistic)  penalty 1.0e-02, as given" in shown
+
+
+def test_a_solve_stage_keeps_one_row_and_says_what_it_chose(tiny_yaml: Path) -> None:
+    finished, shown = ran(tiny_yaml, *LINEAR, "stages=[{kind: solve, solver: ridge, folds: 3}]")
+    (row,) = finished.epochs
+    assert (row["stage"], row["epoch"], row["draws"], row["val_photos"]) == ("probe", "1", "12", "6")
+    assert float(row["val_loss"]) == pytest.approx(finished.metrics["valid"]["log_loss"]["value"], abs=1e-6)
+    solved = finished.state["stages"][0]["solve"]
+    assert (solved["solver"], solved["photos"], solved["views"], solved["channels"]) == ("ridge", 12, 1, 4)
+    assert solved["choice"]["penalty"] == solved["penalty"]
+    assert f"3 folds of 12 photos: log loss {solved['choice']['log_loss']:.4f}" in shown
+    assert set(finished.state["stages"][0]["decision"].values()) == {0.0}
+
+
+@pytest.mark.parametrize("cache", ["cache={mode: exact}", "cache={mode: off}", "cache={mode: bank, views: 3}"])
+def test_any_head_whose_last_layer_is_dense_is_solved_whatever_the_cache(tiny_yaml: Path, cache: str) -> None:
+    finished, _ = ran(tiny_yaml, cache, f"stages=[{SOLVE}]")  # gap_dense, augmented
+    kernel, _ = saved_dense(finished)
+    assert kernel.shape == (8, 3)
+    solved = finished.state["stages"][0]["solve"]
+    assert solved["views"] == (3 if "bank" in cache else 1)
+    assert solved["channels"] == 8
+    assert finished.metrics["train"]["accuracy"]["value"] > 0.6
+
+
+def test_fine_tuning_goes_on_from_the_solution(tiny_yaml: Path) -> None:
+    fit = "{epochs: 1, optimizer: {learning_rate: 1e-9}}"
+    finished, _ = ran(tiny_yaml, *LINEAR, f"stages=[{SOLVE}, {fit}]")
+    assert [(row["stage"], row["epoch"]) for row in finished.epochs] == [("probe", "1"), ("fine-tune", "2")]
+    losses = [float(row["val_loss"]) for row in finished.epochs]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+    assert finished.state["stages"][1]["trained_variables"].keys() >= {"conv1/kernel", "logits/kernel"}
+
+
+def test_a_stage_that_made_it_worse_is_put_back_and_said_so(tiny_yaml: Path) -> None:
+    ruin = "{epochs: 2, optimizer: {learning_rate: 0.5}, revert_unless_better: true}"
+    finished, shown = ran(tiny_yaml, *LINEAR, f"stages=[{SOLVE}, {ruin}]")
+    alone, _ = ran(tiny_yaml, *LINEAR, f"stages=[{SOLVE}]")
+    for array, expected in zip(saved_dense(finished), saved_dense(alone), strict=True):
+        np.testing.assert_array_equal(array, expected)
+    assert finished.metrics["valid"] == alone.metrics["valid"]
+    record = finished.state["stages"][1]["revert"]
+    assert record["reverted"]
+    assert record["before"] == pytest.approx(finished.metrics["valid"]["log_loss"]["value"], abs=1e-6)
+    sentence = (
+        f"fine-tune did not beat probe on validation log loss ({record['after']:.4f} against {record['before']:.4f}): "
+        "probe is what is saved."
+    )
+    assert sentence in shown
+    assert finished.metrics["notes"] == [sentence]
+    assert sentence in " ".join(summarise(finished.path))
+    assert finished.metrics["last_epoch"]["stage"] == "probe"
+    assert len(finished.epochs) == 3  # the log keeps what was tried
+
+
+def test_a_stage_that_made_it_better_stays(tiny_yaml: Path) -> None:
+    settings = (*LINEAR, "stages=[{kind: solve, penalty: 0.1, revert_unless_better: true}]")
+    finished, shown = ran(tiny_yaml, *settings)
+    record = finished.state["stages"][0]["revert"]
+    assert not record["reverted"]
+    assert record["after"] < record["before"]
+    assert finished.metrics["notes"] == []
+    assert "probe beat the untrained head on validation log loss" in shown
+
+
+STOP = """
+from finetunekit import hookimpl
+@hookimpl
+def after_epoch(row, run_path):
+    if row["epoch"] == {epoch} and not (run_path / "stopped").exists():
+        (run_path / "stopped").touch()
+        raise KeyboardInterrupt
+"""
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_run_killed_after_the_probe_or_while_it_is_beaten_ends_as_if_it_had_not_been(
+    tiny_yaml: Path, epoch: int
+) -> None:
+    ruin = "{epochs: 2, optimizer: {learning_rate: 0.5}, revert_unless_better: true}"
+    settings = (*LINEAR, f"stages=[{SOLVE}, {ruin}]", "save.h5=false")
+    whole, _ = ran(tiny_yaml, *settings)
+    plugin = tiny_yaml.parent / "stop.py"
+    plugin.write_text(STOP.format(epoch=epoch), encoding="utf-8")
+    text = tiny_yaml.read_text(encoding="utf-8").replace("plugins: [", f"plugins: [{plugin}, ")
+    tiny_yaml.write_text(text, encoding="utf-8")
+    quiet = Progress(is_quiet=True)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_yaml, settings=settings, out=tiny_yaml.parent / "killed", progress=quiet)
+    (path,) = (tiny_yaml.parent / "killed").iterdir()
+    resumed = FinishedRun(resume(path, progress=quiet).path)
+    assert [row["epoch"] for row in resumed.epochs] == ["1", "2", "3"]
+    for array, expected in zip(saved_dense(resumed), saved_dense(whole), strict=True):
+        np.testing.assert_array_equal(array, expected)
+    for key in ("solve", "revert"):
+        stage = 0 if key == "solve" else 1
+        assert resumed.state["stages"][stage][key] == whole.state["stages"][stage][key]
+
+
+class _Variable:
+    def __init__(self, value: float) -> None:
+        self.value = np.array([value])
+
+    def numpy(self) -> Any:
+        return self.value
+
+    def assign(self, value: Any) -> None:
+        self.value = value.copy()
+
+
+@pytest.mark.parametrize(("after", "kept"), [(0.4, 7.0), (0.5, 1.0), (0.6, 1.0), (float("nan"), 1.0)])
+def test_only_a_lower_loss_earns_the_new_weights_and_a_resumed_stage_agrees(after: float, kept: float) -> None:
+    variable, losses, told = _Variable(1.0), [0.5], []
+    first = RevertUnlessBetter([variable], lambda: losses[-1], told.append)
+    variable.assign(np.array([7.0]))
+    losses.append(after)
+    resumed = RevertUnlessBetter([variable], lambda: losses[-1], told.append)
+    resumed.restore(first.state())
+    resumed.finish()
+    assert variable.value.tolist() == [kept]
+    assert told[0]["reverted"] == (kept == 1.0)
+
+
+def test_the_row_that_counts_is_that_of_the_weights_that_are_saved() -> None:
+    rows = [{"epoch": i} for i in range(1, 6)]
+    reverted = {"before": 0.1, "after": 0.2, "reverted": True}
+    stages = [
+        {"name": "a", "first_epoch": 0},
+        {"name": "b", "first_epoch": 1, "revert": reverted},
+        {"name": "c", "first_epoch": 3, "revert": reverted},
+    ]
+    assert [row["epoch"] for row in kept_rows(rows, stages)] == [1]
+    stages[2]["revert"] = {**reverted, "reverted": False}
+    assert len(kept_rows(rows, stages)) == 5
+    assert revert_notes(stages) == [revert_sentence("b", "a", reverted)]
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ('{"kind": "solve", "epochs": 3}', "a solve stage has one epoch"),
+        ('{"kind": "solve", "freeze": {"name": "all"}}', "does not read `freeze`"),
+        ('{"solver": "ridge"}', "a fit stage does not read `solver`"),
+        ('{"penalty": 0}', "greater than 0"),
+    ],
+)
+def test_what_a_stage_would_not_read_is_refused(stage: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Stage.model_validate_json(stage)
+
+
+def test_a_solve_stage_read_back_from_its_run_is_the_same() -> None:
+    stage = Stage.model_validate_json('{"kind": "solve"}')
+    assert (stage.name, stage.epochs) == ("probe", 1)
+    assert Stage.model_validate_json(json.dumps(stage.model_dump(mode="json"))) == stage
+
+
+def test_a_plan_shows_what_a_stage_reads_and_nothing_else(tiny_yaml: Path) -> None:
+    plan, _ = prepare(tiny_yaml, settings=[*LINEAR, f"stages=[{SOLVE}, {{epochs: 1}}]"])
+    lines = list(plan_lines(plan))
+    solve, fit = lines.index("stage 1: probe"), lines.index("stage 2: fine-tune")
+    shown = [line.split(":")[0].strip() for line in lines[solve + 1 : fit]]
+    assert shown == ["kind", "solver", "penalty", "folds", "revert_unless_better"]
+    assert not any(line.strip().startswith(("solver", "penalty", "folds")) for line in lines[fit:])
+
+
+def test_a_head_without_a_last_dense_layer_is_refused(tiny_yaml: Path) -> None:
+    plugin = tiny_yaml.parent / "odd.py"
+    plugin.write_text(
+        "from finetunekit import hookimpl\n\n\n"
+        "def build(options, features, num_classes):\n    import keras\n\n"
+        "    x = keras.layers.Conv2D(num_classes, 1, name='last')(features.tensor)\n"
+        "    return keras.layers.GlobalAveragePooling2D(dtype='float32')(x)\n\n\n"
+        "@hookimpl\ndef register_heads(register):\n    register('odd', build)\n",
+        encoding="utf-8",
+    )
+    tiny = Path(__file__).parents[1] / "tiny_plugin.py"
+    settings = (f"plugins=[{tiny}, {plugin}]", "head=null", "head={name: odd}", f"stages=[{SOLVE}]")
+    with pytest.raises(ConfigError, match=r"stages\[0\].kind: solve writes a Dense layer .* GlobalAveragePooling2D"):
+        ran(tiny_yaml, *settings)
+
+
+def test_another_contract_than_the_backbones_is_said_and_measured(tiny_yaml: Path) -> None:
+    finished, shown = ran(
+        tiny_yaml, *LINEAR, f"weights={{mode: pretrained, path: {write_tiny_weights(tiny_yaml)}}}", f"stages=[{SOLVE}]"
+    )
+    warning = "pixels.contract: zero_to_one feeds RGB / 255; Tiny was pretrained on RGB / 127.5 - 1, which contract: backbone feeds."
+    assert f"warning: {warning}" in shown
+    measured = finished.metrics["pixel_check"]
+    assert (measured["train_photos"], measured["valid_photos"]) == (12, 6)
+    for key, contract in (("as_configured", "RGB / 255"), ("as_pretrained", "RGB / 127.5 - 1")):
+        score = measured[key]
+        assert score["contract"] == contract
+        assert score["accuracy"] == score["correct"] / 6
+        assert f"{contract}: {score['correct']} of 6 validation photos right" in shown
+    assert measured["as_configured"]["log_loss"] != measured["as_pretrained"]["log_loss"]
+    plan, _ = prepare(tiny_yaml)
+    assert f"  warning: {warning}" in list(plan_lines(plan))
+
+
+def test_nothing_is_measured_where_nothing_can_be_or_is_asked_for(tiny_yaml: Path) -> None:
+    random, shown = ran(tiny_yaml, *LINEAR, f"stages=[{SOLVE}]")
+    assert random.metrics["pixel_check"] is None
+    assert "Tiny was pretrained on" in shown
+    weights = f"weights={{mode: pretrained, path: {write_tiny_weights(tiny_yaml)}}}"
+    off, _ = ran(tiny_yaml, *LINEAR, weights, f"stages=[{SOLVE}]", "pixels.check_photos=0")
+    assert off.metrics["pixel_check"] is None
+    own, shown = ran(tiny_yaml, *LINEAR, weights, f"stages=[{SOLVE}]", "pixels.contract=backbone")
+    assert own.metrics["pixel_check"] is None
+    assert "was pretrained on" not in shown
+
+
+def test_a_budget_takes_the_same_share_of_every_class(tiny_yaml: Path) -> None:
+    finished, _ = ran(
+        tiny_yaml,
+        *LINEAR,
+        f"weights={{mode: pretrained, path: {write_tiny_weights(tiny_yaml)}}}",
+        f"stages=[{SOLVE}]",
+        "pixels.check_photos=9",
+    )
+    measured = finished.metrics["pixel_check"]
+    assert (measured["train_photos"], measured["valid_photos"]) == (6, 3)
