@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from finetunekit.config.pixel_contract import contract_of
 from finetunekit.config.planning import prepare
-from finetunekit.data.decoded_photos import Photos
+from finetunekit.data.decoded_photos import DecodedPhotos
 from finetunekit.models.classifier import build_classifier
 from finetunekit.models.feature_cache import FeatureCache
 from finetunekit.system.environment import prepare_tensorflow, resolve_precision
@@ -79,12 +79,12 @@ def alternate(real: Feed) -> Alternating:
     return Alternating(real, ready)
 
 
-def random_photos(count: int, size_px: int, seed: int) -> Photos:
+def random_photos(count: int, size_px: int, seed: int) -> DecodedPhotos:
     """Photos of noise, classes in turn."""
     generator = np.random.default_rng(seed)
     pixels = generator.integers(0, 256, (count, size_px, size_px, 3), dtype=np.uint8)
     names = tuple(generator.bytes(32).hex() for _ in range(count))
-    return Photos(pixels, np.arange(count, dtype=np.int64) % CLASSES, names)
+    return DecodedPhotos(pixels, np.arange(count, dtype=np.int64) % CLASSES, names)
 
 
 def prepare_feed(feed: str, photos: int, settings: Sequence[str], cache: Path) -> tuple[Prepared, StageContext]:

@@ -46,8 +46,8 @@ RECIPES: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 #: Pairs whose difference is shown.
 PAIRS = (("small-data", "probe"), ("small-data", "probe-flip"), ("felidae4-best", "felidae4-fast"))
-#: Photos are split here without leaks; what the ladder and the reports add is not the recipe's.
-COMMON = ("insights={ladder: false, gradcam_photos: 0}", "reports=[]", "data.audit.gate='off'")
+#: Photos are split here without leaks; what baselines and reports add is not the recipe's.
+COMMON = ("insights={baselines: false, gradcam_photos: 0}", "reports=[]", "data.audit.gate='off'")
 VARIANTS = "as-is,px75,per20"
 
 

@@ -114,7 +114,7 @@ def check_comparable(scored: Iterable[Scored]) -> None:
             )
 
 
-def judge(first: Sequence[Scored], second: Sequence[Scored], scope: str) -> Verdict:
+def suggest_rates(first: Sequence[Scored], second: Sequence[Scored], scope: str) -> Verdict:
     """One arm against the reference, over the seeds that both have, in the same order."""
     right = [np.stack([one.is_right[scope].astype(np.float64) for one in runs]) for runs in (first, second)]
     losses = [np.stack([one.log_loss[scope] for one in runs]) for runs in (first, second)]
@@ -191,7 +191,7 @@ def _row(arm: str, reference: str, by_arm: Mapping[str, Mapping[int, Scored]], s
     if arm == reference or not seeds:
         cells += ["–"] * 5
     else:
-        v = judge([paired[seed] for seed in seeds], [runs[seed] for seed in seeds], scope)
+        v = suggest_rates([paired[seed] for seed in seeds], [runs[seed] for seed in seeds], scope)
         cells += [_show(v.accuracy_seeds, 100, 2), _show(v.accuracy_photos, 100, 2)]
         cells += [_show(v.log_loss_seeds, 1, 4), _show(v.log_loss_photos, 1, 4)]
         cells.append(("yes" if v.is_equivalent else "not shown") + f" ({len(seeds)} pairs)")

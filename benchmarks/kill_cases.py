@@ -23,10 +23,10 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 WALL_CLOCK = ("seconds", "images_per_s")
 
-#: Configurations that the kills go round: every cache, both precisions, every practice, a solved stage, BatchNorm statistics that move.
+#: Configurations that the kills go round: every cache, both precisions, every callback, a solved stage, BatchNorm statistics that move.
 VARIANTS: dict[str, tuple[str, ...]] = {
-    "fp32, fresh views": ("cache.mode=exact", "insights={ladder: false, gradcam_photos: 0}"),
-    "bf16, view bank, practices": (
+    "fp32, fresh views": ("cache.mode=exact", "insights={baselines: false, gradcam_photos: 0}"),
+    "bf16, view bank, callbacks": (
         "cache={mode: bank, views: 2}",
         "precision=bfloat16",
         "stages[1].optimizer.schedule={name: one_cycle}",

@@ -4,7 +4,7 @@
         [--shared-views] [--epochs N]
     python benchmarks/reproduce.py --data DIR --out DIR --table
 
-Each run is one whole `finetunekit run` in a process of its own, without ladder, Grad-CAM, pixel check and reports, which change
+Each run is one whole `finetunekit run` in a process of its own, without baselines, Grad-CAM, pixel check and reports, which change
 no score; its test split is opened, once a configuration and seed. Finished runs in OUT are known by their configuration and seed
 and never run again; one that was killed is taken up at its last epoch. Presets that are one configuration under two names are run
 once. --table prints the Markdown table of docs/reproduction.md from what is there and runs nothing; what is not measured says so.
@@ -102,7 +102,7 @@ class Trial:
             f"data.root={json.dumps(self.data)}",
             f"pixels.source_px={json.dumps(SOURCES[self.source])}",
             "pixels.check_photos=0",
-            "insights={ladder: false, gradcam_photos: 0}",
+            "insights={baselines: false, gradcam_photos: 0}",
             "save.h5=false",
             "reports=[]",
             *(self._shared_views() if self.is_shared else ()),

@@ -33,7 +33,7 @@ VALUES = (
     types.Backbone,
     types.Features,
     types.LayerInfo,
-    types.Claim,
+    types.LayerRate,
     types.Augmentation,
     types.Fill,
     types.SourceContext,

@@ -35,7 +35,7 @@ def main(*names: str) -> None:
             )
     with tempfile.TemporaryDirectory() as folder, browser() as chromium:
         take(chromium, report_page(paths[0]), "report.png", "header", "nav")
-        take(chromium, report_page(paths[0]), "report_ladder.png", "#ladder", "#ladder figure")
+        take(chromium, report_page(paths[0]), "report_baselines.png", "#baselines", "#baselines figure")
         take(chromium, report_page(paths[0]), "report_mistakes.png", "#mistakes", "#mistakes")
         take(chromium, report_page(paths[0]), "report_phone.png", "header", "nav", width_px=390)
         if len(paths) > 1:

@@ -22,11 +22,11 @@ from finetunekit.types import (
     Augmentation,
     Backbone,
     BackboneSpec,
-    Claim,
     Features,
     Fill,
     FreezeDecision,
     LayerInfo,
+    LayerRate,
     Options,
     PhotoListing,
     PhotoRecord,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from finetunekit.data.splitting import split_by_class
     from finetunekit.data.tables import TABLE_SUFFIXES, PhotoTable, open_table
     from finetunekit.engine.api import run
-    from finetunekit.engine.result import RunResult, SeveralRuns
+    from finetunekit.engine.result import RunGroup, RunResult
     from finetunekit.evaluation.predictor import LoadedRun, load
     from finetunekit.experiments.ablation import AblationResult, run_ablation
     from finetunekit.experiments.cross_validation import resume_folds, run_folds
@@ -66,7 +66,7 @@ _LAZY = {
     "resume_folds": "finetunekit.experiments.cross_validation",
     "run_seeds": "finetunekit.experiments.seeds",
     "resume_seeds": "finetunekit.experiments.seeds",
-    "SeveralRuns": "finetunekit.engine.result",
+    "RunGroup": "finetunekit.engine.result",
     "load": "finetunekit.evaluation.predictor",
     "LoadedRun": "finetunekit.evaluation.predictor",
     "FinishedRun": "finetunekit.runs.folder",
@@ -92,7 +92,6 @@ __all__ = [
     "Augmentation",
     "Backbone",
     "BackboneSpec",
-    "Claim",
     "ConfigError",
     "DataError",
     "Features",
@@ -101,6 +100,7 @@ __all__ = [
     "FinishedRun",
     "FreezeDecision",
     "LayerInfo",
+    "LayerRate",
     "LoadedRun",
     "Options",
     "PhotoListing",
@@ -110,8 +110,8 @@ __all__ = [
     "PluginError",
     "PretrainedTop",
     "RunError",
+    "RunGroup",
     "RunResult",
-    "SeveralRuns",
     "SourceContext",
     "WeightSource",
     "WeightsError",

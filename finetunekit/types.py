@@ -179,7 +179,7 @@ class LayerInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class LayerRate:
     """A rate multiplier with the rule that gave it: for a policy of several rules, so that a run can say which claimed which layer.
 
     Attributes:
@@ -191,9 +191,9 @@ class Claim:
     by: str
 
 
-#: What a freezing policy decides: layer path → rate multiplier, or a `Claim` that also says why. 0 is frozen, 1 the stage's learning
+#: What a freezing policy decides: layer path → rate multiplier, or a `LayerRate` that also says why. 0 is frozen, 1 the stage's learning
 #: rate, others layer-wise rates. Layers it does not name train at the stage's rate.
-FreezeDecision: TypeAlias = Mapping[str, "float | Claim"]
+FreezeDecision: TypeAlias = Mapping[str, "float | LayerRate"]
 
 
 # ---- augmentation ----------------------------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ head: {{name: gap_dense, units: 8}}
 augment:
   - {{name: keras_generator, zoom_range: 0.2, horizontal_flip: true}}
 train: {{batch_size: 5, draws_per_epoch: 30, validation_draws: 9}}
-insights: {{ladder: false, gradcam_photos: 0}}
+insights: {{baselines: false, gradcam_photos: 0}}
 stages:
   - {{name: tune, epochs: 2, freeze: {{name: first_n, n: 3}}, optimizer: {{learning_rate: 0.05, momentum: 0.9}}}}
 """

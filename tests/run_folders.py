@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from finetunekit import FinishedRun
+from finetunekit.runs.folder import FORMAT
 
 CLASSES = ("cat", "lion", "lynx", "tiger")
 STAND_IN = "These photos are drawn by the program; they stand in for yours, and no score here says anything about real animals."
@@ -117,7 +118,14 @@ def make_run(
     (path / "config.yaml").write_text(f"name: {name}\nseed: {seed}\n", encoding="utf-8")
     plan = {"source": name, "config": config, "components": list(components), "layers": list(layers)}
     _write_json(path / "plan.json", plan)
-    state = {"status": status, "name": name, "seed": seed, "classes": list(classes), "stand_in": stand_in}
+    state = {
+        "format": FORMAT,
+        "status": status,
+        "name": name,
+        "seed": seed,
+        "classes": list(classes),
+        "stand_in": stand_in,
+    }
     _write_json(path / "run.json", state | {"photo_root": str(photo_root or path), "precision": "float32"})
     for file, content in (("environment.json", environment), ("metrics.json", metrics)):
         if content is not None:

@@ -125,7 +125,7 @@ def _audit(
     import functools
 
     from finetunekit.data.audit.audit import audit_listing
-    from finetunekit.data.audit.gate import soften_report
+    from finetunekit.data.audit.gate import apply_severities
     from finetunekit.data.listing import list_photos
     from finetunekit.evaluation.label_audit import check_features, choose_backbone
 
@@ -145,7 +145,7 @@ def _audit(
         looked_at=(_looked(chosen),),
     )
     known = plan.config.data.audit.model_copy(update={"gate": "error"})  # what is wrong is shown as such
-    return soften_report(report, known), listing
+    return apply_severities(report, known), listing
 
 
 def _looked(chosen: Plan | None) -> str:

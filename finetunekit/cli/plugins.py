@@ -13,7 +13,7 @@ from finetunekit.cli.common import json_option, load_host, make_progress, print_
 from finetunekit.testing.scaffold import KINDS, next_steps, title_of, write_plugin
 
 if TYPE_CHECKING:
-    from finetunekit.testing import Verdict
+    from finetunekit.testing import CheckResult
 
 
 @click.group("plugins")
@@ -103,7 +103,7 @@ def check(ctx: click.Context, target: str, as_json: bool) -> None:
         ctx.exit(3)
 
 
-def _print_verdicts(verdicts: tuple[Verdict, ...]) -> None:
+def _print_verdicts(verdicts: tuple[CheckResult, ...]) -> None:
     width = max(len(f"{verdict.kind} {verdict.name}") for verdict in verdicts)
     for verdict in verdicts:
         click.echo(f"{f'{verdict.kind} {verdict.name}'.ljust(width)}  {verdict.status}")

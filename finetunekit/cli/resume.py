@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from finetunekit.cli.common import json_option, make_progress, out_option, print_json
-from finetunekit.cli.run import echo_several
+from finetunekit.cli.run import echo_run_group
 
 
 @click.command("resume")
@@ -23,19 +23,19 @@ def command(run: str, out: str, as_json: bool, force: bool, quiet: bool) -> None
     weights, versions or machine changed, it says what and refuses.
     """
     from finetunekit.engine.api import resume
-    from finetunekit.runs.folder import CROSS_VALIDATION, find_several, report_page
+    from finetunekit.runs.folder import CROSS_VALIDATION, find_run_group, report_page
 
     progress = make_progress(is_quiet=quiet)
-    several = find_several(run, Path(out))
-    if several is not None and (several / CROSS_VALIDATION).is_file():
+    group = find_run_group(run, Path(out))
+    if group is not None and (group / CROSS_VALIDATION).is_file():
         from finetunekit.experiments.cross_validation import resume_folds
 
-        echo_several(resume_folds(several, is_forced=force, progress=progress), as_json=as_json)
+        echo_run_group(resume_folds(group, is_forced=force, progress=progress), as_json=as_json)
         return
-    if several is not None:
+    if group is not None:
         from finetunekit.experiments.seeds import resume_seeds
 
-        echo_several(resume_seeds(several, is_forced=force, progress=progress), as_json=as_json)
+        echo_run_group(resume_seeds(group, is_forced=force, progress=progress), as_json=as_json)
         return
     result = resume(run, out=out, is_forced=force, progress=progress)
     if as_json:

@@ -9,7 +9,7 @@ import click
 from finetunekit.cli.common import json_option, make_progress, out_option, preset_options, print_json
 
 if TYPE_CHECKING:
-    from finetunekit.engine.result import SeveralRuns
+    from finetunekit.engine.result import RunGroup
 
 
 @click.command("run")
@@ -42,13 +42,13 @@ def command(
     if seeds is not None:
         from finetunekit.experiments.seeds import run_seeds
 
-        several = run_seeds(preset, seeds, settings=settings, seed=seed, out=out, progress=progress)
-        echo_several(several, as_json=as_json)
+        group = run_seeds(preset, seeds, settings=settings, seed=seed, out=out, progress=progress)
+        echo_run_group(group, as_json=as_json)
         return
     if _is_cross_validation(preset, settings):
         from finetunekit.experiments.cross_validation import run_folds
 
-        echo_several(run_folds(preset, settings=settings, seed=seed, out=out, progress=progress), as_json=as_json)
+        echo_run_group(run_folds(preset, settings=settings, seed=seed, out=out, progress=progress), as_json=as_json)
         return
     result = run(preset, settings=settings, seed=seed, out=out, progress=progress)
     if as_json:
@@ -65,7 +65,7 @@ def _is_cross_validation(preset: str, settings: tuple[str, ...]) -> bool:
     return train.folds is not None and train.fold is None
 
 
-def echo_several(found: SeveralRuns, *, as_json: bool) -> None:
+def echo_run_group(found: RunGroup, *, as_json: bool) -> None:
     """Print what several runs say together and the page of each; the last line is their folder."""
     from finetunekit.runs.folder import report_page
 

@@ -48,10 +48,10 @@ def list_all(out: str, as_json: bool) -> None:
 @json_option
 def show(run: str, out: str, as_json: bool) -> None:
     """How RUN stands: the folder of a run, of seeds or of a cross-validation, its name, or 'last'."""
-    from finetunekit.runs.folder import find_run, find_several
+    from finetunekit.runs.folder import find_run, find_run_group
     from finetunekit.runs.run_list import describe_run
 
-    entry = describe_run(find_several(run, Path(out)) or find_run(run, Path(out)))
+    entry = describe_run(find_run_group(run, Path(out)) or find_run(run, Path(out)))
     if as_json:
         print_json(_plain(entry))
         return

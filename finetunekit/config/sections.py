@@ -208,8 +208,8 @@ class Stage(Section):
         return self
 
     @model_validator(mode="after")
-    def _check_practices(self) -> Stage:
-        """A stage ends with one set of weights, so only one practice may choose them."""
+    def _check_callbacks(self) -> Stage:
+        """A stage ends with one set of weights, so only one callback may choose them."""
         is_best_kept = self.early_stopping is not None and self.early_stopping.restore_best
         if self.average and (self.ema or is_best_kept):
             other = "ema" if self.ema else "early_stopping.restore_best"
@@ -282,7 +282,7 @@ class CacheSection(Section):
 class InsightsSection(Section):
     """What is measured beside the scores, after the last epoch; it changes no prediction."""
 
-    ladder: bool = Field(
+    baselines: bool = Field(
         True,
         description="Measure the baselines (majority, nearest neighbour, logistic probe, the pretrained head) and the pretraining overlap.",
     )

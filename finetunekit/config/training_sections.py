@@ -1,4 +1,4 @@
-"""What was asked of training practice: schedules, early stopping, averaged weights, class weights, the flip at test time."""
+"""What was asked of training: schedules, early stopping, averaged weights, class weights, the flip at test time."""
 
 from __future__ import annotations
 
@@ -82,5 +82,5 @@ class EvaluateSection(Section):
     )
     test: bool = Field(
         True,
-        description="Score the test photos. false: the test split stays shut; no network sees it, no opening, no ladder, no reports.",
+        description="Score the test photos. false: the test split stays shut; no network sees it, no opening, no baselines, no reports.",
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from finetunekit.data.index import PhotoIndex
 
 
-def decode_split(plan: Plan, index: PhotoIndex, split: str, progress: Progress) -> Photos:
+def decode_split(plan: Plan, index: PhotoIndex, split: str, progress: Progress) -> DecodedPhotos:
     """Decode the photos of one split as the plan feeds them.
 
     Raises:
@@ -37,11 +37,11 @@ def decode_split(plan: Plan, index: PhotoIndex, split: str, progress: Progress) 
         say=progress.say,
     )
     groups = tuple(photo.group or photo.sha256 for photo in photos)
-    return Photos(loaded, index.labels(split), tuple(photo.sha256 for photo in photos), groups)
+    return DecodedPhotos(loaded, index.labels(split), tuple(photo.sha256 for photo in photos), groups)
 
 
 @dataclass(frozen=True, slots=True)
-class Photos:
+class DecodedPhotos:
     """Decoded photos of one split.
 
     Attributes:
@@ -61,16 +61,16 @@ class Photos:
         rows: NDArray[np.float32] = np.eye(num_classes, dtype=np.float32)[self.labels]
         return rows
 
-    def take(self, indices: Sequence[int]) -> Photos:
+    def take(self, indices: Sequence[int]) -> DecodedPhotos:
         """Those at these places."""
-        return Photos(
+        return DecodedPhotos(
             self.pixels[indices],
             self.labels[indices],
             tuple(self.sha256[i] for i in indices),
             tuple(self.groups[i] for i in indices) if self.groups else (),
         )
 
-    def with_pixels(self, pixels: NDArray[np.uint8]) -> Photos:
+    def with_pixels(self, pixels: NDArray[np.uint8]) -> DecodedPhotos:
         """These photos with other pixels, such as their mirror images; cached features know the two apart."""
         if pixels is self.pixels:
             return self

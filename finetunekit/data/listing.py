@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from finetunekit.config.plan import Chosen, Plan
 from finetunekit.errors import PluginError
-from finetunekit.plugins.components import blame, call_builder
+from finetunekit.plugins.components import call_builder, component_label
 from finetunekit.system.progress import Progress
 from finetunekit.system.user_dirs import cache_dir
 from finetunekit.types import TEST, TRAIN, VALID, PhotoListing, SourceContext
@@ -26,10 +26,10 @@ def list_photos(plan: Plan, progress: Progress) -> PhotoListing:
         DataError: If the photos cannot be listed, or a list of exclusions cannot be followed.
         PluginError: If the source returns something else than a `PhotoListing`.
     """
-    return list_and_leave_out(plan, progress)[0]
+    return list_photos_excluding(plan, progress)[0]
 
 
-def list_and_leave_out(plan: Plan, progress: Progress) -> tuple[PhotoListing, tuple[ExcludedPhoto, ...]]:
+def list_photos_excluding(plan: Plan, progress: Progress) -> tuple[PhotoListing, tuple[ExcludedPhoto, ...]]:
     """As `list_photos`, and which photos were left out."""
     from finetunekit.data.exclusions import leave_out
 
@@ -78,7 +78,7 @@ def ask_source(source: Chosen, context: SourceContext) -> PhotoListing:
     """
     listing = call_builder(source, context)
     if not isinstance(listing, PhotoListing):
-        raise PluginError(f"{blame(source)} must return finetunekit.PhotoListing. Received: {listing!r:.200}")
+        raise PluginError(f"{component_label(source)} must return finetunekit.PhotoListing. Received: {listing!r:.200}")
     return listing
 
 

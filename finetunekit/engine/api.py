@@ -16,12 +16,12 @@ from finetunekit.engine.result import RunResult
 from finetunekit.engine.write_reports import write_reports
 from finetunekit.errors import ConfigError, RunFolderError
 from finetunekit.plugins.host import PluginHost
-from finetunekit.runs.folder import CONFIG, LADDER, STATE, FinishedRun, find_run, new_run_path, run_from
+from finetunekit.runs.folder import BASELINES, CONFIG, STATE, FinishedRun, find_run, new_run_path, run_from
 from finetunekit.system.files import locked, sweep
 from finetunekit.system.progress import Progress, default_progress
 
 if TYPE_CHECKING:
-    from finetunekit.runs.reproducibility import Verdict
+    from finetunekit.runs.reproducibility import BitComparison
 
 __all__ = [
     "RunResult",
@@ -89,13 +89,13 @@ def resume(
         As `run`.
     """
     from finetunekit.runs.checkpoint import load_checkpoint
-    from finetunekit.runs.resume_check import Earlier, take_up
+    from finetunekit.runs.resume_check import Earlier, reopened_state
 
     progress = progress or default_progress()
     path = find_run(run, Path(out)).resolve()
     with locked(path), run_from(path):
         sweep(path)
-        state = take_up(FinishedRun(path).state)
+        state = reopened_state(FinishedRun(path).state)
         plan, host = prepare(str(path / CONFIG), progress=progress)
         plan = dataclasses.replace(plan, source=state["preset"])
         earlier = Earlier(state, load_checkpoint(path, progress.say), is_forced)
@@ -120,7 +120,7 @@ class Replay:
 
     of: Path
     result: RunResult
-    verdict: Verdict
+    verdict: BitComparison
     summary: tuple[str, ...]
 
 
@@ -136,7 +136,7 @@ def replay(run: str | Path, *, out: str | Path = "runs", progress: Progress | No
         RunFolderError: If there is no such run or it is not finished.
         As `run`.
     """
-    from finetunekit.runs.reproducibility import compare_runs, replay_lines
+    from finetunekit.runs.reproducibility import compare_bits, replay_lines
 
     progress = progress or default_progress()
     path, folder = _finished(run, out).resolve(), Path(out).resolve()
@@ -144,7 +144,7 @@ def replay(run: str | Path, *, out: str | Path = "runs", progress: Progress | No
         plan, host = prepare(str(path / CONFIG), progress=progress)
         result = run_plan(plan, host, (), folder, progress)
     first, second = FinishedRun(path), FinishedRun(result.path)
-    verdict = compare_runs(first, second)
+    verdict = compare_bits(first, second)
     return Replay(path, result, verdict, replay_lines(verdict, first.state.get("reproducibility", {}).get("level")))
 
 
@@ -199,8 +199,8 @@ def summarise(run: str | Path, *, out: str | Path = "runs") -> tuple[str, ...]:
 
     finished = FinishedRun(_finished(run, out))
     openings = read_openings(finished.state["test_content_key"])
-    ladder = finished.optional(LADDER)
-    return summary_lines(finished.metrics, openings, finished.metrics["seconds"]["whole"], ladder=ladder)
+    baselines = finished.optional(BASELINES)
+    return summary_lines(finished.metrics, openings, finished.metrics["seconds"]["whole"], baselines=baselines)
 
 
 def _finished(run: str | Path, out: str | Path) -> Path:

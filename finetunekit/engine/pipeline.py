@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetunekit.config.plan import Plan, config_text
 from finetunekit.config.sections import RunConfig
-from finetunekit.data.listing import describe_photos, index_listing, list_and_leave_out
+from finetunekit.data.listing import describe_photos, index_listing, list_photos_excluding
 from finetunekit.engine.result import RunResult
 from finetunekit.engine.write_reports import write_reports
 from finetunekit.errors import FinetuneKitError
@@ -21,9 +21,10 @@ from finetunekit.plugins.host import PluginHost
 from finetunekit.runs.checkpoint import remove_checkpoints
 from finetunekit.runs.folder import (
     AUDIT,
+    BASELINES,
     CONFIG,
     EXCLUDED,
-    LADDER,
+    FORMAT,
     MODEL,
     MODEL_H5,
     PHOTOS,
@@ -38,7 +39,7 @@ from finetunekit.system.progress import Progress
 
 if TYPE_CHECKING:
     from finetunekit.data.index import PhotoIndex
-    from finetunekit.evaluation.baselines.inputs import Ground
+    from finetunekit.evaluation.baselines.inputs import BaselineInputs
     from finetunekit.models.classifier import Classifier
     from finetunekit.runs.resume_check import Earlier
     from finetunekit.training.stage_context import Prepared, StageContext
@@ -94,20 +95,20 @@ class RunSequence:
 
     def _train_and_measure(self) -> dict[str, Any]:
         """All that needs a network; content of `metrics.json`."""
-        from finetunekit.evaluation.diagnostics import write_ladder
+        from finetunekit.evaluation.diagnostics import write_baselines
         from finetunekit.system.memory import free_models
 
-        metrics, ground = self._train_and_score()
-        if not (self.config.evaluate.test and self.config.insights.ladder):
+        metrics, inputs = self._train_and_score()
+        if not (self.config.evaluate.test and self.config.insights.baselines):
             return metrics
-        free_models()  # the ladder looks at the pretrained network, not at what was made of it
-        return write_ladder(self.path, ground, metrics)
+        free_models()  # the baselines look at the pretrained network, not at what was made of it
+        return write_baselines(self.path, inputs, metrics)
 
-    def _train_and_score(self) -> tuple[dict[str, Any], Ground]:
+    def _train_and_score(self) -> tuple[dict[str, Any], BaselineInputs]:
         """All that needs the trained network, to which nothing refers once this returns."""
         from finetunekit.engine.build import build_context, check_pixels
         from finetunekit.engine.score import score_run
-        from finetunekit.evaluation.diagnostics import stand_on, write_gradcam
+        from finetunekit.evaluation.diagnostics import baseline_inputs, write_gradcam
 
         index = self._index_photos()
         context = build_context(self.plan, index, self.record, self.progress)
@@ -115,17 +116,17 @@ class RunSequence:
         prepared = self._train(context)
         self._save_model(context.classifier)
         metrics = score_run(context, index, prepared, self.rows, self.record)
-        ground = stand_on(context, index, prepared)
+        inputs = baseline_inputs(context, index, prepared)
         if self.config.evaluate.test and self.config.insights.gradcam_photos:
-            metrics = write_gradcam(self.path, context.classifier, ground, metrics)
-        return metrics, ground
+            metrics = write_gradcam(self.path, context.classifier, inputs, metrics)
+        return metrics, inputs
 
     # ---- photos ------------------------------------------------------------------------------------------------------------------
 
     def _index_photos(self) -> PhotoIndex:
         from finetunekit.data.manifest import MANIFEST_COLUMNS, manifest_rows
 
-        listing, excluded = list_and_leave_out(self.plan, self.progress)
+        listing, excluded = list_photos_excluding(self.plan, self.progress)
         if listing.stand_in:
             self.progress.say(f"NOTE {listing.stand_in}")
         self.progress.say(f"run {self.path}")
@@ -210,8 +211,8 @@ class RunSequence:
         from finetunekit.runs.test_split_ledger import Openings
 
         openings = Openings(**metrics["openings"]) if metrics["openings"] else None
-        ladder = FinishedRun(self.path).optional(LADDER)
-        return summary_lines(metrics, openings, metrics["seconds"]["whole"], ladder=ladder)
+        baselines = FinishedRun(self.path).optional(BASELINES)
+        return summary_lines(metrics, openings, metrics["seconds"]["whole"], baselines=baselines)
 
     # ---- the end -----------------------------------------------------------------------------------------------------------------
 
@@ -238,6 +239,7 @@ class RunSequence:
 def initial_files(plan: Plan, settings: Sequence[str]) -> dict[str, str]:
     """What a run folder holds from its first moment on: enough to begin again wherever the run is killed."""
     state = {
+        "format": FORMAT,
         "status": "running",
         "name": plan.config.name,
         "seed": plan.config.seed,

@@ -30,7 +30,7 @@ class RunResult:
 
 
 @dataclass(frozen=True, slots=True)
-class SeveralRuns:
+class RunGroup:
     """Finished runs in one folder.
 
     Attributes:

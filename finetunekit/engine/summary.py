@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finetunekit.evaluation.baselines.text import ladder_lines
+from finetunekit.evaluation.baselines.text import baseline_lines
 from finetunekit.runs.test_split_ledger import WIDTH_COLUMNS, Openings, opened_sentence
 from finetunekit.statistics.multiple import best_of_interval
 from finetunekit.system.formatting import show_between, show_percent
@@ -14,7 +14,7 @@ from finetunekit.system.progress import show_duration
 
 
 def summary_lines(
-    metrics: Mapping[str, Any], openings: Openings | None, seconds: float, *, ladder: Mapping[str, Any] | None = None
+    metrics: Mapping[str, Any], openings: Openings | None, seconds: float, *, baselines: Mapping[str, Any] | None = None
 ) -> tuple[str, ...]:
     """The end of a run.
 
@@ -22,10 +22,10 @@ def summary_lines(
         metrics: Content of `metrics.json`.
         openings: Of the test split, this run's included; None where the ledger could not be written.
         seconds: How long the run took.
-        ladder: Content of `ladder.json`; None where the run has none.
+        baselines: Content of `baselines.json`; None where the run has none.
 
     Returns:
-        At most 8 lines of at most 80 columns, and those of the ladder; first of all that the photos are a stand-in, where they are.
+        At most 8 lines of at most 80 columns, and those of the baselines; first of all that the photos are a stand-in, where they are.
     """
     is_part = metrics.get("seconds", {}).get("legs_left_out", 0) > 0
     took = f"Took {show_duration(seconds)}{' since it was taken up again' if is_part else ''}."
@@ -34,7 +34,7 @@ def summary_lines(
     test = metrics["test"]
     main = [
         *_accuracy_lines(test),
-        *(ladder_lines(ladder) if ladder else ()),
+        *(baseline_lines(baselines) if baselines else ()),
         _worst_pair(test, metrics["classes"]),
         _validation(metrics["last_epoch"]),
     ]

@@ -10,15 +10,15 @@ from typing import Any
 
 from finetunekit.config.plan import Chosen
 from finetunekit.errors import FinetuneKitError, PluginError
-from finetunekit.plugins.components import blame, call_builder
-from finetunekit.plugins.guard import within
+from finetunekit.plugins.components import call_builder, component_label
+from finetunekit.plugins.guard import call_with_timeout
 from finetunekit.runs.folder import REPORTS, FinishedRun
 from finetunekit.system.files import write_whole
 from finetunekit.system.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class MissingReport:
     """A report that was not written, and why."""
 
     report: str
@@ -27,7 +27,7 @@ class Missing:
 
 def write_reports(
     reports: Sequence[Chosen], path: Path, progress: Progress, timeout_s: float = 600.0
-) -> tuple[tuple[Path, ...], tuple[Missing, ...]]:
+) -> tuple[tuple[Path, ...], tuple[MissingReport, ...]]:
     """Rebuild every report of a finished run from its folder; a reporter that fails or hangs is named and the others go on.
 
     Args:
@@ -40,11 +40,13 @@ def write_reports(
         The files written, and the reports that are missing.
     """
     written: list[Path] = []
-    missing: list[Missing] = []
+    missing: list[MissingReport] = []
     for chosen in reports:
         before = _stamps(path)
         try:
-            files = within(timeout_s, blame(chosen), partial(call_builder, chosen, FinishedRun(path)))
+            files = call_with_timeout(
+                timeout_s, component_label(chosen), partial(call_builder, chosen, FinishedRun(path))
+            )
             _check_files(chosen, files)
             for name, content in files.items():
                 write_whole(path / REPORTS / name, content)
@@ -52,12 +54,12 @@ def write_reports(
         except FinetuneKitError as exc:
             line = str(exc) if isinstance(exc, PluginError) else f"no {chosen.name} report: {exc}"
             progress.say(f"warning: {line}")
-            missing.append(Missing(chosen.name, line))
+            missing.append(MissingReport(chosen.name, line))
         spoilt = sorted(name for name, stamp in _stamps(path).items() if before.get(name) not in (None, stamp))
         spoilt += sorted(before.keys() - _stamps(path).keys())
         if spoilt:
-            progress.say(f"warning: {blame(chosen)} changed what it may only read: {', '.join(spoilt)}")
-        progress.tick(f"{blame(chosen)} done")
+            progress.say(f"warning: {component_label(chosen)} changed what it may only read: {', '.join(spoilt)}")
+        progress.tick(f"{component_label(chosen)} done")
     progress.close()
     return tuple(written), tuple(missing)
 
@@ -70,7 +72,7 @@ def _stamps(path: Path) -> dict[str, tuple[int, int]]:
 def _check_files(chosen: Chosen, files: Any) -> None:
     if not isinstance(files, Mapping):
         raise PluginError(
-            f"{blame(chosen)} must return a mapping of file name to bytes. Received: {type(files).__name__}"
+            f"{component_label(chosen)} must return a mapping of file name to bytes. Received: {type(files).__name__}"
         )
     for name, content in files.items():
         if (
@@ -80,5 +82,5 @@ def _check_files(chosen: Chosen, files: Any) -> None:
             or name.startswith(".")
         ):
             raise PluginError(
-                f"{blame(chosen)} must return plain file names and bytes. Received: {name!r}: {type(content).__name__}"
+                f"{component_label(chosen)} must return plain file names and bytes. Received: {name!r}: {type(content).__name__}"
             )

@@ -1,4 +1,4 @@
-"""After the scores: Grad-CAM of the worst mistakes, the ladder, the pretraining overlap; what makes the scores readable."""
+"""After the scores: Grad-CAM of the worst mistakes, the baselines, the pretraining overlap; what makes the scores readable."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 
 from finetunekit.data.index import PhotoIndex
 from finetunekit.errors import FinetuneKitError
-from finetunekit.evaluation.baselines.inputs import Ground
-from finetunekit.evaluation.baselines.measure import climb
+from finetunekit.evaluation.baselines.inputs import BaselineInputs
+from finetunekit.evaluation.baselines.measure import measure_baselines
 from finetunekit.evaluation.gradcam import MISSING, explained, find_map_layer, gradcam_maps
 from finetunekit.evaluation.pixel_contract_check import checked_photos
 from finetunekit.models.classifier import Classifier
-from finetunekit.runs.folder import GRADCAM, LADDER, OVERLAP, FinishedRun, note_seconds
+from finetunekit.runs.folder import BASELINES, GRADCAM, OVERLAP, FinishedRun, note_seconds
 from finetunekit.system.files import to_json, write_whole
 from finetunekit.system.progress import Progress
 from finetunekit.training.stage_context import Prepared, StageContext
 from finetunekit.types import TEST, TRAIN
 
 
-def stand_on(context: StageContext, index: PhotoIndex, prepared: Prepared) -> Ground:
-    """What the ladder needs of a trained run, its network left out.
+def baseline_inputs(context: StageContext, index: PhotoIndex, prepared: Prepared) -> BaselineInputs:
+    """What the baselines need of a trained run, its network left out.
 
     Args:
         context: Of the run.
@@ -33,7 +33,7 @@ def stand_on(context: StageContext, index: PhotoIndex, prepared: Prepared) -> Gr
         prepared: Its last stage.
     """
     checked = checked_photos(context)
-    return Ground(
+    return BaselineInputs(
         plan=context.plan,
         index=index,
         contract=context.contract,
@@ -45,7 +45,9 @@ def stand_on(context: StageContext, index: PhotoIndex, prepared: Prepared) -> Gr
     )
 
 
-def write_gradcam(path: Path, classifier: Classifier, ground: Ground, metrics: Mapping[str, Any]) -> dict[str, Any]:
+def write_gradcam(
+    path: Path, classifier: Classifier, inputs: BaselineInputs, metrics: Mapping[str, Any]
+) -> dict[str, Any]:
     """Write `gradcam.json` of a run whose predictions and metrics are written, where its plan asks for it.
 
     What cannot be measured is said in one warning; the run's own scores do not depend on it.
@@ -53,19 +55,19 @@ def write_gradcam(path: Path, classifier: Classifier, ground: Ground, metrics: M
     Args:
         path: Run folder.
         classifier: Its network.
-        ground: Its photos and how they are fed.
+        inputs: Its photos and how they are fed.
         metrics: Content of `metrics.json`.
 
     Returns:
         The metrics with `seconds.gradcam_s`, as they were written again.
     """
-    most = ground.plan.config.insights.gradcam_photos
-    return _write("gradcam", lambda: _write_gradcam(path, classifier, ground, most), path, metrics, ground.progress)
+    most = inputs.plan.config.insights.gradcam_photos
+    return _write("gradcam", lambda: _write_gradcam(path, classifier, inputs, most), path, metrics, inputs.progress)
 
 
-def write_ladder(path: Path, ground: Ground, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Write `ladder.json` and `overlap.json`; as `write_gradcam`, but without the run's network, which need not exist any more."""
-    return _write("ladder", lambda: _write_ladder(path, ground), path, metrics, ground.progress)
+def write_baselines(path: Path, inputs: BaselineInputs, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Write `baselines.json` and `overlap.json`; as `write_gradcam`, but without the run's network, which need not exist any more."""
+    return _write("baselines", lambda: _write_baselines(path, inputs), path, metrics, inputs.progress)
 
 
 def _write(
@@ -80,12 +82,12 @@ def _write(
     return note_seconds(path, metrics, {f"{name}_s": time.perf_counter() - started})
 
 
-def _write_ladder(path: Path, ground: Ground) -> None:
+def _write_baselines(path: Path, inputs: BaselineInputs) -> None:
     run = FinishedRun(path)
     rows = [row for row in run.predictions if row["split"] == TEST]
-    tuned = np.array([ground.index.classes.index(row["predicted"]) for row in rows], dtype=np.int64)
-    ladder, overlap = climb(ground, tuned, is_finetuned=is_finetuned(run.state["stages"]))
-    write_whole(path / LADDER, to_json(ladder))
+    tuned = np.array([inputs.index.classes.index(row["predicted"]) for row in rows], dtype=np.int64)
+    baselines, overlap = measure_baselines(inputs, tuned, is_finetuned=is_finetuned(run.state["stages"]))
+    write_whole(path / BASELINES, to_json(baselines))
     if overlap is not None:
         write_whole(path / OVERLAP, to_json(overlap))
 
@@ -96,7 +98,7 @@ def is_finetuned(stages: Sequence[Mapping[str, Any]]) -> bool:
     return any(rate > 0 for stage in kept for rate in stage["decision"].values())
 
 
-def _write_gradcam(path: Path, classifier: Classifier, ground: Ground, most: int) -> None:
+def _write_gradcam(path: Path, classifier: Classifier, inputs: BaselineInputs, most: int) -> None:
     layer = find_map_layer(classifier.backbone.model)
     if layer is None:
         write_whole(path / GRADCAM, to_json({"layer": None, "words": MISSING, "maps": {}}))
@@ -105,9 +107,9 @@ def _write_gradcam(path: Path, classifier: Classifier, ground: Ground, most: int
     shown = _worst(rows, most)
     if not shown:
         return
-    classes = [ground.index.classes.index(rows[i]["predicted"]) for i in shown]
-    pixels: NDArray[np.uint8] = ground.photos(TEST).pixels[shown]
-    maps = gradcam_maps(classifier.logits, layer, pixels, classes, ground.contract)
+    classes = [inputs.index.classes.index(rows[i]["predicted"]) for i in shown]
+    pixels: NDArray[np.uint8] = inputs.photos(TEST).pixels[shown]
+    maps = gradcam_maps(classifier.logits, layer, pixels, classes, inputs.contract)
     record = explained(layer, [rows[i]["sha256"] for i in shown], maps)
     write_whole(path / GRADCAM, to_json(record))
 

@@ -14,7 +14,7 @@ from finetunekit.config.plan import Chosen, Plan
 from finetunekit.config.sections import Component, PixelsSection, WeightsSection
 from finetunekit.data.audit.findings import Finding
 from finetunekit.data.audit.labels import label_findings, outlier_findings
-from finetunekit.data.audit.reading import Photo, Photos
+from finetunekit.data.audit.reading import AuditedPhoto, AuditedPhotos
 from finetunekit.data.index import IndexedPhoto, PhotoIndex
 from finetunekit.models.weights import weights_status
 from finetunekit.plugins.host import PluginHost
@@ -50,7 +50,7 @@ def choose_backbone(plan: Plan, host: PluginHost) -> Plan | None:
     return dataclasses.replace(plan, config=config, backbone=chosen)
 
 
-def check_features(photos: Photos, listing: PhotoListing, plan: Plan, progress: Progress) -> Iterator[Finding]:
+def check_features(photos: AuditedPhotos, listing: PhotoListing, plan: Plan, progress: Progress) -> Iterator[Finding]:
     """Likely wrong labels, and outliers, among training and validation photos.
 
     Args:
@@ -80,7 +80,7 @@ def check_features(photos: Photos, listing: PhotoListing, plan: Plan, progress: 
     yield from outlier_findings(chosen, features)
 
 
-def _index(photos: Photos, listing: PhotoListing) -> PhotoIndex:
+def _index(photos: AuditedPhotos, listing: PhotoListing) -> PhotoIndex:
     """Readable training and validation photos as an index; a class without training photos is a class all the same."""
     pairs = zip(photos.readable, photos.traits, strict=True)
     found = [
@@ -91,7 +91,7 @@ def _index(photos: Photos, listing: PhotoListing) -> PhotoIndex:
     return PhotoIndex(classes, tuple(found), listing.root, listing.stand_in, ())
 
 
-def _indexed(photo: Photo, width_px: int, height_px: int) -> IndexedPhoto:
+def _indexed(photo: AuditedPhoto, width_px: int, height_px: int) -> IndexedPhoto:
     return IndexedPhoto(
         photo.path, photo.shown, photo.label, photo.split, photo.group, photo.sha256, width_px, height_px
     )

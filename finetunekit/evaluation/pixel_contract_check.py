@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetunekit.config.pixel_contract import describe_contract
-from finetunekit.data.decoded_photos import Photos
+from finetunekit.data.decoded_photos import DecodedPhotos
 from finetunekit.evaluation.probe_features import ProbeFeatures, probe_backbone
 from finetunekit.models.classifier import build_backbone
 from finetunekit.models.linear_probe.cross_validation import Recipe, fit_chosen
@@ -67,7 +67,7 @@ def _twin(context: StageContext, precision: str) -> Backbone:
     return twin
 
 
-def checked_photos(context: StageContext) -> tuple[Photos, Photos] | None:
+def checked_photos(context: StageContext) -> tuple[DecodedPhotos, DecodedPhotos] | None:
     """Those training and validation photos that are probed both ways, `pixels.check_photos` in all; None where that is 0."""
     budget = context.plan.config.pixels.check_photos
     if budget == 0:
@@ -76,7 +76,7 @@ def checked_photos(context: StageContext) -> tuple[Photos, Photos] | None:
     return sample(context.train, share), sample(context.valid, share)
 
 
-def sample(photos: Photos, share: float) -> Photos:
+def sample(photos: DecodedPhotos, share: float) -> DecodedPhotos:
     """A share of the photos of each class, rounded up, chosen by their checksums: the same ones in every run."""
     if share >= 1:
         return photos
@@ -87,7 +87,7 @@ def sample(photos: Photos, share: float) -> Photos:
     return photos.take(sorted(chosen))
 
 
-def _score(probe: ProbeFeatures, train: Photos, valid: Photos) -> dict[str, Any]:
+def _score(probe: ProbeFeatures, train: DecodedPhotos, valid: DecodedPhotos) -> dict[str, Any]:
     features = probe.features_of(train, "train")
     groups = train.groups or train.sha256
     fit, _ = fit_chosen(features, train.labels, probe.num_classes, Recipe(), groups=groups)

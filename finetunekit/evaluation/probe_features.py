@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from finetunekit.config.pixel_contract import contract_of, pixel_parts
 from finetunekit.config.plan import Plan
-from finetunekit.data.decoded_photos import Photos, decode_split
+from finetunekit.data.decoded_photos import DecodedPhotos, decode_split
 from finetunekit.models.classifier import build_backbone, precision_scope
 from finetunekit.models.feature_cache import Extractor, FeatureCache, open_cache, plain_key, prefix_signature
 from finetunekit.models.feature_files import Arrays
@@ -63,7 +63,7 @@ class ProbeFeatures:
     precision: str
     cache: FeatureCache
     progress: Progress
-    _decoded: dict[str, Photos] = field(default_factory=dict)
+    _decoded: dict[str, DecodedPhotos] = field(default_factory=dict)
     _known: dict[tuple[str, ...], NDArray[np.float32]] = field(default_factory=dict)
     _signature: list[Any] = field(default_factory=list)
 
@@ -92,11 +92,11 @@ class ProbeFeatures:
         """What must not be torn apart by cross-validation, a name for each photo of a split: its group, else its content."""
         return [photo.group or photo.sha256 for photo in self.index.split(name)]
 
-    def features_of(self, photos: Photos, what: str) -> NDArray[np.float32]:
+    def features_of(self, photos: DecodedPhotos, what: str) -> NDArray[np.float32]:
         """Features of any decoded photos, `(photos, channels)` float32, kept on disk as well; `what` is for the progress line."""
         return self._kept(photos.sha256, what, photos)
 
-    def features_beyond(self, part: tuple[str, ...], photos: Photos, what: str) -> NDArray[np.float32]:
+    def features_beyond(self, part: tuple[str, ...], photos: DecodedPhotos, what: str) -> NDArray[np.float32]:
         """As `features_of` of `photos`; where the features of a part of them, by content, are on disk, only the others are computed."""
         known = self.cache.get(self._key(part))
         if known is None or self.cache.get(self._key(photos.sha256)) is not None:
@@ -113,7 +113,7 @@ class ProbeFeatures:
             self._signature.extend(prefix_signature(self.pooled, parts, self.precision))
         return plain_key(self._signature, sha256)
 
-    def _kept(self, sha256: tuple[str, ...], what: str, photos: Photos | None = None) -> NDArray[np.float32]:
+    def _kept(self, sha256: tuple[str, ...], what: str, photos: DecodedPhotos | None = None) -> NDArray[np.float32]:
         key = self._key(sha256)
         found = self.cache.get(key)
         if found is None:
@@ -129,7 +129,7 @@ class ProbeFeatures:
             count(done, len(pixels))
             yield features
 
-    def photos(self, split: str) -> Photos:
+    def photos(self, split: str) -> DecodedPhotos:
         """Decoded photos of one split."""
         if split not in self._decoded:
             self._decoded[split] = decode_split(self.plan, self.index, split, self.progress)
@@ -142,7 +142,7 @@ def open_probe(
     progress: Progress,
     *,
     contract: PixelContract | None = None,
-    decoded: dict[str, Photos] | None = None,
+    decoded: dict[str, DecodedPhotos] | None = None,
 ) -> ProbeFeatures:
     """Build a plan's backbone with its pretrained weights, ready to give features of the plan's photos.
 
@@ -172,7 +172,7 @@ def probe_backbone(
     progress: Progress,
     *,
     contract: PixelContract | None = None,
-    decoded: dict[str, Photos] | None = None,
+    decoded: dict[str, DecodedPhotos] | None = None,
 ) -> ProbeFeatures:
     """As `open_probe`, of a backbone that is built and loaded, and of photos that are decoded already."""
     return ProbeFeatures(

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.errors import ConfigError, did_you_mean
-from finetunekit.runs.comparison import ChangedPhoto, ComparedRun, Comparison, Pair
+from finetunekit.runs.comparison import ChangedPhoto, ComparedRun, Comparison, RunPair
 from finetunekit.runs.config_diff import configuration_changes, machine_changes
 from finetunekit.runs.folder import ENVIRONMENT
-from finetunekit.runs.test_predictions import Answers, read_answers
+from finetunekit.runs.test_predictions import TestPredictions, read_test_predictions
 from finetunekit.statistics import PairedComparison, compare_predictions, holm, wilson_interval
 
 ALPHA = 0.05
@@ -48,7 +48,7 @@ def compare_runs(
         Statistics 6(2), 65-70.
     """
     _check_request(paths, margin_points, log_loss_margin)
-    sides = [read_answers(path) for path in paths]
+    sides = [read_test_predictions(path) for path in paths]
     for side in sides[1:]:
         _check_same_classes(sides[0], side)
     contents = [_common_photos(sides[0], side, is_strict) for side in sides[1:]]
@@ -78,7 +78,7 @@ def _check_request(paths: Sequence[Path], margin_points: float | None, log_loss_
         raise ConfigError(f"--log-loss-margin is in nats, above 0. Received: {log_loss_margin:g}")
 
 
-def _check_same_classes(first: Answers, second: Answers) -> None:
+def _check_same_classes(first: TestPredictions, second: TestPredictions) -> None:
     odd = sorted(set(first.classes) ^ set(second.classes))
     if not odd:
         return
@@ -89,7 +89,7 @@ def _check_same_classes(first: Answers, second: Answers) -> None:
     )
 
 
-def _common_photos(first: Answers, second: Answers, is_strict: bool) -> tuple[str, ...]:
+def _common_photos(first: TestPredictions, second: TestPredictions, is_strict: bool) -> tuple[str, ...]:
     """Contents of the photos in both test splits, in the reference's order."""
     common = tuple(content for content in first.by_content if content in second.by_content)
     names = f"{first.run.path} and {second.run.path}"
@@ -112,8 +112,8 @@ def _common_photos(first: Answers, second: Answers, is_strict: bool) -> tuple[st
 
 
 def _score(
-    first: Answers,
-    second: Answers,
+    first: TestPredictions,
+    second: TestPredictions,
     common: Sequence[str],
     margin_points: float | None,
     log_loss_margin: float | None,
@@ -130,15 +130,20 @@ def _score(
 
 
 def _pair(
-    first: Answers, second: Answers, number: int, common: Sequence[str], scores: PairedComparison, p: float
-) -> Pair:
+    first: TestPredictions,
+    second: TestPredictions,
+    number: int,
+    common: Sequence[str],
+    scores: PairedComparison,
+    p: float,
+) -> RunPair:
     before, _ = first.arrays(common, first.classes)
     after, _ = second.arrays(common, first.classes)
 
     def changed(rows: Sequence[int]) -> tuple[ChangedPhoto, ...]:
         return tuple(_changed_photo(first, common[row], before[row], after[row]) for row in rows)
 
-    return Pair(
+    return RunPair(
         first=1,
         second=number,
         common=len(common),
@@ -157,7 +162,7 @@ def _pair(
 
 
 def _changed_photo(
-    first: Answers, content: str, before: NDArray[np.float64], after: NDArray[np.float64]
+    first: TestPredictions, content: str, before: NDArray[np.float64], after: NDArray[np.float64]
 ) -> ChangedPhoto:
     answer = first.by_content[content]
     was, now = int(before.argmax()), int(after.argmax())
@@ -172,7 +177,7 @@ def _changed_photo(
     )
 
 
-def _describe(side: Answers, number: int) -> ComparedRun:
+def _describe(side: TestPredictions, number: int) -> ComparedRun:
     correct, photos = side.count_correct(), len(side.by_content)
     return ComparedRun(
         number=number,

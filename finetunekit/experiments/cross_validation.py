@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from finetunekit.config.plan import Plan, config_text
 from finetunekit.config.planning import prepare
 from finetunekit.engine.api import RunResult, resume, run
-from finetunekit.engine.result import SeveralRuns
+from finetunekit.engine.result import RunGroup
 from finetunekit.errors import ConfigError, RunFolderError
 from finetunekit.experiments.cross_validation_summary import fold_lines, pool_scores
 from finetunekit.runs.folder import CONFIG, CROSS_VALIDATION, PREDICTIONS, FinishedRun, new_run_path
 from finetunekit.system.files import locked, to_csv, to_json, work_in, write_whole
-from finetunekit.system.progress import Progress, default_progress, said_how_to_go_on
+from finetunekit.system.progress import Progress, default_progress, resume_hint
 from finetunekit.types import TEST
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def run_folds(
     seed: int | None = None,
     out: str | Path = "runs",
     progress: Progress | None = None,
-) -> SeveralRuns:
+) -> RunGroup:
     """Cross-validate a preset whose `train.folds` is set: one run a fold, each photo tested on once.
 
     Photos of all splits are dealt into folds: classes in equal parts, groups and copies of one file together. In the run of a fold,
@@ -76,7 +76,7 @@ def run_folds(
     return _run_all(path, plan, index, fold_of, state, progress)
 
 
-def resume_folds(path: Path, *, is_forced: bool = False, progress: Progress | None = None) -> SeveralRuns:
+def resume_folds(path: Path, *, is_forced: bool = False, progress: Progress | None = None) -> RunGroup:
     """Go on with a cross-validation that was stopped: finished folds are kept, one that was under way is taken up.
 
     Args:
@@ -133,11 +133,11 @@ def _run_all(
     progress: Progress,
     *,
     is_forced: bool = False,
-) -> SeveralRuns:
+) -> RunGroup:
     folds = plan.config.train.folds
     assert folds is not None
     how = f"finished folds are kept; go on with: finetunekit resume {shlex.quote(str(path))}"
-    with locked(path), said_how_to_go_on(path, how, progress):
+    with locked(path), resume_hint(path, how, progress):
         results = []
         for fold in range(1, folds + 1):
             progress.say(f"fold {fold} of {folds}")
@@ -156,7 +156,7 @@ def _run_all(
             "openings": openings,
         }
         write_whole(path / CROSS_VALIDATION, to_json(scores))
-    return SeveralRuns(path, tuple(results), scores, fold_lines(scores))
+    return RunGroup(path, tuple(results), scores, fold_lines(scores))
 
 
 def _run_fold(path: Path, plan: Plan, fold: int, progress: Progress, *, is_forced: bool) -> RunResult:

@@ -19,7 +19,7 @@ from finetunekit.system.progress import Progress
 from finetunekit.types import TRAIN, VALID
 
 if TYPE_CHECKING:
-    from finetunekit.data.decoded_photos import Photos
+    from finetunekit.data.decoded_photos import DecodedPhotos
     from finetunekit.data.index import PhotoIndex
 
 #: Splits that a ranking may look at. Never the test split: a backbone chosen by it would be scored on what it was chosen by.
@@ -118,7 +118,7 @@ def rank_probes(
     """
     tried: list[_Tried] = []
     problems = dict(left_out)
-    decoded: dict[tuple[object, ...], dict[str, Photos]] = {}
+    decoded: dict[tuple[object, ...], dict[str, DecodedPhotos]] = {}
     labels = np.concatenate([index.labels(split) for split in SPLITS_USED])
     for number, plan in enumerate(plans, start=1):
         name = candidate_text(plan.backbone.name, plan.config.pixels.size_px, plan.config.pixels.contract)
@@ -152,7 +152,7 @@ def _try(
     labels: NDArray[np.int64],
     progress: Progress,
     folds: int,
-    decoded: dict[tuple[object, ...], dict[str, Photos]],
+    decoded: dict[tuple[object, ...], dict[str, DecodedPhotos]],
 ) -> _Tried:
     started = time.perf_counter()
     pixels = plan.config.pixels

@@ -15,7 +15,7 @@ from typing import Any
 from finetunekit.config.plan import Plan, config_text
 from finetunekit.config.planning import prepare
 from finetunekit.engine.api import RunResult, resume, run_plan
-from finetunekit.engine.result import SeveralRuns
+from finetunekit.engine.result import RunGroup
 from finetunekit.errors import ConfigError, FinetuneKitError, RunFolderError
 from finetunekit.runs.folder import (
     ENVIRONMENT,
@@ -29,7 +29,7 @@ from finetunekit.runs.folder import (
     read_status,
 )
 from finetunekit.system.files import locked, to_csv, to_json, work_in, write_whole
-from finetunekit.system.progress import Progress, default_progress, said_how_to_go_on
+from finetunekit.system.progress import Progress, default_progress, resume_hint
 
 SEEDS_CONFIG = "seeds.yaml"
 
@@ -42,7 +42,7 @@ def run_seeds(
     seed: int | None = None,
     out: str | Path = "runs",
     progress: Progress | None = None,
-) -> SeveralRuns:
+) -> RunGroup:
     """Run a preset with several seeds, one run each, in one folder.
 
     Args:
@@ -79,7 +79,7 @@ def run_seeds(
     return _run_all(path, state, progress, is_forced=False)
 
 
-def resume_seeds(path: Path, *, is_forced: bool = False, progress: Progress | None = None) -> SeveralRuns:
+def resume_seeds(path: Path, *, is_forced: bool = False, progress: Progress | None = None) -> RunGroup:
     """Go on with seeds that were stopped: finished runs are kept, the one under way is taken up, the missing ones are run.
 
     All of it ends with the bits of seeds that were never stopped, on the same machine, with the same versions and threads.
@@ -105,12 +105,12 @@ def resume_seeds(path: Path, *, is_forced: bool = False, progress: Progress | No
         return _run_all(path, state, progress, is_forced=is_forced)
 
 
-def _run_all(path: Path, state: Mapping[str, Any], progress: Progress, *, is_forced: bool) -> SeveralRuns:
+def _run_all(path: Path, state: Mapping[str, Any], progress: Progress, *, is_forced: bool) -> RunGroup:
     from finetunekit.experiments.seeds_summary import seeds_lines, summarise_runs
 
     seeds = state["seeds"]
     how = f"finished seeds are kept; go on with: finetunekit resume {shlex.quote(str(path))}"
-    with locked(path), said_how_to_go_on(path, how, progress), _gone_if_without_runs(path):
+    with locked(path), resume_hint(path, how, progress), _gone_if_without_runs(path):
         results = []
         for number, seed in enumerate(seeds, start=1):
             progress.say(f"seed {number} of {len(seeds)}: {seed}")
@@ -127,7 +127,7 @@ def _run_all(path: Path, state: Mapping[str, Any], progress: Progress, *, is_for
         scores["folders"] = [result.path.name for result in results]
         write_whole(path / SEEDS, to_json(scores))
     is_sharing = config["view_seed"] is not None
-    return SeveralRuns(path, tuple(results), scores, seeds_lines(metrics, is_sharing_views=is_sharing))
+    return RunGroup(path, tuple(results), scores, seeds_lines(metrics, is_sharing_views=is_sharing))
 
 
 def _stopped_alike(out: Path, config: str, seeds: Any) -> Iterator[Path]:

@@ -17,7 +17,7 @@ from finetunekit.engine.summary import summary_lines
 from finetunekit.errors import ConfigError, RunFolderError
 from finetunekit.experiments.seeds_summary import seeds_lines, summarise_runs
 from finetunekit.runs.folder import PLAN, FinishedRun
-from finetunekit.runs.test_predictions import read_answers
+from finetunekit.runs.test_predictions import read_test_predictions
 from finetunekit.statistics import Claim, ClaimCheck, Interval, check_claim, wilson_interval
 
 __all__ = [
@@ -83,7 +83,7 @@ def verify_run(path: Path) -> Verdict:
 
     Source: `finetunekit.statistics.check_claim`.
     """
-    answers = read_answers(path)
+    answers = read_test_predictions(path)
     run = answers.run
     if run.stand_in:
         raise ConfigError(

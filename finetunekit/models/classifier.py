@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetunekit.config.plan import Chosen, Plan
 from finetunekit.errors import PluginError
-from finetunekit.plugins.components import blame, call_builder
+from finetunekit.plugins.components import call_builder, component_label
 from finetunekit.types import Backbone, Features
 
 if TYPE_CHECKING:
@@ -92,7 +92,9 @@ def build_classifier(plan: Plan, num_classes: int, precision: str) -> Classifier
         saved = keras.Model(inputs, probabilities, name=_model_name(plan.config.name))
     except ValueError as exc:  # such as a layer name that both use
         reason = " ".join(str(exc).split())[:300]
-        raise PluginError(f"{blame(plan.head)} cannot be joined to {blame(plan.backbone)}: {reason}") from exc
+        raise PluginError(
+            f"{component_label(plan.head)} cannot be joined to {component_label(plan.backbone)}: {reason}"
+        ) from exc
     return Classifier(backbone=backbone, logits=whole, probabilities=saved)
 
 
@@ -124,16 +126,16 @@ def _check_backbone(chosen: Chosen, backbone: Any, size_px: int) -> None:
 
     if not isinstance(backbone, Backbone) or not isinstance(backbone.model, keras.Model):
         raise PluginError(
-            f"{blame(chosen)} must return finetunekit.Backbone(model=keras.Model). Received: {backbone!r:.200}"
+            f"{component_label(chosen)} must return finetunekit.Backbone(model=keras.Model). Received: {backbone!r:.200}"
         )
     expected = (None, size_px, size_px, 3)
     shapes = [tuple(tensor.shape) for tensor in backbone.model.inputs]
     if shapes != [expected]:
-        raise PluginError(f"{blame(chosen)}: there must be one input, {expected}. Received: {shapes}")
+        raise PluginError(f"{component_label(chosen)}: there must be one input, {expected}. Received: {shapes}")
     rank = len(backbone.model.output_shape) if isinstance(backbone.model.output_shape, tuple) else None
     if backbone.kind not in _RANKS or rank != _RANKS[backbone.kind]:
         raise PluginError(
-            f"{blame(chosen)}: kind '{backbone.kind}' does not fit its output. Received: {backbone.model.output_shape}"
+            f"{component_label(chosen)}: kind '{backbone.kind}' does not fit its output. Received: {backbone.model.output_shape}"
         )
 
 
@@ -141,10 +143,12 @@ def _check_logits(chosen: Chosen, logits: Any, num_classes: int) -> None:
     import keras
 
     if not isinstance(logits, keras.KerasTensor):
-        raise PluginError(f"{blame(chosen)} must return a Keras tensor of logits. Received: {type(logits).__name__}")
+        raise PluginError(
+            f"{component_label(chosen)} must return a Keras tensor of logits. Received: {type(logits).__name__}"
+        )
     if tuple(logits.shape) != (None, num_classes) or logits.dtype != "float32":
         raise PluginError(
-            f"{blame(chosen)}: logits must be (batch, {num_classes}) float32 (give the last layer dtype='float32'). "
+            f"{component_label(chosen)}: logits must be (batch, {num_classes}) float32 (give the last layer dtype='float32'). "
             f"Received: {tuple(logits.shape)} {logits.dtype}"
         )
     operation = logits._keras_history.operation
@@ -152,4 +156,6 @@ def _check_logits(chosen: Chosen, logits: Any, num_classes: int) -> None:
         getattr(getattr(operation, "activation", None), "__name__", "") == "softmax"
         or type(operation).__name__ == "Softmax"
     ):
-        raise PluginError(f"{blame(chosen)}: returns probabilities; return logits and leave the softmax to the engine.")
+        raise PluginError(
+            f"{component_label(chosen)}: returns probabilities; return logits and leave the softmax to the engine."
+        )

@@ -53,7 +53,7 @@ __all__ = [
     "Prefix",
     "features_key",
     "open_cache",
-    "padded",
+    "pad_batch",
     "plain_key",
     "prefix_signature",
     "release",
@@ -267,7 +267,7 @@ class Extractor:
 
         with blocks_kept():
             for batch in batches:
-                features = self._graph(tf.constant(padded(batch, EXTRACTION_BATCH)))
+                features = self._graph(tf.constant(pad_batch(batch, EXTRACTION_BATCH)))
                 yield tuple(t.numpy()[: len(batch)] for t in tf.nest.flatten(features))
 
     @cached_property
@@ -280,7 +280,7 @@ class Extractor:
         return tf.function(lambda x: prefix(x, training=False)).get_concrete_function(spec)  # type: ignore[no-any-return]
 
 
-def padded(batch: NDArray[Any], size: int) -> NDArray[Any]:
+def pad_batch(batch: NDArray[Any], size: int) -> NDArray[Any]:
     """A batch brought to a fixed size by repeating its last photo."""
     missing = size - len(batch)
     return np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else np.asarray(batch)

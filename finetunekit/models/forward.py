@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.models.feature_cache import EXTRACTION_BATCH, padded
+from finetunekit.models.feature_cache import EXTRACTION_BATCH, pad_batch
 from finetunekit.models.feature_files import release
 from finetunekit.models.preprocessing import as_input
 from finetunekit.types import PixelContract
@@ -42,7 +42,7 @@ def make_forward(model: keras.Model, batch_size: int) -> Callable[..., NDArray[n
         outputs = []
         for start in range(0, len(arrays[0]), batch_size):
             parts = [a[start : start + batch_size] for a in arrays]
-            logits = step(*(tf.constant(padded(part, batch_size)) for part in parts))
+            logits = step(*(tf.constant(pad_batch(part, batch_size)) for part in parts))
             release(arrays)  # cached features are mapped from a file
             outputs.append(logits.numpy()[: len(parts[0])])
         return np.concatenate(outputs) if outputs else np.zeros((0, model.output_shape[-1]), np.float32)

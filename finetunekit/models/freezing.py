@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from finetunekit.errors import PluginError, RunError, did_you_mean
-from finetunekit.types import Backbone, Claim, FreezeDecision, LayerInfo
+from finetunekit.types import Backbone, FreezeDecision, LayerInfo, LayerRate
 
 if TYPE_CHECKING:
     import keras
@@ -89,7 +89,7 @@ def check_decision(
         )
     known = [layer.path for layer in layers]
     for path, decided in decision.items():
-        rate = decided.rate if isinstance(decided, Claim) else decided
+        rate = decided.rate if isinstance(decided, LayerRate) else decided
         if path not in known:
             raise PluginError(
                 f"{policy} decides on '{path}', which the backbone does not have.{did_you_mean(str(path), known)}"
@@ -104,20 +104,20 @@ def check_decision(
     }
 
 
-def _rate(decided: float | Claim) -> float:
-    return float(decided.rate if isinstance(decided, Claim) else decided)
+def _rate(decided: float | LayerRate) -> float:
+    return float(decided.rate if isinstance(decided, LayerRate) else decided)
 
 
-def claims_of(decision: FreezeDecision) -> dict[str, str]:
+def rules_of(decision: FreezeDecision) -> dict[str, str]:
     """Layer path → the rule that claimed it, for the layers of which the policy says so."""
-    return {path: decided.by for path, decided in decision.items() if isinstance(decided, Claim)}
+    return {path: decided.by for path, decided in decision.items() if isinstance(decided, LayerRate)}
 
 
-def claim_lines(claims: Mapping[str, str], rates: Mapping[str, float]) -> list[str]:
+def rule_lines(claims: Mapping[str, str], rates: Mapping[str, float]) -> list[str]:
     """One line a rule: what it claims, and at which rate.
 
     Args:
-        claims: From `claims_of`.
+        claims: From `rules_of`.
         rates: Layer path → rate multiplier, of the layers to be told of.
     """
     groups: dict[tuple[str, float], list[str]] = {}

@@ -51,7 +51,7 @@ def layer_table(
     Args:
         classifier: The network.
         decision: Layer path → rate multiplier of one stage, from `check_decision`.
-        claims: Layer path → rule, from `claims_of`.
+        claims: Layer path → rule, from `rules_of`.
 
     Returns:
         Rows with `path`, `class_name`, `block`, `output_shape`, `parameters`, `rate` and `claimed_by`, as in `LayerRow`.
@@ -72,7 +72,7 @@ def layer_rows(
         classifier: The network.
         decision: Layer path → rate multiplier, for every layer of the backbone.
         layers_before_cut: `Cut.prefix_layers`.
-        claims: Layer path → rule, from `claims_of`.
+        claims: Layer path → rule, from `rules_of`.
     """
     whole = Backbone(classifier.logits, "vector", classifier.backbone.blocks)
     uses: dict[str, list[Use]] = {}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _INITIALISING = ("backbone", "head")
 
 
-def blame(chosen: Chosen) -> str:
+def component_label(chosen: Chosen) -> str:
     """How messages name a component: what it is, and which plugin of which distribution gave it."""
     origin = chosen.registered.origin
     return f"{chosen.kind} '{chosen.name}' of plugin '{origin.plugin}' ({origin})"
@@ -26,12 +26,14 @@ def call_builder(chosen: Chosen, *arguments: Any) -> Any:
         PluginError: If it raises anything but a deliberate error; the plugin is named.
     """
     try:
-        with guarded(blame(chosen), keeps_random=chosen.kind not in _INITIALISING):
+        with guarded(component_label(chosen), keeps_random=chosen.kind not in _INITIALISING):
             return chosen.registered.build(chosen.options, *arguments)
     except FinetuneKitError:
         raise
     except (Exception, SystemExit) as exc:
-        raise PluginError(f"{blame(chosen)} failed: {type(exc).__name__}: {' '.join(str(exc).split())[:300]}") from exc
+        raise PluginError(
+            f"{component_label(chosen)} failed: {type(exc).__name__}: {' '.join(str(exc).split())[:300]}"
+        ) from exc
 
 
 def impurity_notes(plan: Plan) -> list[str]:

@@ -102,7 +102,7 @@ def _restore_random(states: dict[str, Any]) -> None:
         sys.modules["numpy"].random.set_state(states["numpy"])
 
 
-def within(timeout_s: float, who: str, call: Callable[[], T]) -> T:
+def call_with_timeout(timeout_s: float, who: str, call: Callable[[], T]) -> T:
     """What a call returns, or raises; one that takes too long is left behind, in a thread that ends with the process.
 
     Raises:

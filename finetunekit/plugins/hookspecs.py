@@ -72,7 +72,7 @@ def register_freezing_policies(register: Register) -> None:
     The builder is `build(options, layers) -> decision`: `layers` is a tuple of `LayerInfo` in the order of the forward pass, the result
     maps layer paths to rate multipliers >= 0: 0 freezes, 1 is the stage's learning rate. Layers left out train at the stage's rate. A
     path that is not among `layers` is an error, and a rule that matches nothing should raise `ConfigError`. A policy of several rules
-    returns `Claim(rate, by)` in place of a number, so that the run says which rule claimed which layer.
+    returns `LayerRate(rate, by)` in place of a number, so that the run says which rule claimed which layer.
     """
 
 

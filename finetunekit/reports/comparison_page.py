@@ -24,7 +24,7 @@ from finetunekit.reports.html import (
     photo_figure,
     table,
 )
-from finetunekit.runs.comparison import ChangedPhoto, ComparedRun, Comparison, Pair
+from finetunekit.runs.comparison import ChangedPhoto, ComparedRun, Comparison, RunPair
 from finetunekit.runs.config_diff import Change
 from finetunekit.runs.folder import FinishedRun
 from finetunekit.system.files import write_whole
@@ -107,7 +107,7 @@ def _run_words(run: ComparedRun) -> str:
     return f"{run.path.name}{copies}"
 
 
-def _pair_section(comparison: Comparison, pair: Pair) -> PageSection:
+def _pair_section(comparison: Comparison, pair: RunPair) -> PageSection:
     scores, test = pair.scores, pair.scores.mcnemar
     low, high = 100 * scores.accuracy_interval.low, 100 * scores.accuracy_interval.high
     adjusted = (
@@ -141,13 +141,13 @@ def _pair_section(comparison: Comparison, pair: Pair) -> PageSection:
     return PageSection(f"pair-{pair.second}", f"Run {pair.second} against run {pair.first}", definitions(pairs))
 
 
-def _only(pair: Pair) -> str:
+def _only(pair: RunPair) -> str:
     if not pair.only_first and not pair.only_second:
         return ""
     return f"; {pair.only_first} are in run {pair.first} only, {pair.only_second} in run {pair.second} only"
 
 
-def _photos_section(pair: Pair, photos: _Photos, most: int) -> PageSection:
+def _photos_section(pair: RunPair, photos: _Photos, most: int) -> PageSection:
     parts: list[Html] = []
     for number, other, changed in ((pair.second, pair.first, pair.gained), (pair.first, pair.second, pair.lost)):
         parts.append(h("h3", f"Only run {number} is right: {len(changed):,}"))
@@ -161,7 +161,7 @@ def _photos_section(pair: Pair, photos: _Photos, most: int) -> PageSection:
     return PageSection(f"photos-{pair.second}", f"Photos that changed sides, run {pair.second}", join(parts))
 
 
-def _figure(photo: ChangedPhoto, pair: Pair, photos: _Photos) -> Html:
+def _figure(photo: ChangedPhoto, pair: RunPair, photos: _Photos) -> Html:
     caption: list[Child] = [
         h("strong", f"true: {photo.true}"),
         h("br"),
@@ -175,7 +175,7 @@ def _figure(photo: ChangedPhoto, pair: Pair, photos: _Photos) -> Html:
     return photo_figure(photos.take(photo), photo.path, caption, kind="right" if is_gained else "wrong")
 
 
-def _changes_section(pair: Pair) -> PageSection:
+def _changes_section(pair: RunPair) -> PageSection:
     parts = list(_changes("Configuration", pair, pair.configuration))
     if pair.machine or pair.is_machine_known:
         parts += _changes("Machine and versions", pair, pair.machine)
@@ -184,7 +184,7 @@ def _changes_section(pair: Pair) -> PageSection:
     return PageSection(f"changes-{pair.second}", f"What differs in run {pair.second}", join(parts))
 
 
-def _changes(title: str, pair: Pair, changes: Sequence[Change]) -> Iterator[Html]:
+def _changes(title: str, pair: RunPair, changes: Sequence[Change]) -> Iterator[Html]:
     if not changes:
         yield h("p", f"{title}: the same.")
         return

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from finetunekit.runs.comparison import ChangedPhoto, ComparedRun, Comparison, Pair
+from finetunekit.runs.comparison import ChangedPhoto, ComparedRun, Comparison, RunPair
 from finetunekit.runs.config_diff import Change
 from finetunekit.statistics import Equivalence, Interval
 from finetunekit.statistics.intervals import normal_quantile
@@ -41,7 +41,7 @@ def _stand_in_lines(runs: Sequence[ComparedRun]) -> Iterator[str]:
         yield from _fill(f"STAND-IN PHOTOS in run {', '.join(numbers)}: {sentence}")
 
 
-def verdict_sentences(comparison: Comparison, pair: Pair) -> Iterator[str]:
+def verdict_sentences(comparison: Comparison, pair: RunPair) -> Iterator[str]:
     """Whether two runs can be told apart, and whether they were shown to be equal where a margin was stated."""
     scores, photos = pair.scores, _photos(pair.common)
     names = f"Run {pair.second}", f"run {pair.first}"
@@ -63,22 +63,22 @@ def verdict_sentences(comparison: Comparison, pair: Pair) -> Iterator[str]:
         yield f"Their log losses {says} to within {test.margin:g} nats ({_nats(test.interval, test.interval.level)})."
 
 
-def _needed(pair: Pair) -> str:
+def _needed(pair: RunPair) -> str:
     needed = pair.scores.photos_needed
     if needed.photos <= pair.common:
         return f"On so many, {_points(needed.difference)} would mostly have shown ({100 * needed.power:.0f} % power)."
     return f"Telling {_points(needed.difference)} apart would take about {about(needed.photos)} photos like these."
 
 
-def _equivalence(test: Equivalence, pair: Pair) -> str:
-    within = f"to within {_points(test.margin)} ({_change(test.interval)})"
+def _equivalence(test: Equivalence, pair: RunPair) -> str:
+    call_with_timeout = f"to within {_points(test.margin)} ({_change(test.interval)})"
     if test.is_equivalent:
-        return f"They are equally accurate {within}."
+        return f"They are equally accurate {call_with_timeout}."
     z = normal_quantile(test.interval.level)
     # Source: Tango's interval where no photo changed sides, plus or minus z² / (photos + z²).
     least = int(z * z * (1.0 - test.margin) / test.margin) + 1
     more = f" That takes {least:,} photos even if none changes sides." if pair.common < least else ""
-    return f"They were not shown to be equally accurate {within}.{more}"
+    return f"They were not shown to be equally accurate {call_with_timeout}.{more}"
 
 
 def _run_lines(runs: Sequence[ComparedRun]) -> Iterator[str]:
@@ -92,7 +92,7 @@ def _run_lines(runs: Sequence[ComparedRun]) -> Iterator[str]:
             yield f"       {_count(run.copies, 'test photo')} left out: copies of others, and a copy counts once"
 
 
-def _pair_lines(comparison: Comparison, pair: Pair, limit: int | None) -> Iterator[str]:
+def _pair_lines(comparison: Comparison, pair: RunPair, limit: int | None) -> Iterator[str]:
     yield f"run {pair.second} against run {pair.first}, on the same {_photos(pair.common)}"
     if pair.only_first or pair.only_second:
         yield from _fill(
@@ -111,7 +111,7 @@ def _pair_lines(comparison: Comparison, pair: Pair, limit: int | None) -> Iterat
         yield "  machine and versions: not recorded by both runs"
 
 
-def _score_lines(comparison: Comparison, pair: Pair) -> Iterator[str]:
+def _score_lines(comparison: Comparison, pair: RunPair) -> Iterator[str]:
     scores, test = pair.scores, pair.scores.mcnemar
     needed = scores.photos_needed
     holm = [("", f"{p_words(pair.p_adjusted)} adjusted for {len(comparison.pairs)} pairs (Holm)")]
@@ -142,7 +142,7 @@ def log_loss_words(interval: Interval) -> str:
     return "probabilities better" if interval.high < 0.0 else "probabilities worse"
 
 
-def _photo_rows(pair: Pair, photos: Iterable[ChangedPhoto]) -> list[tuple[str, ...]]:
+def _photo_rows(pair: RunPair, photos: Iterable[ChangedPhoto]) -> list[tuple[str, ...]]:
     rows = [
         (
             photo.path,
@@ -155,7 +155,7 @@ def _photo_rows(pair: Pair, photos: Iterable[ChangedPhoto]) -> list[tuple[str, .
     return [("path", "true", f"run {pair.first}", f"run {pair.second}"), *rows] if rows else []
 
 
-def _change_lines(title: str, pair: Pair, changes: Sequence[Change], limit: int | None) -> Iterator[str]:
+def _change_lines(title: str, pair: RunPair, changes: Sequence[Change], limit: int | None) -> Iterator[str]:
     if not changes:
         yield f"  {title}: the same"
         return

@@ -33,7 +33,7 @@ class Checkpoint:
         epochs: Epochs of that stage that are complete.
         is_over: Whether no further epoch of the stage is wanted.
         rows: The epoch log of the whole run so far.
-        arrays: `weights/...`, `optimizer/...` and `practices/...` → array.
+        arrays: `weights/...`, `optimizer/...` and `callbacks/...` → array.
     """
 
     stage: int

@@ -60,7 +60,7 @@ class ChangedPhoto:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class RunPair:
     """One run against the reference. All differences are second minus first.
 
     Attributes:
@@ -108,6 +108,6 @@ class Comparison:
     """
 
     runs: tuple[ComparedRun, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[RunPair, ...]
     margin_points: float | None
     log_loss_margin: float | None

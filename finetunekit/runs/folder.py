@@ -19,16 +19,19 @@ from typing import Any
 from finetunekit.errors import RunFolderError, did_you_mean
 from finetunekit.system.files import locked, open_to_others, sync_folder, to_json, work_in, write_whole
 
+FORMAT = 2
+"""Of run folders: names of files and what stands in them. A run of another format is refused."""
+
 CONFIG, PLAN, ENVIRONMENT, STATE = "config.yaml", "plan.json", "environment.json", "run.json"
 WEIGHTS, PHOTOS, EPOCHS, PREDICTIONS = "weights.json", "photos.csv", "epochs.csv", "predictions.csv"
 METRICS, MODEL, MODEL_H5, REPORTS = "metrics.json", "model.keras", "model.h5", "reports"
 
 EXCLUDED = "excluded.csv"
 SEEDS, CROSS_VALIDATION = "seeds.json", "cross_validation.json"
-SEVERAL = {SEEDS: "seeds", CROSS_VALIDATION: "folds"}
+RUN_GROUPS = {SEEDS: "seeds", CROSS_VALIDATION: "folds"}
 """File that tells the folder of several runs from that of one → what each of its runs is."""
 
-LADDER, OVERLAP, GRADCAM, AUDIT = "ladder.json", "overlap.json", "gradcam.json", "audit.json"
+BASELINES, OVERLAP, GRADCAM, AUDIT = "baselines.json", "overlap.json", "gradcam.json", "audit.json"
 
 
 def new_run_path(out: Path, name: str, files: Mapping[str, str] | None = None, now: datetime | None = None) -> Path:
@@ -85,12 +88,12 @@ def read_status(path: Path) -> str:
     Raises:
         RunFolderError: If the folder does not say.
     """
-    several = several_file(path)
-    state = FinishedRun(path).optional(several.name) if several else FinishedRun(path).state
+    group = run_group_file(path)
+    state = FinishedRun(path).optional(group.name) if group else FinishedRun(path).state
     status = str((state or {}).get("status", "unknown"))
     if status != "running" or _is_locked(path):
         return status
-    if several is None:
+    if group is None:
         return "killed"
     unfinished = [status for status in map(read_status, sorted(_run_folders(path))) if status != "finished"]
     return unfinished[-1] if unfinished else "stopped"
@@ -115,11 +118,11 @@ def find_run(argument: str | Path, out: Path = Path("runs")) -> Path:
         path = path.parent.parent
     if (path / CONFIG).is_file():
         return path
-    several = find_several(argument, out)
-    if several is not None:
-        found = ", ".join(sorted(place.parent.name for place in several.glob(f"[!.]*/{CONFIG}")))
+    group = find_run_group(argument, out)
+    if group is not None:
+        found = ", ".join(sorted(place.parent.name for place in group.glob(f"[!.]*/{CONFIG}")))
         raise RunFolderError(
-            f"{several}: is the folder of several runs. Name one of them: {found or 'there is none yet'}."
+            f"{group}: is the folder of several runs. Name one of them: {found or 'there is none yet'}."
         )
     folders = {place.name: place for place in _run_folders(out)}
     names = sorted(folders, key=_stamp)
@@ -144,14 +147,14 @@ def _run_folders(out: Path) -> Iterator[Path]:
             yield from _run_folders(place)
 
 
-def several_file(path: Path) -> Path | None:
+def run_group_file(path: Path) -> Path | None:
     """The file by which a folder is known to be that of several runs; None: it is not."""
-    return next((path / name for name in SEVERAL if (path / name).is_file()), None)
+    return next((path / name for name in RUN_GROUPS if (path / name).is_file()), None)
 
 
-def find_several(argument: str | Path, out: Path = Path("runs")) -> Path | None:
+def find_run_group(argument: str | Path, out: Path = Path("runs")) -> Path | None:
     """The folder of several runs (seeds, folds) that is given as a path or as a name under `out`; None: it is none."""
-    return next((path for path in (Path(argument), out / argument) if several_file(path)), None)
+    return next((path for path in (Path(argument), out / argument) if run_group_file(path)), None)
 
 
 def report_page(path: Path) -> Path:
@@ -194,7 +197,13 @@ class FinishedRun:
     @functools.cached_property
     def state(self) -> Mapping[str, Any]:
         """Status, seed, classes, stand-in sentence, versions."""
-        return self._json(STATE)
+        state = self._json(STATE)
+        if state.get("format") != FORMAT:
+            raise RunFolderError(
+                f"{self.path / STATE}: was not written by this version of finetunekit (run folder format "
+                f"{state.get('format', 1)}, not {FORMAT}). Run its preset again."
+            )
+        return state
 
     @functools.cached_property
     def environment(self) -> Mapping[str, Any]:
@@ -233,7 +242,7 @@ class FinishedRun:
         return self._csv(PHOTOS)
 
     def optional(self, name: str) -> Mapping[str, Any] | None:
-        """Content of a JSON file of the run folder that a run may be without, such as `ladder.json`; None without it."""
+        """Content of a JSON file of the run folder that a run may be without, such as `baselines.json`; None without it."""
         return self._json(name) if (self.path / name).is_file() else None
 
     def photo_path(self, shown: str) -> Path:

@@ -39,7 +39,7 @@ def reproducibility(*, is_deterministic: bool, is_keyed: bool) -> tuple[Level, s
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class BitComparison:
     """What a repetition came to.
 
     Attributes:
@@ -55,7 +55,7 @@ class Verdict:
     environment: tuple[str, ...]
 
 
-def compare_runs(first: FinishedRun, second: FinishedRun) -> Verdict:
+def compare_bits(first: FinishedRun, second: FinishedRun) -> BitComparison:
     """Compare two finished runs of one configuration.
 
     Raises:
@@ -64,14 +64,14 @@ def compare_runs(first: FinishedRun, second: FinishedRun) -> Verdict:
     found = next(iter(_differences(first, second)), None)
     changes = environment_changes(first.environment, second.environment)
     lines = tuple(f"{change.key}: {change.first} → {change.second}" for change in changes)
-    return Verdict(found is None, found, _largest(first, second), lines)
+    return BitComparison(found is None, found, _largest(first, second), lines)
 
 
-def replay_lines(verdict: Verdict, level: str | None) -> tuple[str, ...]:
+def replay_lines(verdict: BitComparison, level: str | None) -> tuple[str, ...]:
     """Whether a repetition came out the same, at most 80 columns a line.
 
     Args:
-        verdict: From `compare_runs`.
+        verdict: From `compare_bits`.
         level: Reproducibility level that the first run recorded; None for a run of an older version.
     """
     if verdict.is_same:

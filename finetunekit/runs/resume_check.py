@@ -34,7 +34,7 @@ class Earlier:
     is_forced: bool
 
 
-def take_up(state: Mapping[str, Any]) -> dict[str, Any]:
+def reopened_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """`run.json` of a run that goes on: what it says of its end is gone, when it was taken up is noted."""
     kept = {key: value for key, value in state.items() if key not in ("error", "ended")}
     if kept["status"] != "finished":

@@ -18,10 +18,10 @@ from finetunekit.runs.folder import (
     MODEL,
     MODEL_H5,
     PLAN,
-    SEVERAL,
+    RUN_GROUPS,
     STATE,
     read_status,
-    several_file,
+    run_group_file,
 )
 from finetunekit.system.files import locked
 
@@ -77,15 +77,15 @@ def list_runs(out: Path) -> tuple[RunEntry, ...]:
     """Every run of a folder, and every folder of several runs, oldest first."""
     if not out.is_dir():
         return ()
-    paths = (path for path in out.glob("[!.]*") if (path / CONFIG).is_file() or several_file(path))
+    paths = (path for path in out.glob("[!.]*") if (path / CONFIG).is_file() or run_group_file(path))
     return tuple(sorted(map(describe_run, paths), key=lambda entry: (entry.started or "", entry.path.name)))
 
 
 def describe_run(path: Path) -> RunEntry:
     """One run, or the folder of several, from its files; a file that is damaged or missing leaves its fields empty."""
-    several = several_file(path)
-    if several is not None:
-        return _describe_several(path, several)
+    group = run_group_file(path)
+    if group is not None:
+        return _describe_group(path, group)
     size = _size_bytes(path)
     state = _json(path / STATE)
     try:
@@ -112,8 +112,8 @@ def describe_run(path: Path) -> RunEntry:
     )
 
 
-def _describe_several(path: Path, file: Path) -> RunEntry:
-    state, parts = _json(file), SEVERAL[file.name]
+def _describe_group(path: Path, file: Path) -> RunEntry:
+    state, parts = _json(file), RUN_GROUPS[file.name]
     entries = [describe_run(place.parent) for place in sorted(path.glob(f"[!.]*/{CONFIG}"))]
     accuracy = state.get("over_photos" if parts == "seeds" else "pooled", {}).get("accuracy", {})
     try:
@@ -188,7 +188,7 @@ def prune(entry: RunEntry, what: What) -> None:
                 for file in _heavy(entry.path):
                     file.unlink(missing_ok=True)
                 return
-            mark = several_file(entry.path) or entry.path / CONFIG
+            mark = run_group_file(entry.path) or entry.path / CONFIG
             mark.unlink()  # first: half a run is then no run to any listing
         shutil.rmtree(entry.path)
     except OSError as exc:

@@ -16,7 +16,7 @@ from finetunekit.types import TEST
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TestPrediction:
     """What a run said about one test photo.
 
     Attributes:
@@ -31,7 +31,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class TestPredictions:
     """A run's answers on the test split.
 
     Attributes:
@@ -44,7 +44,7 @@ class Answers:
 
     run: FinishedRun
     classes: tuple[str, ...]
-    by_content: Mapping[str, Answer]
+    by_content: Mapping[str, TestPrediction]
     copies: int
 
     def arrays(self, contents: Sequence[str], classes: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -61,7 +61,7 @@ class Answers:
         return int((probabilities.argmax(axis=1) == labels).sum())
 
 
-def read_answers(path: Path) -> Answers:
+def read_test_predictions(path: Path) -> TestPredictions:
     """Read a finished run's test answers.
 
     Args:
@@ -74,7 +74,7 @@ def read_answers(path: Path) -> Answers:
     run = FinishedRun(path)
     _check_finished(run)
     classes = run.classes
-    by_content: dict[str, Answer] = {}
+    by_content: dict[str, TestPrediction] = {}
     rows = [row for row in run.predictions if row.get("split") == TEST]
     for row in rows:
         content, answer = _parse(row, classes, path)
@@ -88,7 +88,7 @@ def read_answers(path: Path) -> Answers:
         raise RunFolderError(f"{path}: left its test split shut (evaluate.test: false), so it has no test scores.")
     if not rows:
         raise RunFolderError(f"{path / PREDICTIONS}: has no test photos.")
-    return Answers(run, classes, by_content, len(rows) - len(by_content))
+    return TestPredictions(run, classes, by_content, len(rows) - len(by_content))
 
 
 def _check_finished(run: FinishedRun) -> None:
@@ -99,11 +99,11 @@ def _check_finished(run: FinishedRun) -> None:
         )
 
 
-def _parse(row: Mapping[str, str], classes: Sequence[str], path: Path) -> tuple[str, Answer]:
+def _parse(row: Mapping[str, str], classes: Sequence[str], path: Path) -> tuple[str, TestPrediction]:
     where = f"{path / PREDICTIONS}: {row.get('path')}"
     try:
         probabilities = tuple(float(row[f"p_{name}"]) for name in classes)
-        answer = Answer(row["path"], row["true"], probabilities)
+        answer = TestPrediction(row["path"], row["true"], probabilities)
         content = row["sha256"]
     except (KeyError, TypeError, ValueError) as exc:  # TypeError: a short row has None where text should be
         raise RunFolderError(f"{where}: the row is damaged ({exc}). Run again, or restore the file.") from exc

@@ -100,7 +100,7 @@ class Progress:
 
 
 @contextlib.contextmanager
-def said_how_to_go_on(folder: Path, how: str, progress: Progress) -> Iterator[None]:
+def resume_hint(folder: Path, how: str, progress: Progress) -> Iterator[None]:
     """Around a job of several runs: where it is stopped, say how to go on, unless it left nothing to go on with.
 
     Args:

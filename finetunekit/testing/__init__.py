@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from finetunekit.testing.components import check_component
     from finetunekit.testing.contract import ContractError, UnfitExampleError, example_options
     from finetunekit.testing.data import AWKWARD_CLASSES, TINY_CLASSES, tiny_photos, tiny_run
-    from finetunekit.testing.targets import Verdict, check_target
+    from finetunekit.testing.targets import CheckResult, check_target
 
 #: What is offered here → its module, loaded on first use: the scaffold beside them needs neither photos nor Keras.
 _HOMES = {
@@ -42,16 +42,16 @@ _HOMES = {
     "TINY_CLASSES": "finetunekit.testing.data",
     "tiny_photos": "finetunekit.testing.data",
     "tiny_run": "finetunekit.testing.data",
-    "Verdict": "finetunekit.testing.targets",
+    "CheckResult": "finetunekit.testing.targets",
     "check_target": "finetunekit.testing.targets",
 }
 
 __all__ = [
     "AWKWARD_CLASSES",
     "TINY_CLASSES",
+    "CheckResult",
     "ContractError",
     "UnfitExampleError",
-    "Verdict",
     "check_augmentation",
     "check_backbone",
     "check_component",

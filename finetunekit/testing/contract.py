@@ -15,7 +15,7 @@ import pydantic
 
 from finetunekit.config.plan import Chosen
 from finetunekit.errors import FinetuneKitError, PluginError
-from finetunekit.plugins.components import blame
+from finetunekit.plugins.components import component_label
 from finetunekit.types import BackboneSpec, Builder, Options, Origin, Registered
 
 
@@ -40,7 +40,7 @@ class Subject:
     @property
     def label(self) -> str:
         """How messages name it."""
-        return blame(self.chosen)
+        return component_label(self.chosen)
 
     def require(self, is_met: object, words: str) -> None:
         """Go on where a rule is kept.

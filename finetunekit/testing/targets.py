@@ -26,7 +26,7 @@ _HEAVY = ("keras", "tensorflow", "torch", "matplotlib")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CheckResult:
     """What was found out about one thing that a plugin gives.
 
     Attributes:
@@ -42,7 +42,7 @@ class Verdict:
     words: str = ""
 
 
-def check_target(target: str, say: Callable[[str], None]) -> tuple[Verdict, ...]:
+def check_target(target: str, say: Callable[[str], None]) -> tuple[CheckResult, ...]:
     """Check everything that a plugin registers.
 
     Args:
@@ -109,7 +109,7 @@ def _module_file(folder: Path, name: str, module: str) -> tuple[Path, Path]:
     raise PluginError(f"{folder / PROJECT}: entry point '{name}' names the module '{module}', which is not there.")
 
 
-def _check_files(files: list[Path], say: Callable[[str], None]) -> tuple[Verdict, ...]:
+def _check_files(files: list[Path], say: Callable[[str], None]) -> tuple[CheckResult, ...]:
     """Beside the built-ins only: the same plugin may be installed as well."""
     host = load_plugins(say, disabled=frozenset({"all"}))
     known = {(kind, name) for kind, registry in host.registries.items() for name in registry}
@@ -122,7 +122,7 @@ def _check_files(files: list[Path], say: Callable[[str], None]) -> tuple[Verdict
     verdicts = _check_all(host, added, say) if added else ()
     if heavy:
         words = f"loading it imports {heavy[0]}; import it inside builders, so that plans and listings stay fast."
-        return (Verdict("plugin", files[0].stem, "problem", words), *verdicts)
+        return (CheckResult("plugin", files[0].stem, "problem", words), *verdicts)
     if not verdicts:
         raise PluginError(
             f"{files[0]}: registers nothing that can be checked. Mark its functions with @finetunekit.hookimpl."
@@ -142,7 +142,7 @@ def _named(host: PluginHost, name: str) -> list[tuple[str, str]]:
     return found
 
 
-def _check_all(host: PluginHost, names: list[tuple[str, str]], say: Callable[[str], None]) -> tuple[Verdict, ...]:
+def _check_all(host: PluginHost, names: list[tuple[str, str]], say: Callable[[str], None]) -> tuple[CheckResult, ...]:
     verdicts = []
     with tempfile.TemporaryDirectory() as folder:
         shared = Path(folder)
@@ -152,14 +152,14 @@ def _check_all(host: PluginHost, names: list[tuple[str, str]], say: Callable[[st
     return tuple(verdicts)
 
 
-def _verdict(host: PluginHost, kind: str, name: str, shared: Path) -> Verdict:
+def _verdict(host: PluginHost, kind: str, name: str, shared: Path) -> CheckResult:
     try:
         _check_one(host, kind, name, shared)
     except UnfitExampleError as exc:
-        return Verdict(kind, name, "unchecked", one_line(exc, 1000))
+        return CheckResult(kind, name, "unchecked", one_line(exc, 1000))
     except FinetuneKitError as exc:
-        return Verdict(kind, name, "problem", one_line(exc, 1000))
-    return Verdict(kind, name, "ok")
+        return CheckResult(kind, name, "problem", one_line(exc, 1000))
+    return CheckResult(kind, name, "ok")
 
 
 def _check_one(host: PluginHost, kind: str, name: str, shared: Path) -> None:

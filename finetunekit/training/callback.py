@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 
-class Practice(Protocol):
+class Callback(Protocol):
     """Follows one stage of training and may end it early.
 
     It is built for the stage's model before the first step, and rebuilt, then restored, when a run is resumed. Everything it will need
@@ -17,7 +17,7 @@ class Practice(Protocol):
 
     @property
     def name(self) -> str:
-        """Unlike the names of the stage's other practices; letters, digits and `_`."""
+        """Unlike the names of the stage's other callbacks; letters, digits and `_`."""
         ...
 
     def after_step(self, step: int) -> None:
@@ -41,13 +41,13 @@ class Practice(Protocol):
         ...
 
 
-def practice_arrays(practices: Sequence[Practice]) -> dict[str, NDArray[Any]]:
-    """The state of every practice: `<practice>/<key>` → array."""
-    return {f"{p.name}/{key}": array for p in practices for key, array in p.state().items()}
+def callback_arrays(callbacks: Sequence[Callback]) -> dict[str, NDArray[Any]]:
+    """The state of every callback: `<callback>/<key>` → array."""
+    return {f"{p.name}/{key}": array for p in callbacks for key, array in p.state().items()}
 
 
-def restore_practices(practices: Sequence[Practice], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Give every practice what `practice_arrays` held for it."""
-    for practice in practices:
-        prefix = f"{practice.name}/"
-        practice.restore({key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)})
+def restore_callbacks(callbacks: Sequence[Callback], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Give every callback what `callback_arrays` held for it."""
+    for callback in callbacks:
+        prefix = f"{callback.name}/"
+        callback.restore({key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)})

@@ -1,4 +1,4 @@
-"""Practices that a stage can ask for: early stopping with the best epoch, a moving average, the mean of several epochs, part of the way."""
+"""Callbacks that a stage can ask for: early stopping with the best epoch, a moving average, the mean of several epochs, part of the way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from finetunekit.config.training_sections import AveragingSection, EarlyStopping
 from finetunekit.errors import ConfigError
 from finetunekit.models.freezing import own_variables
 from finetunekit.models.weight_arrays import Arrays, arrays_of, assign, copies, numbered
-from finetunekit.training.callback import Practice
+from finetunekit.training.callback import Callback
 
 if TYPE_CHECKING:
     import keras
@@ -27,32 +27,32 @@ def moving_variables(model: keras.Model) -> list[Any]:
     return [*model.trainable_weights, *statistics.values()]
 
 
-def build_practices(
+def build_callbacks(
     stage: Stage, model: keras.Model, tell: Callable[[str, Mapping[str, Any]], None]
-) -> tuple[Practice, ...]:
+) -> tuple[Callback, ...]:
     """What follows the epochs of one stage, in the order in which each is called.
 
     Args:
         stage: Its section of the config.
         model: What is trained, flags set.
-        tell: Receives, once the stage is over, a practice's name and what it chose, for the record.
+        tell: Receives, once the stage is over, a callback's name and what it chose, for the record.
 
     Raises:
         ConfigError: If weights are to be averaged while BatchNorm statistics move: the statistics of averaged weights are others.
     """
-    practices: list[Practice] = []
+    callbacks: list[Callback] = []
     ema = Ema(stage.ema, model) if stage.ema else None
     if ema:
-        practices.append(ema)
+        callbacks.append(ema)
     if stage.early_stopping:
-        practices.append(EarlyStopping(stage.early_stopping, model, tell, ema.arrays if ema else None))
+        callbacks.append(EarlyStopping(stage.early_stopping, model, tell, ema.arrays if ema else None))
     if stage.average:
         _check_statistics_stand(stage, "average", model)
-        practices.append(Averaging(stage.average, model, tell))
+        callbacks.append(Averaging(stage.average, model, tell))
     if stage.interpolate < 1:
         _check_statistics_stand(stage, "interpolate", model)
-        practices.append(Interpolation(stage.interpolate, model))
-    return tuple(practices)
+        callbacks.append(Interpolation(stage.interpolate, model))
+    return tuple(callbacks)
 
 
 def _check_statistics_stand(stage: Stage, field: str, model: keras.Model) -> None:
@@ -63,9 +63,9 @@ def _check_statistics_stand(stage: Stage, field: str, model: keras.Model) -> Non
         )
 
 
-def validated(practices: Sequence[Practice], forward: Callable[[], NDArray[np.float32]]) -> Callable[[], Any]:
+def with_ema_weights(callbacks: Sequence[Callback], forward: Callable[[], NDArray[np.float32]]) -> Callable[[], Any]:
     """Validation as it is to be done: of the moving average where there is one, otherwise of the model as it is."""
-    averages = [practice for practice in practices if isinstance(practice, Ema)]
+    averages = [callback for callback in callbacks if isinstance(callback, Ema)]
     if not averages:
         return forward
 
@@ -98,7 +98,7 @@ class Ema:
             average.assign_add((variable.value - average) * part)
 
     def after_step(self, step: int) -> None:
-        """See `Practice`."""
+        """See `Callback`."""
         import tensorflow as tf
 
         self._steps += 1
@@ -106,7 +106,7 @@ class Ema:
         self._update(tf.constant(1 - decay, tf.float32))
 
     def after_epoch(self, row: Mapping[str, Any]) -> bool:
-        """See `Practice`."""
+        """See `Callback`."""
         return False
 
     def arrays(self) -> Arrays:
@@ -124,15 +124,15 @@ class Ema:
             assign(self._variables, own)
 
     def finish(self) -> None:
-        """See `Practice`."""
+        """See `Callback`."""
         assign(self._variables, self.arrays())
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """See `Practice`."""
+        """See `Callback`."""
         return {"steps": np.array(self._steps), **numbered("average", self.arrays())}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """See `Practice`."""
+        """See `Callback`."""
         self._steps = int(state["steps"])
         assign(self._average, arrays_of(state, "average"))
 
@@ -164,10 +164,10 @@ class EarlyStopping:
         self._best: Arrays = []
 
     def after_step(self, step: int) -> None:
-        """See `Practice`."""
+        """See `Callback`."""
 
     def after_epoch(self, row: Mapping[str, Any]) -> bool:
-        """See `Practice`."""
+        """See `Callback`."""
         value = float(row[self._section.monitor])
         score = -value if self._section.monitor == "val_loss" else value
         if self._best_epoch and score <= self._best_score + self._section.min_delta:
@@ -178,19 +178,19 @@ class EarlyStopping:
         return False
 
     def finish(self) -> None:
-        """See `Practice`."""
+        """See `Callback`."""
         if self._best:
             assign(self._variables, self._best)
         record = {"monitor": self._section.monitor, "best_epoch": self._best_epoch, "is_restored": bool(self._best)}
         self._tell(self.name, record)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """See `Practice`."""
+        """See `Callback`."""
         counts = np.array([self._best_epoch, self._waited])
         return {"score": np.array(self._best_score), "counts": counts, **numbered("best", self._best)}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """See `Practice`."""
+        """See `Callback`."""
         self._best_score = float(state["score"])
         self._best_epoch, self._waited = (int(count) for count in state["counts"])
         self._best = arrays_of(state, "best")
@@ -213,10 +213,10 @@ class Averaging:
         self._kept: list[tuple[int, float, Arrays]] = []  # (epoch, val_loss, weights), oldest first
 
     def after_step(self, step: int) -> None:
-        """See `Practice`."""
+        """See `Callback`."""
 
     def after_epoch(self, row: Mapping[str, Any]) -> bool:
-        """See `Practice`."""
+        """See `Callback`."""
         self._kept.append((int(row["epoch"]), float(row["val_loss"]), copies(self._variables)))
         if len(self._kept) > self._section.epochs:
             losses = [loss for _, loss, _ in self._kept]
@@ -224,14 +224,14 @@ class Averaging:
         return False
 
     def finish(self) -> None:
-        """See `Practice`."""
+        """See `Callback`."""
         sets = zip(*(arrays for _, _, arrays in self._kept), strict=True)
         means = [np.mean(parts, axis=0, dtype=np.float64).astype(parts[0].dtype) for parts in sets]
         assign(self._variables, means)
         self._tell(self.name, {"epochs": [epoch for epoch, _, _ in self._kept]})
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """See `Practice`."""
+        """See `Callback`."""
         arrays: dict[str, NDArray[Any]] = {
             "epochs": np.array([epoch for epoch, _, _ in self._kept]),
             "losses": np.array([loss for _, loss, _ in self._kept]),
@@ -241,7 +241,7 @@ class Averaging:
         return arrays
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """See `Practice`."""
+        """See `Callback`."""
         pairs = zip(state["epochs"], state["losses"], strict=True)
         self._kept = [(int(epoch), float(loss), arrays_of(state, f"epoch{epoch}")) for epoch, loss in pairs]
 
@@ -267,21 +267,21 @@ class Interpolation:
         self._before = copies(self._variables)
 
     def after_step(self, step: int) -> None:
-        """See `Practice`."""
+        """See `Callback`."""
 
     def after_epoch(self, row: Mapping[str, Any]) -> bool:
-        """See `Practice`."""
+        """See `Callback`."""
         return False
 
     def finish(self) -> None:
-        """See `Practice`."""
+        """See `Callback`."""
         pairs = zip(self._before, copies(self._variables), strict=True)
         assign(self._variables, [before + np.float32(self._share) * (after - before) for before, after in pairs])
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """See `Practice`."""
+        """See `Callback`."""
         return numbered("before", self._before)
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """See `Practice`."""
+        """See `Callback`."""
         self._before = arrays_of(state, "before")

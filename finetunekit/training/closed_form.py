@@ -16,10 +16,10 @@ from finetunekit.models.feature_files import Arrays
 from finetunekit.models.forward import SUFFIX_BATCH, input_batches, make_forward
 from finetunekit.models.linear_probe.cross_validation import PenaltyChoice, Recipe, check_leaving_out, fit_chosen
 from finetunekit.models.linear_probe.linear import LinearFit
-from finetunekit.plugins.components import blame
+from finetunekit.plugins.components import component_label
 from finetunekit.system.memory import scratch_array
 from finetunekit.training.batches import FeatureFeed
-from finetunekit.training.callback import practice_arrays, restore_practices
+from finetunekit.training.callback import callback_arrays, restore_callbacks
 from finetunekit.training.stage_context import Prepared, StageContext
 from finetunekit.training.stage_features import plain_features
 from finetunekit.training.stage_job import Row, StageJob, StageState, cross_entropy
@@ -55,7 +55,7 @@ def find_last_dense(context: StageContext, number: int) -> LastDense:
     is_plain = is_plain and layer.activation is keras.activations.linear and len(layer.kernel.shape) == 2
     if not is_plain:
         raise ConfigError(
-            f"stages[{number}].kind: solve writes a Dense layer with a bias; {blame(context.plan.head)} ends in "
+            f"stages[{number}].kind: solve writes a Dense layer with a bias; {component_label(context.plan.head)} ends in "
             f"{type(layer).__name__} '{layer.name}'. Use a head that ends in one, such as linear, or kind: fit."
         )
     return LastDense(layer, layer._inbound_nodes[history.node_index].input_tensors[0])
@@ -102,12 +102,12 @@ def run_solve(job: StageJob, context: StageContext, prepared: Prepared, number: 
     dense.layer.bias.assign(fit.bias)
     row = _row(job, features[:photos], context.train.labels, fit, started)
     if job.resume is None:
-        job.keep(row, StageState(1, is_over=True, optimizer=(), practices=practice_arrays(job.practices)))
+        job.keep(row, StageState(1, is_over=True, optimizer=(), callbacks=callback_arrays(job.callbacks)))
     else:
-        restore_practices(job.practices, job.resume.practices)
+        restore_callbacks(job.callbacks, job.resume.callbacks)
     job.progress.say(_line(row, fit, choice, photos, views))
-    for practice in job.practices:
-        practice.finish()
+    for callback in job.callbacks:
+        callback.finish()
     return {
         "solver": fit.solver,
         "penalty": fit.penalty,
@@ -184,7 +184,7 @@ def _row(
 ) -> Row:
     logits = fit.logits(features).astype(np.float32)
     correct = int((logits.argmax(axis=1) == labels).sum())
-    validated = job.validation.row(job.first_epoch)
+    with_ema_weights = job.validation.row(job.first_epoch)
     seconds = time.perf_counter() - started
     return {
         "stage": job.stage.name,
@@ -193,7 +193,7 @@ def _row(
         "accuracy": correct / len(labels),
         "draws": len(labels),
         "correct": correct,
-        **validated,
+        **with_ema_weights,
         "learning_rate": 0.0,
         "seconds": round(seconds, 3),
         "images_per_s": round(len(labels) / seconds, 1),

@@ -14,10 +14,10 @@ import numpy as np
 from finetunekit.models.classifier import Classifier, build_classifier
 from finetunekit.models.feature_cache import FeatureCache, open_cache
 from finetunekit.models.flops import count_uses, not_counted, total_multiply_adds
-from finetunekit.models.freezing import apply_decision, check_decision, claims_of, describe_layers
+from finetunekit.models.freezing import apply_decision, check_decision, describe_layers, rules_of
 from finetunekit.models.frozen_prefix import Cut, find_cut
 from finetunekit.models.layer_table import layer_rows
-from finetunekit.plugins.components import blame
+from finetunekit.plugins.components import component_label
 from finetunekit.system.environment import prepare_tensorflow, resolve_precision
 from finetunekit.system.progress import Progress
 from finetunekit.training.cost_estimate import Entries, Estimate, Preview, StagePreview
@@ -151,11 +151,11 @@ class _Work:
         decision = check_decision(
             returned,
             layers,
-            blame(chosen),
+            component_label(chosen),
             train_batch_norm=self.plan.config.stages[number].train_batch_norm,
         )
         rates = apply_decision(self.classifier.logits, self.classifier.backbone.model, decision)
-        return decision, rates, claims_of(returned)
+        return decision, rates, rules_of(returned)
 
     def _time(self, number: int, step_multiply_adds: int) -> StageTimes:
         self.progress.say(f"timing a few steps of stage {number + 1} on random photos ...")

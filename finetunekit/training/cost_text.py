@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from finetunekit.models.flops import COUNTED
-from finetunekit.models.freezing import claim_lines, show_rate
+from finetunekit.models.freezing import rule_lines, show_rate
 from finetunekit.models.layer_table import LayerRow
 from finetunekit.system.progress import show_duration
 from finetunekit.training.cost_estimate import Entries, Estimate, Preview, StagePreview
@@ -94,7 +94,7 @@ def show_bytes(count: int) -> str:
 
 def _stage_lines(stage: StagePreview) -> Iterator[str]:
     claims = {row.path: row.claimed_by for row in stage.layers if row.claimed_by}
-    for line in claim_lines(claims, {row.path: row.rate for row in stage.layers if row.rate is not None}):
+    for line in rule_lines(claims, {row.path: row.rate for row in stage.layers if row.rate is not None}):
         yield from textwrap.wrap(line, _WIDTH, initial_indent="  ", subsequent_indent="    ")
     yield f"  parameters     {stage.trainable_parameters:,} trained, {stage.frozen_parameters:,} frozen"
     yield f"  multiply-adds  {show_count(stage.multiply_adds)} a photo forward"

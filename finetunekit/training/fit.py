@@ -14,16 +14,16 @@ from finetunekit.models.weight_arrays import assign, copies, views
 from finetunekit.system.memory import blocks_kept
 from finetunekit.system.progress import show_duration
 from finetunekit.training.batches import prefetched
-from finetunekit.training.callback import practice_arrays, restore_practices
+from finetunekit.training.callback import callback_arrays, restore_callbacks
 from finetunekit.training.callbacks import moving_variables
-from finetunekit.training.health_checks import not_finite, stuck_line
+from finetunekit.training.health_checks import non_finite_loss_error, stuck_line
 from finetunekit.training.losses import build_loss, sample_weights
 from finetunekit.training.optimizers import build_optimizer, last_rate
 from finetunekit.training.stage_job import Row, StageJob, StageState
 
 
 @dataclass
-class Pace:
+class Throughput:
     """How long an epoch takes once its graphs are built: the first batch of each size builds one.
 
     Attributes:
@@ -73,8 +73,8 @@ def run_stage(job: StageJob) -> tuple[Row, ...]:
         _resume(job, optimizer, job.resume)
     with fast_gradients(job.model), blocks_kept():
         rows = _run_epochs(job)
-    for practice in job.practices:
-        practice.finish()
+    for callback in job.callbacks:
+        callback.finish()
     return rows
 
 
@@ -86,7 +86,7 @@ def _resume(job: StageJob, optimizer: Any, state: StageState) -> None:
         raise RunError(
             "the checkpoint is of another optimizer than the one of this configuration. Run it anew."
         ) from exc
-    restore_practices(job.practices, state.practices)
+    restore_callbacks(job.callbacks, state.callbacks)
 
 
 def _run_epochs(job: StageJob) -> tuple[Row, ...]:
@@ -97,7 +97,7 @@ def _run_epochs(job: StageJob) -> tuple[Row, ...]:
     sizes: set[int] = set()
     while not is_over and done < job.stage.epochs:
         try:
-            row, epoch_s = _run_epoch(job, job.first_epoch + done, Pace(sizes))
+            row, epoch_s = _run_epoch(job, job.first_epoch + done, Throughput(sizes))
         except BaseException:
             assign(moving, whole)
             raise
@@ -105,7 +105,7 @@ def _run_epochs(job: StageJob) -> tuple[Row, ...]:
         stuck = stuck_line(job, whole[: len(job.model.trainable_weights)], row) if done == 1 else None
         for kept, now in zip(whole, views(moving), strict=True):
             kept[...] = now
-        asked = [practice.after_epoch(row) for practice in job.practices]  # every one is told, whatever the first says
+        asked = [callback.after_epoch(row) for callback in job.callbacks]  # every one is told, whatever the first says
         is_over = any(asked)
         rows.append(row)
         job.keep(row, _state(job, done, is_over=is_over))
@@ -119,10 +119,10 @@ def _run_epochs(job: StageJob) -> tuple[Row, ...]:
 
 def _state(job: StageJob, epochs: int, *, is_over: bool) -> StageState:
     optimizer = views(job.model.optimizer.variables)
-    return StageState(epochs, is_over, optimizer, practice_arrays(job.practices))
+    return StageState(epochs, is_over, optimizer, callback_arrays(job.callbacks))
 
 
-def _run_epoch(job: StageJob, epoch: int, pace: Pace) -> tuple[Row, float]:
+def _run_epoch(job: StageJob, epoch: int, pace: Throughput) -> tuple[Row, float]:
     """The epoch's row, and the seconds of an epoch that builds no graphs."""
     started = last = time.perf_counter()
     total = job.feed.draws.draws or job.feed.draws.photos
@@ -136,9 +136,9 @@ def _run_epoch(job: StageJob, epoch: int, pace: Pace) -> tuple[Row, float]:
             logs = job.model.train_on_batch(batch.x, batch.y, weights, return_dict=True)
             loss = float(logs["loss"])
             if not np.isfinite(loss):
-                raise not_finite(job, epoch, seen, batch.photos.tolist())
-            for practice in job.practices:
-                practice.after_step(step)
+                raise non_finite_loss_error(job, epoch, seen, batch.photos.tolist())
+            for callback in job.callbacks:
+                callback.after_step(step)
             loss_sum += loss * size
             correct += round(float(logs["accuracy"]) * size)
             seen += size

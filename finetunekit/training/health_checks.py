@@ -17,7 +17,7 @@ STILL = 1e-6
 1.2e-7, and rates that train change weights by 1e-4 and more an epoch."""
 
 
-def not_finite(job: StageJob, epoch: int, seen: int, photos: Sequence[int]) -> RunError:
+def non_finite_loss_error(job: StageJob, epoch: int, seen: int, photos: Sequence[int]) -> RunError:
     """A loss that is not a finite number: which step, which photos, what to try.
 
     Args:

@@ -104,10 +104,10 @@ def find_rates(
             losses = list(_losses(prepared, plan, number, rates, weights, progress))
     finally:
         assign(variables, before)
-    return judge(stage.name, rates[: len(losses)], losses, steps=steps)
+    return suggest_rates(stage.name, rates[: len(losses)], losses, steps=steps)
 
 
-def judge(stage: str, rates: list[float], losses: list[float], *, steps: int) -> RateTest:
+def suggest_rates(stage: str, rates: list[float], losses: list[float], *, steps: int) -> RateTest:
     """Suggest rates from smoothed losses.
 
     Args:

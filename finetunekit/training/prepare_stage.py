@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from finetunekit.config.plan import Plan
 from finetunekit.data.augmentation import AugmentComponent, Augmenter
-from finetunekit.data.decoded_photos import Photos
+from finetunekit.data.decoded_photos import DecodedPhotos
 from finetunekit.errors import PluginError, RunError
 from finetunekit.models.feature_cache import EXTRACTION_BATCH, Arrays, prefix_signature
 from finetunekit.models.forward import SUFFIX_BATCH, input_batches, make_forward
-from finetunekit.models.freezing import apply_decision, check_decision, claims_of, describe_layers
+from finetunekit.models.freezing import apply_decision, check_decision, describe_layers, rules_of
 from finetunekit.models.frozen_prefix import Cut, find_cut
 from finetunekit.models.prefix_check import check_cut
-from finetunekit.plugins.components import blame, call_builder
+from finetunekit.plugins.components import call_builder, component_label
 from finetunekit.training.batches import FeatureFeed, Feed, MappedViews, PixelFeed
 from finetunekit.training.device_cache import find_accelerator, keep_photos, keep_views, max_bytes
 from finetunekit.training.stage_context import Prepared, StageContext
@@ -37,9 +37,9 @@ def build_augmenter(plan: Plan) -> Augmenter | None:
         steps = call_builder(chosen)
         if not isinstance(steps, (tuple, list)):
             raise PluginError(
-                f"{blame(chosen)} must return a tuple of finetunekit.Augmentation. Received: {steps!r:.200}"
+                f"{component_label(chosen)} must return a tuple of finetunekit.Augmentation. Received: {steps!r:.200}"
             )
-        components.append(AugmentComponent(i, blame(chosen), tuple(steps)))
+        components.append(AugmentComponent(i, component_label(chosen), tuple(steps)))
     augmenter = Augmenter(components)
     return None if augmenter.is_identity else augmenter
 
@@ -60,9 +60,9 @@ def prepare_stage(context: StageContext, number: int) -> Prepared:
     chosen, stage = context.plan.freeze[number], context.plan.config.stages[number]
     layers = describe_layers(classifier.backbone)
     returned = decide_freezing(context.plan, number, layers)
-    decision = check_decision(returned, layers, blame(chosen), train_batch_norm=stage.train_batch_norm)
+    decision = check_decision(returned, layers, component_label(chosen), train_batch_norm=stage.train_batch_norm)
     rates = apply_decision(classifier.logits, classifier.backbone.model, decision)
-    return replace(_choose_feed(context, number, rates, decision), claims=claims_of(returned))
+    return replace(_choose_feed(context, number, rates, decision), claims=rules_of(returned))
 
 
 def decide_freezing(plan: Plan, number: int, layers: tuple[LayerInfo, ...]) -> Any:
@@ -106,7 +106,7 @@ def _without_cut(context: StageContext, rates: dict[str, float], decision: dict[
     model = context.classifier.logits
     forward = make_forward(model, EXTRACTION_BATCH)
 
-    def predict(photos: Photos, _: str) -> NDArray[np.float32]:
+    def predict(photos: DecodedPhotos, _: str) -> NDArray[np.float32]:
         return np.concatenate([forward(batch) for batch in input_batches(photos.pixels, context.contract)])
 
     return Prepared(model, rates, _pixel_feed(context), predict, decision, None, f"cache off: {why}")
@@ -120,7 +120,7 @@ def _with_cut(
     forward = make_forward(cut.suffix, SUFFIX_BATCH)
     known: dict[tuple[str, ...], Arrays] = {}
 
-    def features(photos: Photos, what: str) -> Arrays:
+    def features(photos: DecodedPhotos, what: str) -> Arrays:
         if photos.sha256 not in known:
             known[photos.sha256] = plain_features(context, cut, signature, photos, what)
         return known[photos.sha256]

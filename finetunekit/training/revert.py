@@ -17,9 +17,9 @@ Variables = Sequence[Any]
 
 
 class RevertUnlessBetter:
-    """A practice that compares validation log loss after a stage with that before it.
+    """A callback that compares validation log loss after a stage with that before it.
 
-    It comes last among the practices of its stage: what it judges is what the others leave.
+    It comes last among the callbacks of its stage: what it judges is what the others leave.
     """
 
     name = "revert_unless_better"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from finetunekit.config.pixel_contract import pixel_parts
 from finetunekit.config.plan import Plan
 from finetunekit.data.augmentation import Augmenter
-from finetunekit.data.decoded_photos import Photos
+from finetunekit.data.decoded_photos import DecodedPhotos
 from finetunekit.models.classifier import Classifier
 from finetunekit.models.feature_cache import FeatureCache
 from finetunekit.models.frozen_prefix import Cut
@@ -42,7 +42,7 @@ class Prepared:
     model: keras.Model
     rates: dict[str, float]
     feed: Feed
-    predict: Callable[[Photos, str], NDArray[np.float32]]
+    predict: Callable[[DecodedPhotos, str], NDArray[np.float32]]
     decision: dict[str, float]
     cut: Cut | None
     mode: str
@@ -71,8 +71,8 @@ class StageContext:
     contract: PixelContract
     precision: str
     augmenter: Augmenter | None
-    train: Photos
-    valid: Photos
+    train: DecodedPhotos
+    valid: DecodedPhotos
     num_classes: int
     cache: FeatureCache
     progress: Progress

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.config.sections import RunConfig
-from finetunekit.data.decoded_photos import Photos
+from finetunekit.data.decoded_photos import DecodedPhotos
 from finetunekit.errors import ConfigError
 from finetunekit.models.feature_cache import EXTRACTION_BATCH, Arrays, Extractor, features_key, plain_key
 from finetunekit.models.forward import input_batches
@@ -20,7 +20,9 @@ from finetunekit.training.sampling import bank_keys, views_drawn
 from finetunekit.training.stage_context import StageContext
 
 
-def plain_features(context: StageContext, cut: Cut, signature: Sequence[Any], photos: Photos, what: str) -> Arrays:
+def plain_features(
+    context: StageContext, cut: Cut, signature: Sequence[Any], photos: DecodedPhotos, what: str
+) -> Arrays:
     """Features of un-augmented photos, from the cache where they are there; one array a boundary tensor, `(photos, ...)`."""
     key = plain_key(signature, photos.sha256)
     batches = input_batches(photos.pixels, context.contract)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from finetunekit.config.sections import Stage
 from finetunekit.system.progress import Progress
 from finetunekit.training.batches import Feed
-from finetunekit.training.callback import Practice
+from finetunekit.training.callback import Callback
 from finetunekit.training.sampling import validation_weights
 
 if TYPE_CHECKING:
@@ -76,15 +76,15 @@ class StageState:
 
     Attributes:
         epochs: Epochs of the stage that are complete.
-        is_over: Whether no further epoch of it is wanted; `Practice.finish` was not called yet.
+        is_over: Whether no further epoch of it is wanted; `Callback.finish` was not called yet.
         optimizer: Every variable of the optimizer in its own order, step count and slots included.
-        practices: From `practice_arrays`.
+        callbacks: From `callback_arrays`.
     """
 
     epochs: int
     is_over: bool
     optimizer: Sequence[NDArray[Any]]
-    practices: Mapping[str, NDArray[Any]]
+    callbacks: Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class StageJob:
         name_photos: Photo indices → how messages name them.
         class_weights: Weight of each class in the loss, `(classes,)` float32; None: every photo counts alike.
         schedule: Keras learning rate schedule, a pure function of the optimizer's step count; None: the stage's constant rate.
-        practices: What follows the epochs, called in this order.
+        callbacks: What follows the epochs, called in this order.
         resume: Where an earlier process left the stage; the weights are in the model already. None: from its start.
     """
 
@@ -121,7 +121,7 @@ class StageJob:
     name_photos: Callable[[Sequence[int]], str]
     class_weights: NDArray[np.float32] | None = None
     schedule: Any | None = None
-    practices: Sequence[Practice] = ()
+    callbacks: Sequence[Callback] = ()
     resume: StageState | None = None
 
     @property

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from finetunekit.config.sections import Stage
 from finetunekit.errors import RunFolderError
 from finetunekit.models.classifier import Classifier
-from finetunekit.models.freezing import claim_lines, leaf_layers, own_variables
+from finetunekit.models.freezing import leaf_layers, own_variables, rule_lines
 from finetunekit.models.layer_table import layer_table
 from finetunekit.models.weight_arrays import views
 from finetunekit.runs.checkpoint import Checkpoint, save_checkpoint
 from finetunekit.runs.folder import EPOCHS, PLAN, FinishedRun
 from finetunekit.system.files import append_line, to_csv, to_json, write_whole
 from finetunekit.system.memory import free_models
-from finetunekit.training.callback import Practice
-from finetunekit.training.callbacks import build_practices, moving_variables, validated
+from finetunekit.training.callback import Callback
+from finetunekit.training.callbacks import build_callbacks, moving_variables, with_ema_weights
 from finetunekit.training.closed_form import run_solve
 from finetunekit.training.fit import run_stage
 from finetunekit.training.losses import class_weights
@@ -96,17 +96,17 @@ class Training:
         self.state["stages"][number][key] = dict(value)
         self.write_state()
 
-    def _note(self, number: int, practice: str, record: Mapping[str, Any]) -> None:
-        self._remember(number, practice, record)
+    def _note(self, number: int, callback: str, record: Mapping[str, Any]) -> None:
+        self._remember(number, callback, record)
         chosen = ", ".join(f"{key} {value}" for key, value in record.items())
-        self.context.progress.say(f"{practice}: {chosen}")
+        self.context.progress.say(f"{callback}: {chosen}")
 
-    def _practices(self, prepared: Prepared, number: int) -> tuple[Practice, ...]:
+    def _callbacks(self, prepared: Prepared, number: int) -> tuple[Callback, ...]:
         """What follows the epochs of a stage; what judges it comes last."""
         context, stages = self.context, self.context.plan.config.stages
-        practices = build_practices(stages[number], prepared.model, lambda key, record: self._note(number, key, record))
+        callbacks = build_callbacks(stages[number], prepared.model, lambda key, record: self._note(number, key, record))
         if not stages[number].revert_unless_better:
-            return practices
+            return callbacks
 
         def tell(record: Mapping[str, Any]) -> None:
             self._remember(number, "revert", record)
@@ -116,20 +116,20 @@ class Training:
         def validate() -> float:
             return float(cross_entropy(prepared.predict(context.valid, VALID), context.valid.labels).mean())
 
-        return (*practices, RevertUnlessBetter(moving_variables(prepared.model), validate, tell))
+        return (*callbacks, RevertUnlessBetter(moving_variables(prepared.model), validate, tell))
 
     def _job(self, prepared: Prepared, number: int, left: StageState | None) -> StageJob:
         context, config = self.context, self.context.plan.config
         stage, first_epoch = config.stages[number], sum(stage.epochs for stage in config.stages[:number])
         steps = stage.epochs * len(prepared.feed.draws.epoch(first_epoch).batch_ends)
-        practices = self._practices(prepared, number)
+        callbacks = self._callbacks(prepared, number)
         return StageJob(
             stage=stage,
             model=prepared.model,
             rates=prepared.rates,
             feed=prepared.feed,
             validation=Validation(
-                validated(practices, lambda: prepared.predict(context.valid, VALID)),
+                with_ema_weights(callbacks, lambda: prepared.predict(context.valid, VALID)),
                 context.valid.labels,
                 config.train.validation_draws,
                 config.seed,
@@ -141,7 +141,7 @@ class Training:
             name_photos=lambda indices: _name_photos(self.path, indices),
             class_weights=class_weights(stage, context.train.labels, self.state["classes"]),
             schedule=build_schedule(stage.optimizer, steps),
-            practices=practices,
+            callbacks=callbacks,
             resume=left,
         )
 
@@ -152,7 +152,7 @@ class Training:
             f"stage {number + 1} of {len(stages)}, {stages[number].name}: {_length(stages[number])}, "
             f"{frozen} of {len(prepared.decision)} backbone layers frozen"
         )
-        for line in claim_lines(prepared.claims, prepared.decision):
+        for line in rule_lines(prepared.claims, prepared.decision):
             say(line)
         say(f"{prepared.mode}; {self.context.precision}")
         self.state["stages"] = [
@@ -185,7 +185,7 @@ class Training:
         values = views([variables[i] for i in changing])
         arrays = {f"weights/{i}": array for i, array in zip(changing, values, strict=True)}
         arrays |= {f"optimizer/{i}": array for i, array in enumerate(state.optimizer)}
-        arrays |= {f"practices/{key}": array for key, array in state.practices.items()}
+        arrays |= {f"callbacks/{key}": array for key, array in state.callbacks.items()}
         return Checkpoint(number, state.epochs, state.is_over, tuple(self.rows), arrays)
 
     def _take_up(self, checkpoint: Checkpoint) -> int:
@@ -212,7 +212,7 @@ class Training:
             checkpoint.epochs,
             checkpoint.is_over,
             tuple(checkpoint.part("optimizer").values()),
-            checkpoint.part("practices"),
+            checkpoint.part("callbacks"),
         )
 
     def _thawed(self, decision: FreezeDecision) -> set[int]:

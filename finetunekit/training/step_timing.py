@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetunekit.config.pixel_contract import contract_of
-from finetunekit.data.decoded_photos import Photos
+from finetunekit.data.decoded_photos import DecodedPhotos
 from finetunekit.models.classifier import Classifier, save_h5
 from finetunekit.models.feature_cache import EXTRACTION_BATCH, Arrays, FeatureCache
 from finetunekit.models.forward import SUFFIX_BATCH
@@ -191,11 +191,11 @@ def _context(plan: Plan, classifier: Classifier, precision: str, num_classes: in
     )
 
 
-def _random_photos(count: int, size_px: int, num_classes: int, *, seed: int) -> Photos:
+def _random_photos(count: int, size_px: int, num_classes: int, *, seed: int) -> DecodedPhotos:
     generator = np.random.default_rng(seed)
     pixels = generator.integers(0, 256, (count, size_px, size_px, 3), dtype=np.uint8)
     names = tuple(f"{seed:032x}{i:032x}"[::-1] for i in range(count))
-    return Photos(pixels, generator.integers(0, num_classes, count), names)
+    return DecodedPhotos(pixels, generator.integers(0, num_classes, count), names)
 
 
 def _time_training(plan: Plan, number: int, prepared: Prepared, context: StageContext) -> tuple[float, float]:

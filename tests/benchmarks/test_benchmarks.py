@@ -231,14 +231,14 @@ def scored_of(seed: int, wrong: list[int], *, arm: str = "bank8-bf16", **config:
 
 def test_equal_arms_pass_and_a_worse_one_does_not() -> None:
     first = [scored_of(seed, [seed, 50, 60]) for seed in range(4)]
-    same = evidence_table.judge(first, first, "test")
+    same = evidence_table.suggest_rates(first, first, "test")
     assert same.is_equivalent
     assert same.accuracy_photos.interval.high > 0  # no photo changed sides, and yet the interval is no point
-    worse = evidence_table.judge(first, [scored_of(seed, [seed, *range(50, 65)]) for seed in range(4)], "test")
+    worse = evidence_table.suggest_rates(first, [scored_of(seed, [seed, *range(50, 65)]) for seed in range(4)], "test")
     assert not worse.is_equivalent
     assert worse.accuracy_photos.difference == pytest.approx(-13 / 400)
-    assert evidence_table.judge(first[:1], first[:1], "test").accuracy_seeds is None
-    assert not evidence_table.judge(first[:1], first[:1], "test").is_equivalent
+    assert evidence_table.suggest_rates(first[:1], first[:1], "test").accuracy_seeds is None
+    assert not evidence_table.suggest_rates(first[:1], first[:1], "test").is_equivalent
 
 
 def test_runs_of_another_experiment_are_refused() -> None:

@@ -20,8 +20,8 @@ from finetunekit_builtin.freezing_rules import (
 )
 
 import finetunekit
-from finetunekit import Claim, ConfigError, LayerInfo, PluginError
-from finetunekit.models.freezing import check_decision, claim_lines, claims_of
+from finetunekit import ConfigError, LayerInfo, LayerRate, PluginError
+from finetunekit.models.freezing import check_decision, rule_lines, rules_of
 from finetunekit.system.progress import Progress
 from finetunekit.testing import check_freezing_policy, example_options
 
@@ -77,10 +77,10 @@ def test_a_backbone_without_blocks_is_refused() -> None:
 def test_the_first_pattern_that_matches_claims_the_layer() -> None:
     decision = build_pattern(rules(("l[12]", 0.5), ("l?", 1.0)), layers())
     assert rates(decision) == [1, 0.5, 0.5, 1, 1, 1, 1, 1]
-    assert claims_of(decision)["l1"] == "pattern 'l[12]'"
+    assert rules_of(decision)["l1"] == "pattern 'l[12]'"
     decision = build_pattern(rules(("l7", 1.0), otherwise=0.25), layers())
     assert rates(decision) == [0.25] * 7 + [1]
-    assert claims_of(decision)["l0"] == "no pattern"
+    assert rules_of(decision)["l0"] == "no pattern"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_pattern_that_claims_nothing_is_an_error(pairs: Any, match: str) -> No
 def test_rates_fall_with_depth() -> None:
     decision = build_layer_decay(LayerDecayOptions(decay=0.5), layers())
     assert rates(decision) == [1 / 16, 1 / 8, 1 / 8, 1 / 8, 1 / 4, 1 / 4, 1 / 2, 1]
-    assert claims_of(decision)["l0"] == "depth 4"
+    assert rules_of(decision)["l0"] == "depth 4"
     frozen = build_layer_decay(LayerDecayOptions(decay=0.5, blocks=1), layers())
     assert rates(frozen) == [0, 0, 0, 0, 0, 0, 1 / 2, 1]
 
@@ -110,13 +110,13 @@ def test_a_rate_below_zero_is_refused() -> None:
     with pytest.raises(
         PluginError, match=r"gives 'l0' a rate multiplier that is not a finite number >= 0\. Received: -1"
     ):
-        check_decision({"l0": Claim(-1, "me")}, layers(), "policy", train_batch_norm=False)
+        check_decision({"l0": LayerRate(-1, "me")}, layers(), "policy", train_batch_norm=False)
 
 
 def test_claims_are_told_by_rule() -> None:
     decision = build_pattern(rules(("l[12]", 0.1), ("l[4567]", 1.0)), layers())
     filled = check_decision(decision, layers(), "policy", train_batch_norm=False)
-    assert claim_lines(claims_of(decision), filled) == [
+    assert rule_lines(rules_of(decision), filled) == [
         "no pattern (frozen): l0, l3",
         "pattern 'l[12]' (x0.1): l1, l2",
         "pattern 'l[4567]' (trained): 4 layers, l4 to l7",

@@ -20,9 +20,9 @@ from finetunekit.config.yaml_source import parse_yaml
 from finetunekit.evaluation.scores import score_splits
 from finetunekit.reports.html import minus
 from finetunekit.runs.folder import (
+    BASELINES,
     ENVIRONMENT,
     GRADCAM,
-    LADDER,
     OVERLAP,
     PHOTOS,
     PLAN,
@@ -49,7 +49,7 @@ def test_page_and_card_keep_the_contract_of_a_reporter(made: Path) -> None:
 
 
 SECTIONS = {
-    *("data", "plan", "curves", "scores", "confusion", "classes", "reliability", "mistakes", "ladder"),
+    *("data", "plan", "curves", "scores", "confusion", "classes", "reliability", "mistakes", "baselines"),
     *("openings", "environment", "licences", "commands"),
 }
 
@@ -122,14 +122,16 @@ def test_scores_stand_with_denominators_and_intervals(made: Path, page: bytes) -
 
 
 def test_the_first_paragraphs_say_what_fine_tuning_added(made: Path, page: bytes) -> None:
-    ladder = FinishedRun(made).optional("ladder.json")
-    assert ladder is not None
+    baselines = FinishedRun(made).optional("baselines.json")
+    assert baselines is not None
     lead = page.decode().split("<nav", 1)[0].encode()
     first = re.search(rb'<p class="lead first">(.*?)</p>', lead)
     assert first is not None
-    assert html.unescape(first[1].decode()) == minus(ladder["words"][0])
+    assert html.unescape(first[1].decode()) == minus(baselines["words"][0])
     said = text_of(page)
-    assert all(rung["title"] in said for rung in ladder["rungs"] if AWKWARD_CLASSES[0] not in rung["title"])
+    assert all(
+        baseline["title"] in said for baseline in baselines["baselines"] if AWKWARD_CLASSES[0] not in baseline["title"]
+    )
 
 
 def test_mistakes_stand_beside_where_the_network_looked(made: Path, page: bytes) -> None:
@@ -161,7 +163,7 @@ def test_a_full_page_leaves_photos_out_and_says_so(made: Path) -> None:
 
 def test_a_run_without_optional_files_still_has_a_page(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made, tmp_path / "run")
-    for name in (PHOTOS, WEIGHTS, ENVIRONMENT, LADDER, OVERLAP, GRADCAM):
+    for name in (PHOTOS, WEIGHTS, ENVIRONMENT, BASELINES, OVERLAP, GRADCAM):
         (tmp_path / "run" / name).unlink(missing_ok=True)
     said = text_of(build_html(HtmlOptions(), FinishedRun(tmp_path / "run"))["report.html"])
     assert "no list of its photos" in said
@@ -170,7 +172,7 @@ def test_a_run_without_optional_files_still_has_a_page(made: Path, tmp_path: Pat
 def test_a_run_solved_in_closed_form_has_no_epochs_and_is_not_called_fine_tuned(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made, tmp_path / "run")
     stage = {"kind": "solve", "name": "probe", "solver": "logistic", "epochs": 1, "freeze": {"name": "none"}}
-    for name, change in ((PLAN, {"stages": [stage]}), (LADDER, {"is_finetuned": False})):
+    for name, change in ((PLAN, {"stages": [stage]}), (BASELINES, {"is_finetuned": False})):
         content = json.loads((tmp_path / "run" / name).read_text())
         (content["config"] if name == PLAN else content).update(change)
         write_whole(tmp_path / "run" / name, to_json(content))

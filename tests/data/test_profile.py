@@ -28,6 +28,7 @@ from finetunekit.reports.contact_sheet import choose_photos, make_sheet
 from finetunekit.reports.contact_sheet_page import sheet_page
 from finetunekit.reports.contact_sheet_png import MAX_HEIGHT_PX, sheet_png, wrapped
 from finetunekit.reports.dataset_statistics_text import columns, shortened, statistics_lines
+from finetunekit.runs.folder import FORMAT
 from finetunekit.system.files import to_csv
 from finetunekit.system.progress import Progress, terminal_width
 from finetunekit.types import PhotoListing, PhotoRecord, PixelContract
@@ -230,7 +231,7 @@ def test_a_run_stands_for_the_photos_it_used_fed_as_it_fed_them(photos: Path, tm
     index = build_index(photo_set(photos).listing, max_pixels=10_000)
     run = tmp_path / "run"
     run.mkdir()
-    state = {"photo_root": str(photos), "stand_in": None, "pixels": dataclasses.asdict(VGG16)}
+    state = {"format": FORMAT, "photo_root": str(photos), "stand_in": None, "pixels": dataclasses.asdict(VGG16)}
     (run / "config.yaml").write_text("name: x\n", encoding="utf-8")
     (run / "plan.json").write_text(json.dumps({"config": {"data": {"max_photo_pixels": 10_000}}}), encoding="utf-8")
     (run / "run.json").write_text(json.dumps(state), encoding="utf-8")

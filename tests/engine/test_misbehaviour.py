@@ -12,7 +12,7 @@ import pytest
 
 import finetunekit as ftk
 from finetunekit.errors import PluginError
-from finetunekit.plugins.guard import watched_variables, within
+from finetunekit.plugins.guard import call_with_timeout, watched_variables
 from finetunekit.runs.folder import PREDICTIONS, REPORTS
 from finetunekit.system.progress import Progress
 
@@ -172,9 +172,9 @@ def test_a_freezing_policy_and_a_source_of_the_wrong_kind_are_blamed(tiny_yaml: 
 
 
 def test_an_answer_in_time_is_passed_on_with_its_error() -> None:
-    assert within(5, "x", lambda: np.int64(3)) == 3
+    assert call_with_timeout(5, "x", lambda: np.int64(3)) == 3
     with pytest.raises(ZeroDivisionError, match="division"):
-        within(5, "x", lambda: 1 // 0)
+        call_with_timeout(5, "x", lambda: 1 // 0)
 
 
 def test_loading_the_libraries_changes_no_variable_that_is_put_back() -> None:

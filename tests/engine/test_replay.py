@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import finetunekit as ftk
 from finetunekit.cli import main
 from finetunekit.runs.folder import ENVIRONMENT, EPOCHS, METRICS, MODEL
-from finetunekit.runs.reproducibility import compare_runs, reproducibility
+from finetunekit.runs.reproducibility import compare_bits, reproducibility
 from finetunekit.system.files import to_csv
 from finetunekit.system.progress import Progress
 
@@ -42,7 +42,7 @@ def test_a_replay_is_the_same_and_says_what_differs_first_where_it_is_not(tiny_y
     environment = json.loads((again / ENVIRONMENT).read_text())
     environment["threads"]["intra_op"] = 7
     (again / ENVIRONMENT).write_text(json.dumps(environment))
-    verdict = compare_runs(ftk.FinishedRun(first.path), ftk.FinishedRun(again))
+    verdict = compare_bits(ftk.FinishedRun(first.path), ftk.FinishedRun(again))
     assert not verdict.is_same
     assert verdict.first is not None
     assert verdict.first.startswith("epoch 2, loss: ")
@@ -57,6 +57,6 @@ def test_another_seed_differs_and_models_of_seeds_are_kept_where_asked(tiny_yaml
     assert (first / MODEL).is_file()
     assert not (second / MODEL).exists()
     assert (second / METRICS).is_file()
-    verdict = compare_runs(ftk.FinishedRun(first), ftk.FinishedRun(second))
+    verdict = compare_bits(ftk.FinishedRun(first), ftk.FinishedRun(second))
     assert not verdict.is_same
     assert verdict.largest > 0

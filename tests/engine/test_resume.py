@@ -175,7 +175,7 @@ def some(stage: int, epochs: int) -> Checkpoint:
         "weights/3": np.full((2, 3), epochs, np.float32),
         "weights/10": np.arange(4).astype(ml_dtypes.bfloat16),
         "optimizer/0": np.array(7, np.int64),
-        "practices/ema/x": np.zeros((0, 2), np.float32),
+        "callbacks/ema/x": np.zeros((0, 2), np.float32),
     }
     return Checkpoint(stage, epochs, is_over=False, rows=({"epoch": epochs, "loss": 0.1 + 0.2},), arrays=arrays)
 

@@ -11,7 +11,7 @@ from conftest import TINY, write_photos
 import finetunekit as ftk
 from finetunekit.engine.api import rebuild_reports, summarise
 from finetunekit.errors import ConfigError, RunFolderError
-from finetunekit.runs.test_predictions import read_answers
+from finetunekit.runs.test_predictions import read_test_predictions
 from finetunekit.system.progress import Progress
 
 QUIET = Progress(is_quiet=True)
@@ -26,7 +26,7 @@ def shut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ftk.RunResult]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FINETUNEKIT_CACHE", str(folder / "cache"))
         patch.setenv("FINETUNEKIT_STATE", str(folder / "state"))
-        settings = [*SHUT, "insights={ladder: true, gradcam_photos: 3}"]
+        settings = [*SHUT, "insights={baselines: true, gradcam_photos: 3}"]
         yield ftk.run(preset, settings=settings, out=folder / "runs", progress=QUIET)
 
 
@@ -37,7 +37,7 @@ def test_no_test_photo_takes_part(shut: ftk.RunResult) -> None:
     assert "test" not in shut.metrics
     assert shut.metrics["openings"] is None
     assert not (shut.path.parents[1] / "state/openings").exists()
-    assert not any((shut.path / name).exists() for name in ("ladder.json", "gradcam.json", "reports"))
+    assert not any((shut.path / name).exists() for name in ("baselines.json", "gradcam.json", "reports"))
     assert run.state["status"] == "finished"
 
 
@@ -51,7 +51,7 @@ def test_it_says_so(shut: ftk.RunResult) -> None:
 
 def test_what_needs_test_scores_is_refused_in_one_line(shut: ftk.RunResult, tiny_yaml: Path) -> None:
     with pytest.raises(RunFolderError, match=r"left its test split shut.*it has no test scores"):
-        read_answers(shut.path)
+        read_test_predictions(shut.path)
     with pytest.raises(RunFolderError, match=r"left its test split shut.*reports show test scores"):
         rebuild_reports(shut.path, progress=QUIET)
     with pytest.raises(ConfigError, match="leaves seeds no score to sum up"):

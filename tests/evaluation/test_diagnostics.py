@@ -1,4 +1,4 @@
-"""The ladder and Grad-CAM: what stands beside the scores of every run."""
+"""Baselines and Grad-CAM: what stands beside the scores of every run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 from conftest import TESTS, TINY, write_photos, write_tiny_weights
 
 import finetunekit as ftk
-from finetunekit.evaluation.baselines import measure as ladder
-from finetunekit.evaluation.baselines.measure import head_answers
-from finetunekit.evaluation.baselines.record import Rung, ladder_record
-from finetunekit.evaluation.baselines.text import ladder_lines, ladder_words
+from finetunekit.evaluation.baselines import measure as baselines
+from finetunekit.evaluation.baselines.measure import head_predictions
+from finetunekit.evaluation.baselines.record import Baseline, baselines_record
+from finetunekit.evaluation.baselines.text import baseline_lines, baseline_sentences
 from finetunekit.evaluation.diagnostics import is_finetuned
 from finetunekit.evaluation.gradcam import find_map_layer, gradcam_maps
 from finetunekit.models import classifier as model
@@ -37,45 +37,45 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ftk.FinishedRun]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FINETUNEKIT_CACHE", str(folder / "cache"))
         patch.setenv("FINETUNEKIT_STATE", str(folder / "state"))
-        settings = ["insights={ladder: true, gradcam_photos: 3}"]
+        settings = ["insights={baselines: true, gradcam_photos: 3}"]
         result = ftk.run(str(folder / "tiny.yaml"), settings=settings, out=folder / "runs", progress=QUIET)
         (result.path / "summary.txt").write_text("\n".join(result.summary))
         yield ftk.FinishedRun(result.path)
 
 
 def test_a_run_measures_its_ladder_in_its_own_opening(run: ftk.FinishedRun) -> None:
-    ladder = run.optional("ladder.json")
-    assert ladder is not None
-    rungs = {rung["name"]: rung for rung in ladder["rungs"]}
-    assert list(rungs) == ["majority", "nearest", "probe", "nearest_own", "probe_own", "head"]
-    assert rungs["majority"]["accuracy"]["successes"] == 4
-    assert rungs["probe_own"]["accuracy"]["successes"] == 12, "the mean colour is the class"
-    assert rungs["head"]["problem"] == "the weights were random (weights.mode: random)"
-    assert ladder["tuned"] == run.metrics["test"]["accuracy"]
-    assert ladder["is_finetuned"]
+    baselines = run.optional("baselines.json")
+    assert baselines is not None
+    measured = {baseline["name"]: baseline for baseline in baselines["baselines"]}
+    assert list(measured) == ["majority", "nearest", "probe", "nearest_own", "probe_own", "head"]
+    assert measured["majority"]["accuracy"]["successes"] == 4
+    assert measured["probe_own"]["accuracy"]["successes"] == 12, "the mean colour is the class"
+    assert measured["head"]["problem"] == "the weights were random (weights.mode: random)"
+    assert baselines["tuned"] == run.metrics["test"]["accuracy"]
+    assert baselines["is_finetuned"]
     assert run.metrics["openings"]["openings"] == 1
-    assert run.metrics["seconds"].keys() >= {"ladder_s", "gradcam_s"}
+    assert run.metrics["seconds"].keys() >= {"baselines_s", "gradcam_s"}
 
 
 def test_the_end_of_a_run_says_what_fine_tuning_added(run: ftk.FinishedRun) -> None:
-    ladder = run.optional("ladder.json")
-    assert ladder is not None
+    baselines = run.optional("baselines.json")
+    assert baselines is not None
     printed = (run.path / "summary.txt").read_text().splitlines()
     assert all(len(line) <= 80 for line in printed)
-    assert " ".join(ladder["words"]) in " ".join(printed)
+    assert " ".join(baselines["words"]) in " ".join(printed)
     assert any(line.startswith("  logistic probe, random features, own pixels") for line in printed)
 
 
 def test_differences_and_tests_are_those_of_the_answers(run: ftk.FinishedRun) -> None:
-    ladder = run.optional("ladder.json")
-    assert ladder is not None
-    for rung in ladder["rungs"]:
-        if rung.get("accuracy"):
-            gained, lost = rung["against"]["gained"], rung["against"]["lost"]
-            right = ladder["tuned"]["successes"] - rung["accuracy"]["successes"]
+    baselines = run.optional("baselines.json")
+    assert baselines is not None
+    for baseline in baselines["baselines"]:
+        if baseline.get("accuracy"):
+            gained, lost = baseline["against"]["gained"], baseline["against"]["lost"]
+            right = baselines["tuned"]["successes"] - baseline["accuracy"]["successes"]
             assert gained - lost == right
-            assert rung["against"]["difference"] == pytest.approx(right / 12)
-            assert rung["against"]["p_adjusted"] >= mcnemar_exact(gained, lost).p_exact
+            assert baseline["against"]["difference"] == pytest.approx(right / 12)
+            assert baseline["against"]["p_adjusted"] >= mcnemar_exact(gained, lost).p_exact
 
 
 def test_the_pretrained_networks_own_head_is_asked_and_what_it_says_of_the_classes_is_kept(
@@ -104,7 +104,7 @@ def test_the_pretrained_networks_own_head_is_asked_and_what_it_says_of_the_class
         np.savez(tmp_path / "tiny.npz", **weights, **top)
         return [
             f"weights={{mode: pretrained, path: {tmp_path}/tiny.npz}}",
-            "insights.ladder=true",
+            "insights.baselines=true",
             "pixels.contract=backbone",
         ]
 
@@ -120,10 +120,10 @@ def test_the_pretrained_networks_own_head_is_asked_and_what_it_says_of_the_class
         preset, settings=save({"top/kernel": kernel, "top/bias": bias}), out=tmp_path / "runs", progress=QUIET
     )
     run = ftk.FinishedRun(result.path)
-    ladder, overlap = run.optional("ladder.json"), run.optional("overlap.json")
-    assert ladder is not None
+    baselines, overlap = run.optional("baselines.json"), run.optional("overlap.json")
+    assert baselines is not None
     assert overlap is not None
-    (head,) = [rung for rung in ladder["rungs"] if rung["name"] == "head"]
+    (head,) = [baseline for baseline in baselines["baselines"] if baseline["name"] == "head"]
     test, test_labels = probe.split("test")
     right = int(((test @ kernel[:, columns] + bias[columns]).argmax(axis=1) == test_labels).sum())
     assert 4 < right <= 12
@@ -148,32 +148,32 @@ def test_the_pretrained_network_is_built_where_the_trained_one_was(
 
         return noted
 
-    def climb(*args: Any, **options: Any) -> Any:
+    def measure_baselines(*args: Any, **options: Any) -> Any:
         alive.append(sum(model() is not None for model in made))
-        return ladder.climb(*args, **options)
+        return baselines.measure_baselines(*args, **options)
 
     monkeypatch.setattr("finetunekit.models.classifier.build_backbone", note(model.build_backbone))
-    monkeypatch.setattr("finetunekit.evaluation.diagnostics.climb", climb)
-    ftk.run(str(tiny_yaml), settings=["insights={ladder: true, gradcam_photos: 3}"], progress=QUIET)
+    monkeypatch.setattr("finetunekit.evaluation.diagnostics.measure_baselines", measure_baselines)
+    ftk.run(str(tiny_yaml), settings=["insights={baselines: true, gradcam_photos: 3}"], progress=QUIET)
     assert made
     assert alive == [0]
 
 
 def test_a_run_that_asks_for_none_has_none(tiny_yaml: Path, own_cache: Path) -> None:
-    settings = ["insights={ladder: false, gradcam_photos: 0}", "stages[0].epochs=1"]
+    settings = ["insights={baselines: false, gradcam_photos: 0}", "stages[0].epochs=1"]
     result = ftk.run(str(tiny_yaml), settings=settings, out=tiny_yaml.parent / "runs", progress=QUIET)
-    assert not [name for name in ("ladder.json", "overlap.json", "gradcam.json") if (result.path / name).exists()]
+    assert not [name for name in ("baselines.json", "overlap.json", "gradcam.json") if (result.path / name).exists()]
 
 
 # ---- the words -------------------------------------------------------------------------------------------------------------------
 
 
-def ladder_of(tuned_right: int, probe_right: int, photos: int = 100, *, is_finetuned: bool = True) -> dict[str, Any]:
+def baselines_of(tuned_right: int, probe_right: int, photos: int = 100, *, is_finetuned: bool = True) -> dict[str, Any]:
     """A network and a probe that are right on the first so many of `photos`."""
     labels = np.zeros(photos, np.int64)
     tuned, probe = ((np.arange(photos) >= right).astype(np.int64) for right in (tuned_right, probe_right))
-    ladder = ladder_record([Rung("probe", "logistic probe", probe)], tuned, labels, is_finetuned=is_finetuned)
-    return ladder | {"words": ladder_words(ladder)}
+    baselines = baselines_record([Baseline("probe", "logistic probe", probe)], tuned, labels, is_finetuned=is_finetuned)
+    return baselines | {"words": baseline_sentences(baselines)}
 
 
 @pytest.mark.parametrize(
@@ -190,14 +190,14 @@ def ladder_of(tuned_right: int, probe_right: int, photos: int = 100, *, is_finet
     ],
 )
 def test_words_say_what_the_data_can_tell(tuned: int, probe: int, expected: str) -> None:
-    ladder = ladder_of(tuned, probe)
-    assert expected in " ".join(ladder["words"])
-    assert all(len(line) <= 80 for line in ladder_lines(ladder))
+    baselines = baselines_of(tuned, probe)
+    assert expected in " ".join(baselines["words"])
+    assert all(len(line) <= 80 for line in baseline_lines(baselines))
 
 
 def test_a_run_that_trained_nothing_of_its_backbone_is_not_called_fine_tuned() -> None:
-    ladder = ladder_of(91, 90, is_finetuned=False)
-    said = " ".join([*ladder["words"], *ladder_lines(ladder)])
+    baselines = baselines_of(91, 90, is_finetuned=False)
+    said = " ".join([*baselines["words"], *baseline_lines(baselines)])
     assert said.startswith("This run (91 of 100 right) cannot be told from")
     assert "tun" not in said
     frozen = {"decision": {"conv": 0.0}}
@@ -206,19 +206,19 @@ def test_a_run_that_trained_nothing_of_its_backbone_is_not_called_fine_tuned() -
 
 
 def test_words_name_the_cost_of_the_pixels_only_where_it_can_be_told() -> None:
-    ladder = ladder_of(90, 80)
+    baselines = baselines_of(90, 80)
     change = {"difference": 0.1, "interval": {"low": 0.04, "high": 0.17}, "gained": 12, "lost": 2}
-    assert "own pixel contract would serve it better" in " ".join(ladder_words(ladder | {"pixels": change}))
-    assert len(ladder_words(ladder | {"pixels": change | {"gained": 2, "lost": 1}})) == 1
+    assert "own pixel contract would serve it better" in " ".join(baseline_sentences(baselines | {"pixels": change}))
+    assert len(baseline_sentences(baselines | {"pixels": change | {"gained": 2, "lost": 1}})) == 1
 
 
 def test_p_values_are_adjusted_for_the_number_of_baselines() -> None:
     labels = np.zeros(40, np.int64)
     worse = (np.arange(40) >= 33).astype(np.int64)
-    one = ladder_record([Rung("a", "a", worse)], labels, labels, is_finetuned=True)
-    three = ladder_record([Rung(name, name, worse) for name in "abc"], labels, labels, is_finetuned=True)
-    p = one["rungs"][0]["against"]["p_adjusted"]
-    assert three["rungs"][0]["against"]["p_adjusted"] == pytest.approx(3 * p)
+    one = baselines_record([Baseline("a", "a", worse)], labels, labels, is_finetuned=True)
+    three = baselines_record([Baseline(name, name, worse) for name in "abc"], labels, labels, is_finetuned=True)
+    p = one["baselines"][0]["against"]["p_adjusted"]
+    assert three["baselines"][0]["against"]["p_adjusted"] == pytest.approx(3 * p)
 
 
 def test_the_pretrained_head_answers_by_the_names_it_knows() -> None:
@@ -226,10 +226,10 @@ def test_the_pretrained_head_answers_by_the_names_it_knows() -> None:
     logits[0, 281] = logits[1, 291] = logits[2, 287] = 9.0  # tabby, lion, lynx
     logits[3, [281, 282, 283, 284]] = 4.0  # four cats together outweigh one lion
     logits[3, 291] = 5.0
-    answers = head_answers(["cat", "lion", "lynx", "some thing unknown"], logits)
+    answers = head_predictions(["cat", "lion", "lynx", "some thing unknown"], logits)
     assert answers is not None
     assert answers.tolist() == [0, 1, 2, 0]
-    assert head_answers(["lion", "some thing unknown"], logits) is None
+    assert head_predictions(["lion", "some thing unknown"], logits) is None
 
 
 # ---- Grad-CAM --------------------------------------------------------------------------------------------------------------------

@@ -175,7 +175,7 @@ def test_cells_are_runs_in_one_folder_scored_on_validation_only(ablated: Ablated
             assert run.metrics["openings"] is None
             assert run.metrics["valid"]["accuracy"]["successes"] == one["valid"]["correct"]
             assert not (run.path / "model.keras").exists()
-            assert not (run.path / "ladder.json").exists()
+            assert not (run.path / "baselines.json").exists()
     assert ablated.printed["splits"] == ["valid"]
 
 

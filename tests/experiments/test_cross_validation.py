@@ -28,7 +28,7 @@ from finetunekit.system.progress import Progress
 pytestmark = pytest.mark.usefixtures("own_cache")
 QUIET = Progress(is_quiet=True)
 #: What is not looked at here is not made.
-LEAN = ["stages[0].epochs=1", "insights={ladder: false, gradcam_photos: 0}", "data.audit.gate=off", "save.h5=false"]
+LEAN = ["stages[0].epochs=1", "insights={baselines: false, gradcam_photos: 0}", "data.audit.gate=off", "save.h5=false"]
 
 
 def index_of(photos: list[tuple[str, str, str | None]]) -> PhotoIndex:
@@ -95,7 +95,7 @@ def test_a_class_too_small_for_the_folds_is_named() -> None:
 # ---- running -------------------------------------------------------------------------------------------------------------------
 
 
-def cross(preset: Path, *settings: str) -> ftk.SeveralRuns:
+def cross(preset: Path, *settings: str) -> ftk.RunGroup:
     return ftk.run_folds(
         preset, settings=["train.folds=3", *LEAN, *settings], out=preset.parent / "runs", progress=QUIET
     )

@@ -17,7 +17,7 @@ import finetunekit as ftk
 from finetunekit.cli import main
 from finetunekit.errors import ConfigError, RunError, RunFolderError
 from finetunekit.runs import folder as runs
-from finetunekit.system.progress import Progress, said_how_to_go_on
+from finetunekit.system.progress import Progress, resume_hint
 
 QUIET = Progress(is_quiet=True)
 SEEDS = ("--seeds", "3", "--seed", "5", "--set", "save.seeds=all")
@@ -161,11 +161,11 @@ def test_seeds_that_cannot_be_are_refused_and_leave_nothing(tiny_yaml: Path, own
 
 
 def test_how_to_go_on_is_said_only_where_something_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyboardInterrupt, match="the rest"), said_how_to_go_on(tmp_path, "the rest", Progress()):
+    with pytest.raises(KeyboardInterrupt, match="the rest"), resume_hint(tmp_path, "the rest", Progress()):
         raise KeyboardInterrupt
-    with pytest.raises(RunError, match="no"), said_how_to_go_on(tmp_path, "the rest", Progress()):
+    with pytest.raises(RunError, match="no"), resume_hint(tmp_path, "the rest", Progress()):
         raise RunError("no")
     assert capsys.readouterr().err == "the rest\n"
-    with pytest.raises(RunError, match="no"), said_how_to_go_on(tmp_path / "gone", "the rest", Progress()):
+    with pytest.raises(RunError, match="no"), resume_hint(tmp_path / "gone", "the rest", Progress()):
         raise RunError("no")
     assert capsys.readouterr().err == ""

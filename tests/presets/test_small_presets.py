@@ -26,7 +26,7 @@ TINY = (
     "weights.mode=random",
     "pixels.size_px=16",
 )
-SMALL = (*TINY, "insights.ladder=false", "reports=[]", "data.audit.gate='off'")
+SMALL = (*TINY, "insights.baselines=false", "reports=[]", "data.audit.gate='off'")
 
 
 def planned(name: str) -> Plan:

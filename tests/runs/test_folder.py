@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from finetunekit.errors import RunFolderError
-from finetunekit.runs.folder import CONFIG, MODEL, find_run, new_run_path
+from finetunekit.runs.folder import CONFIG, MODEL, FinishedRun, find_run, new_run_path
 from finetunekit.system.files import append_line, locked, replacing, to_csv, to_json, write_whole
 
 
@@ -94,3 +94,14 @@ def test_csv_keeps_awkward_text(tmp_path: Path) -> None:
 
     text = to_csv([{"a": 'x,"y"\nz', "b": 0.1}], ("a", "b"))
     assert list(csv.DictReader(io.StringIO(text))) == [{"a": 'x,"y"\nz', "b": "0.1"}]
+
+
+def test_a_run_folder_of_another_format_is_refused_in_one_line(tmp_path: Path) -> None:
+    run = tmp_path / "old-20260101-000000"
+    run.mkdir()
+    (run / "run.json").write_text('{"status": "finished"}', encoding="utf-8")
+    with pytest.raises(
+        RunFolderError, match=r"run\.json: was not written by this version .* Run its preset again\."
+    ) as caught:
+        FinishedRun(run).state  # noqa: B018
+    assert "\n" not in str(caught.value)

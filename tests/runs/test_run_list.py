@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from finetunekit.cli import main
-from finetunekit.runs.folder import CONFIG, EPOCHS, METRICS, MODEL, PLAN, STATE
+from finetunekit.runs.folder import CONFIG, EPOCHS, FORMAT, METRICS, MODEL, PLAN, STATE
 from finetunekit.system.files import locked, write_whole
 
 
@@ -20,7 +20,13 @@ def out(tmp_path: Path) -> Path:
         [("a", "finished"), ("a", "running"), ("b", "finished"), ("a", "failed"), ("a", "finished")]
     ):
         path = tmp_path / f"{name}-{number}"
-        state = {"status": status, "name": name, "seed": number, "started": f"2026-01-0{number + 1}T00:00:00+00:00"}
+        state = {
+            "format": FORMAT,
+            "status": status,
+            "name": name,
+            "seed": number,
+            "started": f"2026-01-0{number + 1}T00:00:00+00:00",
+        }
         write_whole(path / CONFIG, "name: x\n")
         write_whole(path / STATE, json.dumps(state | ({"error": "boom"} if status == "failed" else {})))
         write_whole(path / PLAN, json.dumps({"config": {"stages": [{"epochs": 2}, {"epochs": 3}]}}))

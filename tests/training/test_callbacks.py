@@ -1,4 +1,4 @@
-"""Training practice: schedules equal their formulas, averages their closed forms, the best epoch comes back bit for bit."""
+"""Callbacks and schedules: schedules equal their formulas, averages their closed forms, the best epoch comes back bit for bit."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from finetunekit.errors import ConfigError
 from finetunekit.models.forward import mean_over_flip
 from finetunekit.system.progress import Progress
 from finetunekit.training.batches import Draws, FeatureFeed, MappedViews
-from finetunekit.training.callback import practice_arrays, restore_practices
-from finetunekit.training.callbacks import build_practices, validated
+from finetunekit.training.callback import callback_arrays, restore_callbacks
+from finetunekit.training.callbacks import build_callbacks, with_ema_weights
 from finetunekit.training.fit import run_stage
 from finetunekit.training.losses import build_loss, class_weights, sample_weights
 from finetunekit.training.schedules import build_schedule, rate_at
@@ -98,7 +98,7 @@ def build_job(stage: Stage, *, losses: tuple[float, ...] = (), resume: StageStat
     labels = np.eye(3, dtype=np.float32)[np.arange(10) % 3]
     kept: list[tuple[Row, StageState, list[NDArray[Any]]]] = []
     told: dict[str, Mapping[str, Any]] = {}
-    practices = build_practices(stage, model, lambda key, record: told.update({key: record}))
+    callbacks = build_callbacks(stage, model, lambda key, record: told.update({key: record}))
     said = iter(losses)
 
     def forward() -> NDArray[np.float32]:
@@ -114,7 +114,7 @@ def build_job(stage: Stage, *, losses: tuple[float, ...] = (), resume: StageStat
         feed=FeatureFeed(
             MappedViews([(features,)]), labels, Draws(photos=10, draws=None, batch_size=4, seed=0, view_seed=0)
         ),
-        validation=Validation(validated(practices, forward), np.zeros(1 if losses else 10, np.int64), None, 0),
+        validation=Validation(with_ema_weights(callbacks, forward), np.zeros(1 if losses else 10, np.int64), None, 0),
         first_epoch=0,
         total_epochs=stage.epochs,
         keep=lambda row, state: kept.append((row, state, [v.numpy().copy() for v in model.trainable_weights])),
@@ -122,7 +122,7 @@ def build_job(stage: Stage, *, losses: tuple[float, ...] = (), resume: StageStat
         name_photos=str,
         class_weights=class_weights(stage, labels.argmax(axis=1), NAMES),
         schedule=build_schedule(stage.optimizer, stage.epochs * 3),
-        practices=practices,
+        callbacks=callbacks,
         resume=resume,
     )
     return job, kept, told
@@ -175,9 +175,9 @@ def test_without_restore_best_the_last_weights_stay() -> None:
 def test_the_moving_average_equals_its_closed_form() -> None:
     job, _, _ = build_job(Stage(epochs=2, ema=EmaSection(decay=0.9), optimizer=OptimizerSection(learning_rate=0.5)))
     average, path = [w.astype(np.float64) for w in weights_of(job)], []
-    practice = job.practices[0]
-    step = practice.after_step
-    practice.after_step = lambda number: (step(number), path.append(weights_of(job)))[0]
+    callback = job.callbacks[0]
+    step = callback.after_step
+    callback.after_step = lambda number: (step(number), path.append(weights_of(job)))[0]
     rows = run_stage(job)
     for number, weights in enumerate(path, start=1):
         decay = min(0.9, (1 + number) / (10 + number))
@@ -194,7 +194,7 @@ def test_early_stopping_keeps_the_average_that_was_validated() -> None:
     stage = Stage(epochs=3, ema=EmaSection(decay=0.5), early_stopping=EarlyStoppingSection(patience=1))
     job, kept, _ = build_job(stage, losses=(0.5, 0.9))
     run_stage(job)
-    best = kept[0][1].practices
+    best = kept[0][1].callbacks
     assert_equal(weights_of(job), [best["ema/average_0"], best["ema/average_1"]])
 
 
@@ -215,15 +215,15 @@ def test_averaging_refuses_statistics_that_move() -> None:
 
     model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(2)])
     with pytest.raises(ConfigError, match="average: BatchNorm statistics move here"):
-        build_practices(Stage(average=AveragingSection()), model, lambda key, record: None)
+        build_callbacks(Stage(average=AveragingSection()), model, lambda key, record: None)
     model.layers[0].trainable = False
-    assert build_practices(Stage(average=AveragingSection()), model, lambda key, record: None)
+    assert build_callbacks(Stage(average=AveragingSection()), model, lambda key, record: None)
 
 
-@pytest.mark.parametrize("practice", [{}, {"ema": EmaSection(decay=0.5)}])
-def test_interpolation_ends_on_the_line_from_the_weights_before(practice: Any) -> None:
+@pytest.mark.parametrize("callback", [{}, {"ema": EmaSection(decay=0.5)}])
+def test_interpolation_ends_on_the_line_from_the_weights_before(callback: Any) -> None:
     def weights_with(share: float) -> list[Any]:
-        job, _, _ = build_job(Stage(epochs=2, interpolate=share, **practice))
+        job, _, _ = build_job(Stage(epochs=2, interpolate=share, **callback))
         before = [np.array(array) for array in weights_of(job)]
         run_stage(job)
         return [before, weights_of(job)]
@@ -239,7 +239,7 @@ def test_interpolation_refuses_statistics_that_move_and_a_stage_that_is_solved()
 
     model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(2)])
     with pytest.raises(ConfigError, match="interpolate: BatchNorm statistics move here"):
-        build_practices(Stage(interpolate=0.5), model, lambda key, record: None)
+        build_callbacks(Stage(interpolate=0.5), model, lambda key, record: None)
     with pytest.raises(ValueError, match="a solve stage does not read `interpolate`"):
         Stage(kind="solve", interpolate=0.5)
 
@@ -267,10 +267,10 @@ def test_a_resumed_stage_ends_with_the_same_bits(stage: Stage) -> None:
 def test_state_goes_through_arrays() -> None:
     job, _, _ = build_job(Stage(epochs=3, average=AveragingSection(epochs=2)))
     run_stage(job)
-    arrays = practice_arrays(job.practices)
+    arrays = callback_arrays(job.callbacks)
     other, _, _ = build_job(job.stage)
-    restore_practices(other.practices, arrays)
-    assert {k: v.tolist() for k, v in practice_arrays(other.practices).items()} == {
+    restore_callbacks(other.callbacks, arrays)
+    assert {k: v.tolist() for k, v in callback_arrays(other.callbacks).items()} == {
         k: v.tolist() for k, v in arrays.items()
     }
 

@@ -1,4 +1,4 @@
-"""The loop of a stage, with a practice that follows it, on the tiny network."""
+"""The loop of a stage, with a callback that follows it, on the tiny network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from finetunekit.models.weight_arrays import views
 from finetunekit.system.memory import free_models
 from finetunekit.system.progress import Progress
 from finetunekit.training.batches import Batch, Draws, FeatureFeed, MappedViews
-from finetunekit.training.fit import Pace, run_stage
+from finetunekit.training.fit import Throughput, run_stage
 from finetunekit.training.stage_job import Row, StageJob, StageState, Validation
 
 
@@ -67,7 +67,7 @@ def build_job(epochs: int, kept: list[tuple[Row, StageState]], resume: StageStat
         keep=lambda row, state: kept.append((row, state)),
         progress=Progress(is_quiet=True),
         name_photos=str,
-        practices=(SecondEpochWins(model),),
+        callbacks=(SecondEpochWins(model),),
         resume=resume,
     )
 
@@ -83,12 +83,12 @@ def test_a_practice_hears_every_step_and_may_end_the_stage() -> None:
 
 
 def test_what_is_left_is_judged_by_steps_whose_graphs_were_there() -> None:
-    pace = Pace(sizes := set())
+    pace = Throughput(sizes := set())
     assert pace.draw_s(9.0, 3) == 3
     for draws, seconds in ((4, 50.0), (4, 1.0), (2, 70.0), (2, 0.5)):
         pace.step(draws, seconds)
     assert pace.draw_s(121.5, 12) == 0.25
-    later = Pace(sizes)
+    later = Throughput(sizes)
     later.step(4, 2.0)
     assert later.draw_s(2.0, 4) == 0.5
 
@@ -138,9 +138,9 @@ def test_a_stage_that_does_not_learn_says_so_in_its_first_epoch(capsys: pytest.C
 
     still = build_job(2, [])
     stage = still.stage.model_copy(update={"optimizer": OptimizerSection(learning_rate=1e-9)})
-    run_stage(dataclasses.replace(still, stage=stage, practices=(), progress=Progress()))
+    run_stage(dataclasses.replace(still, stage=stage, callbacks=(), progress=Progress()))
     assert capsys.readouterr().err.count("stage 's' does not learn: its first epoch changed the weights by") == 1
-    run_stage(dataclasses.replace(build_job(2, []), practices=(), progress=Progress()))
+    run_stage(dataclasses.replace(build_job(2, []), callbacks=(), progress=Progress()))
     assert "does not learn" not in capsys.readouterr().err
 
 
@@ -164,7 +164,7 @@ def test_a_loss_that_is_not_finite_puts_back_the_last_whole_epoch_and_names_the_
     job = dataclasses.replace(
         job,
         feed=SpoiltLater(job.feed),  # type: ignore[arg-type]
-        practices=(),
+        callbacks=(),
         keep=lambda row, state: kept.append([v.numpy() for v in job.model.trainable_weights]),
     )
     with pytest.raises(RunError, match=r"epoch 2, step 2 \(photos \[\d.*of stage 's' \(now 0\.001; try 0\.0001\)"):

@@ -22,7 +22,7 @@ from finetunekit.models import conv_gradient as kernels
 from finetunekit.system.progress import Progress
 from finetunekit.training import lr_finder as rate_finder
 from finetunekit.training.lr_figure import rate_figure
-from finetunekit.training.lr_finder import find_rates, judge
+from finetunekit.training.lr_finder import find_rates, suggest_rates
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 QUIET = Progress(is_quiet=True)
@@ -38,14 +38,14 @@ def falling(at: float) -> list[float]:
 
 
 def test_the_steepest_fall_is_suggested() -> None:
-    found = judge("s", RATES, falling(1e-4), steps=51)
+    found = suggest_rates("s", RATES, falling(1e-4), steps=51)
     assert found.suggested == pytest.approx(1e-4, rel=0.3)
     assert found.has_run_away is False
 
 
 def test_the_suggestion_stays_below_a_tenth_of_the_lowest() -> None:
     losses = [*falling(1e-3)[:35], *(2 + i for i in range(16))]
-    found = judge("s", RATES, losses, steps=60)
+    found = suggest_rates("s", RATES, losses, steps=60)
     assert found.at_most == pytest.approx(RATES[34] / 10)
     assert found.suggested <= found.at_most
     assert found.has_run_away is True
@@ -53,12 +53,12 @@ def test_the_suggestion_stays_below_a_tenth_of_the_lowest() -> None:
 
 def test_a_loss_that_runs_away_at_once_is_an_error() -> None:
     with pytest.raises(RunError, match="runs away at once"):
-        judge("s", RATES[:2], [1.0, 2.0], steps=51)
+        suggest_rates("s", RATES[:2], [1.0, 2.0], steps=51)
 
 
 def test_a_loss_that_falls_nowhere_is_an_error() -> None:
     with pytest.raises(RunError, match=r"falls at no rate from 1\.0e-06 to 1\.0e-01 by more than its noise"):
-        judge("s", RATES, [1.0 + i / 100 for i in range(51)], steps=51)
+        suggest_rates("s", RATES, [1.0 + i / 100 for i in range(51)], steps=51)
 
 
 def test_weights_are_as_they_were(tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_stages_without_a_rate_are_refused(tiny_yaml: Path) -> None:
 
 
 def test_the_figure_holds_both_suggestions_and_says_them_to_those_who_cannot_see_it() -> None:
-    found = judge("s", RATES, falling(1e-4), steps=51)
+    found = suggest_rates("s", RATES, falling(1e-4), steps=51)
     root = ET.fromstring(rate_figure(found))
     texts = ["".join(text.itertext()) for text in root.iter(f"{SVG}text")]
     said = "".join(next(root.iter(f"{SVG}desc")).itertext())

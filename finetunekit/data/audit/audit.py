@@ -13,13 +13,13 @@ from finetunekit.data.audit.duplicates import find_pairs
 from finetunekit.data.audit.file_checks import check_balance, check_looks, check_names, check_sizes, check_unreadable
 from finetunekit.data.audit.findings import SEVERITIES, AuditReport, Finding
 from finetunekit.data.audit.properties import check_properties
-from finetunekit.data.audit.reading import Photos, read_photos
+from finetunekit.data.audit.reading import AuditedPhotos, read_photos
 from finetunekit.data.audit.store import SignatureStore, open_store
 from finetunekit.data.index import check_listing
 from finetunekit.system.progress import Progress
 from finetunekit.types import SPLITS, PhotoListing
 
-FilesRead = Callable[[Photos], Iterable[Finding]]
+FilesRead = Callable[[AuditedPhotos], Iterable[Finding]]
 LOOKED_AT = "files, duplicates, leaks, looks, sizes, balance, file properties"
 
 
@@ -74,7 +74,9 @@ def audit_listing(
     )
 
 
-def check_files(photos: Photos, store: SignatureStore, fed_px: int | None, progress: Progress) -> Iterator[Finding]:
+def check_files(
+    photos: AuditedPhotos, store: SignatureStore, fed_px: int | None, progress: Progress
+) -> Iterator[Finding]:
     """Every check that needs files only."""
     yield from check_unreadable(photos)
     names = [photo.sha256 for photo in photos.readable]
@@ -98,7 +100,7 @@ def _count_splits(listing: PhotoListing) -> dict[str, int]:
     return {split: sum(record.split == split for record in listing.photos) for split in SPLITS}
 
 
-def _count_classes(photos: Photos) -> dict[str, dict[str, int]]:
+def _count_classes(photos: AuditedPhotos) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for photo in photos.readable:
         of = counts.setdefault(photo.label, {})
@@ -106,7 +108,7 @@ def _count_classes(photos: Photos) -> dict[str, dict[str, int]]:
     return {name: counts[name] for name in sorted(counts)}
 
 
-def _sizes(photos: Photos) -> dict[str, list[int]]:
+def _sizes(photos: AuditedPhotos) -> dict[str, list[int]]:
     if not len(photos.traits):
         return {}
     return {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from finetunekit.data.audit.duplicates import Pair, clusters
+from finetunekit.data.audit.duplicates import DuplicatePair, clusters
 from finetunekit.data.audit.findings import Exclusion, Finding, Seen, Severity, exclude, see
-from finetunekit.data.audit.reading import Photo
+from finetunekit.data.audit.reading import AuditedPhoto
 from finetunekit.types import TEST, TRAIN, VALID
 
 #: Of one photo in several splits, the file in the first of these stays: what is scored must not be trained on.
@@ -20,7 +20,7 @@ _WORDS = {
 }
 
 
-def check_duplicates(photos: Sequence[Photo], pairs: Sequence[Pair]) -> Iterator[Finding]:
+def check_duplicates(photos: Sequence[AuditedPhoto], pairs: Sequence[DuplicatePair]) -> Iterator[Finding]:
     """One finding each on leaks, contradictory labels and copies within a split, with every cluster of files of one photo."""
     told = {(pair.first, pair.second): pair for pair in pairs}
     leaks, conflicts, copies = _Collected(), _Collected(), _Collected()
@@ -39,9 +39,9 @@ def check_duplicates(photos: Sequence[Photo], pairs: Sequence[Pair]) -> Iterator
     yield from _findings(leaks, conflicts, copies)
 
 
-def check_groups(photos: Sequence[Photo]) -> Iterator[Finding]:
+def check_groups(photos: Sequence[AuditedPhoto]) -> Iterator[Finding]:
     """Groups that the data source names, such as one animal, with photos in several splits."""
-    members: dict[str, list[Photo]] = {}
+    members: dict[str, list[AuditedPhoto]] = {}
     for photo in photos:
         if photo.group is not None:
             members.setdefault(photo.group, []).append(photo)
@@ -88,11 +88,11 @@ class _Collected:
         return Finding(kind, severity, title, remedy, tuple(self.groups), tuple(self.exclusions))
 
 
-def _is_leak(members: Sequence[Photo]) -> bool:
+def _is_leak(members: Sequence[AuditedPhoto]) -> bool:
     return len({photo.split for photo in members}) > 1
 
 
-def _how(position: int, ordered: Sequence[int], told: dict[tuple[int, int], Pair]) -> str:
+def _how(position: int, ordered: Sequence[int], told: dict[tuple[int, int], DuplicatePair]) -> str:
     """How a file of a cluster is told to be the photo of the first one, or of another where it was not compared with the first."""
     for other in ordered[: ordered.index(position)]:
         pair = told.get((min(position, other), max(position, other)))
@@ -102,7 +102,7 @@ def _how(position: int, ordered: Sequence[int], told: dict[tuple[int, int], Pair
     return ""
 
 
-def _reason(photo: Photo, stays: Photo) -> str:
+def _reason(photo: AuditedPhoto, stays: AuditedPhoto) -> str:
     if photo.split == stays.split:
         return f"duplicate of {stays.shown}, which stays"
     return f"leak: the photo of {stays.shown}, which stays in {stays.split}"

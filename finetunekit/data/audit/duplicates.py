@@ -28,7 +28,7 @@ Kind = Literal["exact", "copy", "mirror", "crop", "mirrored crop"]
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class DuplicatePair:
     """Two files of one photo.
 
     Attributes:
@@ -51,7 +51,7 @@ def find_pairs(
     *,
     alike: float = ALIKE,
     count: Callable[[int, int], None] | None = None,
-) -> list[Pair]:
+) -> list[DuplicatePair]:
     """Every pair of files found to hold the same photo.
 
     Args:
@@ -68,13 +68,13 @@ def find_pairs(
     pairs = []
     for position, name in enumerate(sha256):
         if first.setdefault(name, position) != position:
-            pairs.append(Pair(first[name], position, "exact", 1.0))
+            pairs.append(DuplicatePair(first[name], position, "exact", 1.0))
     distinct = np.array([p for p in first.values() if contrast[p] >= LEAST_CONTRAST], np.int64)
     pairs += _near_pairs([sha256[p] for p in distinct], distinct, store, alike, count)
     return sorted(pairs, key=lambda pair: (pair.first, pair.second))
 
 
-def clusters(photos: int, pairs: Sequence[Pair]) -> list[list[int]]:
+def clusters(photos: int, pairs: Sequence[DuplicatePair]) -> list[list[int]]:
     """Photos that pairs connect, each cluster in order, those of one photo left out."""
     parent = list(range(photos))
 
@@ -99,21 +99,23 @@ def _near_pairs(
     store: SignatureStore,
     alike: float,
     count: Callable[[int, int], None] | None,
-) -> list[Pair]:
+) -> list[DuplicatePair]:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, "blas"):  # many small products: threads would wait for each other
         found = find_candidates(len(names), lambda block: store.greys([names[i] for i in block]), progress=count)
-        best: dict[tuple[int, int], Pair] = {}
+        best: dict[tuple[int, int], DuplicatePair] = {}
         for start in range(0, len(found.whole), _CHUNK):
             for pair in _confirm(found, slice(start, start + _CHUNK), names, store, alike):
                 one, other = sorted((int(positions[pair.first]), int(positions[pair.second])))
                 if (one, other) not in best or best[one, other].likeness < pair.likeness:
-                    best[one, other] = Pair(one, other, pair.kind, pair.likeness)
+                    best[one, other] = DuplicatePair(one, other, pair.kind, pair.likeness)
     return list(best.values())
 
 
-def _confirm(found: Candidates, part: slice, names: list[str], store: SignatureStore, alike: float) -> list[Pair]:
+def _confirm(
+    found: Candidates, part: slice, names: list[str], store: SignatureStore, alike: float
+) -> list[DuplicatePair]:
     wholes = store.greys([names[i] for i in found.whole[part]])
     parts = store.greys([names[i] for i in found.part[part]])
     pairs = []
@@ -128,7 +130,7 @@ def _confirm(found: Candidates, part: slice, names: list[str], store: SignatureS
         )
         if match.likeness >= alike:
             kind = _kind(match.window, mirrored)
-            pairs.append(Pair(int(found.whole[at]), int(found.part[at]), kind, round(match.likeness, 4)))
+            pairs.append(DuplicatePair(int(found.whole[at]), int(found.part[at]), kind, round(match.likeness, 4)))
     return pairs
 
 

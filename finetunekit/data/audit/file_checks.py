@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.data.audit.findings import Finding, exclude, photos_of, see
-from finetunekit.data.audit.reading import Photo, Photos
+from finetunekit.data.audit.reading import AuditedPhoto, AuditedPhotos
 from finetunekit.types import TRAIN
 
 #: Standard deviation of grey levels below which a photo shows nothing.
@@ -27,7 +27,7 @@ LONG = 3.0
 UNEVEN, VERY_UNEVEN = 2.0, 5.0
 
 
-def check_unreadable(photos: Photos) -> Iterator[Finding]:
+def check_unreadable(photos: AuditedPhotos) -> Iterator[Finding]:
     """Files that no photo can be read from, truncated ones among them."""
     if not photos.unreadable:
         return
@@ -46,7 +46,7 @@ def _cause(problem: str) -> str:
     return problem.split(": ", 1)[-1].rsplit(". ", 1)[0]
 
 
-def check_names(photos: Photos) -> Iterator[Finding]:
+def check_names(photos: AuditedPhotos) -> Iterator[Finding]:
     """Files whose ending names another format than their content has."""
     from PIL import Image
 
@@ -103,7 +103,7 @@ _LOOKS: tuple[_Rule, ...] = (
 )
 
 
-def check_looks(photos: Photos) -> Iterator[Finding]:
+def check_looks(photos: AuditedPhotos) -> Iterator[Finding]:
     """Blank, dark, washed-out and blurred photos; photos without colour among coloured ones."""
     for kind, words, rule, tell, remedy in _LOOKS:
         chosen = np.flatnonzero(rule(photos.traits))
@@ -127,7 +127,7 @@ def check_looks(photos: Photos) -> Iterator[Finding]:
         )
 
 
-def check_sizes(photos: Photos, fed_px: int | None) -> Iterator[Finding]:
+def check_sizes(photos: AuditedPhotos, fed_px: int | None) -> Iterator[Finding]:
     """Photos smaller than the network's input, and photos much longer than wide."""
     width, height = photos.traits["width_px"].astype(np.int64), photos.traits["height_px"].astype(np.int64)
     if fed_px is not None:
@@ -153,7 +153,7 @@ def check_sizes(photos: Photos, fed_px: int | None) -> Iterator[Finding]:
         )
 
 
-def check_balance(photos: Sequence[Photo]) -> Iterator[Finding]:
+def check_balance(photos: Sequence[AuditedPhoto]) -> Iterator[Finding]:
     """Classes with many more training photos than others."""
     counts: dict[str, int] = {}
     for photo in photos:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from finetunekit.data.audit.reading import Photo
+from finetunekit.data.audit.reading import AuditedPhoto
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -119,12 +119,12 @@ def counts_line(report: AuditReport) -> str:
     return ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items())
 
 
-def see(photo: Photo, note: str = "") -> Seen:
+def see(photo: AuditedPhoto, note: str = "") -> Seen:
     """A photo as findings name it."""
     return Seen(photo.shown, photo.split, photo.label, photo.sha256, note)
 
 
-def exclude(photo: Photo, reason: str) -> Exclusion:
+def exclude(photo: AuditedPhoto, reason: str) -> Exclusion:
     """A photo as exclusion lists name it."""
     return Exclusion(photo.shown, photo.sha256, photo.split, photo.label, reason)
 

@@ -34,16 +34,16 @@ def audit_index(index: PhotoIndex, config: RunConfig, progress: Progress) -> Aud
         known_sha256={photo.path: photo.sha256 for photo in index.photos},
         progress=progress,
     )
-    return soften_report(report, config.data.audit)
+    return apply_severities(report, config.data.audit)
 
 
-def soften_report(report: AuditReport, audit: AuditSection) -> AuditReport:
+def apply_severities(report: AuditReport, audit: AuditSection) -> AuditReport:
     """A report whose findings are as severe as the configuration takes them, errors first."""
-    findings = [soften(finding, audit) for finding in report.findings]
+    findings = [apply_severity(finding, audit) for finding in report.findings]
     return replace(report, findings=tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))))
 
 
-def soften(finding: Finding, audit: AuditSection) -> Finding:
+def apply_severity(finding: Finding, audit: AuditSection) -> Finding:
     """A finding as severe as the configuration takes it."""
     if finding.kind in audit.allow:
         return replace(finding, severity="note", title=f"{finding.title} (allowed)")

@@ -25,7 +25,7 @@ Count = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class AuditedPhoto:
     """One photo of one split.
 
     Attributes:
@@ -46,7 +46,7 @@ class Photo:
 
 
 @dataclass(frozen=True, slots=True)
-class Photos:
+class AuditedPhotos:
     """What was read.
 
     Attributes:
@@ -56,9 +56,9 @@ class Photos:
         measured: How many files were decoded; the others were known by their content.
     """
 
-    readable: tuple[Photo, ...]
+    readable: tuple[AuditedPhoto, ...]
     traits: NDArray[Any]
-    unreadable: tuple[tuple[Photo, str], ...]
+    unreadable: tuple[tuple[AuditedPhoto, str], ...]
     measured: int
 
 
@@ -70,7 +70,7 @@ def read_photos(
     known_sha256: Mapping[Path, str] | None = None,
     workers: int = 2,
     count: Count | None = None,
-) -> Photos:
+) -> AuditedPhotos:
     """Hash and measure the photos of the splits that are trained on and scored; display photos are passed over.
 
     Args:
@@ -95,14 +95,14 @@ def read_photos(
     for record in records:
         sha256 = reader.sha256.get(record.path, "")
         shown = shown_path(record.path, listing.root)
-        photo = Photo(record.path, shown, record.label or "", record.split, record.group, sha256)
+        photo = AuditedPhoto(record.path, shown, record.label or "", record.split, record.group, sha256)
         if record.path in reader.problems:
             unreadable.append((photo, reader.problems[record.path]))
         else:
             readable.append(photo)
             traits.append(reader.traits[sha256])
     stacked = np.stack(traits) if traits else np.zeros(0, TRAITS)
-    return Photos(tuple(readable), stacked, tuple(unreadable), reader.measured)
+    return AuditedPhotos(tuple(readable), stacked, tuple(unreadable), reader.measured)
 
 
 class _Reader:

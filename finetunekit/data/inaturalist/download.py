@@ -10,7 +10,7 @@ from typing import cast
 
 from finetunekit.data.decode import decode_stream
 from finetunekit.data.inaturalist.http_errors import Refused
-from finetunekit.data.inaturalist.transport import Answer, Transport
+from finetunekit.data.inaturalist.transport import Response, Transport
 from finetunekit.data.opening import REPLACE, pillow_guard, read_header
 from finetunekit.errors import DataError
 from finetunekit.system.files import write_whole
@@ -54,7 +54,7 @@ def receive_photo(transport: Transport, url: str, *, min_side_px: int) -> Receiv
     return Received(answer.content, SUFFIXES[kind], sha256, width_px, height_px)
 
 
-def _decode(answer: Answer) -> tuple[str, int, int]:
+def _decode(answer: Response) -> tuple[str, int, int]:
     """Format, width and height, the right way up, after every pixel was decoded."""
     shown = Path(answer.url.rpartition("/")[2] or "photo")
     try:

@@ -52,7 +52,7 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A whole answer with status 200.
 
     Attributes:
@@ -116,7 +116,7 @@ class Transport:
         """Close connections that were kept open."""
         self._session.close()
 
-    def get(self, url: str, *, max_bytes: int, headers: Mapping[str, str] | None = None) -> Answer:
+    def get(self, url: str, *, max_bytes: int, headers: Mapping[str, str] | None = None) -> Response:
         """Ask until there is a whole answer.
 
         Args:
@@ -159,7 +159,7 @@ class Transport:
         self.say(f"{host_of(url)}: {failure}; again in {wait_s:.0f} s (attempt {attempt + 1} of {ATTEMPTS})")
         self.clock.wait(wait_s)
 
-    def _once(self, url: str, max_bytes: int, headers: Mapping[str, str]) -> Answer:
+    def _once(self, url: str, max_bytes: int, headers: Mapping[str, str]) -> Response:
         import requests
 
         self.sent += 1
@@ -175,7 +175,7 @@ class Transport:
                 _check_status(response)
                 content = self._read(response, max_bytes)
                 media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-                return Answer(content, media_type, url)
+                return Response(content, media_type, url)
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError) as exc:
             raise Refused(f"not a URL that can be asked ({short(exc)})") from exc
         except requests.exceptions.RequestException as exc:

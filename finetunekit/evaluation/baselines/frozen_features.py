@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.config.pixel_contract import pixel_parts
-from finetunekit.data.decoded_photos import Photos
-from finetunekit.evaluation.baselines.inputs import Ground
+from finetunekit.data.decoded_photos import DecodedPhotos
+from finetunekit.evaluation.baselines.inputs import BaselineInputs
 from finetunekit.evaluation.probe_features import ProbeFeatures, probe_backbone
 from finetunekit.models.classifier import build_backbone
 from finetunekit.models.feature_cache import EXTRACTION_BATCH, plain_key, prefix_signature
@@ -30,13 +30,13 @@ class _Start:
     boundary: tuple[str, ...]
 
 
-def frozen_features(ground: Ground, contract: PixelContract, precision: str) -> dict[str, NDArray[np.float32]]:
+def frozen_features(inputs: BaselineInputs, contract: PixelContract, precision: str) -> dict[str, NDArray[np.float32]]:
     """Features of training and test photos under one pixel contract.
 
     Where the run's cache has the photos at the cut of its last stage, with these very weights, only what lies behind the cut is computed.
 
     Args:
-        ground: The run.
+        inputs: The run.
         contract: What the backbone is fed by.
         precision: `float32` or `bfloat16`.
 
@@ -46,21 +46,21 @@ def frozen_features(ground: Ground, contract: PixelContract, precision: str) -> 
     Raises:
         WeightsError: If the pretrained weights cannot be had any more.
     """
-    plan = ground.plan
+    plan = inputs.plan
     backbone = build_backbone(plan, precision)
     load_backbone_weights(plan, backbone, lambda _: None)
     probe = probe_backbone(
-        plan, ground.index, backbone, precision, ground.progress, contract=contract, decoded=ground.decoded
+        plan, inputs.index, backbone, precision, inputs.progress, contract=contract, decoded=inputs.decoded
     )
-    start = _start(backbone.model, ground.boundary)
+    start = _start(backbone.model, inputs.boundary)
 
     def compute(split: str) -> NDArray[np.float32]:
-        photos = ground.photos(split)
+        photos = inputs.photos(split)
         kept = _from_cut(probe, start, photos) if start else None
         if kept is not None:
             return kept
-        if split == TRAIN and ground.checked:  # the pixel check had half of them through the network, as a rule
-            return probe.features_beyond(ground.checked, photos, split)
+        if split == TRAIN and inputs.checked:  # the pixel check had half of them through the network, as a rule
+            return probe.features_beyond(inputs.checked, photos, split)
         return probe.features_of(photos, split)
 
     return {split: compute(split) for split in (TRAIN, TEST)}
@@ -75,7 +75,7 @@ def _start(backbone: keras.Model, names: tuple[str, ...]) -> _Start | None:
     return _Start(keras.Model(backbone.inputs[0], layers[names[0]].output, name="prefix"), names)
 
 
-def _from_cut(probe: ProbeFeatures, start: _Start, photos: Photos) -> NDArray[np.float32] | None:
+def _from_cut(probe: ProbeFeatures, start: _Start, photos: DecodedPhotos) -> NDArray[np.float32] | None:
     import keras
 
     parts = pixel_parts(probe.plan.config.pixels, probe.contract)

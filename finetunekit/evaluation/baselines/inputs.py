@@ -1,4 +1,4 @@
-"""What the ladder stands on: values of a trained run, without its network."""
+"""What the baselines are measured on: values of a trained run, without its network."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.config.plan import Plan
-from finetunekit.data.decoded_photos import Photos, decode_split
+from finetunekit.data.decoded_photos import DecodedPhotos, decode_split
 from finetunekit.data.index import PhotoIndex
 from finetunekit.system.progress import Progress
 from finetunekit.types import TEST, TRAIN, PixelContract
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """What the ladder stands on: a trained run without its network, for which there may be no room beside the pretrained one.
+class BaselineInputs:
+    """What the baselines are measured on: a trained run without its network, for which there may be no room beside the pretrained one.
 
     Attributes:
         plan: The run's plan.
@@ -33,7 +33,7 @@ class Ground:
     index: PhotoIndex
     contract: PixelContract
     precision: str
-    decoded: dict[str, Photos]
+    decoded: dict[str, DecodedPhotos]
     checked: tuple[str, ...]
     boundary: tuple[str, ...]
     progress: Progress
@@ -43,7 +43,7 @@ class Ground:
         """Class index of each photo of `train` and `test`."""
         return {split: self.index.labels(split) for split in (TRAIN, TEST)}
 
-    def photos(self, split: str) -> Photos:
+    def photos(self, split: str) -> DecodedPhotos:
         """Decoded photos of one split."""
         if split not in self.decoded:
             self.decoded[split] = decode_split(self.plan, self.index, split, self.progress)

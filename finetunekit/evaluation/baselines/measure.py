@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from finetunekit.errors import WeightsError
 from finetunekit.evaluation.baselines.frozen_features import frozen_features
-from finetunekit.evaluation.baselines.inputs import Ground
-from finetunekit.evaluation.baselines.record import Rung, ladder_record, paired_change
-from finetunekit.evaluation.baselines.text import ladder_words
+from finetunekit.evaluation.baselines.inputs import BaselineInputs
+from finetunekit.evaluation.baselines.record import Baseline, baselines_record, paired_change
+from finetunekit.evaluation.baselines.text import baseline_sentences
 from finetunekit.evaluation.pretraining_overlap import has_seen_imagenet, match_classes, overlap_record
 from finetunekit.models.linear_probe.cross_validation import fit_chosen
 from finetunekit.models.linear_probe.nearest_neighbours import nearest_labels
@@ -25,106 +25,108 @@ from finetunekit.types import TEST, TRAIN
 Features = dict[str, NDArray[np.float32]]
 
 
-def climb(
-    ground: Ground, tuned: NDArray[np.int64], *, is_finetuned: bool
+def measure_baselines(
+    inputs: BaselineInputs, tuned: NDArray[np.int64], *, is_finetuned: bool
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Measure every baseline.
 
     Args:
-        ground: What the ladder stands on.
+        inputs: What the baselines are measured on.
         tuned: The run's answers on the test photos, `(photos,)`.
         is_finetuned: Whether the run trained any of its backbone.
 
     Returns:
-        Contents of `ladder.json` and of `overlap.json`; None for the latter where the backbone has not seen ImageNet.
+        Contents of `baselines.json` and of `overlap.json`; None for the latter where the backbone has not seen ImageNet.
 
     Raises:
         WeightsError: If the pretrained weights, which the run had, cannot be had any more.
     """
-    spec, labels = ground.plan.spec, ground.labels
-    same = ground.contract == spec.pixels
-    rungs = [_majority(ground)]
-    own, rungs_own, own_seconds = _under(ground, "own", "own pixels" if not same else "")
+    spec, labels = inputs.plan.spec, inputs.labels
+    same = inputs.contract == spec.pixels
+    measured = [_majority(inputs)]
+    own, measured_own, own_seconds = _under(inputs, "own", "own pixels" if not same else "")
     if not same:
-        _, rungs_preset, _ = _under(ground, "preset", "preset pixels")
-        rungs += rungs_preset
-    rungs += rungs_own
-    logits = _head_logits(ground, own)
-    rungs.append(_head(ground, logits, own_seconds))
-    ladder = ladder_record(rungs, tuned, labels[TEST], is_finetuned=is_finetuned)
-    by_name = {rung.name: rung.answers for rung in rungs}
+        _, measured_preset, _ = _under(inputs, "preset", "preset pixels")
+        measured += measured_preset
+    measured += measured_own
+    logits = _head_logits(inputs, own)
+    measured.append(_head(inputs, logits, own_seconds))
+    baselines = baselines_record(measured, tuned, labels[TEST], is_finetuned=is_finetuned)
+    by_name = {baseline.name: baseline.answers for baseline in measured}
     first, second = by_name.get("probe"), by_name.get("probe_own")
-    ladder["pixels"] = None if first is None or second is None else paired_change(first, second, labels[TEST])
-    ladder["words"] = ladder_words(ladder)
-    return ladder, _overlap(ground, logits)
+    baselines["pixels"] = None if first is None or second is None else paired_change(first, second, labels[TEST])
+    baselines["words"] = baseline_sentences(baselines)
+    return baselines, _overlap(inputs, logits)
 
 
-def _majority(ground: Ground) -> Rung:
-    train = ground.labels[TRAIN]
-    commonest = int(np.bincount(train, minlength=len(ground.index.classes)).argmax())
-    name = ground.index.classes[commonest]
+def _majority(inputs: BaselineInputs) -> Baseline:
+    train = inputs.labels[TRAIN]
+    commonest = int(np.bincount(train, minlength=len(inputs.index.classes)).argmax())
+    name = inputs.index.classes[commonest]
     shown = name if len(name) <= 24 else name[:23] + "…"
-    return Rung("majority", f"always '{shown}', the commonest class", np.full(len(ground.labels[TEST]), commonest))
+    return Baseline("majority", f"always '{shown}', the commonest class", np.full(len(inputs.labels[TEST]), commonest))
 
 
-def _under(ground: Ground, whose: str, pixels: str) -> tuple[Features, list[Rung], float]:
+def _under(inputs: BaselineInputs, whose: str, pixels: str) -> tuple[Features, list[Baseline], float]:
     """Nearest neighbour and logistic probe under one pixel contract; `whose` is `preset` or `own`."""
-    labels = ground.labels
+    labels = inputs.labels
     started = time.perf_counter()
     is_own = whose == "own"
-    contract = ground.plan.spec.pixels if is_own else ground.contract
+    contract = inputs.plan.spec.pixels if is_own else inputs.contract
     # Rounding to bfloat16 does not move a probe; where it is fast, these features cost half.
-    precision = ground.precision if contract == ground.contract else resolve_precision("auto")
-    features = frozen_features(ground, contract, precision)
+    precision = inputs.precision if contract == inputs.contract else resolve_precision("auto")
+    features = frozen_features(inputs, contract, precision)
     spent = time.perf_counter() - started
     free_models()  # a whole backbone
     suffix = "_own" if is_own and pixels else ""
     where = f", {pixels}" if pixels else ""
-    kind = "random" if ground.plan.config.weights.mode == "random" else "frozen"
+    kind = "random" if inputs.plan.config.weights.mode == "random" else "frozen"
     started = time.perf_counter()
     near, _ = nearest_labels(features[TRAIN], labels[TRAIN], features[TEST])
     middle = time.perf_counter()
-    groups = [photo.group or photo.sha256 for photo in ground.index.split(TRAIN)]
-    rungs = [Rung(f"nearest{suffix}", f"nearest neighbour, {kind} features{where}", near, spent + middle - started)]
+    groups = [photo.group or photo.sha256 for photo in inputs.index.split(TRAIN)]
+    measured = [
+        Baseline(f"nearest{suffix}", f"nearest neighbour, {kind} features{where}", near, spent + middle - started)
+    ]
     title = f"logistic probe, {kind} features{where}"
     try:
-        fit, _ = fit_chosen(features[TRAIN], labels[TRAIN], len(ground.index.classes), groups=groups)
+        fit, _ = fit_chosen(features[TRAIN], labels[TRAIN], len(inputs.index.classes), groups=groups)
     except ValueError as exc:  # too few photos of a class to choose a penalty by cross-validation
-        return features, [*rungs, Rung(f"probe{suffix}", title, None, problem=f"{exc}")], spent
+        return features, [*measured, Baseline(f"probe{suffix}", title, None, problem=f"{exc}")], spent
     answers = fit.logits(features[TEST]).argmax(axis=1)
-    rungs.append(Rung(f"probe{suffix}", title, answers, spent + time.perf_counter() - middle))
-    return features, rungs, spent
+    measured.append(Baseline(f"probe{suffix}", title, answers, spent + time.perf_counter() - middle))
+    return features, measured, spent
 
 
-def _head_logits(ground: Ground, own: Features) -> Features | str:
+def _head_logits(inputs: BaselineInputs, own: Features) -> Features | str:
     """What the pretrained network's own classification layer says of train and test photos, or why it cannot be asked."""
     from finetunekit.models.weights import load_top, resolve_weights
 
-    plan = ground.plan
+    plan = inputs.plan
     if plan.config.weights.mode == "random":
         return "the weights were random (weights.mode: random)"
     if plan.spec.top is None:
         return "the weights come without their classification layer"
     explicit = Path(plan.config.weights.path).expanduser() if plan.config.weights.path else None
     try:
-        found = resolve_weights(plan.backbone.name, plan.spec, explicit=explicit, say=ground.progress.say)
+        found = resolve_weights(plan.backbone.name, plan.spec, explicit=explicit, say=inputs.progress.say)
         kernel, bias = load_top(found, plan.spec)
     except WeightsError as exc:  # a user's own file may hold the backbone alone
         return str(exc)
     return {split: values @ kernel + bias for split, values in own.items()}
 
 
-def _head(ground: Ground, logits: Features | str, seconds: float) -> Rung:
-    title = f"{ground.plan.spec.title}'s own 1000-way head, no training"
+def _head(inputs: BaselineInputs, logits: Features | str, seconds: float) -> Baseline:
+    title = f"{inputs.plan.spec.title}'s own 1000-way head, no training"
     if isinstance(logits, str):
-        return Rung("head", title, None, problem=logits)
-    answers = head_answers(ground.index.classes, logits[TEST])
+        return Baseline("head", title, None, problem=logits)
+    answers = head_predictions(inputs.index.classes, logits[TEST])
     if answers is None:
-        return Rung("head", title, None, problem="fewer than two of the class names are in ImageNet-1k")
-    return Rung("head", title, answers, seconds)
+        return Baseline("head", title, None, problem="fewer than two of the class names are in ImageNet-1k")
+    return Baseline("head", title, answers, seconds)
 
 
-def head_answers(classes: Sequence[str], logits: NDArray[np.floating[Any]]) -> NDArray[np.int64] | None:
+def head_predictions(classes: Sequence[str], logits: NDArray[np.floating[Any]]) -> NDArray[np.int64] | None:
     """What a 1000-way head answers to a task of other classes: each has the share of all ImageNet classes it is matched with.
 
     Args:
@@ -144,9 +146,9 @@ def head_answers(classes: Sequence[str], logits: NDArray[np.floating[Any]]) -> N
     return answers
 
 
-def _overlap(ground: Ground, logits: Features | str) -> dict[str, Any] | None:
-    plan = ground.plan
+def _overlap(inputs: BaselineInputs, logits: Features | str) -> dict[str, Any] | None:
+    plan = inputs.plan
     if plan.config.weights.mode == "random" or not has_seen_imagenet(plan.spec):
         return None
     answers = None if isinstance(logits, str) else logits[TRAIN].argmax(axis=1)
-    return overlap_record(ground.index.classes, plan.spec, ground.labels[TRAIN], answers)
+    return overlap_record(inputs.index.classes, plan.spec, inputs.labels[TRAIN], answers)

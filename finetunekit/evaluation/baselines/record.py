@@ -21,7 +21,7 @@ NOTE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class Baseline:
     """One baseline's answers on the test photos, or the reason why it has none.
 
     Attributes:
@@ -39,25 +39,25 @@ class Rung:
     problem: str | None = None
 
 
-def ladder_record(
-    rungs: Sequence[Rung], tuned: NDArray[np.int64], labels: NDArray[np.int64], *, is_finetuned: bool
+def baselines_record(
+    measured: Sequence[Baseline], tuned: NDArray[np.int64], labels: NDArray[np.int64], *, is_finetuned: bool
 ) -> dict[str, Any]:
-    """What `ladder.json` holds, but for its words.
+    """What `baselines.json` holds, but for its words.
 
     Args:
-        rungs: Baselines.
+        measured: The baselines.
         tuned: The run's answers on the test photos, `(photos,)`.
         labels: The truth, `(photos,)`.
         is_finetuned: Whether the run trained any of its backbone, or only a head on frozen features.
 
     Returns:
-        Plain values: `rungs`, each with its accuracy and `against`, the run's difference to it; `tuned`; `is_finetuned`; `note`.
+        Plain values: `measured`, each with its accuracy and `against`, the run's difference to it; `tuned`; `is_finetuned`; `note`.
     """
-    answered = [rung for rung in rungs if rung.answers is not None]
-    p_values = [_mcnemar(rung.answers, tuned, labels) for rung in answered]
-    adjusted = dict(zip([rung.name for rung in answered], holm(p_values), strict=True))
+    answered = [baseline for baseline in measured if baseline.answers is not None]
+    p_values = [_mcnemar(baseline.answers, tuned, labels) for baseline in answered]
+    adjusted = dict(zip([baseline.name for baseline in answered], holm(p_values), strict=True))
     return {
-        "rungs": [_plain(rung, tuned, labels, adjusted.get(rung.name)) for rung in rungs],
+        "baselines": [_plain(baseline, tuned, labels, adjusted.get(baseline.name)) for baseline in measured],
         "tuned": _accuracy(tuned, labels),
         "is_finetuned": is_finetuned,
         "note": NOTE,
@@ -72,12 +72,12 @@ def paired_change(first: NDArray[np.int64], second: NDArray[np.int64], labels: N
     return {"difference": difference, "interval": dataclasses.asdict(interval), "gained": gained, "lost": lost}
 
 
-def _plain(rung: Rung, tuned: NDArray[np.int64], labels: NDArray[np.int64], p: float | None) -> dict[str, Any]:
-    plain: dict[str, Any] = {"name": rung.name, "title": rung.title, "seconds": round(rung.seconds, 2)}
-    if rung.answers is None or p is None:
-        return {**plain, "problem": rung.problem}
-    against = {**paired_change(rung.answers, tuned, labels), "p_adjusted": p, "is_told_apart": p < ALPHA}
-    return {**plain, "accuracy": _accuracy(rung.answers, labels), "against": against}
+def _plain(baseline: Baseline, tuned: NDArray[np.int64], labels: NDArray[np.int64], p: float | None) -> dict[str, Any]:
+    plain: dict[str, Any] = {"name": baseline.name, "title": baseline.title, "seconds": round(baseline.seconds, 2)}
+    if baseline.answers is None or p is None:
+        return {**plain, "problem": baseline.problem}
+    against = {**paired_change(baseline.answers, tuned, labels), "p_adjusted": p, "is_told_apart": p < ALPHA}
+    return {**plain, "accuracy": _accuracy(baseline.answers, labels), "against": against}
 
 
 def _accuracy(answers: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, Any]:
@@ -90,5 +90,5 @@ def _changes(first: NDArray[np.int64], second: NDArray[np.int64], labels: NDArra
 
 
 def _mcnemar(first: NDArray[np.int64] | None, second: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
-    assert first is not None  # only rungs with answers are tested
+    assert first is not None  # only baselines with answers are tested
     return mcnemar_exact(*_changes(first, second, labels)).p_exact

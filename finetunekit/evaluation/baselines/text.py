@@ -1,4 +1,4 @@
-"""The ladder in words: what the run added, and whether the data can tell."""
+"""The baselines in words: what the run added, and whether the data can tell."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from finetunekit.statistics import mcnemar_exact
 WIDTH_COLUMNS = 80
 
 
-def ladder_words(ladder: Mapping[str, Any]) -> list[str]:
+def baseline_sentences(baselines: Mapping[str, Any]) -> list[str]:
     """Sentences for the first paragraph of a report.
 
     Args:
-        ladder: From `ladder_record`, with `pixels`, the difference that the pixel contract makes to the probe, where there is one.
+        baselines: From `baselines_record`, with `pixels`, the difference that the pixel contract makes to the probe, where there is one.
 
     Returns:
         What the run added over the best baseline; what its pixels cost it, where that can be told; what the pretrained network
         says by itself, where it can be asked.
     """
-    rungs = {rung["name"]: rung for rung in ladder["rungs"] if rung.get("accuracy")}
-    best = max(rungs.values(), key=lambda rung: rung["accuracy"]["successes"])
-    said = [_against(best, ladder)]
-    pixels = _pixels(ladder.get("pixels"))
-    head = rungs.get("head")
+    measured = {baseline["name"]: baseline for baseline in baselines["baselines"] if baseline.get("accuracy")}
+    best = max(measured.values(), key=lambda baseline: baseline["accuracy"]["successes"])
+    said = [_against(best, baselines)]
+    pixels = _pixels(baselines.get("pixels"))
+    head = measured.get("head")
     if pixels:
         said.append(pixels)
     if head and head is not best:
@@ -34,24 +34,26 @@ def ladder_words(ladder: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def ladder_lines(ladder: Mapping[str, Any]) -> tuple[str, ...]:
+def baseline_lines(baselines: Mapping[str, Any]) -> tuple[str, ...]:
     """The same for a terminal: the sentences, then one line a baseline, at most 80 columns."""
-    rows = [(rung["title"], rung["accuracy"]) for rung in ladder["rungs"] if rung.get("accuracy")]
-    rows.append(("fine-tuned" if ladder.get("is_finetuned", True) else "this run", ladder["tuned"]))
+    rows = [
+        (baseline["title"], baseline["accuracy"]) for baseline in baselines["baselines"] if baseline.get("accuracy")
+    ]
+    rows.append(("fine-tuned" if baselines.get("is_finetuned", True) else "this run", baselines["tuned"]))
     width = min(54, max(len(title) for title, _ in rows))
     table = [
         f"  {_cut(title, width):{width}}  {_of(score):>10}  {100 * score['value']:5.1f} %" for title, score in rows
     ]
-    return (*textwrap.wrap(" ".join(ladder["words"]), WIDTH_COLUMNS), *table)
+    return (*textwrap.wrap(" ".join(baselines["words"]), WIDTH_COLUMNS), *table)
 
 
-def _against(rung: Mapping[str, Any], ladder: Mapping[str, Any]) -> str:
-    against, score = rung["against"], rung["accuracy"]
+def _against(baseline: Mapping[str, Any], baselines: Mapping[str, Any]) -> str:
+    against, score = baseline["against"], baseline["accuracy"]
     points, photos = 100 * against["difference"], f"{score['photos']:,} photos"
     low, high = 100 * against["interval"]["low"], 100 * against["interval"]["high"]
     tested = f"{points:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, {_p(against['p_adjusted'])}"
-    beside = f"{rung['title']} ({_of(score)} right)"
-    run = f"{'Fine-tuning' if ladder['is_finetuned'] else 'This run'} ({_of(ladder['tuned'])} right)"
+    beside = f"{baseline['title']} ({_of(score)} right)"
+    run = f"{'Fine-tuning' if baselines['is_finetuned'] else 'This run'} ({_of(baselines['tuned'])} right)"
     if not against["is_told_apart"]:
         same = "" if against["gained"] + against["lost"] else ", which answers alike on every one"
         return f"{run} cannot be told from the best baseline on {photos}: {beside}{same}; {tested}."

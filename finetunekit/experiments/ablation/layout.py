@@ -18,7 +18,7 @@ from finetunekit.runs.config_diff import NOT_A_CHOICE, plan_changes
 from finetunekit.system.progress import Progress
 
 MAX_CELLS = 1000
-LEAN = ("insights={ladder: false, gradcam_photos: 0}", "pixels.check_photos=0", "reports=[]", "save.h5=false")
+LEAN = ("insights={baselines: false, gradcam_photos: 0}", "pixels.check_photos=0", "reports=[]", "save.h5=false")
 """What no cell needs: none of it changes a prediction."""
 
 

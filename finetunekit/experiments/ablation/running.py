@@ -17,7 +17,7 @@ from finetunekit.reports.ablation_page import ablation_page, figures
 from finetunekit.reports.ablation_text import ablation_lines
 from finetunekit.runs.folder import CONFIG, PLAN, FinishedRun, drop_model
 from finetunekit.system.files import locked, to_json, write_whole
-from finetunekit.system.progress import Progress, default_progress, said_how_to_go_on, show_duration
+from finetunekit.system.progress import Progress, default_progress, resume_hint, show_duration
 
 ABLATION, PAGE = "ablation.json", "ablation.html"
 
@@ -81,7 +81,7 @@ def run_ablation(
     path = Path("runs") / f"{layout.name}-ablation" if out is None else Path(out)
     _make_folder(path)
     how = f"finished cells are kept in {path}; the same command goes on with the others"
-    with locked(path), said_how_to_go_on(path, how, progress):
+    with locked(path), resume_hint(path, how, progress):
         jobs = _Jobs(layout, path, tuple(layout.seed + i for i in range(seeds)), progress)
         finished = jobs.run_all()
         record = make_record(layout, jobs.seeds, finished)

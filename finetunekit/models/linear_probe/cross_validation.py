@@ -13,7 +13,7 @@ from finetunekit.models.linear_probe.linear import (
     LinearFit,
     Solution,
     Solver,
-    check_labels,
+    check_probe_labels,
     fit_linear,
     one_thread,
     solve,
@@ -88,7 +88,7 @@ def choose_penalty(
     Raises:
         ValueError: If an argument is impossible, or there are too few photos to leave any out.
     """
-    check_labels(labels, len(features), classes)
+    check_probe_labels(labels, len(features), classes)
     check_leaving_out(labels, recipe, groups=groups)
     fold = stratified_folds(labels, recipe.folds, groups=groups, seed=recipe.seed)
     number = int(fold.max()) + 1
@@ -250,7 +250,7 @@ def cross_validate(
 
     Source: Varma & Simon 2006, BMC Bioinformatics 7:91 (nested cross-validation).
     """
-    check_labels(labels, len(features), classes)
+    check_probe_labels(labels, len(features), classes)
     fold = stratified_folds(labels, recipe.folds, groups=groups, seed=recipe.seed)
     number = int(fold.max()) + 1
     probabilities, losses, penalties = np.zeros((len(labels), classes)), [], []

@@ -65,7 +65,7 @@ def fit_linear(features: NDArray[Any], labels: IntArray, classes: int, *, penalt
     Raises:
         ValueError: If an argument is impossible.
     """
-    check_labels(labels, len(features), classes)
+    check_probe_labels(labels, len(features), classes)
     if not 0 < penalty < float("inf"):
         raise ValueError(f"penalty must be a finite number above 0. Received: {penalty}")
     with one_thread():
@@ -84,7 +84,7 @@ def solve(
     return solve_logistic(axes, labels, classes, penalty, start)
 
 
-def check_labels(labels: IntArray, photos: int, classes: int) -> None:
+def check_probe_labels(labels: IntArray, photos: int, classes: int) -> None:
     """Refuse labels that do not fit.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Nearest neighbours among features: the simplest thing that could work, and a rung of the ladder of baselines."""
+"""Nearest neighbours among features: the simplest thing that could work, and one of the baselines."""
 
 from __future__ import annotations
 

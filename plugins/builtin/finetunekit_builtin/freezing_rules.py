@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from finetunekit import Claim, ConfigError, FreezeDecision, LayerInfo, Options, did_you_mean
+from finetunekit import ConfigError, FreezeDecision, LayerInfo, LayerRate, Options, did_you_mean
 
 _Rate = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
@@ -87,11 +87,11 @@ def build_pattern(options: PatternOptions, layers: tuple[LayerInfo, ...]) -> Fre
     Raises:
         ConfigError: If a rule claims no layer, because none matches or because earlier rules claimed them all.
     """
-    decision: dict[str, Claim] = {}
+    decision: dict[str, LayerRate] = {}
     for layer in layers:
         rule = next((rule for rule in options.rules if fnmatchcase(layer.path, rule.layers)), None)
         by = f"pattern '{rule.layers}'" if rule else "no pattern"
-        decision[layer.path] = Claim(rule.rate if rule else options.otherwise, by)
+        decision[layer.path] = LayerRate(rule.rate if rule else options.otherwise, by)
     claimed = {claim.by for claim in decision.values()}
     for number, rule in enumerate(options.rules):
         if f"pattern '{rule.layers}'" not in claimed or rule.layers in {r.layers for r in options.rules[:number]}:
@@ -120,12 +120,12 @@ def build_layer_decay(options: LayerDecayOptions, layers: tuple[LayerInfo, ...])
     """
     blocks = _blocks(layers, "layer_decay", options.blocks or 1, "freeze.blocks")
     last = max(layer.index for layer in layers if layer.block == blocks[-1])
-    decision: dict[str, Claim] = {}
+    decision: dict[str, LayerRate] = {}
     depth = len(blocks) + 1
     for layer in layers:
         depth = len(blocks) - blocks.index(layer.block) if layer.block else 0 if layer.index > last else depth
         is_frozen = options.blocks is not None and depth > options.blocks
-        decision[layer.path] = Claim(0.0 if is_frozen else options.decay**depth, f"depth {depth}")
+        decision[layer.path] = LayerRate(0.0 if is_frozen else options.decay**depth, f"depth {depth}")
     return decision
 
 

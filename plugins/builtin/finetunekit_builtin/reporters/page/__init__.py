@@ -21,7 +21,7 @@ from .data import data_section
 from .mistakes import classes_section, confusion_section, mistakes_section, reliability_section
 from .options import HtmlOptions
 from .plan import plan_section
-from .scores import curves_section, ladder_section, scores_section
+from .scores import baselines_section, curves_section, scores_section
 from .verdict import lead
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ TEXT_BYTES = 600_000
 
 
 def build_html(options: HtmlOptions, run: FinishedRun) -> Mapping[str, bytes]:
-    """Write the page of a run: verdict, data, plan, curves, scores, ladder, mistakes, and how to repeat it.
+    """Write the page of a run: verdict, data, plan, curves, scores, baselines, mistakes, and how to repeat it.
 
     Args:
         options: How many photos are shown and how large.
@@ -65,7 +65,7 @@ def _sections(options: HtmlOptions, run: FinishedRun, album: Album) -> tuple[Pag
         plan_section(run),
         curves_section(run),
         scores_section(run),
-        ladder_section(run),
+        baselines_section(run),
         confusion_section(run),
         classes_section(run),
         reliability_section(run),

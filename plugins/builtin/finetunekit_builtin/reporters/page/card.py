@@ -31,7 +31,7 @@ def build_model_card(options: ModelCardOptions, run: FinishedRun) -> Mapping[str
 
     Args:
         options: None so far.
-        run: A finished run; its plan, metrics, weights and ladder are read.
+        run: A finished run; its plan, metrics, weights and baselines are read.
 
     Returns:
         `README.md`, Markdown with YAML front matter.
@@ -101,12 +101,16 @@ def _results(run: FinishedRun) -> Iterator[str]:
         return
     accuracy = test["accuracy"]
     yield "## Results"
-    ladder = run.optional("ladder.json")
-    if ladder:
-        yield _text(" ".join(ladder["words"]))
+    baselines = run.optional("baselines.json")
+    if baselines:
+        yield _text(" ".join(baselines["words"]))
     lines = ["| what, on the test photos | right | accuracy | 95 % interval |", "| --- | ---: | ---: | ---: |"]
     lines.append(_row("this model", accuracy))
-    lines += [_row(rung["title"], rung["accuracy"]) for rung in (ladder or {}).get("rungs", ()) if rung.get("accuracy")]
+    lines += [
+        _row(baseline["title"], baseline["accuracy"])
+        for baseline in (baselines or {}).get("baselines", ())
+        if baseline.get("accuracy")
+    ]
     yield "\n".join(lines)
     openings = run.metrics.get("openings")
     if openings:

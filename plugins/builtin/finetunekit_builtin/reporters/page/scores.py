@@ -1,4 +1,4 @@
-"""Learning curves, scores with denominators and intervals, and the ladder."""
+"""Learning curves, scores with denominators and intervals, and the baselines."""
 
 from __future__ import annotations
 
@@ -71,19 +71,19 @@ def _cell(value: str, interval: str) -> Child:
     return [value, h("br"), h("span", interval, at={"class": "muted small"})]
 
 
-def ladder_section(run: FinishedRun) -> PageSection | None:
+def baselines_section(run: FinishedRun) -> PageSection | None:
     """The baselines a sceptic would ask for; None where the run has none."""
-    ladder = run.optional("ladder.json")
-    if ladder is None:
+    baselines = run.optional("baselines.json")
+    if baselines is None:
         return None
-    rungs = [rung for rung in ladder["rungs"] if rung.get("accuracy")]
-    tuned, is_finetuned = run.metrics["test"]["accuracy"], ladder.get("is_finetuned", True)
+    measured = [baseline for baseline in baselines["baselines"] if baseline.get("accuracy")]
+    tuned, is_finetuned = run.metrics["test"]["accuracy"], baselines.get("is_finetuned", True)
     rows = [
         interval_row("this run, fine-tuned" if is_finetuned else "this run", tuned, is_main=True),
-        *(interval_row(r["title"], r["accuracy"]) for r in rungs),
+        *(interval_row(r["title"], r["accuracy"]) for r in measured),
     ]
     axis = "test photos right, with 95 % intervals"
-    plot = h("figure", interval_plot(rows, name="ladder-plot", title="The ladder", axis=axis))
+    plot = h("figure", interval_plot(rows, name="baselines-plot", title="Baselines", axis=axis))
     head = (
         "baseline",
         "right",
@@ -92,21 +92,25 @@ def ladder_section(run: FinishedRun) -> PageSection | None:
         "p (Holm)",
         "seconds",
     )
-    cells = [_rung_row(rung) for rung in rungs]
+    cells = [_baseline_row(baseline) for baseline in measured]
     caption = f"Each baseline against {'the fine-tuned network' if is_finetuned else 'this run'}, photo by photo"
     shown = table(head, cells, caption=caption, numbers=range(1, 6))
-    without = [h("li", f"{rung['title']}: {rung['problem']}") for rung in ladder["rungs"] if rung.get("problem")]
-    note = h("p", ladder["note"], at={"class": "muted small"})
-    intro = h("p", minus(" ".join(ladder["words"])))
-    return PageSection("ladder", "The ladder", join([intro, plot, shown, h("ul", without) if without else "", note]))
+    without = [
+        h("li", f"{baseline['title']}: {baseline['problem']}")
+        for baseline in baselines["baselines"]
+        if baseline.get("problem")
+    ]
+    note = h("p", baselines["note"], at={"class": "muted small"})
+    intro = h("p", minus(" ".join(baselines["words"])))
+    return PageSection("baselines", "Baselines", join([intro, plot, shown, h("ul", without) if without else "", note]))
 
 
-def _rung_row(rung: Mapping[str, Any]) -> list[str]:
-    against = rung["against"]
+def _baseline_row(baseline: Mapping[str, Any]) -> list[str]:
+    against = baseline["against"]
     low, high = 100 * against["interval"]["low"], 100 * against["interval"]["high"]
     adds = minus(f"{100 * against['difference']:+.1f} ({low:+.1f} to {high:+.1f})")
     p = against["p_adjusted"]
     return [
-        rung["title"], of(rung["accuracy"]), percent(rung["accuracy"]["value"]), adds,
-        "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}", seconds(rung["seconds"]),
+        baseline["title"], of(baseline["accuracy"]), percent(baseline["accuracy"]["value"]), adds,
+        "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}", seconds(baseline["seconds"]),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What stands first: the result in words, what it adds over the ladder, what was published."""
+"""What stands first: the result in words, what it adds over the baselines, what was published."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def lead(run: FinishedRun) -> Html:
 
 
 def _sentences(run: FinishedRun) -> Iterator[str]:
-    ladder = run.optional("ladder.json")
+    baselines = run.optional("baselines.json")
     accuracy = (run.metrics.get("test") or {}).get("accuracy")
-    if ladder:
-        yield minus(ladder["words"][0])
+    if baselines:
+        yield minus(baselines["words"][0])
     if accuracy:
         yield (
             f"{of(accuracy)} test photos right: {percent(accuracy['value'])}. On endless photos like these it would be "
             f"between {between(accuracy['interval']).replace(' to ', ' and ')} (95 % interval)."
         )
-    if ladder and len(ladder["words"]) > 1:
-        yield minus(" ".join(ladder["words"][1:]))
+    if baselines and len(baselines["words"]) > 1:
+        yield minus(" ".join(baselines["words"][1:]))
     yield from run.metrics.get("notes", ())  # such as a stage that was reverted
     published = _published(run)
     if published:
@@ -80,10 +80,10 @@ def _rows(run: FinishedRun) -> Iterator[IntervalRow]:
     accuracy = (run.metrics.get("test") or {}).get("accuracy")
     if accuracy:
         yield interval_row("this run", accuracy, is_main=True)
-    ladder = run.optional("ladder.json")
-    scored = [rung for rung in (ladder or {}).get("rungs", ()) if rung.get("accuracy")]
+    baselines = run.optional("baselines.json")
+    scored = [baseline for baseline in (baselines or {}).get("baselines", ()) if baseline.get("accuracy")]
     if scored:
-        best = max(scored, key=lambda rung: rung["accuracy"]["successes"])
+        best = max(scored, key=lambda baseline: baseline["accuracy"]["successes"])
         yield interval_row(best["title"], best["accuracy"])
     if run.config.get("expected") and not run.stand_in:
         from finetunekit import verify_run
