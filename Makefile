@@ -3,7 +3,8 @@
 #   make felidae4                          the published experiment, 50 epochs; ends with the path of its run
 #   make felidae4 ENGINE=                  the preset as it stands: 64 kept views of each photo instead of 8; a quarter of an hour
 #   make felidae4 ARGS='--set stages[0].epochs=3'
-#   make test                              the tests, two at a time; ARGS='tests/test_presets.py -x' for some of them
+#   make test                              the tests, two at a time; ARGS='tests/config -x' for some of them
+#   make test-all                          the tests and what is slow by design: hundreds of kills, whole grids of simulations
 #   make PYTHON=/opt/python3.12/bin/python3 test
 
 .DEFAULT_GOAL := help
@@ -13,7 +14,7 @@ PYTHON ?=
 ARGS ?=
 # Eight kept views of each photo where the preset keeps 64: ten minutes, at a price that docs/performance.md measures.
 ENGINE ?= --set cache.views=8
-# Processes that test side by side, each with files of its own, so that what a file makes once is made once. 0: none but pytest's own.
+# Processes that test side by side; finished runs are made once for all of them. 0: none but pytest's own.
 WORKERS ?= 2
 VENV := .venv
 # TensorFlow has no released wheels for a newer Python than 3.$(NEWEST). PYTHON=... is taken at its word.
@@ -25,10 +26,10 @@ INSTALLED_DEV := $(VENV)/.installed-dev-$(HERE)
 PIP_INSTALL := { $(VENV)/bin/python -c 'import pip' 2>/dev/null || $(VENV)/bin/python -m ensurepip >/dev/null; } && \
   $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install dev felidae4 test lint format types imports docs docs-check site check clean
+.PHONY: help install dev felidae4 test test-all lint format types imports docs docs-check site check clean
 
 help:
-	@sed -n '3,7s/^#//p' Makefile
+	@sed -n '3,8s/^#//p' Makefile
 	@echo '   make lint format types imports docs docs-check site check clean'
 
 install: $(INSTALLED)
@@ -38,7 +39,11 @@ felidae4: $(INSTALLED)
 	$(VENV)/bin/finetunekit run presets/felidae4.yaml $(ENGINE) $(ARGS)
 
 test: $(INSTALLED_DEV)
-	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+# With what is slow by design: hundreds of kills, whole grids of simulations, every network of the catalogue.
+test-all: $(INSTALLED_DEV)
+	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m 'slow or not slow' $(ARGS)
 
 lint: $(INSTALLED_DEV)
 	@$(VENV)/bin/python -m ruff check .

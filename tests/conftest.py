@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 TESTS = Path(__file__).parent
@@ -83,6 +85,44 @@ def tiny_yaml(tmp_path: Path, photos: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY.replace("ROOT", str(photos)), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of `TINY`, made once for all tests and processes: for looking at. `copied_run` may be changed.
+
+    Its photos lie beside it, in `photos/`. It has an HDF5 model and two reports.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    out = folder / "finished"
+    with FileLock(folder / "finished.lock"), pytest.MonkeyPatch.context() as patch:
+        if not out.is_dir():
+            patch.setenv("FINETUNEKIT_CACHE", str(folder / "finished-cache"))
+            patch.setenv("FINETUNEKIT_STATE", str(folder / "finished-state"))
+            _make_run(out)
+    (path,) = (place for place in out.iterdir() if place.name.startswith("tiny-"))
+    return path
+
+
+def _make_run(out: Path) -> None:
+    import finetunekit as ftk
+    from finetunekit.system.progress import Progress
+
+    made = out.with_name("making")
+    write_photos(out.with_name("photos"))
+    preset = out.with_name("tiny.yaml")
+    preset.write_text(TINY.replace("ROOT", str(out.with_name("photos"))), encoding="utf-8")
+    settings = ("save.h5=true", "reports=[{name: confusion_matrix}, {name: learning_curves}]")
+    ftk.run(str(preset), settings=settings, out=made, progress=Progress(is_quiet=True))
+    made.rename(out)
+
+
+@pytest.fixture
+def copied_run(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of `finished_run`."""
+    return Path(shutil.copytree(finished_run, tmp_path / "copied" / finished_run.name))
 
 
 def write_tiny_weights(tiny_yaml: Path) -> Path:

@@ -193,6 +193,7 @@ def test_arms_differ_in_what_their_names_say(photos: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_the_evidence_is_resumable_and_decides(tiny_yaml: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "evidence"
     trials = trials_of([evidence_table.REFERENCE, "bank2-fp32"], photos, tiny_yaml)

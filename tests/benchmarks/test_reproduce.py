@@ -63,6 +63,7 @@ def test_the_page_has_a_row_for_each_and_what_is_published_of_it() -> None:
     assert sum(reproduce.NOT_MEASURED in line for line in wanted) == 12
 
 
+@pytest.mark.slow
 def test_what_came_out_has_counts_and_both_intervals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

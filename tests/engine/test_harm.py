@@ -127,6 +127,7 @@ def test_a_cache_that_is_spoilt_or_may_not_be_written_changes_no_bit(tiny_yaml: 
     assert (first.path / PREDICTIONS).read_bytes() == (lost.path / PREDICTIONS).read_bytes()
 
 
+@pytest.mark.slow
 def test_processes_that_share_a_cold_cache_all_end_right(tmp_path: Path) -> None:
     from kill_cases import HERE
 

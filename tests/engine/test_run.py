@@ -30,9 +30,8 @@ def trained_weights(path: Path) -> dict[str, Any]:
     return {v.path: v.numpy() for v in model.weights}
 
 
-def test_a_run_folder_holds_everything(tiny_yaml: Path) -> None:
-    result = run_tiny(tiny_yaml, "save.h5=true", "reports=[{name: confusion_matrix}, {name: learning_curves}]")
-    names = {str(p.relative_to(result.path)) for p in result.path.rglob("*") if p.is_file()}
+def test_a_run_folder_holds_everything(finished_run: Path) -> None:
+    names = {str(p.relative_to(finished_run)) for p in finished_run.rglob("*") if p.is_file()}
     assert names >= {
         "config.yaml",
         "plan.json",
@@ -49,7 +48,7 @@ def test_a_run_folder_holds_everything(tiny_yaml: Path) -> None:
         "reports/learning_curves.svg",
     }
     assert not [n for n in names if "partial" in n]
-    finished = ftk.FinishedRun(result.path)
+    finished = ftk.FinishedRun(finished_run)
     assert finished.state["status"] == "finished"
     assert finished.classes == ("blue", "green", "red")
     assert finished.environment["versions"]["tensorflow"]
@@ -58,17 +57,17 @@ def test_a_run_folder_holds_everything(tiny_yaml: Path) -> None:
     assert (rates["conv1"], rates["conv2"], rates["hidden"]) == (0.0, 1.0, 1.0)
 
 
-def test_the_log_counts_draws_and_photos(tiny_yaml: Path) -> None:
-    result = run_tiny(tiny_yaml)
-    rows = ftk.FinishedRun(result.path).epochs
+def test_the_log_counts_draws_and_photos(finished_run: Path) -> None:
+    finished = ftk.FinishedRun(finished_run)
+    rows = finished.epochs
     assert [row["epoch"] for row in rows] == ["1", "2"]
     for row in rows:
         assert (row["draws"], row["val_draws"], row["val_photos"]) == ("30", "9", "6")
         assert float(row["accuracy"]) == int(row["correct"]) / 30
         assert float(row["val_accuracy"]) == pytest.approx(int(row["val_correct"]) / 9)
-    assert result.metrics["last_epoch"]["val_draws"] == 9
-    assert result.metrics["valid"]["accuracy"]["photos"] == 6
-    assert result.metrics["test"]["accuracy"]["photos"] == 6
+    assert finished.metrics["last_epoch"]["val_draws"] == 9
+    assert finished.metrics["valid"]["accuracy"]["photos"] == 6
+    assert finished.metrics["test"]["accuracy"]["photos"] == 6
 
 
 def test_it_learns_the_colours(tiny_yaml: Path) -> None:
@@ -78,15 +77,17 @@ def test_it_learns_the_colours(tiny_yaml: Path) -> None:
     assert losses[-1] < losses[0] / 2
 
 
-def test_frozen_layers_stay_bit_equal_while_the_rest_moves(tiny_yaml: Path) -> None:
+def test_frozen_layers_stay_bit_equal_while_the_rest_moves(tiny_yaml: Path, finished_run: Path) -> None:
     before = trained_weights(run_tiny(tiny_yaml, "stages[0].optimizer.learning_rate=1e-12", "stages[0].epochs=1").path)
-    after = trained_weights(run_tiny(tiny_yaml).path)
+    after = trained_weights(finished_run)
     assert np.array_equal(before["conv1/kernel"], after["conv1/kernel"])
     assert np.abs(before["conv2/kernel"] - after["conv2/kernel"]).max() > 1e-3
     assert np.abs(before["logits/kernel"] - after["logits/kernel"]).max() > 1e-3
 
 
-@pytest.mark.parametrize("augment", ["[]", "[{name: keras_generator, zoom_range: 0.2}]"])
+@pytest.mark.parametrize(
+    "augment", ["[]", pytest.param("[{name: keras_generator, zoom_range: 0.2}]", marks=pytest.mark.slow)]
+)
 def test_the_exact_cache_changes_no_bit(tiny_yaml: Path, augment: str) -> None:
     off = run_tiny(tiny_yaml, "cache.mode=off", f"augment={augment}")
     exact = run_tiny(tiny_yaml, "cache.mode=exact", "cache.require=bitwise", f"augment={augment}")
@@ -111,38 +112,36 @@ def test_a_bank_is_reused_by_another_rate(tiny_yaml: Path, own_cache: Path) -> N
     assert "bank (bitwise" in ftk.FinishedRun(result.path).state["stages"][0]["mode"]
 
 
-def test_two_runs_are_bit_equal_and_two_seeds_are_not(tiny_yaml: Path) -> None:
-    first, second, other = run_tiny(tiny_yaml), run_tiny(tiny_yaml), run_tiny(tiny_yaml, seed=1)
-    assert (first.path / "predictions.csv").read_bytes() == (second.path / "predictions.csv").read_bytes()
-    assert (first.path / "predictions.csv").read_bytes() != (other.path / "predictions.csv").read_bytes()
+def test_two_runs_are_bit_equal_and_two_seeds_are_not(tiny_yaml: Path, finished_run: Path) -> None:
+    again, other = run_tiny(tiny_yaml), run_tiny(tiny_yaml, seed=1)
+    assert (finished_run / "predictions.csv").read_bytes() == (again.path / "predictions.csv").read_bytes()
+    assert (finished_run / "predictions.csv").read_bytes() != (other.path / "predictions.csv").read_bytes()
     assert other.metrics["seed"] == 1
 
 
-def test_loaded_network_predicts_what_the_run_wrote(tiny_yaml: Path, photos: Path) -> None:
-    result = run_tiny(tiny_yaml)
-    rows = [row for row in ftk.FinishedRun(result.path).predictions if row["split"] == "test"]
-    loaded = ftk.load(result.path)
-    predictions = loaded.predict([photos / row["path"] for row in rows])
+def test_loaded_network_predicts_what_the_run_wrote(finished_run: Path) -> None:
+    finished = ftk.FinishedRun(finished_run)
+    rows = [row for row in finished.predictions if row["split"] == "test"]
+    loaded = ftk.load(finished_run)
+    predictions = loaded.predict([finished.photo_path(row["path"]) for row in rows])
     for row, prediction in zip(rows, predictions, strict=True):
         assert prediction.label == row["predicted"]
         for name in loaded.classes:
             assert prediction.probabilities[name] == float(row[f"p_{name}"])
 
 
-def test_h5_loads_with_the_same_weights(tiny_yaml: Path) -> None:
+def test_h5_loads_with_the_same_weights(finished_run: Path) -> None:
     import keras
 
-    result = run_tiny(tiny_yaml, "save.h5=true")
-    model = keras.models.load_model(result.path / "model.h5", compile=False)
-    kept = trained_weights(result.path)
+    model = keras.models.load_model(finished_run / "model.h5", compile=False)
+    kept = trained_weights(finished_run)
     assert {v.path for v in model.weights} == set(kept)
     assert all(np.array_equal(v.numpy(), kept[v.path]) for v in model.weights)
 
 
-def test_the_resolved_config_runs_again_to_the_same_bits(tiny_yaml: Path) -> None:
-    first = run_tiny(tiny_yaml)
-    again = ftk.run(str(first.path / CONFIG), out=tiny_yaml.parent / "again", progress=QUIET)
-    assert (first.path / "predictions.csv").read_bytes() == (again.path / "predictions.csv").read_bytes()
+def test_the_resolved_config_runs_again_to_the_same_bits(finished_run: Path, tmp_path: Path) -> None:
+    again = ftk.run(str(finished_run / CONFIG), out=tmp_path / "again", progress=QUIET)
+    assert (finished_run / "predictions.csv").read_bytes() == (again.path / "predictions.csv").read_bytes()
 
 
 def test_two_stages_each_with_its_own_freezing(tiny_yaml: Path) -> None:
@@ -158,18 +157,19 @@ def test_two_stages_each_with_its_own_freezing(tiny_yaml: Path) -> None:
     assert "conv1/kernel" in second["trained_variables"]
 
 
-def test_display_defaults_to_the_test_photos(tiny_yaml: Path) -> None:
-    rows = ftk.FinishedRun(run_tiny(tiny_yaml).path).predictions
+def test_display_defaults_to_the_test_photos(finished_run: Path) -> None:
+    rows = ftk.FinishedRun(finished_run).predictions
     test = {row["sha256"]: row["p_red"] for row in rows if row["split"] == "test"}
     assert {row["sha256"]: row["p_red"] for row in rows if row["split"] == "display"} == test
 
 
-def test_manifest_names_every_photo(tiny_yaml: Path, photos: Path) -> None:
-    rows = ftk.FinishedRun(run_tiny(tiny_yaml).path).photos
+def test_manifest_names_every_photo(finished_run: Path) -> None:
+    finished = ftk.FinishedRun(finished_run)
+    rows = finished.photos
     assert {row["split"] for row in rows} == {"train", "valid", "test", "display"}
     assert sum(row["split"] == "train" for row in rows) == 12
     assert all(len(row["sha256"]) == 64 for row in rows)
-    assert all((photos / row["path"]).is_file() for row in rows)
+    assert all(finished.photo_path(row["path"]).is_file() for row in rows)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_photos(tiny_yaml: Path) -> None:
@@ -304,15 +304,15 @@ def test_a_head_that_breaks_its_contract_is_blamed(tiny_yaml: Path, body: str, m
         run_tiny(tiny_yaml, "head={name: bad}")
 
 
-def test_report_is_rebuilt_from_the_folder_alone(tiny_yaml: Path) -> None:
+def test_report_is_rebuilt_from_the_folder_alone(copied_run: Path) -> None:
     from finetunekit.engine.api import rebuild_reports
 
-    result = run_tiny(tiny_yaml, "reports=[{name: confusion_matrix}]")
-    first = (result.path / "reports" / "confusion_matrix.svg").read_bytes()
-    (result.path / "reports" / "confusion_matrix.svg").unlink()
-    written = rebuild_reports(result.path)
-    assert result.path / "reports" / "confusion_matrix.svg" in written
-    assert (result.path / "reports" / "confusion_matrix.svg").read_bytes() == first
+    figure = copied_run / "reports" / "confusion_matrix.svg"
+    first = figure.read_bytes()
+    figure.unlink()
+    written = rebuild_reports(copied_run)
+    assert figure in written
+    assert figure.read_bytes() == first
 
 
 def test_bfloat16_trains_and_is_said_and_recorded(tiny_yaml: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,6 +33,7 @@ from finetunekit.statistics.arrays import FloatArray, IntArray
 
 TRIALS = {20: 400, 160: 400, 2000: 150}
 PHOTOS = tuple(TRIALS)
+slow = pytest.mark.slow
 
 
 def _classify(rng: np.random.Generator, photos: int, signal: float, sharpness: float) -> tuple[FloatArray, IntArray]:
@@ -131,7 +132,10 @@ def test_macro_scores(photos: int, accuracy: float, is_design_fixed: bool) -> No
     assert np.mean(held, axis=0).max() <= (1.0 if photos == 20 or accuracy == 0.98 else 0.99)
 
 
-@pytest.mark.parametrize(("signal", "sharpness", "at_20"), [(2.0, 3.0, 0.91), (2.5, 2.5, 0.88), (3.2, 2.0, 0.83)])
+@pytest.mark.parametrize(
+    ("signal", "sharpness", "at_20"),
+    [(2.0, 3.0, 0.91), pytest.param(2.5, 2.5, 0.88, marks=slow), pytest.param(3.2, 2.0, 0.83, marks=slow)],
+)
 def test_log_loss_and_brier(signal: float, sharpness: float, at_20: float) -> None:
     """Bootstrap-t for skewed losses: 82, 91 and 97 % accuracy; 20 photos of the last often hold no error."""
     rng = np.random.default_rng(0)
@@ -149,7 +153,7 @@ def test_log_loss_and_brier(signal: float, sharpness: float, at_20: float) -> No
         assert coverage.max() <= 0.99
 
 
-@pytest.mark.parametrize(("photos", "lowest"), [(20, 0.85), (160, 0.88), (2000, 0.90)])
+@pytest.mark.parametrize(("photos", "lowest"), [(20, 0.85), (160, 0.88), pytest.param(2000, 0.90, marks=slow)])
 def test_paired_log_loss(photos: int, lowest: float) -> None:
     def changes(size: int) -> FloatArray:
         labels = rng.integers(0, 4, size)
@@ -170,8 +174,10 @@ def test_paired_log_loss(photos: int, lowest: float) -> None:
     assert np.mean(false_claims) <= 0.10
 
 
-@pytest.mark.parametrize(("signal", "sharpness"), [(2.0, 3.0), (2.5, 2.5), (3.2, 2.0)])
-@pytest.mark.parametrize("photos", PHOTOS)
+@pytest.mark.parametrize(
+    ("signal", "sharpness"), [(2.0, 3.0), pytest.param(2.5, 2.5, marks=slow), pytest.param(3.2, 2.0, marks=slow)]
+)
+@pytest.mark.parametrize("photos", [20, 160, pytest.param(2000, marks=slow)])
 def test_calibration_error(photos: int, signal: float, sharpness: float) -> None:
     """Overconfident, calibrated and underconfident classifiers; the truth is that of the same bins."""
     rng = np.random.default_rng(0)

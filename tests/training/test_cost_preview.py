@@ -236,14 +236,17 @@ def test_a_later_stage_makes_only_the_views_that_an_earlier_one_did_not(tiny_yam
 @pytest.mark.parametrize(
     "settings",
     [
-        ("cache.mode=exact",),
-        ("cache={mode: bank, views: 3}", "precision=bfloat16"),
-        ("backbone={name: tiny, skip: true}", "stages[0].freeze={name: first_n, n: 2}"),
-        ("cache={mode: bank, views: 2}", TWO_STAGES % 4),
-        ("cache={mode: bank, views: 50}", TWO_STAGES % 3),
-        ("augment=[]", TWO_STAGES % 2),
+        pytest.param(("cache.mode=exact",), id="exact"),
+        pytest.param(("cache={mode: bank, views: 3}", "precision=bfloat16"), id="bank-bfloat16"),
+        pytest.param(
+            ("backbone={name: tiny, skip: true}", "stages[0].freeze={name: first_n, n: 2}"),
+            id="skip",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(("cache={mode: bank, views: 2}", TWO_STAGES % 4), id="bank-two-cuts"),
+        pytest.param(("cache={mode: bank, views: 50}", TWO_STAGES % 3), id="bank-not-used-up", marks=pytest.mark.slow),
+        pytest.param(("augment=[]", TWO_STAGES % 2), id="plain-thawing", marks=pytest.mark.slow),
     ],
-    ids=["exact", "bank-bfloat16", "skip", "bank-two-cuts", "bank-not-used-up", "plain-thawing"],
 )
 def test_the_cache_holds_as_many_bytes_as_foretold(tiny_yaml: Path, own_cache: Path, settings: tuple[str, ...]) -> None:
     foretold = look(tiny_yaml, *settings).cache_bytes
