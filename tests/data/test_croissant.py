@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import json
 import socket
@@ -13,8 +14,7 @@ from typing import Any
 import pytest
 from helpers_plugins import invoke
 
-from finetunekit.data.profile.croissant import croissant_metadata
-from finetunekit.data.profile.croissant_words import cite_as
+from finetunekit.data.profile.croissant import cite_as, croissant_metadata
 from finetunekit.data.profile.opening import PhotoSet, open_photo_set
 from finetunekit.errors import ConfigError, DataError
 from finetunekit.system.progress import Progress
@@ -58,6 +58,15 @@ def test_every_file_has_its_checksum_and_every_photo_its_label_and_split(photos:
     assert [row["splits/name"] for row in sets["splits"]["data"]] == ["train", "valid", "test"]
     assert (document["license"], document["datePublished"]) == ("CC0-1.0", "2026-01-02")
     assert document["conformsTo"] == "http://mlcommons.org/croissant/1.0"
+
+
+def test_without_mlcroissant_one_line_says_what_to_install(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    result = invoke("data", "export", str(photos), "--croissant", str(photos / "croissant.json"))
+    assert (result.exit_code, result.stderr.splitlines()) == (
+        2,
+        ["error: Croissant metadata needs mlcroissant. Install it: pip install 'finetunekit[croissant]'"],
+    )
 
 
 def test_the_same_photos_are_described_by_the_same_bytes(photos: Path) -> None:
@@ -135,7 +144,8 @@ def test_the_command_writes_the_file_and_asks_for_a_licence(
 def test_mlcroissant_validates_it_and_loads_the_photos_without_a_network(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mlcroissant = pytest.importorskip("mlcroissant")
+    import mlcroissant
+
     for split in ("train", "valid", "test"):
         (photos / split / "red").rename(photos / split / "猫 [1]#2")
     write_attribution(photos)

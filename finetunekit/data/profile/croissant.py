@@ -1,4 +1,4 @@
-"""Metadata of a set of photos in MLCommons' Croissant format, version 1.0: what other tools need to find, cite and load it.
+"""Metadata of a set of photos in MLCommons' Croissant format, version 1.0, written by `mlcroissant`: to find, cite and load it.
 
 Each photo is a `FileObject` with its checksum. Record set `photos` has one record a photo, with its image, label and split; labels and
 splits stand in an inline table, so that they do not depend on how folders are called. Paths are relative to the metadata file.
@@ -10,23 +10,31 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import importlib.util
 import os
 import urllib.parse
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetunekit.data.opening import open_photo_file, pillow_guard, printable, read_header
 from finetunekit.data.parallel import bounded, gather
 from finetunekit.data.profile.attribution import Credit, read_credits
-from finetunekit.data.profile.croissant_words import CONTEXT, SPLIT_TYPES, cite_as, field, table_field
 from finetunekit.data.profile.opening import PhotoSet
 from finetunekit.errors import ConfigError, DataError
 from finetunekit.system.files import to_json
-from finetunekit.types import DISPLAY, PhotoRecord
+from finetunekit.types import DISPLAY, TEST, TRAIN, VALID, PhotoRecord
+
+if TYPE_CHECKING:
+    import mlcroissant
 
 FILES, PHOTOS, TABLE, SPLITS, LABELS = "photo-files", "photos", "photo-table", "splits", "labels"
+SC, CR = "https://schema.org/", "http://mlcommons.org/croissant/"
+TEXT, URL, INTEGER = f"{SC}Text", f"{SC}URL", f"{SC}Integer"
+#: Split → its name in Croissant. Source: the specification, "ML-specific features", splits.
+SPLIT_TYPES = {TRAIN: f"{CR}TrainingSplit", VALID: f"{CR}ValidationSplit", TEST: f"{CR}TestSplit"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +75,11 @@ def croissant_metadata(
         JSON-LD, the same text for the same photos.
 
     Raises:
-        ConfigError: If the metadata would lie where relative paths do not reach the photos.
+        ConfigError: If mlcroissant is not installed, or the metadata would lie where relative paths do not reach the photos.
         DataError: If a photo cannot be read, has changed since the run, or has a name that JSON cannot hold.
     """
+    if importlib.util.find_spec("mlcroissant") is None:
+        raise ConfigError("Croissant metadata needs mlcroissant. Install it: pip install 'finetunekit[croissant]'")
     records = [record for record in photos.listing.photos if record.split != DISPLAY]
     if not records:
         raise DataError(f"{photos.listing.root}: holds no photos.")
@@ -78,25 +88,24 @@ def croissant_metadata(
     shown = sorted(((files[record.path], record) for record in records), key=lambda pair: (pair[0].path, pair[1].split))
     distinct = sorted({file.path: file for file in files.values()}.values(), key=lambda file: file.path)
     named = sorted({credits[file.sha256].licence_url for file in distinct if file.sha256 in credits} | {*licences})
-    document = {
-        "@context": CONTEXT,
-        "@type": "sc:Dataset",
-        "name": photos.name,
-        "description": _description(photos, records),
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "citeAs": cite_as(photos.name, [credits[f.sha256].author for f in distinct if f.sha256 in credits]),
-        "license": named[0] if len(named) == 1 else named or None,
-        "datePublished": published,
-        "version": "1.0.0",
-        "distribution": [*map(_file_object, distinct), _file_set(distinct)],
-        "recordSet": [
+    import mlcroissant
+
+    metadata = mlcroissant.Metadata(
+        name=photos.name,
+        description=_description(photos, records),
+        cite_as=cite_as(photos.name, [credits[f.sha256].author for f in distinct if f.sha256 in credits]),
+        license=named or None,
+        date_published=published,
+        version="1.0.0",
+        distribution=_distribution(distinct),
+        record_sets=[
             _splits(records),
             _labels(records),
             _table(shown, credits),
             _photos(has_credits=bool(credits)),
         ],
-    }
-    return to_json({key: value for key, value in document.items() if value is not None})
+    )
+    return to_json(metadata.to_json())
 
 
 def _read_files(
@@ -151,112 +160,124 @@ def _description(photos: PhotoSet, records: Sequence[PhotoRecord]) -> str:
     return f"{len(records)} photos of {len(labels)} classes for image classification: {listed}.{note}"
 
 
-def _file_object(file: _File) -> dict[str, Any]:
-    address = urllib.parse.quote(file.path)
-    return {
-        "@type": "cr:FileObject",
-        "@id": address,
-        "name": PurePosixPath(file.path).name,
-        "contentUrl": address,
-        "contentSize": f"{file.size_bytes} B",
-        "encodingFormat": file.media_type,
-        "sha256": file.sha256,
-    }
+def _distribution(files: Sequence[_File]) -> list[mlcroissant.FileObject | mlcroissant.FileSet]:
+    """Each file with its checksum, and the same files for loading, as patterns: a folder and an ending each."""
+    import mlcroissant
 
-
-def _file_set(files: Sequence[_File]) -> dict[str, Any]:
-    """The same files for loading, as patterns: a folder and an ending each."""
-    patterns = sorted(
-        {
-            f"{glob.escape(path.parent.as_posix())}/*{path.suffix}".removeprefix("./")
-            for path in (PurePosixPath(file.path) for file in files)
-        }
+    objects = [
+        mlcroissant.FileObject(
+            id=urllib.parse.quote(file.path),
+            name=PurePosixPath(file.path).name,
+            content_url=urllib.parse.quote(file.path),
+            content_size=f"{file.size_bytes} B",
+            encoding_formats=[file.media_type],
+            sha256=file.sha256,
+        )
+        for file in files
+    ]
+    paths = (PurePosixPath(file.path) for file in files)
+    patterns = {f"{glob.escape(path.parent.as_posix())}/*{path.suffix}".removeprefix("./") for path in paths}
+    file_set = mlcroissant.FileSet(
+        id=FILES,
+        name=FILES,
+        description="The photos, next to this file.",
+        encoding_formats=sorted({file.media_type for file in files}),
+        includes=sorted(patterns),
     )
-    kinds = sorted({file.media_type for file in files})
-    return {
-        "@type": "cr:FileSet",
-        "@id": FILES,
-        "name": FILES,
-        "description": "The photos, next to this file.",
-        "encodingFormat": kinds[0] if len(kinds) == 1 else kinds,
-        "includes": patterns[0] if len(patterns) == 1 else patterns,
-    }
+    return [*objects, file_set]
 
 
-def _splits(records: Sequence[PhotoRecord]) -> dict[str, Any]:
-    there = dict.fromkeys(record.split for record in records)
-    rows = [{f"{SPLITS}/name": name, f"{SPLITS}/url": url} for name, url in SPLIT_TYPES.items() if name in there]
-    return {
-        "@type": "cr:RecordSet",
-        "@id": SPLITS,
-        "name": SPLITS,
-        "dataType": "cr:Split",
-        "key": {"@id": f"{SPLITS}/name"},
-        "field": [table_field(SPLITS, "name", "sc:Text"), table_field(SPLITS, "url", "sc:URL")],
-        "data": rows,
-    }
+def _table_set(
+    name: str, key: Sequence[str], columns: Mapping[str, str], rows: Iterable[Sequence[object]], **options: Any
+) -> mlcroissant.RecordSet:
+    """A record set whose records stand in the metadata. `columns`: name → data type."""
+    import mlcroissant
+
+    return mlcroissant.RecordSet(
+        id=name,
+        name=name,
+        key=[f"{name}/{column}" for column in key],
+        fields=[mlcroissant.Field(id=f"{name}/{c}", name=c, data_types=[kind]) for c, kind in columns.items()],
+        data=[{f"{name}/{c}": cell for c, cell in zip(columns, row, strict=True)} for row in rows],
+        **options,
+    )
 
 
-def _labels(records: Sequence[PhotoRecord]) -> dict[str, Any]:
+def _splits(records: Sequence[PhotoRecord]) -> mlcroissant.RecordSet:
+    there = {record.split for record in records}
+    rows = [(name, url) for name, url in SPLIT_TYPES.items() if name in there]
+    return _table_set(SPLITS, ["name"], {"name": TEXT, "url": URL}, rows, data_types=[f"{CR}Split"])
+
+
+def _labels(records: Sequence[PhotoRecord]) -> mlcroissant.RecordSet:
     names = sorted({record.label or "" for record in records})
-    return {
-        "@type": "cr:RecordSet",
-        "@id": LABELS,
-        "name": LABELS,
-        "description": "Classes; the position from 0 is the number that a network gives.",
-        "dataType": "sc:Enumeration",
-        "key": {"@id": f"{LABELS}/name"},
-        "field": [table_field(LABELS, "name", "sc:Text"), table_field(LABELS, "number", "sc:Integer")],
-        "data": [{f"{LABELS}/name": name, f"{LABELS}/number": number} for number, name in enumerate(names)],
-    }
-
-
-def _table(shown: Sequence[tuple[_File, PhotoRecord]], credits: Mapping[str, Credit]) -> dict[str, Any]:
-    columns = _columns(has_credits=bool(credits))
-    return {
-        "@type": "cr:RecordSet",
-        "@id": TABLE,
-        "name": TABLE,
-        "description": "Label and split of each photo.",
-        "key": [{"@id": f"{TABLE}/path"}, {"@id": f"{TABLE}/split"}],
-        "field": [table_field(TABLE, name, kind) for name, kind in columns.items()],
-        "data": [
-            {f"{TABLE}/{name}": _cell(name, file, record, credits.get(file.sha256)) for name in columns}
-            for file, record in shown
-        ],
-    }
+    return _table_set(
+        LABELS,
+        ["name"],
+        {"name": TEXT, "number": INTEGER},
+        zip(names, range(len(names)), strict=True),
+        description="Classes; the position from 0 is the number that a network gives.",
+        data_types=[f"{SC}Enumeration"],
+    )
 
 
 def _columns(*, has_credits: bool) -> dict[str, str]:
-    columns = {"path": "sc:Text", "label": "sc:Text", "split": "sc:Text", "sha256": "sc:Text"}
-    return columns | ({"licence": "sc:URL", "author": "sc:Text", "source": "sc:URL"} if has_credits else {})
+    columns = dict.fromkeys(("path", "label", "split", "sha256"), TEXT)
+    return columns | ({"licence": URL, "author": TEXT, "source": URL} if has_credits else {})
 
 
-def _cell(name: str, file: _File, record: PhotoRecord, credit: Credit | None) -> str:
-    values = {"path": file.path, "label": record.label or "", "split": record.split, "sha256": file.sha256}
-    if credit is not None:
-        values |= {"licence": credit.licence_url, "author": credit.author, "source": credit.source_url}
-    return values.get(name, "")
+def _table(shown: Sequence[tuple[_File, PhotoRecord]], credits: Mapping[str, Credit]) -> mlcroissant.RecordSet:
+    def row(file: _File, record: PhotoRecord) -> list[str]:
+        credit = credits.get(file.sha256)
+        of_author = (credit.licence_url, credit.author, credit.source_url) if credit else ("", "", "")
+        return [file.path, record.label or "", record.split, file.sha256, *(of_author if credits else ())]
+
+    columns = _columns(has_credits=bool(credits))
+    rows = [row(file, record) for file, record in shown]
+    return _table_set(TABLE, ["path", "split"], columns, rows, description="Label and split of each photo.")
 
 
-def _photos(*, has_credits: bool) -> dict[str, Any]:
+def _photos(*, has_credits: bool) -> mlcroissant.RecordSet:
     """Files and table joined by path. The pattern takes the whole path: with it, mlcroissant compares texts and not path objects."""
-    files: dict[str, Any] = {"fileSet": {"@id": FILES}}
-    full_path = files | {"extract": {"fileProperty": "fullpath"}, "transform": {"regex": "^(.*)$"}}
-    image = files | {"extract": {"fileProperty": "content"}}
-    in_table = {"field": {"@id": f"{TABLE}/path"}}
-    joined = [field(PHOTOS, "path", "sc:Text", full_path, references=in_table)]
-    joined.append(field(PHOTOS, "image", "sc:ImageObject", image))
+    from mlcroissant import Extract, Field, FileProperty, RecordSet, Source, Transform
+
+    path = Source(
+        file_set=FILES,
+        extract=Extract(file_property=FileProperty.fullpath),
+        transforms=[Transform(regex="^(.*)$")],
+    )
+    image = Source(file_set=FILES, extract=Extract(file_property=FileProperty.content))
+    fields = [
+        Field(
+            id=f"{PHOTOS}/path", name="path", data_types=[TEXT], source=path, references=Source(field=f"{TABLE}/path")
+        ),
+        Field(id=f"{PHOTOS}/image", name="image", data_types=[f"{SC}ImageObject"], source=image),
+    ]
+    also = {"label": [f"{CR}Label"], "split": [f"{CR}Split"]}
     for name, kind in _columns(has_credits=has_credits).items():
         if name != "path":
-            types: str | list[str] = [kind, "cr:Label"] if name == "label" else kind
-            types = [kind, "cr:Split"] if name == "split" else types
-            joined.append(field(PHOTOS, name, types, {"field": {"@id": f"{TABLE}/{name}"}}))
-    return {
-        "@type": "cr:RecordSet",
-        "@id": PHOTOS,
-        "name": PHOTOS,
-        "description": "The photos with label and split.",
-        "key": [{"@id": f"{PHOTOS}/path"}, {"@id": f"{PHOTOS}/split"}],
-        "field": joined,
-    }
+            types, source = [kind, *also.get(name, [])], Source(field=f"{TABLE}/{name}")
+            fields.append(Field(id=f"{PHOTOS}/{name}", name=name, data_types=types, source=source))
+    return RecordSet(
+        id=PHOTOS,
+        name=PHOTOS,
+        description="The photos with label and split.",
+        key=[f"{PHOTOS}/path", f"{PHOTOS}/split"],
+        fields=fields,
+    )
+
+
+def cite_as(name: str, authors: Sequence[str]) -> str | None:
+    """A BibTeX entry that names every author once, most photos first; None where no author is known."""
+    counted = Counter(filter(None, authors))
+    if not counted:
+        return None
+    ranked = sorted(counted, key=lambda author: (-counted[author], author))
+    listed = " and ".join("{" + _plain(author) + "}" for author in ranked)
+    note = f"{counted.total()} photos, each with its own licence: see ATTRIBUTION.csv"
+    return f"@misc{{{name}, title = {{{_plain(name)}}}, author = {{{listed}}}, note = {{{note}}}}}"
+
+
+def _plain(text: str) -> str:
+    """Without the characters that BibTeX would take for its own."""
+    return "".join(c for c in text if c not in '{}\\"')
