@@ -36,7 +36,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         "stages[1].revert_unless_better=true",
     ),
     "fp32, no cache": ("cache.mode=off", "stages[1].train_batch_norm=true"),
-    "bf16, no augmentation": ("augment=[]", "precision=bfloat16", "stages[1].average={epochs: 2, which: best}"),
+    "bf16, no augmentation": ("augment=[]", "precision=bfloat16", "stages[1].early_stopping={monitor: val_accuracy}"),
     "fp32, solved first": (
         "stages[0]={kind: solve, name: probe, penalty: 1.0}",
         "stages[1].label_smoothing=0.1",

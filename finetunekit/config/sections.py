@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from finetunekit.config.training_sections import (
-    AveragingSection,
     ClassWeightsSection,
     EarlyStoppingSection,
     EmaSection,
@@ -132,7 +131,6 @@ class OptimizerSection(Section):
         1e-3, gt=0, le=10, allow_inf_nan=False, description="Rate of a layer whose multiplier is 1."
     )
     momentum: float = Field(0.0, ge=0, lt=1, description="Momentum (sgd).")
-    nesterov: bool = Field(False, description="Nesterov momentum (sgd).")
     weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled weight decay.")
     clip_norm: float | None = Field(
         None,
@@ -167,9 +165,6 @@ class Stage(Section):
         None, description="End early, keep the best epoch; null: neither (fit)."
     )
     ema: EmaSection | None = Field(None, description="Validate and keep a moving average of weights; null: no (fit).")
-    average: AveragingSection | None = Field(
-        None, description="End with the mean of several epochs' weights; null: no (fit)."
-    )
     interpolate: float = Field(
         1.0,
         gt=0,
@@ -208,12 +203,7 @@ class Stage(Section):
         return self
 
     @model_validator(mode="after")
-    def _check_callbacks(self) -> Stage:
-        """A stage ends with one set of weights, so only one callback may choose them."""
-        is_best_kept = self.early_stopping is not None and self.early_stopping.restore_best
-        if self.average and (self.ema or is_best_kept):
-            other = "ema" if self.ema else "early_stopping.restore_best"
-            raise ValueError(f"average and {other} both choose the weights that the stage ends with; drop one of them")
+    def _check_class_weights(self) -> Stage:
         if self.class_weights.named and self.class_weights.mode != "named":
             raise ValueError(
                 "class_weights.named counts with class_weights.mode: named only; set it, or drop the names"
@@ -231,7 +221,6 @@ FIT_ONLY = (
     "class_weights",
     "early_stopping",
     "ema",
-    "average",
     "interpolate",
 )
 

@@ -55,13 +55,6 @@ class EmaSection(Section):
     )
 
 
-class AveragingSection(Section):
-    """End a stage with the mean of the weights of several epochs."""
-
-    epochs: int = Field(5, ge=2, le=1000, description="Epochs that are averaged.")
-    which: Literal["last", "best"] = Field("last", description="The last ones, or those with the lowest val_loss.")
-
-
 class ClassWeightsSection(Section):
     """How much each class counts in the loss."""
 

@@ -1,4 +1,4 @@
-"""Callbacks that a stage can ask for: early stopping with the best epoch, a moving average, the mean of several epochs, part of the way."""
+"""Callbacks that a stage can ask for: early stopping with the best epoch, a moving average, part of the way."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.config.sections import Stage
-from finetunekit.config.training_sections import AveragingSection, EarlyStoppingSection, EmaSection
+from finetunekit.config.training_sections import EarlyStoppingSection, EmaSection
 from finetunekit.errors import ConfigError
 from finetunekit.models.freezing import own_variables
 from finetunekit.models.weight_arrays import Arrays, arrays_of, assign, copies, numbered
@@ -46,9 +46,6 @@ def build_callbacks(
         callbacks.append(ema)
     if stage.early_stopping:
         callbacks.append(EarlyStopping(stage.early_stopping, model, tell, ema.arrays if ema else None))
-    if stage.average:
-        _check_statistics_stand(stage, "average", model)
-        callbacks.append(Averaging(stage.average, model, tell))
     if stage.interpolate < 1:
         _check_statistics_stand(stage, "interpolate", model)
         callbacks.append(Interpolation(stage.interpolate, model))
@@ -194,56 +191,6 @@ class EarlyStopping:
         self._best_score = float(state["score"])
         self._best_epoch, self._waited = (int(count) for count in state["counts"])
         self._best = arrays_of(state, "best")
-
-
-class Averaging:
-    """The mean of the weights of several epochs, added up in float64.
-
-    Source: Izmailov et al. 2018, section 3.2 (weights of epochs averaged), arXiv:1803.05407; of the last checkpoints, Vaswani et al.
-    2017, section 6.1, arXiv:1706.03762.
-    """
-
-    name = "average"
-
-    def __init__(
-        self, section: AveragingSection, model: keras.Model, tell: Callable[[str, Mapping[str, Any]], None]
-    ) -> None:
-        self._section, self._tell = section, tell
-        self._variables = moving_variables(model)
-        self._kept: list[tuple[int, float, Arrays]] = []  # (epoch, val_loss, weights), oldest first
-
-    def after_step(self, step: int) -> None:
-        """See `Callback`."""
-
-    def after_epoch(self, row: Mapping[str, Any]) -> bool:
-        """See `Callback`."""
-        self._kept.append((int(row["epoch"]), float(row["val_loss"]), copies(self._variables)))
-        if len(self._kept) > self._section.epochs:
-            losses = [loss for _, loss, _ in self._kept]
-            del self._kept[0 if self._section.which == "last" else int(np.argmax(losses))]
-        return False
-
-    def finish(self) -> None:
-        """See `Callback`."""
-        sets = zip(*(arrays for _, _, arrays in self._kept), strict=True)
-        means = [np.mean(parts, axis=0, dtype=np.float64).astype(parts[0].dtype) for parts in sets]
-        assign(self._variables, means)
-        self._tell(self.name, {"epochs": [epoch for epoch, _, _ in self._kept]})
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """See `Callback`."""
-        arrays: dict[str, NDArray[Any]] = {
-            "epochs": np.array([epoch for epoch, _, _ in self._kept]),
-            "losses": np.array([loss for _, loss, _ in self._kept]),
-        }
-        for epoch, _, kept in self._kept:
-            arrays |= numbered(f"epoch{epoch}", kept)
-        return arrays
-
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """See `Callback`."""
-        pairs = zip(state["epochs"], state["losses"], strict=True)
-        self._kept = [(int(epoch), float(loss), arrays_of(state, f"epoch{epoch}")) for epoch, loss in pairs]
 
 
 class Interpolation:

@@ -40,8 +40,7 @@ def build_optimizer(
     rate = section.learning_rate if schedule is None else schedule
     clip = section.clip_norm
     if section.name == "sgd":
-        momentum, nesterov = section.momentum, section.nesterov
-        return kind(rate, momentum=momentum, nesterov=nesterov, weight_decay=decay, global_clipnorm=clip)
+        return kind(rate, momentum=section.momentum, weight_decay=decay, global_clipnorm=clip)
     return kind(rate, weight_decay=section.weight_decay, global_clipnorm=clip)
 
 
@@ -68,7 +67,6 @@ def _one_pass_sgd() -> Any:
                 lr=tf.cast(learning_rate, variable.dtype),
                 grad=tf.cast(gradient, variable.dtype),
                 momentum=tf.cast(self.momentum, variable.dtype),
-                use_nesterov=self.nesterov,
             )
 
     return OnePassSGD

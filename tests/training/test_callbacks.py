@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 import finetunekit as ftk
 from finetunekit.config.sections import OptimizerSection, Stage
 from finetunekit.config.training_sections import (
-    AveragingSection,
     ClassWeightsSection,
     EarlyStoppingSection,
     EmaSection,
@@ -198,28 +197,6 @@ def test_early_stopping_keeps_the_average_that_was_validated() -> None:
     assert_equal(weights_of(job), [best["ema/average_0"], best["ema/average_1"]])
 
 
-@pytest.mark.parametrize(("which", "epochs"), [("last", [3, 4]), ("best", [1, 4])])
-def test_averaging_ends_with_the_mean_of_epochs(which: Any, epochs: list[int]) -> None:
-    job, kept, told = build_job(
-        Stage(epochs=4, average=AveragingSection(epochs=2, which=which)), losses=(0.2, 0.9, 0.8, 0.1)
-    )
-    run_stage(job)
-    for number, ours in enumerate(weights_of(job)):
-        mean = np.mean([kept[epoch - 1][2][number] for epoch in epochs], axis=0, dtype=np.float64)
-        np.testing.assert_array_equal(ours, mean.astype(np.float32))
-    assert told["average"] == {"epochs": epochs}
-
-
-def test_averaging_refuses_statistics_that_move() -> None:
-    import keras
-
-    model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(2)])
-    with pytest.raises(ConfigError, match="average: BatchNorm statistics move here"):
-        build_callbacks(Stage(average=AveragingSection()), model, lambda key, record: None)
-    model.layers[0].trainable = False
-    assert build_callbacks(Stage(average=AveragingSection()), model, lambda key, record: None)
-
-
 @pytest.mark.parametrize("callback", [{}, {"ema": EmaSection(decay=0.5)}])
 def test_interpolation_ends_on_the_line_from_the_weights_before(callback: Any) -> None:
     def weights_with(share: float) -> list[Any]:
@@ -250,7 +227,7 @@ def test_interpolation_refuses_statistics_that_move_and_a_stage_that_is_solved()
         Stage(epochs=4, interpolate=0.5, ema=EmaSection(decay=0.9)),
         Stage(epochs=4, early_stopping=EarlyStoppingSection(patience=3), optimizer=optimizer("one_cycle")),
         Stage(epochs=4, ema=EmaSection(decay=0.9), early_stopping=EarlyStoppingSection(patience=3)),
-        Stage(epochs=4, average=AveragingSection(epochs=3), optimizer=OptimizerSection(name="adamw", clip_norm=0.1)),
+        Stage(epochs=4, ema=EmaSection(decay=0.5), optimizer=OptimizerSection(name="adamw", clip_norm=0.1)),
     ],
 )
 def test_a_resumed_stage_ends_with_the_same_bits(stage: Stage) -> None:
@@ -265,7 +242,7 @@ def test_a_resumed_stage_ends_with_the_same_bits(stage: Stage) -> None:
 
 
 def test_state_goes_through_arrays() -> None:
-    job, _, _ = build_job(Stage(epochs=3, average=AveragingSection(epochs=2)))
+    job, _, _ = build_job(Stage(epochs=3, ema=EmaSection(), early_stopping=EarlyStoppingSection()))
     run_stage(job)
     arrays = callback_arrays(job.callbacks)
     other, _, _ = build_job(job.stage)
@@ -323,17 +300,9 @@ def test_a_class_that_is_not_there_is_an_error() -> None:
         class_weights(stage, np.array([0, 1, 2]), NAMES)
 
 
-@pytest.mark.parametrize(
-    ("given", "match"),
-    [
-        ({"average": AveragingSection(), "ema": EmaSection()}, "average and ema both choose the weights"),
-        ({"average": AveragingSection(), "early_stopping": EarlyStoppingSection()}, "restore_best both choose"),
-        ({"class_weights": ClassWeightsSection(named={"cat": 2.0})}, "mode: named only"),
-    ],
-)
-def test_practices_that_contradict_each_other_are_refused(given: dict[str, Any], match: str) -> None:
-    with pytest.raises(pydantic.ValidationError, match=match):
-        Stage(**given)
+def test_names_of_classes_that_would_be_passed_over_are_refused() -> None:
+    with pytest.raises(pydantic.ValidationError, match="mode: named only"):
+        Stage(class_weights=ClassWeightsSection(named={"cat": 2.0}))
 
 
 def test_gradients_are_clipped_together() -> None:

@@ -43,7 +43,6 @@ def stepper(optimizer: Any, variable: Any) -> Callable[[Any], None]:
     "section",
     [
         OptimizerSection(learning_rate=1e-3, momentum=0.9),
-        OptimizerSection(learning_rate=1e-3, momentum=0.9, nesterov=True),
         OptimizerSection(learning_rate=1e-3, momentum=0.9, weight_decay=0.01, clip_norm=1.0),
         OptimizerSection(learning_rate=1e-3, momentum=0.0),
     ],
@@ -60,7 +59,6 @@ def test_sgd_ends_at_the_bits_of_keras_own(section: OptimizerSection, is_graph: 
     keras_own = keras.optimizers.SGD(
         section.learning_rate,
         momentum=section.momentum,
-        nesterov=section.nesterov,
         weight_decay=section.weight_decay or None,
         global_clipnorm=section.clip_norm,
     )
