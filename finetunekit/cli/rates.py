@@ -40,9 +40,9 @@ def command(
     from finetunekit.data.facts import open_facts
     from finetunekit.data.index import build_index
     from finetunekit.data.listing import list_photos
+    from finetunekit.reports.figures import rate_plot, svg_file
     from finetunekit.system.files import write_whole
     from finetunekit.system.user_dirs import cache_dir
-    from finetunekit.training.lr_figure import rate_figure
     from finetunekit.training.lr_finder import find_rates
 
     progress = make_progress()
@@ -57,7 +57,8 @@ def command(
     )
     found = find_rates(plan, index, progress, number=stage - 1, steps=steps)
     if figure is not None:
-        write_whole(figure, rate_figure(found))
+        plot = rate_plot(found.stage, found.rates, found.losses, suggested=found.suggested, at_most=found.at_most)
+        write_whole(figure, svg_file(plot, index.stand_in))
     if as_json:
         print_json({**dataclasses.asdict(found), "stand_in": index.stand_in, "figure": str(figure) if figure else None})
         return

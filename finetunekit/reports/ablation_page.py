@@ -8,19 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetunekit.reports.ablation_text import interval_of, number, percents, points_of, sentences, spread_words
-from finetunekit.reports.html import (
-    CurvePoint,
-    Html,
-    PageSection,
-    curve_plot,
-    document,
-    h,
-    join,
-    minus,
-    scrolling,
-    svg_file,
-    table,
-)
+from finetunekit.reports.figures import CurvePoint, Drawing, curve_plot, inline_svg, svg_file
+from finetunekit.reports.html import Html, PageSection, document, h, join, minus, scrolling, table
 from finetunekit.types import TEST
 
 _UNITS = {"pixels.size_px": "input side, px", "pixels.source_px": "long side of the photos, px"}
@@ -41,7 +30,7 @@ def figures(record: Mapping[str, Any]) -> dict[str, bytes]:
             plot = _plot(record, curve, split, f"curve-{i}-{split}")
             if plot is not None:
                 name = re.sub(r"[^A-Za-z0-9_-]+", "-", curve["key"]).strip("-_") or f"setting-{i}"
-                drawn[f"{name}-test.svg" if split == TEST else f"{name}.svg"] = svg_file(plot)
+                drawn[f"{name}-test.svg" if split == TEST else f"{name}.svg"] = svg_file(plot, record["stand_in"])
     return drawn
 
 
@@ -78,7 +67,7 @@ def _section(record: Mapping[str, Any], i: int, split: str) -> Html:
     ]
     head = [curve["path"], "right", "accuracy, %", "95 %", "to the preset, points", "95 %", "log loss", "s a run"]
     caption = f"{_split_words(split)} photos; intervals {spread_words(record['seeds'])}"
-    drawn = h("figure", plot) if plot is not None else h("p", "No cell of it could be finished.")
+    drawn = h("figure", Html(inline_svg(plot))) if plot is not None else h("p", "No cell of it could be finished.")
     return join([drawn, table(head, rows, caption=caption, numbers=range(1, len(head)))])
 
 
@@ -122,7 +111,7 @@ def _split_words(split: str) -> str:
     return "test" if split == TEST else "validation"
 
 
-def _plot(record: Mapping[str, Any], curve: Mapping[str, Any], split: str, name: str) -> Html | None:
+def _plot(record: Mapping[str, Any], curve: Mapping[str, Any], split: str, name: str) -> Drawing | None:
     points = []
     for i, point in enumerate(curve["points"]):
         scores = record["cells"][point["cell"]]["scores"]

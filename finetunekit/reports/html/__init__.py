@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from finetunekit.reports.html.curves import CurvePoint, curve_plot
-from finetunekit.reports.html.drawing import svg_file
-from finetunekit.reports.html.intervals import IntervalRow, interval_plot
+from finetunekit.reports.figures import CurvePoint, IntervalRow
 from finetunekit.reports.html.markup import Attributes, Child, Html, definitions, h, join, minus, scrolling, table
+from finetunekit.reports.html.plots import curve_plot, interval_plot
 from finetunekit.reports.html.shell import PageSection, document
 from finetunekit.reports.html.thumbnails import Thumbnail, data_uri, make_thumbnail, photo_figure
 
@@ -28,6 +27,5 @@ __all__ = [
     "minus",
     "photo_figure",
     "scrolling",
-    "svg_file",
     "table",
 ]
