@@ -1,0 +1,180 @@
+"""Pillow's `Image.resize` as TensorFlow operations that every converter knows: two matrix products, for a photo of any size.
+
+Pillow works in whole numbers: weights are rounded to 22 bits, their sums to grey levels after each of the two passes. What is computed here
+are the same whole numbers, so that box, bilinear and nearest give Pillow's pixels to the bit; bicubic and lanczos, whose weights are no
+fractions of small whole numbers, differ by one grey level in up to 3 of a thousand values.
+
+Source: Pillow 13, src/libImaging/Resample.c (`precompute_coeffs`, `ImagingResampleHorizontal_8bpc`), Geometry.c (nearest), Image.py.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+#: Half-width of a filter in pixels of the smaller scale.
+SUPPORT = {"bicubic": 2.0, "lanczos": 3.0}
+BICUBIC_A = -0.5
+BITS, LOWER_BITS = 22, 11
+"""Of a weight (`PRECISION_BITS` in Resample.c), and of its lower part here."""
+VERTICAL_FIRST_SINCE = 13
+"""Version of Pillow from which on the height is resized first where it shrinks by more than twice as many pixels as the width.
+
+Source: python-pillow/Pillow#9549; the bound is as measured on 13.0 (`tests/exporting/test_resampling_graph.py` compares both orders).
+"""
+
+
+def resize_photos(photos: tf.Tensor, height_px: Any, width_px: Any, resize: str) -> tf.Tensor:
+    """Resize photos as Pillow does.
+
+    Args:
+        photos: `(batch, height, width, 3)` float32 whole numbers in [0, 255]; height and width may be known only when the graph runs.
+        height_px: Wanted; a number, or an int32 scalar tensor.
+        width_px: As `height_px`.
+        resize: `nearest`, `box`, `bilinear`, `bicubic` or `lanczos`.
+
+    Returns:
+        `(batch, height_px, width_px, 3)` float32 whole numbers in [0, 255].
+    """
+    import tensorflow as tf
+
+    height, width = tf.shape(photos)[1], tf.shape(photos)[2]
+    if resize == "nearest":
+        rows = tf.gather(photos, _nearest(height, height_px), axis=1)
+        return tf.gather(rows, _nearest(width, width_px), axis=2)
+    across, down = _weights(width, width_px, resize), _weights(height, height_px, resize)
+    if _pillow_major() < VERTICAL_FIRST_SINCE:
+        return _vertical(_horizontal(photos, across), down)
+    return tf.cond(
+        tf.logical_and(height > height_px, height - height_px > 2 * (width - width_px)),
+        lambda: _horizontal(_vertical(photos, down), across),
+        lambda: _vertical(_horizontal(photos, across), down),
+    )
+
+
+def _pillow_major() -> int:
+    import PIL
+
+    return int(PIL.__version__.split(".")[0])
+
+
+def _horizontal(photos: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    import tensorflow as tf
+
+    return tf.transpose(_resample(tf.transpose(photos, (0, 1, 3, 2)), weights), (0, 1, 3, 2))
+
+
+def _vertical(photos: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    import tensorflow as tf
+
+    return tf.transpose(_resample(tf.transpose(photos, (0, 2, 3, 1)), weights), (0, 3, 1, 2))
+
+
+def _resample(lines: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    """The last axis of `lines`, `(batch, a, b, size)`, resampled and rounded.
+
+    Pillow's sums are whole numbers larger than float32 holds. With the weights split into upper and lower bits, both sums are whole
+    numbers below 2**24 (the lower one for up to 64 weights a pixel), hence exact in any order, and so is the rounding of their sum.
+    """
+    import tensorflow as tf
+
+    upper, lower = weights
+    shape = tf.shape(lines)
+    flat = tf.reshape(lines, (-1, shape[3]))
+    coarse = tf.matmul(flat, upper) / 2.0 ** (BITS - LOWER_BITS)
+    level = tf.floor(coarse)
+    rest = (coarse - level) + tf.matmul(flat, lower) / 2.0**BITS
+    rounded = tf.clip_by_value(level + tf.floor(rest + 0.5), 0.0, 255.0)
+    return tf.reshape(rounded, (shape[0], shape[1], shape[2], tf.shape(upper)[1]))
+
+
+def _nearest(size: tf.Tensor, out_px: Any) -> tf.Tensor:
+    """Which pixel of a line each pixel of the new line is."""
+    import tensorflow as tf
+
+    return ((2 * tf.range(out_px) + 1) * size) // (2 * out_px)
+
+
+def _weights(size: tf.Tensor, out_px: Any, resize: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """What each pixel of a line contributes to each of the new line, `(size, out_px)` float32: upper and lower bits of whole numbers."""
+    import tensorflow as tf
+
+    if resize in SUPPORT:
+        weights = _curved(size, out_px, resize) * 2.0**BITS
+        whole = tf.sign(weights) * tf.floor(tf.abs(weights) + 0.5)
+        upper = tf.floor(whole / 2.0**LOWER_BITS + 0.5)
+        return upper, whole - upper * 2.0**LOWER_BITS
+    share = _box(size, out_px) if resize == "box" else _triangle(size, out_px)
+    fixed = _divide(share, tf.reduce_sum(share, axis=0, keepdims=True))
+    high = (fixed + 2 ** (LOWER_BITS - 1)) // 2**LOWER_BITS
+    return tf.cast(high, tf.float32), tf.cast(fixed - high * 2**LOWER_BITS, tf.float32)
+
+
+def _triangle(size: tf.Tensor, out_px: Any) -> tf.Tensor:
+    """The bilinear filter in whole numbers, `(size, out_px)` int32, columns not yet brought to one sum."""
+    import tensorflow as tf
+
+    distance = tf.abs((2 * tf.range(size)[:, tf.newaxis] + 1) * out_px - (2 * tf.range(out_px) + 1) * size)
+    return tf.maximum(2 * tf.maximum(size, out_px) - distance, 0)
+
+
+def _box(size: tf.Tensor, out_px: Any) -> tf.Tensor:
+    """1 for each pixel that the new one covers, or for the one in which it lies."""
+    import tensorflow as tf
+
+    place, new = tf.range(size)[:, tf.newaxis], tf.range(out_px)
+    first = (2 * new * size + out_px) // (2 * out_px)
+    end = (2 * (new + 1) * size + out_px) // (2 * out_px)
+    inside = ((2 * new + 1) * size) // (2 * out_px)
+    covered = tf.logical_and(place >= first, place < end)
+    return tf.cast(tf.where(size >= out_px, covered, tf.equal(place, inside)), tf.int32)
+
+
+def _divide(part: tf.Tensor, whole: tf.Tensor) -> tf.Tensor:
+    """`round(part / whole * 2**BITS)` by long division, no step of which leaves int32."""
+    quotient, rest = part // whole, part % whole
+    for bits in (8, 7, 7):
+        rest = rest * 2**bits
+        quotient, rest = quotient * 2**bits + rest // whole, rest % whole
+    return quotient + (2 * rest) // whole
+
+
+def _curved(size: tf.Tensor, out_px: Any, resize: str) -> tf.Tensor:
+    """The bicubic or Lanczos filter, `(size, out_px)` float32, columns sum to 1."""
+    import tensorflow as tf
+
+    scale = tf.cast(size, tf.float32) / tf.cast(out_px, tf.float32)
+    stretch = tf.maximum(scale, 1.0)
+    centre = (tf.cast(tf.range(out_px), tf.float32) + 0.5) * scale
+    first = tf.floor(centre - SUPPORT[resize] * stretch + 0.5)
+    end = tf.floor(centre + SUPPORT[resize] * stretch + 0.5)
+    place = tf.cast(tf.range(size), tf.float32)[:, tf.newaxis]
+    x = tf.abs((place - centre + 0.5) / stretch)
+    is_within = tf.cast(tf.logical_and(place >= first, place < end), tf.float32)
+    weights = is_within * (_bicubic(x) if resize == "bicubic" else _lanczos(x))
+    return weights / tf.reduce_sum(weights, axis=0, keepdims=True)
+
+
+def _bicubic(x: tf.Tensor) -> tf.Tensor:
+    import tensorflow as tf
+
+    a = BICUBIC_A
+    near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    far = (((x - 5.0) * x + 8.0) * x - 4.0) * a
+    return tf.where(x < 1.0, near, tf.where(x < 2.0, far, tf.zeros_like(x)))
+
+
+def _lanczos(x: tf.Tensor) -> tf.Tensor:
+    import tensorflow as tf
+
+    return tf.where(x < 3.0, _sinc(x) * _sinc(x / 3.0), tf.zeros_like(x))
+
+
+def _sinc(x: tf.Tensor) -> tf.Tensor:
+    import tensorflow as tf
+
+    angle = tf.maximum(x, 1e-6) * math.pi
+    return tf.where(x < 1e-6, tf.ones_like(x), tf.sin(angle) / angle)

@@ -1,0 +1,56 @@
+"""Pillow's resize as a graph: the same pixels, for photos of any shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from finetunekit.exporting.resampling_graph import resize_photos
+
+SIZE_PX = 32
+#: Height, width: shrinking, enlarging, both, as they are, one pixel wide, and on either side of where Pillow turns the passes round.
+SHAPES = ((320, 240), (75, 75), (20, 21), (32, 32), (1, 90), (400, 3), (31, 33), (1, 1), (64, 48), (65, 48), (900, 224))
+
+
+def resized(resize: str) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    import tensorflow as tf
+
+    spec = tf.TensorSpec((None, None, None, 3), tf.float32)
+    graph = tf.function(lambda photos: resize_photos(photos, SIZE_PX, SIZE_PX, resize), input_signature=[spec])
+    return lambda photos: graph(photos.astype(np.float32)).numpy()
+
+
+def by_pillow(photo: NDArray[np.uint8], resize: str) -> NDArray[np.uint8]:
+    return np.array(Image.fromarray(photo).resize((SIZE_PX, SIZE_PX), Image.Resampling[resize.upper()]))
+
+
+def drawn(height: int, width: int, *, is_smooth: bool) -> NDArray[np.uint8]:
+    generator = np.random.default_rng(height * 1000 + width)
+    if not is_smooth:
+        return generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    small = Image.fromarray(generator.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+    return np.array(small.resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize(
+    ("resize", "share"), [("nearest", 0), ("box", 0), ("bilinear", 0), ("bicubic", 0.005), ("lanczos", 0.005)]
+)
+def test_the_pixels_are_pillows(resize: str, share: float) -> None:
+    """To the bit where the weights are fractions of whole numbers; else within one grey level of a few values."""
+    graph = resized(resize)
+    for height, width in SHAPES:
+        for is_smooth in (False, True):
+            photo = drawn(height, width, is_smooth=is_smooth)
+            apart = np.abs(graph(photo[None])[0] - by_pillow(photo, resize))
+            assert (apart > 0).mean() <= share, (height, width)
+            assert apart.max() <= (1 if share else 0), (height, width)
+
+
+def test_a_batch_gives_what_each_photo_gives_by_itself() -> None:
+    graph = resized("bilinear")
+    photos = np.stack([drawn(50, 40, is_smooth=False), drawn(50, 40, is_smooth=True)])
+    assert np.array_equal(graph(photos), np.concatenate([graph(photos[:1]), graph(photos[1:])]))
