@@ -21,3 +21,9 @@ def show_between(interval: Mapping[str, Any]) -> str:
     # The t-interval knows nothing of 0 and 100 %; the text does.
     low, high = max(0.0, interval["low"]), min(1.0, interval["high"])
     return f"between {100 * low:.1f} and {100 * high:.1f} %"
+
+
+def one_line(error: object, limit: int = 300) -> str:
+    """Text of an error on one line of bounded length; its class where it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -12,7 +12,8 @@ from finetunekit.config.plan import Chosen
 from finetunekit.errors import FinetuneKitError, PluginError
 from finetunekit.models.classifier import Classifier
 from finetunekit.system.environment import start_tensorflow
-from finetunekit.testing.contract import ContractError, Subject, choose, one_line
+from finetunekit.system.formatting import one_line
+from finetunekit.testing.contract import ContractError, Subject, choose
 from finetunekit.testing.networks import (
     KINDS,
     PRECISIONS,

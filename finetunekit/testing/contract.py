@@ -16,6 +16,7 @@ import pydantic
 from finetunekit.config.plan import Chosen
 from finetunekit.errors import FinetuneKitError, PluginError
 from finetunekit.plugins.components import component_label
+from finetunekit.system.formatting import one_line
 from finetunekit.types import BackboneSpec, Builder, Options, Origin, Registered
 
 
@@ -68,12 +69,6 @@ class Subject:
             raise ContractError(text if text.startswith(self.label) else f"{self.label}: {what}: {text}") from exc
         except Exception as exc:
             raise ContractError(f"{self.label}: {what} raised {type(exc).__name__}: {one_line(exc)}") from exc
-
-
-def one_line(exc: BaseException, limit: int = 300) -> str:
-    """The text of an error on one line."""
-    text = " ".join(str(exc).split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def choose(kind: str, build: Builder, options: Options | None, spec: BackboneSpec | None = None) -> Chosen:

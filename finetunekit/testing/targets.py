@@ -16,8 +16,9 @@ from finetunekit.config.planning import make_plan
 from finetunekit.config.preset import read_document
 from finetunekit.errors import FinetuneKitError, PluginError, UnknownComponentError, did_you_mean
 from finetunekit.plugins.host import GROUP, PluginHost, load_plugins
+from finetunekit.system.formatting import one_line
 from finetunekit.testing.components import check_component
-from finetunekit.testing.contract import UnfitExampleError, one_line
+from finetunekit.testing.contract import UnfitExampleError
 from finetunekit.testing.data import AWKWARD_CLASSES, tiny_run
 from finetunekit.types import Registered
 

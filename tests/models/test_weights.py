@@ -8,10 +8,12 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from finetunekit.models.weights import (
     ResolvedWeights,
     StoredArrays,
     arrays_digest,
+    download,
     fit_arrays,
     resolve_weights,
     weights_cache_dir,
@@ -28,6 +31,7 @@ from finetunekit.models.weights import (
 )
 from finetunekit.models.weights import package_index as pip_index
 from finetunekit.models.weights.cache import write_arrays
+from finetunekit.system import network
 from finetunekit.types import Arrays, BackboneSpec, PixelContract, WeightSource
 
 ARRAYS: Arrays = {
@@ -139,6 +143,7 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINETUNEKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setattr(network, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: None))
 
 
 @dataclass
@@ -255,7 +260,7 @@ def test_server_that_never_answers_is_given_up(url_case: Case) -> None:
 
 def test_endless_body_is_refused(url_case: Case, server: Server) -> None:
     server.files["/arrays.bin"] = bytes(3_000_000)
-    url_case.fails("sends more than the 0.01 MB expected")
+    url_case.fails("3.0 MB is more than the 1.0 MB allowed")
 
 
 def test_host_that_is_not_there_falls_through_to_the_next(url_case: Case, content: bytes) -> None:
@@ -267,7 +272,7 @@ def test_host_that_is_not_there_falls_through_to_the_next(url_case: Case, conten
     case = Case(replace(url_case.spec, weight_sources=(local, dead, unnamed, *url_case.spec.weight_sources)))
     assert_arrays(case.resolve())
     said = "\n".join(case.lines)
-    for reason in ("only http and https URLs", "connection refused", "no-such-host.invalid: host not found"):
+    for reason in ("not an http or https URL", "connection refused", "no-such-host.invalid: host not found"):
         assert reason in said
 
 
@@ -295,9 +300,7 @@ def test_converter_that_fails_is_a_reason(url_case: Case) -> None:
 def test_long_download_says_how_far_it_is(
     kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from finetunekit.models.weights import fetch
-
-    monkeypatch.setattr(fetch, "PROGRESS_EVERY_S", 0.0)
+    monkeypatch.setattr(download, "PROGRESS_EVERY_S", 0.0)
     case: Case = request.getfixturevalue(kind)
     case.resolve()
     total = case.spec.weight_sources[0].size_mb

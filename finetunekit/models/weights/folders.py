@@ -11,8 +11,9 @@ from pathlib import Path
 import filelock
 
 from finetunekit.errors import WeightsError
-from finetunekit.models.weights.cache import CACHE_VARIABLE, one_line, safe_name, weights_cache_dir
-from finetunekit.models.weights.fetch import whole_timeout_s
+from finetunekit.models.weights.cache import CACHE_VARIABLE, safe_name, weights_cache_dir
+from finetunekit.models.weights.download import whole_timeout_s
+from finetunekit.system.formatting import one_line
 from finetunekit.types import BackboneSpec
 
 FETCHING = "fetching"

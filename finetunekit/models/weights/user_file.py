@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
 from finetunekit.errors import WeightsError
@@ -11,21 +11,19 @@ from finetunekit.models.weights.cache import (
     ResolvedWeights,
     StoredArrays,
     WeightsProvenance,
-    arrays_digest,
     check_arrays,
-    one_line,
+    new_provenance,
     put,
     read_provenance,
     safe_name,
     weights_cache_dir,
 )
-from finetunekit.models.weights.convert import convert_file
-from finetunekit.models.weights.files import SourceFailed, file_checksum, take_member
+from finetunekit.models.weights.files import SourceFailed, convert_file, file_checksum, take_member
 from finetunekit.models.weights.folders import temporary_folder
+from finetunekit.system.formatting import one_line
 from finetunekit.types import Arrays, BackboneSpec, WeightSource
 
 KERAS_MEMBER = "model.weights.h5"  # Source: keras.src.saving.saving_lib, _VARS_FNAME_H5
-UNKNOWN = "unknown"
 
 
 def read_user_file(name: str, spec: BackboneSpec, path: Path) -> ResolvedWeights:
@@ -55,7 +53,7 @@ def read_user_file(name: str, spec: BackboneSpec, path: Path) -> ResolvedWeights
 def _from_npz(name: str, spec: BackboneSpec, path: Path) -> ResolvedWeights:
     arrays = StoredArrays(path)
     check_arrays(arrays, f"weights.path: {path}")
-    return ResolvedWeights(path, describe(name, spec, path, arrays), "path")
+    return ResolvedWeights(path, _provenance(name, spec, path, arrays), "path")
 
 
 def _converted(name: str, spec: BackboneSpec, path: Path) -> ResolvedWeights:
@@ -66,7 +64,7 @@ def _converted(name: str, spec: BackboneSpec, path: Path) -> ResolvedWeights:
             file = folder / f"member{Path(member).suffix}"
             take_member(path, member, file)
         arrays = convert_file(convert, file, f"weights.path: {path}")
-        provenance = describe(name, spec, path, arrays)
+        provenance = _provenance(name, spec, path, arrays)
         stored = weights_cache_dir() / f"{safe_name(name)}.path-{provenance.arrays_sha256[:12]}.npz"
         put(folder, stored, arrays, provenance)
     return ResolvedWeights(stored, provenance, "path")
@@ -93,30 +91,23 @@ def converted_suffix(source: WeightSource) -> str:
     return Path(source.member or source.location).suffix
 
 
-def describe(name: str, spec: BackboneSpec, path: Path, arrays: Arrays) -> WeightsProvenance:
-    """Provenance of a user's file: licence and origin are stated only where the file itself is known.
+def _provenance(name: str, spec: BackboneSpec, path: Path, arrays: Arrays) -> WeightsProvenance:
+    """Licence and origin are stated only where the file itself is known.
 
     It is known if it is byte for byte a file that the backbone pins, or an .npz beside which our own .json says so.
     """
-    digest, checksum = arrays_digest(arrays), file_checksum(path)
-    known = {file_checksum(path, algorithm) for algorithm in ("sha256", "md5")}
-    is_pinned = any(known & {source.checksum, source.member_checksum} for source in spec.weight_sources)
+    checksum, md5 = file_checksum(path), file_checksum(path, "md5")
+    pinned = {sum_ for source in spec.weight_sources for sum_ in (source.checksum, source.member_checksum)}
+    known = spec if pinned & {checksum, md5} else None
+    note = "a file named by weights.path"
+    found = new_provenance(name, arrays, "path", str(path), checksum, note=note, spec=known)
     beside = read_provenance(path) if path.suffix == ".npz" else None
-    licence, attribution, pretrained_on, note = UNKNOWN, "", UNKNOWN, "a file named by weights.path"
-    if beside is not None and beside.arrays_sha256 == digest:
-        licence, attribution, pretrained_on = beside.licence, beside.attribution, beside.pretrained_on
-        note = f"{note}; first from {beside.kind} {beside.location}"
-    elif is_pinned:
-        licence, attribution, pretrained_on = spec.licence, spec.attribution, spec.pretrained_on
-    return WeightsProvenance(
-        backbone=name,
-        kind="path",
-        location=str(path),
-        checksum=checksum,
-        arrays_sha256=digest,
-        licence=licence,
-        attribution=attribution,
-        pretrained_on=pretrained_on,
-        note=note,
-        fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    if beside is None or beside.arrays_sha256 != found.arrays_sha256:
+        return found
+    return replace(
+        found,
+        licence=beside.licence,
+        attribution=beside.attribution,
+        pretrained_on=beside.pretrained_on,
+        note=f"{note}; first from {beside.kind} {beside.location}",
     )
