@@ -2,7 +2,7 @@
 
     python benchmarks/bench_input.py [--feeds bank,pixels] [--rounds N] [--draws N] [--photos N] [--precision auto]
 
-The network of felidae4 is trained by `run_stage` on random photos. Epochs alternate: one from the real feed (drawn, augmented or taken from
+The network of felidae4 is trained by `run_fit` on random photos. Epochs alternate: one from the real feed (drawn, augmented or taken from
 the bank, made in the engine's prefetching thread), one from tensors made before. Each pair of neighbours gives a ratio of step times; the
 median over pairs is printed. The first pair builds graphs and is left out. Pretrained weights would change no time: these are random.
 """
@@ -15,13 +15,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 from common import PRESET, describe_machine, new_parser, show_spread
-from numpy.typing import NDArray
 
 from finetunekit.config.pixel_contract import contract_of
 from finetunekit.config.planning import prepare
@@ -31,10 +29,12 @@ from finetunekit.models.feature_cache import FeatureCache
 from finetunekit.system.environment import prepare_tensorflow, resolve_precision
 from finetunekit.system.progress import Progress
 from finetunekit.training.batches import Batch, Draws, Feed
-from finetunekit.training.fit import run_stage
+from finetunekit.training.fit import run_fit
 from finetunekit.training.prepare_stage import build_augmenter, prepare_stage
 from finetunekit.training.stage_context import Prepared, StageContext
-from finetunekit.training.stage_job import StageJob, Validation
+from finetunekit.training.stage_job import FitJob
+from finetunekit.training.step_timing import Rows, Unscored
+from finetunekit.training.validation import Validator
 
 FEEDS = {"bank": "bank", "pixels": "exact"}
 TARGET = 0.03
@@ -109,27 +109,22 @@ def prepare_feed(feed: str, photos: int, settings: Sequence[str], cache: Path) -
 
 def measure(prepared: Prepared, context: StageContext, rounds: int) -> list[tuple[float, float]]:
     """Seconds a draw from the real feed and from tensors, for each pair of epochs after the first."""
-    labels = context.valid.labels
-    logits = np.zeros((len(labels), CLASSES), np.float32)
-
-    def forward() -> NDArray[np.float32]:
-        return logits  # validation is not what is measured
-
-    config = context.plan.config
-    rows: list[dict[str, Any]] = []
-    job = StageJob(
-        stage=config.stages[0].model_copy(update={"epochs": 2 * (rounds + 1)}),
-        model=prepared.model,
-        rates=prepared.rates,
-        feed=alternate(prepared.feed),
-        validation=Validation(forward, labels, None, 0),
-        first_epoch=0,
-        total_epochs=2 * (rounds + 1),
-        keep=lambda row, _: rows.append(row),
-        progress=QUIET,
-        name_photos=str,
+    rows = Rows()
+    stage = context.plan.stages[0].config
+    assert stage.kind == "fit"
+    run_fit(
+        FitJob(
+            stage=stage.model_copy(update={"epochs": 2 * (rounds + 1)}),
+            model=prepared.model,
+            rates=prepared.freezing.rates,
+            feed=alternate(prepared.feed),
+            validator=Validator(Unscored(CLASSES), context.valid, None, 0),
+            first_epoch=0,
+            total_epochs=2 * (rounds + 1),
+            sink=rows,
+            progress=QUIET,
+        )
     )
-    run_stage(job)
     seconds = [row["seconds"] / row["draws"] for row in rows[2:]]
     return list(zip(seconds[::2], seconds[1::2], strict=True))
 

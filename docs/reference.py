@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from finetunekit.config.preset import read_document
-from finetunekit.config.sections import Component, RunConfig
+from finetunekit.config.sections import RunConfig
+from finetunekit.config.training_sections import Component
 from finetunekit.plugins.host import PluginHost
 from finetunekit.types import Registered
 
@@ -41,7 +42,7 @@ def render_keys(host: PluginHost) -> str:
     models = {**schema.pop("$defs"), RunConfig.__name__: schema}
     parts = ["### Keys", _table(schema, models)]
     for key, name in _sections(schema, models):
-        parts += [f"#### `{key}`", models[name]["description"], _table(models[name], models)]
+        parts += [f"#### {key}", models[name]["description"], _table(models[name], models)]
     for kind, registry in host.registries.items():
         title, place = KINDS[kind]
         parts += [f"### {title}", f"Named in {place}."]
@@ -51,19 +52,21 @@ def render_keys(host: PluginHost) -> str:
 
 
 def _sections(schema: Mapping[str, Any], models: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
-    """Path → model of every section, in the order of the configuration."""
+    """Heading → model of every section, in the order of the configuration."""
     for key, field in schema["properties"].items():
-        name = _model(field)
-        if name and name != Component.__name__:
-            path = f"{at}{key}" + ("[]" if field.get("type") == "array" else "")
-            yield path, name
-            yield from _sections(models[name], models, f"{path}.")
+        path = f"{at}{key}" + ("[]" if field.get("type") == "array" else "")
+        for name in _models(field):
+            if name != Component.__name__:
+                kind = models[name]["properties"].get("kind", {}).get("const")
+                yield f"`{path}`" + (f" of kind `{kind}`" if kind else ""), name
+                yield from _sections(models[name], models, f"{path}.")
 
 
-def _model(field: Mapping[str, Any]) -> str | None:
-    """The section behind a field: itself, the item of its list, or what it is unless null."""
-    candidates = [field, field.get("items", {}), *field.get("anyOf", ())]
-    return next((found["$ref"].rpartition("/")[2] for found in candidates if "$ref" in found), None)
+def _models(field: Mapping[str, Any]) -> list[str]:
+    """The sections behind a field: itself, the item of its list, each kind of that, or what it is unless null."""
+    item = field.get("items", {})
+    candidates = [field, item, *item.get("oneOf", ()), *field.get("anyOf", ())]
+    return [found["$ref"].rpartition("/")[2] for found in candidates if "$ref" in found]
 
 
 def _component(entry: Registered) -> Iterator[str]:
@@ -82,8 +85,8 @@ def _table(schema: Mapping[str, Any], models: Mapping[str, Any]) -> str:
 
 
 def _row(key: str, field: Mapping[str, Any], models: Mapping[str, Any], *, is_required: bool) -> str:
-    name = _model(field)
-    meaning = field.get("description") or models.get(name or "", {}).get("description", "")
+    name = next(iter(_models(field)), "")
+    meaning = field.get("description") or models.get(name, {}).get("description", "")
     is_section = "$ref" in field and name != Component.__name__
     empty = {} if field.get("type") == "object" else None  # pydantic keeps back the defaults that it makes anew
     default = "required" if is_required else "as below" if is_section else f"`{_json(field.get('default', empty))}`"
@@ -98,8 +101,8 @@ def _allowed(field: Mapping[str, Any]) -> str:
     """What may stand there, in words: `integer at least 1`, `a or b`, `map`, `list: component`."""
     if "anyOf" in field:
         return " or ".join(_allowed(one) for one in field["anyOf"])
-    if "$ref" in field:
-        return "component" if field["$ref"].endswith("/Component") else "map"
+    if "$ref" in field or "oneOf" in field:
+        return "component" if field.get("$ref", "").endswith("/Component") else "map"
     if "enum" in field or "const" in field:
         return " or ".join(f"`{value}`" for value in field.get("enum") or [field["const"]])
     if "prefixItems" in field:

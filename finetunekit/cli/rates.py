@@ -47,8 +47,8 @@ def command(
 
     progress = make_progress()
     plan, _ = prepare(preset, settings=settings, seed=seed, progress=progress)
-    if stage > len(plan.config.stages):
-        raise click.BadParameter(f"there are {len(plan.config.stages)} stages.", param_hint="--stage")
+    if stage > len(plan.stages):
+        raise click.BadParameter(f"there are {len(plan.stages)} stages.", param_hint="--stage")
     index = build_index(
         list_photos(plan, progress),
         max_pixels=plan.config.data.max_photo_pixels,
@@ -62,7 +62,9 @@ def command(
     if as_json:
         print_json({**dataclasses.asdict(found), "stand_in": index.stand_in, "figure": str(figure) if figure else None})
         return
-    for line in _lines(found, stage, index.stand_in, plan.config.stages[stage - 1].optimizer.learning_rate):
+    asked = plan.stages[stage - 1].config
+    assert asked.kind == "fit"  # no rate is found for another
+    for line in _lines(found, stage, index.stand_in, asked.optimizer.learning_rate):
         click.echo(line)
     if figure is not None:
         click.echo(f"figure: {figure}")

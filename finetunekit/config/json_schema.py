@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeAlias
 import pydantic
 from pydantic.errors import PydanticInvalidForJsonSchema
 
-from finetunekit.config.sections import Component, DataSection, RunConfig
+from finetunekit.config.sections import DataSection, RunConfig
+from finetunekit.config.training_sections import Component
 from finetunekit.plugins.host import PluginHost
 from finetunekit.types import Options, Registered
 
@@ -103,6 +104,12 @@ class _Writer:
         for word in ("anyOf", "oneOf", "allOf", "prefixItems"):
             if word in schema:
                 converted[word] = [self.convert(one, reading, models, key) for one in schema[word]]
+        if "oneOf" in schema:
+            kinds = [
+                models.schemas.get(one.get("$ref"), {}).get("properties", {}).get("kind") for one in schema["oneOf"]
+            ]
+            if all(kinds):
+                converted = _by_kind(kinds, converted["oneOf"])
         if isinstance(schema.get("items"), dict):
             converted["items"] = self.convert(schema["items"], "item", models, key)
         if "properties" in schema:
@@ -199,6 +206,15 @@ def _when(key: str, value: str, then: Schema, *, is_default: bool = False) -> Sc
     allowed = [value, None] if is_default else [value]
     present = {} if is_default else {"required": [key]}
     return {"if": {"properties": {key: {"enum": allowed}}, **present}, "then": then}
+
+
+def _by_kind(kinds: list[Schema], then: list[Schema]) -> Schema:
+    """A map whose `kind` says which keys it has. No `oneOf`, since what is wrong inside one is hard to tell."""
+    names = [kind["const"] for kind in kinds]
+    meaning = " ".join(f"{kind['const']}: {kind['description']}" for kind in kinds)
+    pairs = zip(kinds, then, strict=True)
+    cases = [_when("kind", kind["const"], one, is_default="default" in kind) for kind, one in pairs]
+    return {"properties": {"kind": _one_of(names, meaning)}, "allOf": cases}
 
 
 def _named(name: str, options: Schema) -> Schema:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetunekit.config.sections import RunConfig
+from finetunekit.config.training_sections import FitStage, SolveStage
 from finetunekit.config.yaml_source import KeyPath, dump_yaml, show_path
 from finetunekit.types import BackboneSpec, Options, Registered
 
@@ -40,6 +41,19 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """One stage.
+
+    Attributes:
+        config: What was asked of it.
+        freeze: Its freezing policy; None where it is solved, which freezes the whole backbone.
+    """
+
+    config: FitStage | SolveStage
+    freeze: Chosen | None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything a run will do, decided before anything heavy is loaded.
 
@@ -51,7 +65,7 @@ class Plan:
         backbone: Pretrained network.
         head: Classification head.
         augment: Augmentations in order.
-        freeze: Freezing policy of each stage.
+        stages: Stages in order.
         reports: Reporters in order.
     """
 
@@ -62,7 +76,7 @@ class Plan:
     backbone: Chosen
     head: Chosen
     augment: tuple[Chosen, ...]
-    freeze: tuple[Chosen, ...]
+    stages: tuple[PlannedStage, ...]
     reports: tuple[Chosen, ...]
 
     @property
@@ -72,6 +86,10 @@ class Plan:
         assert spec is not None  # PluginHost refuses a backbone without one
         return spec
 
+    def epochs_before(self, number: int) -> int:
+        """Epochs that stages before this one are given, whether or not they end early; the stage's own begin there."""
+        return sum(stage.config.epochs for stage in self.stages[:number])
+
     def components(self) -> Iterator[Chosen]:
         """Every component in the order of the flow."""
         yield self.data_source
@@ -80,7 +98,7 @@ class Plan:
         yield self.backbone
         yield self.head
         yield from self.augment
-        yield from self.freeze
+        yield from (stage.freeze for stage in self.stages if stage.freeze)
         yield from self.reports
 
     def to_dict(self) -> dict[str, Any]:

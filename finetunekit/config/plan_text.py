@@ -9,8 +9,7 @@ from typing import Any
 import pydantic
 
 from finetunekit.config.pixel_contract import contract_warning
-from finetunekit.config.plan import Plan
-from finetunekit.config.sections import FIT_ONLY, SOLVE_ONLY, Stage
+from finetunekit.config.plan import Plan, PlannedStage
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
@@ -32,21 +31,19 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         warning = contract_warning(config.pixels, plan.spec) if section == "pixels" else None
         if warning:
             yield f"  warning: {warning}"
-    for number, stage in enumerate(config.stages):
-        yield f"stage {number + 1}: {stage.name}"
+    for number, stage in enumerate(plan.stages, start=1):
+        yield f"stage {number}: {stage.config.name}"
         yield from _stage(stage)
     yield from _fields(config, "", only=("seed", "view_seed", "deterministic", "precision"))
 
 
-def _stage(stage: Stage) -> Iterator[str]:
-    """What this kind of stage reads, and nothing else."""
-    if stage.kind == "solve":
-        yield from _fields(stage, "  ", leave_out=("name", "epochs", *FIT_ONLY))
-        return
-    yield f"  freeze: {stage.freeze.name}"
-    yield from _fields(stage, "  ", leave_out=("name", "freeze", "optimizer", *SOLVE_ONLY))
-    yield "  optimizer"
-    yield from _fields(stage.optimizer, "    ")
+def _stage(stage: PlannedStage) -> Iterator[str]:
+    if stage.freeze:
+        yield f"  freeze: {stage.freeze.name}"
+    yield from _fields(stage.config, "  ", leave_out=("name", "freeze", "optimizer"))
+    if stage.config.kind == "fit":
+        yield "  optimizer"
+        yield from _fields(stage.config.optimizer, "    ")
 
 
 def _fields(

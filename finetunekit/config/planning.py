@@ -9,9 +9,10 @@ from typing import Any
 
 import pydantic
 
-from finetunekit.config.plan import Chosen, Plan
+from finetunekit.config.plan import Chosen, Plan, PlannedStage
 from finetunekit.config.preset import Document, read_document
 from finetunekit.config.sections import RunConfig
+from finetunekit.config.training_sections import FitStage, kind_of_stage
 from finetunekit.config.validation_errors import describe_problems, line_order
 from finetunekit.config.yaml_source import KeyPath, place_of, show_path
 from finetunekit.errors import ConfigError, UnknownComponentError
@@ -41,7 +42,7 @@ def make_plan(document: Document, host: PluginHost) -> Plan:
     augment = chooser.each("augmentation", ("augment",), values.get("augment"))
     stages = values.get("stages")
     freeze = tuple(
-        chooser.component("freezing policy", ("stages", i, "freeze"), _map(stage).get("freeze", {"name": "none"}))
+        chooser.component("freezing policy", ("stages", i, "freeze"), _policy(stage))
         for i, stage in enumerate(stages if isinstance(stages, list) else ())
     )
     reports = chooser.each("reporter", ("reports",), values.get("reports"))
@@ -57,7 +58,10 @@ def make_plan(document: Document, host: PluginHost) -> Plan:
         backbone=_sure(backbone),
         head=_sure(head),
         augment=tuple(map(_sure, augment)),
-        freeze=tuple(map(_sure, freeze)),
+        stages=tuple(
+            PlannedStage(stage, _sure(policy) if isinstance(stage, FitStage) else None)
+            for stage, policy in zip(config.stages, freeze, strict=True)
+        ),
         reports=tuple(map(_sure, reports)),
     )
 
@@ -70,6 +74,12 @@ def _sure(chosen: Chosen | None) -> Chosen:
 
 def _map(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _policy(stage: Any) -> Any:
+    """What a stage says of freezing; None where it is solved."""
+    default = {"name": FitStage.model_fields["freeze"].default.name}
+    return _map(stage).get("freeze", default) if kind_of_stage(stage) == "fit" else None
 
 
 def _check_config(document: Document, problems: list[str]) -> RunConfig | None:

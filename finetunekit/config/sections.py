@@ -4,31 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from finetunekit.config.training_sections import (
-    ClassWeightsSection,
-    EarlyStoppingSection,
-    EmaSection,
-    EvaluateSection,
-    ScheduleSection,
-    Section,
-)
+from finetunekit.config.training_sections import Component, Section, Stage
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-class Component(BaseModel):
-    """A plugin's component by name; every other key belongs to that component's own options."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
-
-    name: str = Field(min_length=1, description="Name under which a plugin registered the component.")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Everything but the name, as written."""
-        return dict(self.model_extra or {})
 
 
 AuditKind = Literal[
@@ -123,108 +103,6 @@ class WeightsSection(Section):
     )
 
 
-class OptimizerSection(Section):
-    """The optimizer of one stage."""
-
-    name: Literal["sgd", "adamw"] = Field("sgd", description="Keras optimizer.")
-    learning_rate: float = Field(
-        1e-3, gt=0, le=10, allow_inf_nan=False, description="Rate of a layer whose multiplier is 1."
-    )
-    momentum: float = Field(0.0, ge=0, lt=1, description="Momentum (sgd).")
-    weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled weight decay.")
-    clip_norm: float | None = Field(
-        None,
-        gt=0,
-        le=1e6,
-        description="Longest gradient, over all weights together; longer ones are shortened. null: any.",
-    )
-    schedule: ScheduleSection = Field(default_factory=ScheduleSection, description="How the rate goes over the stage.")
-
-
-class Stage(Section):
-    """One stage of training: freezing, a new optimizer, a number of epochs."""
-
-    kind: Literal["fit", "solve"] = Field(
-        "fit",
-        description="fit: gradient descent. solve: the head's last Dense layer in closed form on frozen features, nothing else; one epoch.",
-    )
-    name: str = Field("fine-tune", min_length=1, max_length=40, description="Name in the log; of a solve stage: probe.")
-    epochs: int = Field(10, ge=1, le=100_000, description="Number of epochs (fit).")
-    freeze: Component = Field(Component(name="none"), description="Freezing policy of the backbone's layers.")
-    train_batch_norm: bool = Field(
-        False, description="Let BatchNorm layers of the backbone train and move their statistics."
-    )
-    optimizer: OptimizerSection = Field(default_factory=OptimizerSection, description="Optimizer, new for each stage.")
-    label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="Part of each label that is spread over all classes alike (fit)."
-    )
-    class_weights: ClassWeightsSection = Field(
-        default_factory=ClassWeightsSection, description="How much each class counts in the loss (fit)."
-    )
-    early_stopping: EarlyStoppingSection | None = Field(
-        None, description="End early, keep the best epoch; null: neither (fit)."
-    )
-    ema: EmaSection | None = Field(None, description="Validate and keep a moving average of weights; null: no (fit).")
-    interpolate: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="End this far along the line from the weights before the stage, 0, to those it reached, 1 (fit).",
-    )
-    solver: Literal["logistic", "ridge"] = Field(
-        "logistic", description="Logistic regression, or ridge regression on one-hot labels scaled to logits (solve)."
-    )
-    penalty: float | None = Field(
-        None,
-        gt=0,
-        le=1e6,
-        allow_inf_nan=False,
-        description="L2 penalty on features brought to one scale; null: by cross-validation on the training photos (solve).",
-    )
-    folds: int = Field(5, ge=2, le=100, description="Folds of that cross-validation (solve).")
-    revert_unless_better: bool = Field(
-        False,
-        description="Put back the weights from before the stage unless its validation log loss is lower than theirs was.",
-    )
-
-    @model_validator(mode="after")
-    def _check_kind(self) -> Stage:
-        """What only the other kind of stage reads must be left at its default: it would be passed over in silence."""
-        if self.kind == "solve":
-            for field, value in (("name", "probe"), ("epochs", 1)):
-                if field not in self.model_fields_set:
-                    object.__setattr__(self, field, value)  # the default of this kind
-            if self.epochs != 1:
-                raise ValueError("a solve stage has one epoch; leave `epochs` out")
-        unread = FIT_ONLY if self.kind == "solve" else SOLVE_ONLY
-        for field in unread:
-            if getattr(self, field) != Stage.model_fields[field].get_default(call_default_factory=True):
-                raise ValueError(f"a {self.kind} stage does not read `{field}`; leave it out")
-        return self
-
-    @model_validator(mode="after")
-    def _check_class_weights(self) -> Stage:
-        if self.class_weights.named and self.class_weights.mode != "named":
-            raise ValueError(
-                "class_weights.named counts with class_weights.mode: named only; set it, or drop the names"
-            )
-        return self
-
-
-#: Fields of a stage that only one kind of stage reads.
-SOLVE_ONLY = ("solver", "penalty", "folds")
-FIT_ONLY = (
-    "freeze",
-    "train_batch_norm",
-    "optimizer",
-    "label_smoothing",
-    "class_weights",
-    "early_stopping",
-    "ema",
-    "interpolate",
-)
-
-
 class TrainSection(Section):
     """What all stages share."""
 
@@ -265,6 +143,18 @@ class CacheSection(Section):
     views: int = Field(8, ge=1, le=1024, description="Augmented views of each photo (bank).")
     require: Literal["bitwise", "close"] = Field(
         "close", description="Least grade of the cache's self-check; below it the run stops."
+    )
+
+
+class EvaluateSection(Section):
+    """How photos are scored once training is over, and predicted later."""
+
+    flip: bool = Field(
+        False, description="Mean of the probabilities of each photo and of its mirror image; takes twice as long."
+    )
+    test: bool = Field(
+        True,
+        description="Score the test photos. false: the test split stays shut; no network sees it, no opening, no baselines, no reports.",
     )
 
 
@@ -334,7 +224,9 @@ class RunConfig(Section):
     head: Component
     augment: tuple[Component, ...] = Field((), description="Augmentations of training photos, in order.")
     train: TrainSection = Field(default_factory=TrainSection)
-    stages: tuple[Stage, ...] = Field(min_length=1, max_length=100)
+    stages: tuple[Stage, ...] = Field(
+        min_length=1, max_length=100, description="What is trained, one stage after the other; `kind` says how."
+    )
     cache: CacheSection = Field(default_factory=CacheSection)
     evaluate: EvaluateSection = Field(default_factory=EvaluateSection)
     insights: InsightsSection = Field(default_factory=InsightsSection)

@@ -1,16 +1,29 @@
-"""What was asked of training: schedules, early stopping, averaged weights, class weights, the flip at test time."""
+"""What was asked of training: stages of two kinds, and what each can ask for."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 
 class Section(BaseModel):
     """Base of every section: frozen, strict, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Component(BaseModel):
+    """A plugin's component by name; every other key belongs to that component's own options."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+    name: str = Field(min_length=1, description="Name under which a plugin registered the component.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but the name, as written."""
+        return dict(self.model_extra or {})
 
 
 class ScheduleSection(Section):
@@ -26,6 +39,24 @@ class ScheduleSection(Section):
         lt=1,
         description="Part of the stage's steps over which the rate rises; null: 0, and 0.3 for one_cycle.",
     )
+
+
+class OptimizerSection(Section):
+    """The optimizer of one stage."""
+
+    name: Literal["sgd", "adamw"] = Field("sgd", description="Keras optimizer.")
+    learning_rate: float = Field(
+        1e-3, gt=0, le=10, allow_inf_nan=False, description="Rate of a layer whose multiplier is 1."
+    )
+    momentum: float = Field(0.0, ge=0, lt=1, description="Momentum (sgd).")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled weight decay.")
+    clip_norm: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="Longest gradient, over all weights together; longer ones are shortened. null: any.",
+    )
+    schedule: ScheduleSection = Field(default_factory=ScheduleSection, description="How the rate goes over the stage.")
 
 
 class EarlyStoppingSection(Section):
@@ -66,14 +97,76 @@ class ClassWeightsSection(Section):
         default_factory=dict, description="Class name → weight (named); a class that is not named has weight 1."
     )
 
+    @model_validator(mode="after")
+    def _check_named(self) -> Self:
+        if self.named and self.mode != "named":
+            raise ValueError("the weights in `named` count with mode: named only; set it, or drop them")
+        return self
 
-class EvaluateSection(Section):
-    """How photos are scored once training is over, and predicted later."""
 
-    flip: bool = Field(
-        False, description="Mean of the probabilities of each photo and of its mirror image; takes twice as long."
+_REVERT = "Put back the weights from before the stage unless its validation log loss is lower than theirs was."
+
+
+class FitStage(Section):
+    """A stage of gradient descent: freezing, a new optimizer, a number of epochs."""
+
+    kind: Literal["fit"] = Field("fit", description="Gradient descent.")
+    name: str = Field("fine-tune", min_length=1, max_length=40, description="Name in the log.")
+    epochs: int = Field(10, ge=1, le=100_000, description="Number of epochs.")
+    freeze: Component = Field(Component(name="none"), description="Freezing policy of the backbone's layers.")
+    train_batch_norm: bool = Field(
+        False, description="Let BatchNorm layers of the backbone train and move their statistics."
     )
-    test: bool = Field(
-        True,
-        description="Score the test photos. false: the test split stays shut; no network sees it, no opening, no baselines, no reports.",
+    optimizer: OptimizerSection = Field(default_factory=OptimizerSection, description="Optimizer, new for each stage.")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Part of each label that is spread over all classes alike."
     )
+    class_weights: ClassWeightsSection = Field(
+        default_factory=ClassWeightsSection, description="How much each class counts in the loss."
+    )
+    early_stopping: EarlyStoppingSection | None = Field(
+        None, description="End early, keep the best epoch; null: neither."
+    )
+    ema: EmaSection | None = Field(None, description="Validate and keep a moving average of weights; null: no.")
+    interpolate: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="End this far along the line from the weights before the stage, 0, to those it reached, 1.",
+    )
+    revert_unless_better: bool = Field(False, description=_REVERT)
+
+
+class SolveStage(Section):
+    """A stage in closed form: the head's last Dense layer on frozen features, nothing else; one row in the log."""
+
+    kind: Literal["solve"] = Field(description="The head's last Dense layer in closed form.")
+    name: str = Field("probe", min_length=1, max_length=40, description="Name in the log.")
+    solver: Literal["logistic", "ridge"] = Field(
+        "logistic", description="Logistic regression, or ridge regression on one-hot labels scaled to logits."
+    )
+    penalty: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="L2 penalty on features brought to one scale; null: by cross-validation on the training photos.",
+    )
+    folds: int = Field(5, ge=2, le=100, description="Folds of that cross-validation.")
+    revert_unless_better: bool = Field(False, description=_REVERT)
+
+    @property
+    def epochs(self) -> int:
+        """Its rows in the log."""
+        return 1
+
+
+def kind_of_stage(stage: Any) -> str:
+    """The kind that a stage, read or made, says it is; `fit` where it says nothing."""
+    return str(stage.get("kind", "fit") if isinstance(stage, dict) else getattr(stage, "kind", "fit"))
+
+
+Stage = Annotated[
+    Annotated[FitStage, Tag("fit")] | Annotated[SolveStage, Tag("solve")],
+    Discriminator(kind_of_stage),
+]

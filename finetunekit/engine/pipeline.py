@@ -162,20 +162,21 @@ class RunSequence:
     # ---- training ----------------------------------------------------------------------------------------------------------------
 
     def _train(self, context: StageContext) -> Prepared:
+        from finetunekit.training.run_log import RunLog
         from finetunekit.training.stages import Training
 
         if self.earlier is not None:
             self.record.settle(self.earlier, config_text(self.plan), self.progress)
         checkpoint = self.earlier.checkpoint if self.earlier else None
-        training = Training(context, self.host, self.path, self.record.state, self.record.write_state, checkpoint)
+        log = RunLog(self.path, self.host, context.classifier, checkpoint)
         try:
-            return training.run()
+            return Training(context, self.host, self.record, log).run()
         except BaseException:
-            if training.rows:
+            if log.rows:
                 self._save_what_there_is(context.classifier)
             raise
         finally:
-            self.rows = training.rows
+            self.rows = log.rows
 
     def _save_what_there_is(self, classifier: Classifier) -> None:
         """After an error, which is the one to show."""

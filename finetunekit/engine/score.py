@@ -43,7 +43,7 @@ def score_run(
     """
     from finetunekit.evaluation.predictions import predict_splits, prediction_columns
     from finetunekit.evaluation.scores import score_splits
-    from finetunekit.training.revert import kept_rows, revert_notes
+    from finetunekit.training.stage_record import kept_rows, revert_notes
 
     started, plan, state = time.time(), context.plan, record.state
     is_open = plan.config.evaluate.test

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from finetunekit.config.plan import Chosen, Plan
-from finetunekit.config.sections import Component, PixelsSection, WeightsSection
+from finetunekit.config.sections import PixelsSection, WeightsSection
+from finetunekit.config.training_sections import Component
 from finetunekit.data.audit.findings import Finding
 from finetunekit.data.audit.labels import label_findings, outlier_findings
 from finetunekit.data.audit.reading import AuditedPhoto, AuditedPhotos

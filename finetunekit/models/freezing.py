@@ -7,13 +7,49 @@ and the traps in docs/architecture.md). Weights that a composite layer owns itse
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from finetunekit.config.plan import PlannedStage
 from finetunekit.errors import PluginError, RunError, did_you_mean
+from finetunekit.models.classifier import Classifier
+from finetunekit.plugins.components import call_builder, component_label
 from finetunekit.types import Backbone, FreezeDecision, LayerInfo, LayerRate
 
 if TYPE_CHECKING:
     import keras
+
+
+@dataclass(frozen=True, slots=True)
+class Freezing:
+    """What one stage freezes and trains.
+
+    Attributes:
+        decision: Layer path → rate multiplier, for every leaf layer of the backbone.
+        rates: Variable path → rate multiplier, for every variable that trains, those of the head included.
+        claims: Layer path → the rule of the policy that claimed it, where the policy says so.
+    """
+
+    decision: Mapping[str, float]
+    rates: Mapping[str, float]
+    claims: Mapping[str, str]
+
+
+def freeze_layers(classifier: Classifier, stage: PlannedStage) -> Freezing:
+    """Ask a stage's policy and set the flag of every layer by its answer; a stage that is solved freezes the whole backbone.
+
+    Raises:
+        PluginError: If the policy fails or returns something that its hook does not allow.
+        RunError: If nothing would train.
+    """
+    layers, asked = describe_layers(classifier.backbone), stage.config
+    if stage.freeze is None or asked.kind == "solve":
+        returned, decision = {}, {layer.path: 0.0 for layer in layers}
+    else:
+        returned, label = call_builder(stage.freeze, layers), component_label(stage.freeze)
+        decision = check_decision(returned, layers, label, train_batch_norm=asked.train_batch_norm)
+    rates = apply_decision(classifier.logits, classifier.backbone.model, decision)
+    return Freezing(decision, rates, rules_of(returned))
 
 
 def leaf_layers(model: keras.Model) -> Iterator[tuple[str, keras.Layer]]:

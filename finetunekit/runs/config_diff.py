@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finetunekit.config.sections import FIT_ONLY, SOLVE_ONLY
 from finetunekit.config.yaml_source import KeyPath, show_path
 from finetunekit.runs.folder import ENVIRONMENT, WEIGHTS, FinishedRun
 
@@ -53,12 +53,12 @@ def environment_changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> 
 def configuration_changes(first: FinishedRun, second: FinishedRun) -> tuple[Change, ...]:
     """Where two configurations differ, defaults filled in, and the versions of what gave their components.
 
-    What a stage of either run does not read, as a solve stage its optimizer, is left out: its kind says the difference.
+    Where a stage is of another kind, the keys that only one of them has are left out: the kind says the difference.
     """
-    unread = (*_unread(first.plan), *_unread(second.plan))
-    starts = tuple(f"{path}{end}" for path in unread for end in (".", " "))  # options; where the component is from
-    changes = _differences(_describe_plan(first.plan), _describe_plan(second.plan))
-    return tuple(change for change in changes if change.key not in unread and not change.key.startswith(starts))
+    sides = _describe_plan(first.plan), _describe_plan(second.plan)
+    changes = _differences(*sides)
+    others = tuple(c.key.removesuffix("kind") for c in changes if re.fullmatch(r"stages\[\d+\]\.kind", c.key))
+    return tuple(c for c in changes if not c.key.startswith(others) or all(c.key in side for side in sides))
 
 
 def machine_changes(first: FinishedRun, second: FinishedRun) -> tuple[Change, ...]:
@@ -128,13 +128,6 @@ def _describe_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
         described[f"{path} (from)"] = component["distribution"]
         described[f"version of {component['distribution']}"] = component["version"]
     return described
-
-
-def _unread(plan: Mapping[str, Any]) -> Iterator[str]:
-    """Fields of stages that a stage of that kind does not read."""
-    for i, stage in enumerate(plan["config"].get("stages", ())):
-        fields = {"solve": ("epochs", *FIT_ONLY), "fit": SOLVE_ONLY}.get(stage.get("kind", ""), ())
-        yield from (f"stages[{i}].{field}" for field in fields)
 
 
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Change, ...]:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.config.plan import Chosen, Plan
-from finetunekit.config.sections import Component, PixelsSection, RunConfig, Stage
+from finetunekit.config.sections import PixelsSection, RunConfig
+from finetunekit.config.training_sections import Component, FitStage
 from finetunekit.models.classifier import Classifier, build_classifier
 from finetunekit.testing import tiny_plugin
 from finetunekit.testing.contract import Subject, choose
@@ -41,9 +42,9 @@ def build_network(backbone: Chosen, head: Chosen, size_px: int, num_classes: int
     """Build a network as a run does, with the run's own checks of what the builders return."""
     named = Component(name="unused")
     pixels = PixelsSection(size_px=size_px)
-    config = RunConfig(name="contract", backbone=named, head=named, pixels=pixels, stages=(Stage(),))
+    config = RunConfig(name="contract", backbone=named, head=named, pixels=pixels, stages=(FitStage(),))
     source = choose("data source", tiny_plugin.build_table, Options())
-    plan = Plan(config, "finetunekit.testing", source, None, backbone, head, augment=(), freeze=(), reports=())
+    plan = Plan(config, "finetunekit.testing", source, None, backbone, head, augment=(), stages=(), reports=())
     return build_classifier(plan, num_classes, precision)
 
 

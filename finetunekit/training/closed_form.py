@@ -19,10 +19,11 @@ from finetunekit.models.linear_probe.linear import LinearFit
 from finetunekit.plugins.components import component_label
 from finetunekit.system.memory import scratch_array
 from finetunekit.training.batches import FeatureFeed
-from finetunekit.training.callback import callback_arrays, restore_callbacks
+from finetunekit.training.callbacks import callback_arrays, restore_callbacks
 from finetunekit.training.stage_context import Prepared, StageContext
 from finetunekit.training.stage_features import plain_features
-from finetunekit.training.stage_job import Row, StageJob, StageState, cross_entropy
+from finetunekit.training.stage_job import Row, SolveJob, StageState
+from finetunekit.training.validation import cross_entropy
 
 if TYPE_CHECKING:
     import keras
@@ -61,7 +62,7 @@ def find_last_dense(context: StageContext, number: int) -> LastDense:
     return LastDense(layer, layer._inbound_nodes[history.node_index].input_tensors[0])
 
 
-def run_solve(job: StageJob, context: StageContext, prepared: Prepared, number: int) -> dict[str, Any]:
+def run_solve(job: SolveJob, context: StageContext, prepared: Prepared, number: int) -> dict[str, Any]:
     """Solve one stage and keep its row.
 
     A stage that an earlier process solved is solved again, to the same bits, and keeps no second row.
@@ -102,7 +103,7 @@ def run_solve(job: StageJob, context: StageContext, prepared: Prepared, number: 
     dense.layer.bias.assign(fit.bias)
     row = _row(job, features[:photos], context.train.labels, fit, started)
     if job.resume is None:
-        job.keep(row, StageState(1, is_over=True, optimizer=(), callbacks=callback_arrays(job.callbacks)))
+        job.sink.keep(row, StageState(1, is_over=True, optimizer=(), callbacks=callback_arrays(job.callbacks)))
     else:
         restore_callbacks(job.callbacks, job.resume.callbacks)
     job.progress.say(_line(row, fit, choice, photos, views))
@@ -180,11 +181,11 @@ def _one_or_all(tensors: list[Any]) -> Any:
 
 
 def _row(
-    job: StageJob, features: NDArray[np.float32], labels: NDArray[np.int64], fit: LinearFit, started: float
+    job: SolveJob, features: NDArray[np.float32], labels: NDArray[np.int64], fit: LinearFit, started: float
 ) -> Row:
     logits = fit.logits(features).astype(np.float32)
     correct = int((logits.argmax(axis=1) == labels).sum())
-    with_ema_weights = job.validation.row(job.first_epoch)
+    validated = job.validator.row(job.first_epoch)
     seconds = time.perf_counter() - started
     return {
         "stage": job.stage.name,
@@ -193,7 +194,7 @@ def _row(
         "accuracy": correct / len(labels),
         "draws": len(labels),
         "correct": correct,
-        **with_ema_weights,
+        **validated,
         "learning_rate": 0.0,
         "seconds": round(seconds, 3),
         "images_per_s": round(len(labels) / seconds, 1),

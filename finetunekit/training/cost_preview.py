@@ -14,14 +14,13 @@ import numpy as np
 from finetunekit.models.classifier import Classifier, build_classifier
 from finetunekit.models.feature_cache import FeatureCache, open_cache
 from finetunekit.models.flops import count_uses, not_counted, total_multiply_adds
-from finetunekit.models.freezing import apply_decision, check_decision, describe_layers, rules_of
+from finetunekit.models.freezing import freeze_layers
 from finetunekit.models.frozen_prefix import Cut, find_cut
 from finetunekit.models.layer_table import layer_rows
-from finetunekit.plugins.components import component_label
 from finetunekit.system.environment import prepare_tensorflow, resolve_precision
 from finetunekit.system.progress import Progress
 from finetunekit.training.cost_estimate import Entries, Estimate, Preview, StagePreview
-from finetunekit.training.prepare_stage import build_augmenter, decide_freezing
+from finetunekit.training.prepare_stage import build_augmenter
 from finetunekit.training.sampling import draw_epoch
 from finetunekit.training.stage_features import bank_size
 from finetunekit.training.step_timing import StageTimes, time_saving, time_stage
@@ -75,7 +74,7 @@ def preview(
     start_s = time.perf_counter() - started + photos_s
     is_augmented = build_augmenter(plan) is not None
     work = _Work(plan, photo_counts, num_classes, precision, classifier, is_augmented, progress)
-    stages = tuple(work.stage(number, is_calibrated) for number in range(len(plan.config.stages)))
+    stages = tuple(work.stage(number, is_calibrated) for number in range(len(plan.stages)))
     cache = open_cache(progress.say)
     return Preview(
         name=plan.config.name,
@@ -110,20 +109,20 @@ class _Work:
     def stage(self, number: int, is_calibrated: bool) -> StagePreview:
         """Set the flags as the stage will, and look at the graph."""
         config, logits = self.plan.config, self.classifier.logits
-        stage = config.stages[number]
-        decision, rates, claims = self._decide(number)
+        stage = self.plan.stages[number].config
+        freezing = freeze_layers(self.classifier, self.plan.stages[number])
         cut = None if config.cache.mode == "off" else find_cut(logits)
         uses = count_uses(logits)
         whole, before = total_multiply_adds(uses), total_multiply_adds(count_uses(cut.prefix)) if cut else 0
-        key = (tuple(sorted(decision.items())), stage.optimizer.name)
+        key = (tuple(sorted(freezing.decision.items())), stage.optimizer.name if stage.kind == "fit" else None)
         if is_calibrated and key not in self.timed:
             # backwards costs about twice the forward pass: gradients of inputs and of weights
             self.timed[key] = self._time(number, before + 3 * (whole - before))
         times = self.timed.get(key)
         cut = None if times and times.is_cut_refused else cut
-        self.trained.append(set(rates))
+        self.trained.append(set(freezing.rates))
         entries, bytes_per_photo = self._entries(number, cut), _bytes_per_photo(cut) if cut else 0
-        rows = layer_rows(self.classifier, decision, cut.prefix_layers if cut else (), claims)
+        rows = layer_rows(self.classifier, freezing.decision, cut.prefix_layers if cut else (), freezing.claims)
         frozen = sum(row.parameters for row in rows if row.rate == 0)
         return StagePreview(
             name=stage.name,
@@ -144,18 +143,6 @@ class _Work:
             cache_bytes=sum(e.count * e.photos for e in entries) * bytes_per_photo,
             times=times,
         )
-
-    def _decide(self, number: int) -> tuple[dict[str, float], dict[str, float], dict[str, str]]:
-        chosen, layers = self.plan.freeze[number], describe_layers(self.classifier.backbone)
-        returned = decide_freezing(self.plan, number, layers)
-        decision = check_decision(
-            returned,
-            layers,
-            component_label(chosen),
-            train_batch_norm=self.plan.config.stages[number].train_batch_norm,
-        )
-        rates = apply_decision(self.classifier.logits, self.classifier.backbone.model, decision)
-        return decision, rates, rules_of(returned)
 
     def _time(self, number: int, step_multiply_adds: int) -> StageTimes:
         self.progress.say(f"timing a few steps of stage {number + 1} on random photos ...")
@@ -178,12 +165,12 @@ class _Work:
         """What the stage computes: validation photos, its views, and at the end of the run every photo as it is."""
         if cut is None:
             return ()
-        is_last = number == len(self.plan.config.stages) - 1
+        is_last = number == len(self.plan.stages) - 1
         splits = SPLITS if is_last else (VALID,) if self.is_augmented else (TRAIN, VALID)
         wanted = [Entries(split, self.photos.get(split, 0)) for split in splits]
         if self._mode(cut) == "bank":
             photos = self.photos[TRAIN]
-            wanted.insert(0, Entries(TRAIN, photos, bank_size(self.plan.config, number, photos)))
+            wanted.insert(0, Entries(TRAIN, photos, bank_size(self.plan, number, photos)))
         inside = {variable.path for variable in cut.prefix.weights}
         moved_by = tuple(i for i, names in enumerate(self.trained) if names & inside)
         return tuple(self._new((cut.boundary, cut.prefix_layers, moved_by), wanted))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,15 +12,14 @@ import numpy as np
 from finetunekit.errors import RunError
 from finetunekit.models.conv_gradient import fast_gradients
 from finetunekit.models.weight_arrays import assign, copies, views
-from finetunekit.system.memory import blocks_kept
 from finetunekit.system.progress import show_duration
 from finetunekit.training.batches import prefetched
-from finetunekit.training.callback import callback_arrays, restore_callbacks
-from finetunekit.training.callbacks import moving_variables
+from finetunekit.training.callbacks import callback_arrays, moving_variables, restore_callbacks
 from finetunekit.training.health_checks import non_finite_loss_error, stuck_line
 from finetunekit.training.losses import build_loss, sample_weights
 from finetunekit.training.optimizers import build_optimizer, last_rate
-from finetunekit.training.stage_job import Row, StageJob, StageState
+from finetunekit.training.schedules import build_schedule
+from finetunekit.training.stage_job import FitJob, Row, StageState
 
 
 @dataclass
@@ -48,11 +48,11 @@ class Throughput:
         return self.seconds / self.draws if self.draws else seconds / draws
 
 
-def run_stage(job: StageJob) -> tuple[Row, ...]:
+def run_fit(job: FitJob) -> tuple[Row, ...]:
     """Train one stage.
 
     Returns:
-        One row an epoch trained here, with the columns of `EPOCH_COLUMNS`; epochs before `resume` have theirs in the log.
+        One row an epoch trained here, a value for each of `EPOCH_COLUMNS`; epochs before `resume` have theirs in the log.
 
     Raises:
         RunError: If a loss is not finite; the model then holds the weights of the last complete epoch.
@@ -63,7 +63,8 @@ def run_stage(job: StageJob) -> tuple[Row, ...]:
     # A model of its own over the same layers: optimizer, gradients and graphs go with it when the stage is over.
     job = replace(job, model=keras.Model(job.model.inputs, job.model.outputs, name=job.model.name))
     variables = job.model.trainable_weights
-    optimizer = build_optimizer(job.stage.optimizer, variables, job.rates, job.schedule)
+    schedule = build_schedule(job.stage.optimizer, job.stage.epochs * job.steps_per_epoch)
+    optimizer = build_optimizer(job.stage.optimizer, variables, job.rates, schedule)
     job.model.compile(
         optimizer=optimizer,
         loss=build_loss(job.stage),
@@ -71,14 +72,14 @@ def run_stage(job: StageJob) -> tuple[Row, ...]:
     )
     if job.resume is not None:
         _resume(job, optimizer, job.resume)
-    with fast_gradients(job.model), blocks_kept():
+    with fast_gradients(job.model):
         rows = _run_epochs(job)
     for callback in job.callbacks:
         callback.finish()
     return rows
 
 
-def _resume(job: StageJob, optimizer: Any, state: StageState) -> None:
+def _resume(job: FitJob, optimizer: Any, state: StageState) -> None:
     optimizer.build(job.model.trainable_weights)
     try:
         assign(optimizer.variables, state.optimizer)
@@ -89,7 +90,7 @@ def _resume(job: StageJob, optimizer: Any, state: StageState) -> None:
     restore_callbacks(job.callbacks, state.callbacks)
 
 
-def _run_epochs(job: StageJob) -> tuple[Row, ...]:
+def _run_epochs(job: FitJob) -> tuple[Row, ...]:
     rows: list[Row] = []
     moving = moving_variables(job.model)
     whole = copies(moving)
@@ -108,7 +109,7 @@ def _run_epochs(job: StageJob) -> tuple[Row, ...]:
         asked = [callback.after_epoch(row) for callback in job.callbacks]  # every one is told, whatever the first says
         is_over = any(asked)
         rows.append(row)
-        job.keep(row, _state(job, done, is_over=is_over))
+        job.sink.keep(row, _state(job, done, is_over=is_over))
         job.progress.say(_epoch_line(row, job, epoch_s))
         if stuck:
             job.progress.say(stuck)
@@ -117,12 +118,12 @@ def _run_epochs(job: StageJob) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _state(job: StageJob, epochs: int, *, is_over: bool) -> StageState:
+def _state(job: FitJob, epochs: int, *, is_over: bool) -> StageState:
     optimizer = views(job.model.optimizer.variables)
     return StageState(epochs, is_over, optimizer, callback_arrays(job.callbacks))
 
 
-def _run_epoch(job: StageJob, epoch: int, pace: Throughput) -> tuple[Row, float]:
+def _run_epoch(job: FitJob, epoch: int, pace: Throughput) -> tuple[Row, float]:
     """The epoch's row, and the seconds of an epoch that builds no graphs."""
     started = last = time.perf_counter()
     total = job.feed.draws.draws or job.feed.draws.photos
@@ -159,7 +160,7 @@ def _run_epoch(job: StageJob, epoch: int, pace: Throughput) -> tuple[Row, float]
         "accuracy": correct / seen,
         "draws": seen,
         "correct": correct,
-        **job.validation.row(epoch),
+        **_validate(job, epoch),
         "learning_rate": last_rate(job.model.optimizer),
         "seconds": round(time.perf_counter() - started, 3),
         "images_per_s": round(seen / trained_s, 1),
@@ -167,7 +168,14 @@ def _run_epoch(job: StageJob, epoch: int, pace: Throughput) -> tuple[Row, float]
     return row, row["seconds"] - trained_s + seen * pace.draw_s(trained_s, seen)
 
 
-def _epoch_line(row: Row, job: StageJob, epoch_s: float) -> str:
+def _validate(job: FitJob, epoch: int) -> Row:
+    with ExitStack() as weights:
+        for callback in job.callbacks:
+            weights.enter_context(callback.scored_weights())
+        return job.validator.row(epoch)
+
+
+def _epoch_line(row: Row, job: FitJob, epoch_s: float) -> str:
     left_s = epoch_s * (job.total_epochs - row["epoch"])
     left = f"{show_duration(left_s)} left" if left_s else "done"
     width = len(str(job.total_epochs))

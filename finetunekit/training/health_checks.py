@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.errors import RunError
-from finetunekit.training.stage_job import Row, StageJob
+from finetunekit.training.stage_job import FitJob, Row
 
 STILL = 1e-6
 """Length of the change of all trained weights in one epoch, over their own length, below which nothing is being learnt: float32 resolves
 1.2e-7, and rates that train change weights by 1e-4 and more an epoch."""
 
 
-def non_finite_loss_error(job: StageJob, epoch: int, seen: int, photos: Sequence[int]) -> RunError:
+def non_finite_loss_error(job: FitJob, epoch: int, seen: int, photos: Sequence[int]) -> RunError:
     """A loss that is not a finite number: which step, which photos, what to try.
 
     Args:
@@ -29,13 +29,13 @@ def non_finite_loss_error(job: StageJob, epoch: int, seen: int, photos: Sequence
     step = seen // job.feed.draws.batch_size + 1
     rate = job.stage.optimizer.learning_rate
     return RunError(
-        f"the loss is not a finite number at epoch {epoch + 1}, step {step} (photos {job.name_photos(photos)}). The weights of "
+        f"the loss is not a finite number at epoch {epoch + 1}, step {step} (photos {job.sink.name_photos(photos)}). The weights of "
         f"the last complete epoch are kept. Lower optimizer.learning_rate of stage '{job.stage.name}' (now {rate:g}; try {rate / 10:g}), "
         "or check pixels.contract."
     )
 
 
-def stuck_line(job: StageJob, before: Sequence[NDArray[Any]], row: Row) -> str | None:
+def stuck_line(job: FitJob, before: Sequence[NDArray[Any]], row: Row) -> str | None:
     """What to say after the first epoch of a stage whose weights have hardly moved; None where they did.
 
     Args:

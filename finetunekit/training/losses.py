@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.config.sections import Stage
+from finetunekit.config.training_sections import FitStage
 from finetunekit.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     import keras
 
 
-def build_loss(stage: Stage) -> keras.losses.Loss:
+def build_loss(stage: FitStage) -> keras.losses.Loss:
     """Cross-entropy of logits, Keras' own.
 
     Source of label smoothing: Szegedy et al. 2016, section 7, arXiv:1512.00567.
@@ -25,7 +25,7 @@ def build_loss(stage: Stage) -> keras.losses.Loss:
     return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=stage.label_smoothing)
 
 
-def class_weights(stage: Stage, labels: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.float32] | None:
+def class_weights(stage: FitStage, labels: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.float32] | None:
     """Weight of each class in the loss of one stage.
 
     Args:

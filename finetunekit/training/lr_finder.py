@@ -11,6 +11,7 @@ import numpy as np
 
 from finetunekit.config.pixel_contract import contract_of
 from finetunekit.config.plan import Plan
+from finetunekit.config.training_sections import FitStage
 from finetunekit.data.decoded_photos import decode_split
 from finetunekit.errors import ConfigError, RunError
 from finetunekit.models.classifier import build_classifier
@@ -19,7 +20,6 @@ from finetunekit.models.feature_cache import open_cache
 from finetunekit.models.load_weights import load_backbone_weights
 from finetunekit.models.weight_arrays import assign, copies
 from finetunekit.system.environment import prepare_tensorflow, resolve_precision
-from finetunekit.system.memory import blocks_kept
 from finetunekit.system.progress import Progress
 from finetunekit.training.batches import Batch, Feed, prefetched
 from finetunekit.training.callbacks import moving_variables
@@ -89,7 +89,7 @@ def find_rates(
     Source: Smith 2017, section 3.3 (LR range test), arXiv:1506.01186; exponential rates, the smoothed loss, where it is steepest, and
     where to stop, as in fastai's lr_find.
     """
-    stage = plan.config.stages[number]
+    stage = plan.stages[number].config
     if stage.kind != "fit":
         raise ConfigError(f"stage {number + 1}, '{stage.name}', is solved in closed form: it has no learning rate.")
     context = _open(plan, index, progress)
@@ -100,8 +100,8 @@ def find_rates(
     variables = moving_variables(prepared.model)
     before = copies(variables)
     try:
-        with fast_gradients(prepared.model), blocks_kept():
-            losses = list(_losses(prepared, plan, number, rates, weights, progress))
+        with fast_gradients(prepared.model):
+            losses = list(_losses(prepared, stage, rates, weights, progress))
     finally:
         assign(variables, before)
     return suggest_rates(stage.name, rates[: len(losses)], losses, steps=steps)
@@ -158,11 +158,11 @@ def _open(plan: Plan, index: PhotoIndex, progress: Progress) -> StageContext:
 
 
 def _losses(
-    prepared: Prepared, plan: Plan, number: int, rates: list[float], weights: Any, progress: Progress
+    prepared: Prepared, stage: FitStage, rates: list[float], weights: Any, progress: Progress
 ) -> Iterator[float]:
     """Smoothed loss of each step, until it runs away."""
-    stage, model = plan.config.stages[number], prepared.model
-    optimizer = build_optimizer(stage.optimizer, model.trainable_weights, prepared.rates)
+    model = prepared.model
+    optimizer = build_optimizer(stage.optimizer, model.trainable_weights, prepared.freezing.rates)
     model.compile(optimizer=optimizer, loss=build_loss(stage))
     average, lowest = 0.0, math.inf
     batches = prefetched(_endless(prepared.feed))

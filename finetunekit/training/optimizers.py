@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from finetunekit.config.sections import OptimizerSection
+from finetunekit.config.training_sections import OptimizerSection
 
 if TYPE_CHECKING:
     import keras

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +13,7 @@ from finetunekit.data.decoded_photos import DecodedPhotos
 from finetunekit.errors import PluginError, RunError
 from finetunekit.models.feature_cache import EXTRACTION_BATCH, Arrays, prefix_signature
 from finetunekit.models.forward import SUFFIX_BATCH, input_batches, make_forward
-from finetunekit.models.freezing import apply_decision, check_decision, describe_layers, rules_of
+from finetunekit.models.freezing import Freezing, freeze_layers
 from finetunekit.models.frozen_prefix import Cut, find_cut
 from finetunekit.models.prefix_check import check_cut
 from finetunekit.plugins.components import call_builder, component_label
@@ -23,7 +21,6 @@ from finetunekit.training.batches import FeatureFeed, Feed, MappedViews, PixelFe
 from finetunekit.training.device_cache import find_accelerator, keep_photos, keep_views, max_bytes
 from finetunekit.training.stage_context import Prepared, StageContext
 from finetunekit.training.stage_features import bank_features, bank_size, plain_features
-from finetunekit.types import LayerInfo
 
 
 def build_augmenter(plan: Plan) -> Augmenter | None:
@@ -56,28 +53,12 @@ def prepare_stage(context: StageContext, number: int) -> Prepared:
         RunError: If nothing would train, or the cache's self-check is below `cache.require`.
         ConfigError: If `cache.mode: bank` meets an augmentation that cannot be banked.
     """
-    classifier = context.classifier
-    chosen, stage = context.plan.freeze[number], context.plan.config.stages[number]
-    layers = describe_layers(classifier.backbone)
-    returned = decide_freezing(context.plan, number, layers)
-    decision = check_decision(returned, layers, component_label(chosen), train_batch_norm=stage.train_batch_norm)
-    rates = apply_decision(classifier.logits, classifier.backbone.model, decision)
-    return replace(_choose_feed(context, number, rates, decision), claims=rules_of(returned))
-
-
-def decide_freezing(plan: Plan, number: int, layers: tuple[LayerInfo, ...]) -> Any:
-    """What a stage's freezing policy decides, not yet checked; a solve stage freezes the whole backbone."""
-    if plan.config.stages[number].kind == "solve":
-        return {layer.path: 0.0 for layer in layers}
-    return call_builder(plan.freeze[number], layers)
-
-
-def _choose_feed(context: StageContext, number: int, rates: dict[str, float], decision: dict[str, float]) -> Prepared:
     classifier, config = context.classifier, context.plan.config
+    freezing = freeze_layers(classifier, context.plan.stages[number])
     cut = None if config.cache.mode == "off" else find_cut(classifier.logits)
     if cut is None:
         why = "the whole network is computed at every draw"
-        return _without_cut(context, rates, decision, why)
+        return _without_cut(context, freezing, why)
     grade, difference = check_cut(cut, classifier.logits, _sample(context))
     if grade == "refused" or (grade == "close" and config.cache.require == "bitwise"):
         line = f"its self-check is '{grade}' (logits differ by {difference:.1e}, relative)"
@@ -85,8 +66,8 @@ def _choose_feed(context: StageContext, number: int, rates: dict[str, float], de
             raise RunError(
                 f"cache: {line}; cache.require asks for bitwise. Set cache.require: close, or cache.mode: off."
             )
-        return _without_cut(context, rates, decision, line)
-    return _with_cut(context, number, rates, decision, cut, f"{grade} at {', '.join(cut.boundary)}")
+        return _without_cut(context, freezing, line)
+    return _with_cut(context, number, freezing, cut, f"{grade} at {', '.join(cut.boundary)}")
 
 
 def _pixel_feed(context: StageContext) -> PixelFeed:
@@ -102,19 +83,17 @@ def _feature_feed(context: StageContext, views: Sequence[Arrays]) -> FeatureFeed
     return FeatureFeed(placed, context.train.one_hot(context.num_classes), context.draws)
 
 
-def _without_cut(context: StageContext, rates: dict[str, float], decision: dict[str, float], why: str) -> Prepared:
+def _without_cut(context: StageContext, freezing: Freezing, why: str) -> Prepared:
     model = context.classifier.logits
     forward = make_forward(model, EXTRACTION_BATCH)
 
     def predict(photos: DecodedPhotos, _: str) -> NDArray[np.float32]:
         return np.concatenate([forward(batch) for batch in input_batches(photos.pixels, context.contract)])
 
-    return Prepared(model, rates, _pixel_feed(context), predict, decision, None, f"cache off: {why}")
+    return Prepared(model, freezing, _pixel_feed(context), predict, None, f"cache off: {why}")
 
 
-def _with_cut(
-    context: StageContext, number: int, rates: dict[str, float], decision: dict[str, float], cut: Cut, grade: str
-) -> Prepared:
+def _with_cut(context: StageContext, number: int, freezing: Freezing, cut: Cut, grade: str) -> Prepared:
     config = context.plan.config
     signature = [*prefix_signature(cut, context.pixel_parts, context.precision)]
     forward = make_forward(cut.suffix, SUFFIX_BATCH)
@@ -132,7 +111,7 @@ def _with_cut(
         feed = _feature_feed(context, views)
         mode = f"cache exact ({grade}): no augmentation, each photo computed once"
     elif is_banked:
-        made = bank_size(config, number, len(context.train.labels))
+        made = bank_size(context.plan, number, len(context.train.labels))
         feed = _feature_feed(context, bank_features(context, cut, signature, made))
         how = "reused" if made == config.cache.views else "none drawn twice"
         mode = f"cache bank ({grade}): {made} views of each photo, {how}"
@@ -140,7 +119,7 @@ def _with_cut(
         feed = _pixel_feed(context)
         mode = f"cache exact ({grade}): fresh views every epoch"
     model = cut.suffix if isinstance(feed, FeatureFeed) else context.classifier.logits
-    return Prepared(model, rates, feed, lambda photos, what: forward(*features(photos, what)), decision, cut, mode)
+    return Prepared(model, freezing, feed, lambda photos, what: forward(*features(photos, what)), cut, mode)
 
 
 def _sample(context: StageContext) -> NDArray[np.float32]:

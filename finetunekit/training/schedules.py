@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from finetunekit.config.sections import OptimizerSection
+from finetunekit.config.training_sections import OptimizerSection
 
 #: One-cycle: part of the steps that rise, and how much lower the rate begins and ends.
 _RISE, _START, _END = 0.3, 1 / 25, 1 / 25 / 1e4

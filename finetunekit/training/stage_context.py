@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from finetunekit.data.augmentation import Augmenter
 from finetunekit.data.decoded_photos import DecodedPhotos
 from finetunekit.models.classifier import Classifier
 from finetunekit.models.feature_cache import FeatureCache
+from finetunekit.models.freezing import Freezing
 from finetunekit.models.frozen_prefix import Cut
 from finetunekit.system.progress import Progress
 from finetunekit.training.batches import Draws, Feed
@@ -30,23 +31,19 @@ class Prepared:
 
     Attributes:
         model: What is trained: the whole network, or the part after the cut.
-        rates: Variable path → rate multiplier.
+        freezing: What of the network it trains, and at which rates.
         feed: Training batches.
         predict: Photos and what messages call them → logits of the network as it is now, `(photos, classes)` float32.
-        decision: Layer path → rate multiplier, for the record.
         cut: Where the frozen prefix ends; None if the whole network is computed each time.
         mode: One line: how features are reused, for the first lines of the run.
-        claims: Layer path → the rule of the freezing policy that claimed it, where the policy says so.
     """
 
     model: keras.Model
-    rates: dict[str, float]
+    freezing: Freezing
     feed: Feed
     predict: Callable[[DecodedPhotos, str], NDArray[np.float32]]
-    decision: dict[str, float]
     cut: Cut | None
     mode: str
-    claims: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.config.sections import RunConfig
+from finetunekit.config.plan import Plan
 from finetunekit.data.decoded_photos import DecodedPhotos
 from finetunekit.errors import ConfigError
 from finetunekit.models.feature_cache import EXTRACTION_BATCH, Arrays, Extractor, features_key, plain_key
@@ -29,21 +29,21 @@ def plain_features(
     return _cached(context, Extractor(cut), key, batches, len(photos.pixels), f"{what} photos")
 
 
-def bank_size(config: RunConfig, number: int, photos: int) -> int:
+def bank_size(plan: Plan, number: int, photos: int) -> int:
     """How many views of each training photo a stage's bank holds.
 
     Args:
-        config: The run's.
+        plan: The run's.
         number: Of the stage, from 0.
         photos: In the training split.
 
     Returns:
         `cache.views` where they are solved on, all at once; where they are drawn, no more than will have been by the end of the stage.
     """
-    if config.stages[number].kind == "solve":
+    config = plan.config
+    if plan.stages[number].config.kind == "solve":
         return config.cache.views
-    epochs = sum(stage.epochs for stage in config.stages[: number + 1])
-    draws = config.train.draws_per_epoch
+    epochs, draws = plan.epochs_before(number + 1), config.train.draws_per_epoch
     return views_drawn(photos=photos, draws=draws, views=config.cache.views, seed=config.seed, epochs=epochs)
 
 

@@ -7,23 +7,26 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finetunekit.config.pixel_contract import contract_of
+from finetunekit.config.training_sections import FitStage
 from finetunekit.data.decoded_photos import DecodedPhotos
 from finetunekit.models.classifier import Classifier, save_h5
 from finetunekit.models.feature_cache import EXTRACTION_BATCH, Arrays, FeatureCache
 from finetunekit.models.forward import SUFFIX_BATCH
 from finetunekit.system.progress import Progress
-from finetunekit.training.fit import run_stage
+from finetunekit.training.fit import run_fit
 from finetunekit.training.prepare_stage import build_augmenter, prepare_stage
 from finetunekit.training.stage_context import Prepared, StageContext
-from finetunekit.training.stage_job import StageJob, Validation
+from finetunekit.training.stage_job import FitJob, Row, StageState
+from finetunekit.training.validation import Validator
 from finetunekit.types import VALID
 
 if TYPE_CHECKING:
@@ -198,24 +201,46 @@ def _random_photos(count: int, size_px: int, num_classes: int, *, seed: int) -> 
     return DecodedPhotos(pixels, generator.integers(0, num_classes, count), names)
 
 
+class Rows(list[Row]):
+    """A sink that keeps the rows."""
+
+    def keep(self, row: Row, state: StageState) -> None:
+        """See `EpochSink`."""
+        self.append(row)
+
+    def name_photos(self, indices: Sequence[int]) -> str:
+        """See `EpochSink`."""
+        return f"{len(indices)} random ones"
+
+
+class Unscored:
+    """A network whose validation takes no time."""
+
+    def __init__(self, num_classes: int) -> None:
+        self._num_classes = num_classes
+
+    def predict(self, photos: DecodedPhotos, what: str) -> NDArray[np.float32]:
+        """See `Network`."""
+        return np.zeros((len(photos.labels), self._num_classes), np.float32)
+
+
 def _time_training(plan: Plan, number: int, prepared: Prepared, context: StageContext) -> tuple[float, float]:
-    """Seconds of tracing a step, and images a second once it is traced."""
-    stage = plan.config.stages[number]
+    """Seconds of tracing a step, and images a second once it is traced; of a stage that is solved, as if it were trained."""
+    asked = plan.stages[number].config
+    stage = asked if asked.kind == "fit" else FitStage()
     optimizer = stage.optimizer.model_copy(update={"learning_rate": _LEARNING_RATE})
-    no_logits = np.zeros((1, context.num_classes), np.float32)
-    rows: list[dict[str, Any]] = []
-    run_stage(
-        StageJob(
+    rows = Rows()
+    run_fit(
+        FitJob(
             stage=stage.model_copy(update={"epochs": _EPOCHS, "optimizer": optimizer}),
             model=prepared.model,
-            rates=prepared.rates,
+            rates=prepared.freezing.rates,
             feed=prepared.feed,
-            validation=Validation(lambda: no_logits, np.zeros(1, np.int64), None, plan.config.seed),
+            validator=Validator(Unscored(context.num_classes), context.valid.take([0]), None, plan.config.seed),
             first_epoch=0,
             total_epochs=_EPOCHS,
-            keep=lambda row, _: rows.append(row),
+            sink=rows,
             progress=context.progress,
-            name_photos=lambda indices: f"{len(indices)} random ones",
         )
     )
     steady_s = sum(row["seconds"] for row in rows[1:])

@@ -120,6 +120,8 @@ STANDING_ALONE = [
     "data: {source: drawn, options: {size_px: 32}}",
     "data: {source: null, root: photos}",
     "stages: [{epochs: 1}, {name: again, freeze: {name: all}, optimizer: {name: adamw, learning_rate: 1}}]",
+    "stages: [{kind: solve}]",
+    "stages: [{kind: solve, penalty: 0.1, folds: 3}, {kind: fit, epochs: 1, ema: null}]",
     "reports: [{name: learning_curves}, {name: confusion_matrix}]",
     "cache: {mode: bank, views: 8}\nsave: {h5: true}",
     "cache: null\nsave: {h5: null}\ndata: {root: photos, options: null}",
@@ -154,6 +156,15 @@ STANDING_ALONE = [
     "stages: [{epochs: null}]",
     "stages: [{freeze: {name: first_n, m: 3}}]",
     "stages: [{freeze: {n: 3}}]",
+    "stages: [{kind: solve, epochs: 1}]",
+    "stages: [{kind: solve, freeze: {name: all}}]",
+    "stages: [{kind: solve, penalty: 0}]",
+    "stages: [{solver: ridge}]",
+    "stages: [{kind: fit, folds: 3}]",
+    "stages: [{kind: slove}]",
+    "stages: [{kind: null}]",
+    "stages: [{kind: [fit]}]",
+    "stages: [solve]",
     "precision: fp16",
     "pixels: {resize: cubic}",
     "weights: none",
@@ -231,6 +242,15 @@ def test_what_may_be_extended_is_a_known_preset_or_a_path(validator: Draft202012
 def test_a_mistake_is_named_where_it_is_and_nothing_else_is(validator: Draft202012Validator, tmp_path: Path) -> None:
     (found,) = problems(validator, SMALL + "augment: [{name: keras_generator, zoom_rnge: 0.2}]\n", tmp_path)
     assert re.match(r"\$\.augment\[0\]: .*'zoom_rnge' was unexpected", found)
+
+
+def test_each_kind_of_stage_offers_its_own_keys_and_no_other(validator: Draft202012Validator) -> None:
+    offered = {
+        kind: set(validator.schema["$defs"][f"{kind.title()}Stage (item)"]["properties"]) for kind in ("fit", "solve")
+    }
+    assert offered["fit"] & offered["solve"] == {"kind", "name", "revert_unless_better"}
+    assert {"solver", "penalty", "folds"} <= offered["solve"]
+    assert {"epochs", "freeze", "optimizer"} <= offered["fit"]
 
 
 # ---- plugins of others -----------------------------------------------------------------------------------------------------------

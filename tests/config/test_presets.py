@@ -83,7 +83,8 @@ def test_felidae4_is_the_published_experiment() -> None:
     assert (config.pixels.size_px, config.pixels.resize, config.pixels.contract) == (100, "nearest", "zero_to_one")
     assert (config.train.batch_size, config.train.draws_per_epoch, config.train.validation_draws) == (32, 1584, 360)
     assert (stage.optimizer.name, stage.optimizer.learning_rate, stage.optimizer.momentum) == ("sgd", 1e-4, 0.9)
-    assert made.freeze[0].options.model_dump() == {"n": 15}
+    assert made.stages[0].config is stage
+    assert made.stages[0].freeze.options.model_dump() == {"n": 15}
     assert made.head.options.model_dump()["units"] == 1024
     augmentation = made.augment[0].options.model_dump()
     assert (augmentation["shear_range"], augmentation["zoom_range"], augmentation["horizontal_flip"]) == (
@@ -290,6 +291,15 @@ def test_a_mistyped_root_fails_and_no_stand_in_is_drawn(monkeypatch: pytest.Monk
         ("head: {name: gap_dense}", "head: {}", "mine.yaml:4: head.name: is required."),
         ("epochs: 1", 'epochs: "3"', 'mine.yaml:5: stages[0].epochs: should be a valid integer. Received: "3"'),
         ("epochs: 1", "epochs: true", "mine.yaml:5: stages[0].epochs: should be a valid integer. Received: true"),
+        ("epochs: 1", "kind: slove", "mine.yaml:5: stages[0].kind: unknown kind 'slove'. Did you mean 'solve'?"),
+        ("epochs: 1", "kind: 3", "mine.yaml:5: stages[0].kind: unknown kind '3'. Allowed: fit, solve."),
+        ("epochs: 1", "kind: solve", "mine.yaml:5: stages[0].freeze: a solve stage has no `freeze`, a fit stage has."),
+        (
+            "epochs: 1",
+            "solver: ridge",
+            "mine.yaml:5: stages[0].solver: a fit stage has no `solver`, a solve stage has.",
+        ),
+        ("epochs: 1", "penaltyy: 1", "mine.yaml:5: stages[0].penaltyy: unknown key. Allowed: class_weights, "),
         ("epochs: 1", "epochs: 0", "mine.yaml:5: stages[0].epochs: should be greater than or equal to 1. Received: 0"),
         ("name: small", "name: a/b", "mine.yaml:1: name: "),
         ("head: {name: gap_dense}", "head: gap_dense", "mine.yaml:4: head: "),

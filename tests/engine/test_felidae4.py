@@ -31,7 +31,9 @@ def test_the_plan_is_the_experiment() -> None:
     (stage,) = config.stages
     assert (plan.backbone.name, plan.head.name) == ("vgg16", "gap_dense")
     assert plan.head.options.model_dump() == {"units": 1024, "activation": "relu", "dropout": 0.0}
-    assert (plan.freeze[0].name, plan.freeze[0].options.model_dump()) == ("first_n", {"n": 15})
+    freeze = plan.stages[0].freeze
+    assert freeze is not None
+    assert (freeze.name, freeze.options.model_dump()) == ("first_n", {"n": 15})
     assert stage.epochs == 50
     assert (stage.optimizer.name, stage.optimizer.learning_rate, stage.optimizer.momentum) == ("sgd", 1e-4, 0.9)
     assert (config.pixels.size_px, config.pixels.resize, config.pixels.contract) == (100, "nearest", "zero_to_one")

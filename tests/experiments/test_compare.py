@@ -152,11 +152,12 @@ def test_configuration_diff_is_dotted_and_knows_defaults(tmp_path: Path) -> None
     )
 
 
-def test_a_difference_says_nothing_of_what_a_stage_does_not_read(tmp_path: Path) -> None:
-    solve = {"kind": "solve", "epochs": 1, "freeze": {"name": "none"}, "optimizer": {"name": "sgd"}, "penalty": 0.1}
-    fit = {"kind": "fit", "epochs": 40, "freeze": {"name": "all"}, "optimizer": {"name": "adam"}, "penalty": None}
+def test_of_stages_of_two_kinds_only_the_kind_and_what_both_have_is_said_to_differ(tmp_path: Path) -> None:
+    solve = {"kind": "solve", "name": "one", "penalty": 0.1}
+    fit = {"kind": "fit", "name": "two", "epochs": 40, "freeze": {"name": "all"}, "optimizer": {"name": "adamw"}}
     runs = [make_run(tmp_path / stage["kind"], answers(), config={"stages": [stage]}) for stage in (solve, fit)]
-    assert compare_runs(runs).pairs[0].configuration == (Change("stages[0].kind", "solve", "fit"),)
+    both = (Change("stages[0].kind", "solve", "fit"), Change("stages[0].name", "one", "two"))
+    assert compare_runs(runs).pairs[0].configuration == both
     other = make_run(tmp_path / "other", answers(), config={"stages": [{**solve, "penalty": 1.0}]})
     assert compare_runs([runs[0], other]).pairs[0].configuration == (Change("stages[0].penalty", 0.1, 1.0),)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,27 @@ import pytest
 from numpy.typing import NDArray
 
 import finetunekit as ftk
-from finetunekit.config.sections import OptimizerSection, Stage
 from finetunekit.config.training_sections import (
     ClassWeightsSection,
     EarlyStoppingSection,
     EmaSection,
+    FitStage,
+    OptimizerSection,
     ScheduleSection,
 )
+from finetunekit.data.decoded_photos import DecodedPhotos
 from finetunekit.errors import ConfigError
 from finetunekit.models.forward import mean_over_flip
+from finetunekit.runs.run_record import RunRecord
 from finetunekit.system.progress import Progress
 from finetunekit.training.batches import Draws, FeatureFeed, MappedViews
-from finetunekit.training.callback import callback_arrays, restore_callbacks
-from finetunekit.training.callbacks import build_callbacks, with_ema_weights
-from finetunekit.training.fit import run_stage
+from finetunekit.training.callbacks import build_callbacks, callback_arrays, restore_callbacks
+from finetunekit.training.fit import run_fit
 from finetunekit.training.losses import build_loss, class_weights, sample_weights
 from finetunekit.training.schedules import build_schedule, rate_at
-from finetunekit.training.stage_job import Row, StageJob, StageState, Validation
+from finetunekit.training.stage_job import FitJob, Row, StageState
+from finetunekit.training.stage_record import StageRecord
+from finetunekit.training.validation import Validator
 
 NAMES = ("cat", "lion", "tiger")
 
@@ -86,8 +90,41 @@ def test_keras_sees_the_same_rates() -> None:
 # ---- a stage ---------------------------------------------------------------------------------------------------------------------
 
 
-def build_job(stage: Stage, *, losses: tuple[float, ...] = (), resume: StageState | None = None) -> Any:
-    """A stage of a linear model on ten features; `losses` are what validation is made to say."""
+class Network:
+    """The model of a stage on ten features; of `losses`, what validation is made to say."""
+
+    def __init__(self, model: Any, features: NDArray[np.float32], losses: tuple[float, ...]) -> None:
+        self.model, self.features, self.said = model, features, iter(losses)
+
+    def predict(self, photos: DecodedPhotos, what: str) -> NDArray[np.float32]:
+        if len(photos.labels) > 1:
+            return np.asarray(self.model(self.features, training=False))
+        odds = math.log(math.expm1(next(self.said)))  # the loss of a photo with two classes in question
+        return np.array([[0.0, odds, -1e9]], np.float32)
+
+
+class Kept(list[tuple[Row, StageState, list[NDArray[Any]]]]):
+    """Every epoch, with the weights as they were then."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def keep(self, row: Row, state: StageState) -> None:
+        self.append((row, state, [v.numpy().copy() for v in self.model.trainable_weights]))
+
+    def name_photos(self, indices: Sequence[int]) -> str:
+        return str(indices)
+
+
+def record_of(stage: FitStage) -> StageRecord:
+    """The record of a stage, of which nothing is written."""
+    run = RunRecord(Path(), {"stages": [{}]}, unsettled={})
+    return StageRecord(run, 0, stage.name, "the untrained head", Progress(is_quiet=True))
+
+
+def build_job(stage: FitStage, *, losses: tuple[float, ...] = (), resume: StageState | None = None) -> Any:
+    """A stage of a linear model on ten features, the epochs that it keeps, and its entry in `run.json`."""
     import keras
 
     keras.utils.set_random_seed(3)
@@ -95,39 +132,29 @@ def build_job(stage: Stage, *, losses: tuple[float, ...] = (), resume: StageStat
     generator = np.random.default_rng(0)
     features = generator.normal(size=(10, 4)).astype(np.float32)
     labels = np.eye(3, dtype=np.float32)[np.arange(10) % 3]
-    kept: list[tuple[Row, StageState, list[NDArray[Any]]]] = []
-    told: dict[str, Mapping[str, Any]] = {}
-    callbacks = build_callbacks(stage, model, lambda key, record: told.update({key: record}))
-    said = iter(losses)
-
-    def forward() -> NDArray[np.float32]:
-        if not losses:
-            return np.asarray(model(features, training=False))
-        odds = math.log(math.expm1(next(said)))  # the loss of a photo with two classes in question
-        return np.array([[0.0, odds, -1e9]], np.float32)
-
-    job = StageJob(
+    photos = DecodedPhotos(np.zeros((10, 1, 1, 3), np.uint8), np.zeros(10, np.int64), tuple("abcdefghij"))
+    validator = Validator(Network(model, features, losses), photos.take([0]) if losses else photos, None, 0)
+    kept, record = Kept(model), record_of(stage)
+    job = FitJob(
         stage=stage,
         model=model,
         rates={v.path: 1.0 for v in model.trainable_weights},
         feed=FeatureFeed(
             MappedViews([(features,)]), labels, Draws(photos=10, draws=None, batch_size=4, seed=0, view_seed=0)
         ),
-        validation=Validation(with_ema_weights(callbacks, forward), np.zeros(1 if losses else 10, np.int64), None, 0),
+        validator=validator,
         first_epoch=0,
         total_epochs=stage.epochs,
-        keep=lambda row, state: kept.append((row, state, [v.numpy().copy() for v in model.trainable_weights])),
+        sink=kept,
         progress=Progress(is_quiet=True),
-        name_photos=str,
         class_weights=class_weights(stage, labels.argmax(axis=1), NAMES),
-        schedule=build_schedule(stage.optimizer, stage.epochs * 3),
-        callbacks=callbacks,
+        callbacks=build_callbacks(stage, model, validator, record),
         resume=resume,
     )
-    return job, kept, told
+    return job, kept, record.run.state["stages"][0]
 
 
-def weights_of(job: StageJob) -> list[NDArray[Any]]:
+def weights_of(job: FitJob) -> list[NDArray[Any]]:
     return [v.numpy() for v in job.model.trainable_weights]
 
 
@@ -138,8 +165,8 @@ def assert_equal(ours: list[NDArray[Any]], theirs: list[NDArray[Any]]) -> None:
 
 def test_the_log_has_the_rate_of_each_epochs_last_step() -> None:
     section = optimizer("cosine", 0.2)
-    job, _, _ = build_job(Stage(epochs=2, optimizer=section))
-    rows = run_stage(job)
+    job, _, _ = build_job(FitStage(epochs=2, optimizer=section))
+    rows = run_fit(job)
     np.testing.assert_allclose(
         [r["learning_rate"] for r in rows], [rate_at(section, 2, 6), rate_at(section, 5, 6)], rtol=1e-6
     )
@@ -158,26 +185,26 @@ def test_early_stopping_brings_the_best_epoch_back_bit_for_bit(
     losses: tuple[float, ...], patience: int | None, min_delta: float, epochs: int, best: int
 ) -> None:
     stopping = EarlyStoppingSection(patience=patience, min_delta=min_delta)
-    job, kept, told = build_job(Stage(epochs=5, early_stopping=stopping), losses=losses)
-    assert len(run_stage(job)) == epochs
+    job, kept, told = build_job(FitStage(epochs=5, early_stopping=stopping), losses=losses)
+    assert len(run_fit(job)) == epochs
     assert_equal(weights_of(job), kept[best - 1][2])
     assert told["early_stopping"] == {"monitor": "val_loss", "best_epoch": best, "is_restored": True}
 
 
 def test_without_restore_best_the_last_weights_stay() -> None:
     stopping = EarlyStoppingSection(patience=1, restore_best=False)
-    job, kept, _ = build_job(Stage(epochs=5, early_stopping=stopping), losses=(0.5, 0.9, 0.1))
-    run_stage(job)
+    job, kept, _ = build_job(FitStage(epochs=5, early_stopping=stopping), losses=(0.5, 0.9, 0.1))
+    run_fit(job)
     assert_equal(weights_of(job), kept[1][2])
 
 
 def test_the_moving_average_equals_its_closed_form() -> None:
-    job, _, _ = build_job(Stage(epochs=2, ema=EmaSection(decay=0.9), optimizer=OptimizerSection(learning_rate=0.5)))
+    job, _, _ = build_job(FitStage(epochs=2, ema=EmaSection(decay=0.9), optimizer=OptimizerSection(learning_rate=0.5)))
     average, path = [w.astype(np.float64) for w in weights_of(job)], []
     callback = job.callbacks[0]
     step = callback.after_step
     callback.after_step = lambda number: (step(number), path.append(weights_of(job)))[0]
-    rows = run_stage(job)
+    rows = run_fit(job)
     for number, weights in enumerate(path, start=1):
         decay = min(0.9, (1 + number) / (10 + number))
         average = [decay * a + (1 - decay) * w for a, w in zip(average, weights, strict=True)]
@@ -186,13 +213,13 @@ def test_the_moving_average_equals_its_closed_form() -> None:
         np.testing.assert_allclose(ours, closed, atol=1e-6)
         assert not np.allclose(ours, last)
     # validation was the average's as well
-    assert rows[-1]["val_loss"] == pytest.approx(job.validation.row(1)["val_loss"], rel=1e-5)
+    assert rows[-1]["val_loss"] == pytest.approx(job.validator.row(1)["val_loss"], rel=1e-5)
 
 
 def test_early_stopping_keeps_the_average_that_was_validated() -> None:
-    stage = Stage(epochs=3, ema=EmaSection(decay=0.5), early_stopping=EarlyStoppingSection(patience=1))
+    stage = FitStage(epochs=3, ema=EmaSection(decay=0.5), early_stopping=EarlyStoppingSection(patience=1))
     job, kept, _ = build_job(stage, losses=(0.5, 0.9))
-    run_stage(job)
+    run_fit(job)
     best = kept[0][1].callbacks
     assert_equal(weights_of(job), [best["ema/average_0"], best["ema/average_1"]])
 
@@ -200,9 +227,9 @@ def test_early_stopping_keeps_the_average_that_was_validated() -> None:
 @pytest.mark.parametrize("callback", [{}, {"ema": EmaSection(decay=0.5)}])
 def test_interpolation_ends_on_the_line_from_the_weights_before(callback: Any) -> None:
     def weights_with(share: float) -> list[Any]:
-        job, _, _ = build_job(Stage(epochs=2, interpolate=share, **callback))
+        job, _, _ = build_job(FitStage(epochs=2, interpolate=share, **callback))
         before = [np.array(array) for array in weights_of(job)]
-        run_stage(job)
+        run_fit(job)
         return [before, weights_of(job)]
 
     (before, whole), (_, part) = weights_with(1), weights_with(0.25)
@@ -211,39 +238,41 @@ def test_interpolation_ends_on_the_line_from_the_weights_before(callback: Any) -
         np.testing.assert_array_equal(ours, start + np.float32(0.25) * (end - start))
 
 
-def test_interpolation_refuses_statistics_that_move_and_a_stage_that_is_solved() -> None:
+def test_interpolation_refuses_statistics_that_move() -> None:
     import keras
 
+    stage = FitStage(interpolate=0.5)
+    validator = build_job(stage)[0].validator
     model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(2)])
     with pytest.raises(ConfigError, match="interpolate: BatchNorm statistics move here"):
-        build_callbacks(Stage(interpolate=0.5), model, lambda key, record: None)
-    with pytest.raises(ValueError, match="a solve stage does not read `interpolate`"):
-        Stage(kind="solve", interpolate=0.5)
+        build_callbacks(stage, model, validator, record_of(stage))
+    model.layers[0].trainable = False
+    assert build_callbacks(stage, model, validator, record_of(stage))
 
 
 @pytest.mark.parametrize(
     "stage",
     [
-        Stage(epochs=4, interpolate=0.5, ema=EmaSection(decay=0.9)),
-        Stage(epochs=4, early_stopping=EarlyStoppingSection(patience=3), optimizer=optimizer("one_cycle")),
-        Stage(epochs=4, ema=EmaSection(decay=0.9), early_stopping=EarlyStoppingSection(patience=3)),
-        Stage(epochs=4, ema=EmaSection(decay=0.5), optimizer=OptimizerSection(name="adamw", clip_norm=0.1)),
+        FitStage(epochs=4, interpolate=0.5, ema=EmaSection(decay=0.9)),
+        FitStage(epochs=4, early_stopping=EarlyStoppingSection(patience=3), optimizer=optimizer("one_cycle")),
+        FitStage(epochs=4, ema=EmaSection(decay=0.9), early_stopping=EarlyStoppingSection(patience=3)),
+        FitStage(epochs=4, ema=EmaSection(decay=0.5), optimizer=OptimizerSection(name="adamw", clip_norm=0.1)),
     ],
 )
-def test_a_resumed_stage_ends_with_the_same_bits(stage: Stage) -> None:
+def test_a_resumed_stage_ends_with_the_same_bits(stage: FitStage) -> None:
     whole, kept, _ = build_job(stage)
-    run_stage(whole)
+    run_fit(whole)
     _, state, weights = kept[1]
     resumed, _, _ = build_job(stage, resume=state)
     for variable, array in zip(resumed.model.trainable_weights, weights, strict=True):
         variable.assign(array)
-    run_stage(resumed)
+    run_fit(resumed)
     assert_equal(weights_of(resumed), weights_of(whole))
 
 
 def test_state_goes_through_arrays() -> None:
-    job, _, _ = build_job(Stage(epochs=3, ema=EmaSection(), early_stopping=EarlyStoppingSection()))
-    run_stage(job)
+    job, _, _ = build_job(FitStage(epochs=3, ema=EmaSection(), early_stopping=EarlyStoppingSection()))
+    run_fit(job)
     arrays = callback_arrays(job.callbacks)
     other, _, _ = build_job(job.stage)
     restore_callbacks(other.callbacks, arrays)
@@ -259,12 +288,12 @@ def test_label_smoothing_is_keras_own() -> None:
     y, logits = np.eye(3, dtype=np.float32)[:1], np.array([[2.0, 0.0, -1.0]], np.float32)
     log_p = logits[0] - np.log(np.exp(logits[0]).sum())
     expected = -(np.array([0.9, 0, 0]) + 0.1 / 3) @ log_p
-    assert float(build_loss(Stage(label_smoothing=0.1))(y, logits)) == pytest.approx(expected, rel=1e-6)
+    assert float(build_loss(FitStage(label_smoothing=0.1))(y, logits)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_balanced_weights_count_every_class_alike() -> None:
     labels = np.array([0, 0, 0, 0, 1, 1, 2, 2])
-    stage = Stage(class_weights=ClassWeightsSection(mode="balanced"))
+    stage = FitStage(class_weights=ClassWeightsSection(mode="balanced"))
     weights = class_weights(stage, labels, NAMES)
     assert weights is not None
     np.testing.assert_allclose(weights, [8 / 12, 8 / 6, 8 / 6])
@@ -275,16 +304,16 @@ def test_balanced_weights_count_every_class_alike() -> None:
 def test_class_weights_change_the_loss_as_computed_by_hand() -> None:
     rate = OptimizerSection(learning_rate=1e-9)
     named = ClassWeightsSection(mode="named", named={"lion": 3.0})
-    plain, _, _ = build_job(Stage(epochs=1, optimizer=rate))
-    weighted, _, _ = build_job(Stage(epochs=1, optimizer=rate, class_weights=named))
+    plain, _, _ = build_job(FitStage(epochs=1, optimizer=rate))
+    weighted, _, _ = build_job(FitStage(epochs=1, optimizer=rate, class_weights=named))
     given = next(iter(plain.feed.batches(0)))
     x = np.concatenate([np.asarray(b.x) for b in plain.feed.batches(0)])
     y = np.concatenate([np.asarray(b.y) for b in plain.feed.batches(0)])
     logits = np.asarray(plain.model(x), np.float64)
     losses = -(y * (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))).sum(axis=1)
     assert len(given.photos) == 4
-    assert run_stage(plain)[0]["loss"] == pytest.approx(losses.mean(), rel=1e-5)
-    assert run_stage(weighted)[0]["loss"] == pytest.approx((losses * (y @ [1, 3, 1])).mean(), rel=1e-5)
+    assert run_fit(plain)[0]["loss"] == pytest.approx(losses.mean(), rel=1e-5)
+    assert run_fit(weighted)[0]["loss"] == pytest.approx((losses * (y @ [1, 3, 1])).mean(), rel=1e-5)
 
 
 def test_mixed_labels_are_weighted_in_proportion() -> None:
@@ -293,7 +322,7 @@ def test_mixed_labels_are_weighted_in_proportion() -> None:
 
 
 def test_a_class_that_is_not_there_is_an_error() -> None:
-    stage = Stage(class_weights=ClassWeightsSection(mode="named", named={"tigre": 2.0}))
+    stage = FitStage(class_weights=ClassWeightsSection(mode="named", named={"tigre": 2.0}))
     with pytest.raises(
         ConfigError, match=r"'tigre' is no class of these photos \(cat, lion, tiger\)\. Did you mean 'tiger'"
     ):
@@ -302,13 +331,13 @@ def test_a_class_that_is_not_there_is_an_error() -> None:
 
 def test_names_of_classes_that_would_be_passed_over_are_refused() -> None:
     with pytest.raises(pydantic.ValidationError, match="mode: named only"):
-        Stage(class_weights=ClassWeightsSection(named={"cat": 2.0}))
+        FitStage(class_weights=ClassWeightsSection(named={"cat": 2.0}))
 
 
 def test_gradients_are_clipped_together() -> None:
-    job, _, _ = build_job(Stage(epochs=1, optimizer=OptimizerSection(learning_rate=1.0, clip_norm=1e-3)))
+    job, _, _ = build_job(FitStage(epochs=1, optimizer=OptimizerSection(learning_rate=1.0, clip_norm=1e-3)))
     before = weights_of(job)
-    run_stage(job)
+    run_fit(job)
     moved = math.sqrt(sum(float(((a - b) ** 2).sum()) for a, b in zip(weights_of(job), before, strict=True)))
     assert 0 < moved <= 3e-3 + 1e-6  # three steps
 
@@ -323,7 +352,7 @@ def run_with(tiny_yaml: Path, *settings: str) -> ftk.RunResult:
 
 @pytest.mark.usefixtures("own_cache")
 @pytest.mark.parametrize("cache", ["exact", "off"])
-def test_a_run_takes_every_practice_with_and_without_cached_features(tiny_yaml: Path, cache: str) -> None:
+def test_a_run_takes_every_callback_with_and_without_cached_features(tiny_yaml: Path, cache: str) -> None:
     is_flipped = cache == "off"
     result = run_with(
         tiny_yaml,

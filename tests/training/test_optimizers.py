@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetunekit.config.sections import OptimizerSection
+from finetunekit.config.training_sections import OptimizerSection
 from finetunekit.training.optimizers import build_optimizer
 
 

@@ -1,0 +1,129 @@
+"""The epochs of a run as they go to its folder: checkpoint, log, listeners; and where an earlier process left it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetunekit.errors import RunFolderError
+from finetunekit.models.classifier import Classifier
+from finetunekit.models.freezing import leaf_layers, own_variables
+from finetunekit.models.weight_arrays import views
+from finetunekit.runs.checkpoint import Checkpoint, save_checkpoint
+from finetunekit.runs.folder import EPOCHS, FinishedRun
+from finetunekit.system.files import append_line, to_csv, write_whole
+from finetunekit.training.stage_job import Row, StageState
+from finetunekit.types import TRAIN, FreezeDecision
+
+if TYPE_CHECKING:
+    import keras
+
+    from finetunekit.plugins.host import PluginHost
+
+EPOCH_COLUMNS = (
+    "stage",
+    "epoch",
+    "loss",
+    "accuracy",
+    "draws",
+    "correct",
+    "val_loss",
+    "val_accuracy",
+    "val_draws",
+    "val_correct",
+    "val_photos",
+    "val_photos_correct",
+    "learning_rate",
+    "seconds",
+    "images_per_s",
+)
+
+
+@dataclass
+class RunLog:
+    """The epoch log of one run, and its checkpoints.
+
+    Attributes:
+        path: The run folder.
+        host: Hears of each epoch.
+        classifier: The network.
+        earlier: Where another process left the run; None: from the start.
+        rows: The epochs so far.
+        stage: Number of the stage under way, from 0.
+    """
+
+    path: Path
+    host: PluginHost
+    classifier: Classifier
+    earlier: Checkpoint | None
+    rows: list[Row] = field(default_factory=list)
+    stage: int = 0
+
+    def __post_init__(self) -> None:
+        self._changing: set[int] = set()  # variables of the network, by position, that a stage so far may have changed
+
+    @property
+    def _variables(self) -> Sequence[keras.Variable]:
+        variables: Sequence[keras.Variable] = self.classifier.logits.variables
+        return variables
+
+    def take_up(self) -> None:
+        """Put the network and the log where the earlier process left them, and begin the file of the log.
+
+        Raises:
+            RunFolderError: If its checkpoint is of another network.
+        """
+        if self.earlier:
+            for text, array in self.earlier.part("weights").items():
+                number = int(text)
+                if number >= len(self._variables) or tuple(self._variables[number].shape) != array.shape:
+                    raise RunFolderError(
+                        f"{self.path}: its checkpoint is of another network than the one of this configuration. Run it anew."
+                    )
+                self._variables[number].assign(array)
+                self._changing.add(number)
+            self.rows = [dict(row) for row in self.earlier.rows]
+            self.stage = self.earlier.stage
+        write_whole(self.path / EPOCHS, to_csv(self.rows, EPOCH_COLUMNS))
+
+    def begin_stage(self, number: int, decision: FreezeDecision) -> StageState | None:
+        """A stage begins, its layers frozen by this decision; where an earlier process left it, None if nowhere."""
+        self.stage = number
+        frozen = set(_frozen_variables(self.classifier, decision))
+        # all others may change: the head's, statistics and the state of dropout are among them
+        self._changing |= {i for i, variable in enumerate(self._variables) if id(variable) not in frozen}
+        left = self.earlier
+        if left is None or left.stage != number:
+            return None
+        optimizer = tuple(left.part("optimizer").values())
+        return StageState(left.epochs, left.is_over, optimizer, left.part("callbacks"))
+
+    def keep(self, row: Row, state: StageState) -> None:
+        """See `EpochSink`. The checkpoint comes first: a line of the log that it does not know is trained, and written, again."""
+        self.rows.append(row)
+        save_checkpoint(self.path, self._checkpoint(state))
+        append_line(self.path / EPOCHS, to_csv([row], EPOCH_COLUMNS).split("\n", 1)[1])
+        self.host.notify("after_epoch", row=row, run_path=self.path)
+
+    def name_photos(self, indices: Sequence[int]) -> str:
+        """See `EpochSink`."""
+        names = [row["path"] for row in FinishedRun(self.path).photos if row["split"] == TRAIN]
+        shown = [names[i] for i in indices[:4]]
+        return ", ".join(shown) + (f" and {len(indices) - 4} more" if len(indices) > 4 else "")
+
+    def _checkpoint(self, state: StageState) -> Checkpoint:
+        changing = sorted(self._changing)
+        values: dict[str, Any] = {}
+        for i, array in zip(changing, views([self._variables[i] for i in changing]), strict=True):
+            values[f"weights/{i}"] = array
+        values |= {f"optimizer/{i}": array for i, array in enumerate(state.optimizer)}
+        values |= {f"callbacks/{key}": array for key, array in state.callbacks.items()}
+        return Checkpoint(self.stage, state.epochs, state.is_over, tuple(self.rows), values)
+
+
+def _frozen_variables(classifier: Classifier, decision: FreezeDecision) -> Iterator[int]:
+    for path, layer in leaf_layers(classifier.backbone.model):
+        if decision[path] == 0:
+            yield from (id(variable) for variable in own_variables(layer))
