@@ -45,7 +45,8 @@ from finetunekit.config.planning import prepare
 from finetunekit.config.sections import Expected
 from finetunekit.config.yaml_source import read_yaml
 from finetunekit.experiments.ablation.planning import identity_of
-from finetunekit.experiments.ablation.running import known_runs
+from finetunekit.experiments.ablation.running import cell_key
+from finetunekit.experiments.run_group import known_runs
 from finetunekit.experiments.seeds_summary import summarise_runs
 from finetunekit.statistics import wilson_interval
 from finetunekit.system.progress import Progress, show_duration
@@ -147,7 +148,7 @@ def identify(trials: Sequence[Trial]) -> dict[Trial, tuple[str, int]]:
 
 def find_finished(trials: Sequence[Trial], out: Path) -> dict[Trial, FinishedRun]:
     """Trials whose run is there and finished."""
-    there = known_runs(out)
+    there = known_runs(out, cell_key)
     found = {}
     for trial, key in identify(trials).items():
         if key in there and (run := FinishedRun(there[key])).state.get("status") == "finished":
@@ -160,7 +161,7 @@ def run_one(trial: Trial, out: Path) -> None:
     from finetunekit.engine.api import resume, run
     from finetunekit.runs.folder import drop_model
 
-    earlier = known_runs(out).get(identify([trial])[trial])
+    earlier = known_runs(out, cell_key).get(identify([trial])[trial])
     with redirect_stdout(sys.stderr):
         result = resume(earlier) if earlier else run(trial.path, settings=trial.settings, seed=trial.seed, out=out)
         drop_model(result.path)

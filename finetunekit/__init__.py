@@ -43,10 +43,11 @@ if TYPE_CHECKING:
     from finetunekit.data.splitting import split_by_class
     from finetunekit.data.tables import TABLE_SUFFIXES, PhotoTable, open_table
     from finetunekit.engine.api import run
-    from finetunekit.engine.result import RunGroup, RunResult
+    from finetunekit.engine.result import RunResult
     from finetunekit.evaluation.predictor import LoadedRun, load
-    from finetunekit.experiments.ablation import AblationResult, run_ablation
+    from finetunekit.experiments.ablation import run_ablation
     from finetunekit.experiments.cross_validation import resume_folds, run_folds
+    from finetunekit.experiments.run_group import GroupResult
     from finetunekit.experiments.seeds import resume_seeds, run_seeds
     from finetunekit.experiments.verify import outcome_sentence, verify_run
     from finetunekit.models.freezing import leaf_layers
@@ -60,13 +61,12 @@ if TYPE_CHECKING:
 _LAZY = {
     "run": "finetunekit.engine.api",
     "run_ablation": "finetunekit.experiments.ablation",
-    "AblationResult": "finetunekit.experiments.ablation",
     "RunResult": "finetunekit.engine.result",
     "run_folds": "finetunekit.experiments.cross_validation",
     "resume_folds": "finetunekit.experiments.cross_validation",
     "run_seeds": "finetunekit.experiments.seeds",
     "resume_seeds": "finetunekit.experiments.seeds",
-    "RunGroup": "finetunekit.engine.result",
+    "GroupResult": "finetunekit.experiments.run_group",
     "load": "finetunekit.evaluation.predictor",
     "LoadedRun": "finetunekit.evaluation.predictor",
     "FinishedRun": "finetunekit.runs.folder",
@@ -88,7 +88,6 @@ _LAZY = {
 
 __all__ = [
     "TABLE_SUFFIXES",
-    "AblationResult",
     "Augmentation",
     "Backbone",
     "BackboneSpec",
@@ -99,6 +98,7 @@ __all__ = [
     "FinetuneKitError",
     "FinishedRun",
     "FreezeDecision",
+    "GroupResult",
     "LayerInfo",
     "LayerRate",
     "LoadedRun",
@@ -110,7 +110,6 @@ __all__ = [
     "PluginError",
     "PretrainedTop",
     "RunError",
-    "RunGroup",
     "RunResult",
     "SourceContext",
     "WeightSource",

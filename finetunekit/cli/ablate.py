@@ -56,7 +56,7 @@ def command(
         progress=make_progress(is_quiet=quiet),
     )
     if as_json:
-        print_json({"path": result.path, "files": result.files, **result.record})
+        print_json({"path": result.path, "files": result.files, **result.scores})
         return
     for line in result.summary:
         click.echo(line)

@@ -9,7 +9,7 @@ import click
 from finetunekit.cli.common import json_option, make_progress, out_option, preset_options, print_json
 
 if TYPE_CHECKING:
-    from finetunekit.engine.result import RunGroup
+    from finetunekit.experiments.run_group import GroupResult
 
 
 @click.command("run")
@@ -65,7 +65,7 @@ def _is_cross_validation(preset: str, settings: tuple[str, ...]) -> bool:
     return train.folds is not None and train.fold is None
 
 
-def echo_run_group(found: RunGroup, *, as_json: bool) -> None:
+def echo_run_group(found: GroupResult, *, as_json: bool) -> None:
     """Print what several runs say together and the page of each; the last line is their folder."""
     from finetunekit.runs.folder import report_page
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from finetunekit.data.index import PhotoIndex
+from finetunekit.system.files import to_csv
 
 MANIFEST_COLUMNS = ("path", "sha256", "label", "split", "width_px", "height_px")
 
@@ -28,3 +29,8 @@ def manifest_rows(index: PhotoIndex) -> list[dict[str, str | int]]:
         }
         for photo in index.photos
     ]
+
+
+def manifest_csv(index: PhotoIndex) -> str:
+    """What `photos.csv` of a run holds."""
+    return to_csv(manifest_rows(index), MANIFEST_COLUMNS)

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 from finetunekit.config.plan import Plan, config_text
 from finetunekit.config.sections import RunConfig
 from finetunekit.data.listing import describe_photos, index_listing, list_photos_excluding
-from finetunekit.engine.result import RunResult
+from finetunekit.engine.result import RunResult, read_result
 from finetunekit.engine.write_reports import write_reports
 from finetunekit.errors import FinetuneKitError
 from finetunekit.plugins.host import PluginHost
 from finetunekit.runs.checkpoint import remove_checkpoints
 from finetunekit.runs.folder import (
     AUDIT,
-    BASELINES,
     CONFIG,
     EXCLUDED,
     FORMAT,
@@ -75,7 +74,7 @@ class RunSequence:
         if not self.record.state.get("reported"):
             metrics = self._report(metrics)
             self.host.notify("after_run", metrics=metrics, run_path=self.path)
-        return RunResult(self.path, metrics, self._summary(metrics))
+        return read_result(self.path)
 
     def execute(self) -> RunResult:
         """Run it; see `finetunekit.run`."""
@@ -88,7 +87,7 @@ class RunSequence:
             free_models()  # reports read files only
             metrics = self._report(metrics)
             self.host.notify("after_run", metrics=metrics, run_path=self.path)
-            return RunResult(self.path, metrics, self._summary(metrics))
+            return read_result(self.path)
         except BaseException as exc:
             self._stopped(exc)
             raise
@@ -124,7 +123,7 @@ class RunSequence:
     # ---- photos ------------------------------------------------------------------------------------------------------------------
 
     def _index_photos(self) -> PhotoIndex:
-        from finetunekit.data.manifest import MANIFEST_COLUMNS, manifest_rows
+        from finetunekit.data.manifest import manifest_csv
 
         listing, excluded = list_photos_excluding(self.plan, self.progress)
         if listing.stand_in:
@@ -133,7 +132,7 @@ class RunSequence:
         for note in listing.notes:
             self.progress.say(f"note: {note}")
         index = index_listing(self.plan, listing, self.progress)
-        self.record.note(PHOTOS, to_csv(manifest_rows(index), MANIFEST_COLUMNS))
+        self.record.note(PHOTOS, manifest_csv(index))
         if excluded:
             rows = [dataclasses.asdict(photo) for photo in excluded]
             self.record.note(EXCLUDED, to_csv(rows, tuple(rows[0])))
@@ -206,14 +205,6 @@ class RunSequence:
         self.record.state["reported"] = True
         self.record.write_state()
         return metrics
-
-    def _summary(self, metrics: Mapping[str, Any]) -> tuple[str, ...]:
-        from finetunekit.engine.summary import summary_lines
-        from finetunekit.runs.test_split_ledger import Openings
-
-        openings = Openings(**metrics["openings"]) if metrics["openings"] else None
-        baselines = FinishedRun(self.path).optional(BASELINES)
-        return summary_lines(metrics, openings, metrics["seconds"]["whole"], baselines=baselines)
 
     # ---- the end -----------------------------------------------------------------------------------------------------------------
 

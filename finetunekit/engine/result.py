@@ -1,4 +1,4 @@
-"""What a run, or several runs of one configuration, come back as."""
+"""What a run comes back as."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from finetunekit.runs.folder import BASELINES, FinishedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +31,18 @@ class RunResult:
         return result_html(self.path, self.metrics, self.summary)
 
 
-@dataclass(frozen=True, slots=True)
-class RunGroup:
-    """Finished runs in one folder.
+def read_result(path: Path) -> RunResult:
+    """The result of a finished run, from the files of its folder.
 
-    Attributes:
-        path: Their folder; the runs lie in it.
-        runs: One result a seed or a fold.
-        scores: Content of `seeds.json`, with the mean over seeds and its intervals, or of `cross_validation.json`, with the scores of
-            all photos, each predicted by the run that never saw it.
-        summary: Sentences for the user, at most 80 columns a line.
+    Raises:
+        RunFolderError: If a file is missing or damaged.
     """
+    from finetunekit.engine.summary import summary_lines
+    from finetunekit.runs.test_split_ledger import Openings
 
-    path: Path
-    runs: tuple[RunResult, ...]
-    scores: Mapping[str, Any]
-    summary: tuple[str, ...]
+    run = FinishedRun(path)
+    openings = Openings(**run.metrics["openings"]) if run.metrics["openings"] else None
+    seconds = run.metrics["seconds"]["whole"]
+    return RunResult(
+        path, run.metrics, summary_lines(run.metrics, openings, seconds, baselines=run.optional(BASELINES))
+    )

@@ -1,30 +1,37 @@
-"""Cross-validation: a run for each fold under one folder, and scores of all photos, each predicted by a network that never saw it."""
+"""Cross-validation: a run for each fold in one folder, and scores of all photos, each predicted by a network that never saw it."""
 
 from __future__ import annotations
 
-import json
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetunekit.config.plan import Plan, config_text
+from finetunekit.config.plan import Plan
 from finetunekit.config.planning import prepare
-from finetunekit.engine.api import RunResult, resume, run
-from finetunekit.engine.result import RunGroup
+from finetunekit.engine.api import RunResult
 from finetunekit.errors import ConfigError, RunFolderError
 from finetunekit.experiments.cross_validation_summary import fold_lines, pool_scores
-from finetunekit.runs.folder import CONFIG, CROSS_VALIDATION, PREDICTIONS, FinishedRun, new_run_path
-from finetunekit.system.files import locked, to_csv, to_json, work_in, write_whole
-from finetunekit.system.progress import Progress, default_progress, resume_hint
+from finetunekit.experiments.run_group import (
+    Conclusion,
+    GroupResult,
+    Member,
+    Outcomes,
+    RunGroup,
+    config_path,
+    make_group_folder,
+    read_group,
+)
+from finetunekit.runs.folder import CROSS_VALIDATION, PREDICTIONS, FinishedRun
+from finetunekit.system.files import to_csv, work_in
+from finetunekit.system.progress import Progress, default_progress
 from finetunekit.types import TEST
 
 if TYPE_CHECKING:
     from finetunekit.data.index import IndexedPhoto, PhotoIndex
 
-CROSS_CONFIG, FOLDS = "cross_validation.yaml", "folds.csv"
+FOLDS = "folds.csv"
 
 
 def run_folds(
@@ -34,7 +41,7 @@ def run_folds(
     seed: int | None = None,
     out: str | Path = "runs",
     progress: Progress | None = None,
-) -> RunGroup:
+) -> GroupResult:
     """Cross-validate a preset whose `train.folds` is set: one run a fold, each photo tested on once.
 
     Photos of all splits are dealt into folds: classes in equal parts, groups and copies of one file together. In the run of a fold,
@@ -58,144 +65,143 @@ def run_folds(
         raise ConfigError(f"{plan.source}: train.folds is not set, or train.fold is. Set train.folds alone.")
     if not plan.config.evaluate.test:
         raise ConfigError(f"{plan.source}: a cross-validation scores test photos; leave out evaluate.test: false.")
-    index, fold_of = _deal(plan, progress)
-    state = {
-        "status": "running",
-        "name": plan.config.name,
-        "preset": str(preset),
-        "folder": str(Path.cwd()),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "planned": plan.config.train.folds,
-    }
-    files = {
-        CROSS_VALIDATION: to_json(state),
-        CROSS_CONFIG: config_text(plan),
-        FOLDS: _folds_text(index, fold_of),
-    }
-    path = new_run_path(Path(out), f"{plan.config.name}-folds", files)
-    return _run_all(path, plan, index, fold_of, state, progress)
+    dealt = deal_photos(plan, progress)
+    path, state = make_group_folder(
+        CROSS_VALIDATION,
+        plan,
+        settings,
+        Path(out),
+        progress,
+        files={FOLDS: dealt.to_csv()},
+        planned=plan.config.train.folds,
+    )
+    return FoldGroup(path=path, state=state, progress=progress, plan=plan, dealt=dealt, is_new=True).run()
 
 
-def resume_folds(path: Path, *, is_forced: bool = False, progress: Progress | None = None) -> RunGroup:
+def resume_folds(path: Path, *, is_forced: bool = False, progress: Progress | None = None) -> GroupResult:
     """Go on with a cross-validation that was stopped: finished folds are kept, one that was under way is taken up.
 
     Args:
         path: Its folder.
-        is_forced: Go on with the fold under way although configuration, weights, versions or machine changed; photos may never.
+        is_forced: Go on although configuration, weights, versions or machine changed; photos may never.
         progress: Where progress is printed.
 
     Raises:
-        RunFolderError: If the folder holds no cross-validation, or photos or folds have changed since.
+        RunFolderError: If the folder holds no cross-validation, or something changed.
         As `run`.
     """
-    progress = progress or default_progress()
-    path = path.resolve()
-    try:
-        state = json.loads((path / CROSS_VALIDATION).read_text(encoding="utf-8"))
-        before = (path / FOLDS).read_text(encoding="utf-8")
-    except (OSError, ValueError) as exc:
-        raise RunFolderError(f"{path}: holds no cross-validation that can be read ({exc}).") from exc
+    progress, path = progress or default_progress(), path.resolve()
+    state = read_group(path, CROSS_VALIDATION)
     with work_in(state["folder"]):
-        plan, _ = prepare(str(path / CROSS_CONFIG), progress=progress)
-        index, fold_of = _deal(plan, progress)
-        if _folds_text(index, fold_of) != before:
+        plan, _ = prepare(config_path(path, CROSS_VALIDATION), progress=progress)
+        dealt = deal_photos(plan, progress)
+        if dealt.to_csv() != FinishedRun(path).text(FOLDS):
             raise RunFolderError(f"{path}: photos, labels or folds have changed since. Run the cross-validation anew.")
-        return _run_all(path, plan, index, fold_of, state, progress, is_forced=is_forced)
+        group = FoldGroup(path=path, state=state, progress=progress, plan=plan, dealt=dealt)
+        return group.resume(is_forced=is_forced)
 
 
-def _deal(plan: Plan, progress: Progress) -> tuple[PhotoIndex, dict[Path, int]]:
-    """Every photo, in the splits it comes with, and its fold: so all that can be wrong with them is said before the first run."""
+@dataclass(frozen=True, slots=True)
+class DealtPhotos:
+    """Every photo, and the fold that it was dealt to.
+
+    Attributes:
+        index: The photos, in the splits they come with.
+        fold_of: Path of a photo → its fold, from 1.
+    """
+
+    index: PhotoIndex
+    fold_of: Mapping[Path, int]
+
+    @property
+    def photos(self) -> Sequence[IndexedPhoto]:
+        """Photos that are in a fold, each once."""
+        return list({photo.path: photo for photo in self.index.photos if photo.path in self.fold_of}.values())
+
+    def to_csv(self) -> str:
+        """The folds as a table that the data source `table` reads."""
+        rows = [
+            {"file_name": p.shown, "sha256": p.sha256, "label": p.label, "group": p.group or "", "fold": self.fold_of[p.path]}
+            for p in self.photos
+        ]  # fmt: skip
+        return to_csv(rows, ("file_name", "sha256", "label", "group", "fold"))
+
+
+def deal_photos(plan: Plan, progress: Progress) -> DealtPhotos:
+    """Deal the photos of a plan into its folds, so that all that can be wrong with them is said before the first run.
+
+    Raises:
+        DataError: If photos cannot be read, or a fold would lack a class.
+    """
     from finetunekit.data.folds import fold_of_photos
     from finetunekit.data.listing import index_listing, list_photos
 
     index = index_listing(plan, list_photos(plan, progress), progress)
     folds = plan.config.train.folds
     assert folds is not None
-    return index, fold_of_photos(index, folds, seed=plan.config.train.fold_seed)
+    return DealtPhotos(index, fold_of_photos(index, folds, seed=plan.config.train.fold_seed))
 
 
-def _folds_text(index: PhotoIndex, fold_of: Mapping[Path, int]) -> str:
-    """The folds as a table that the data source `table` reads."""
-    photos = {photo.path: photo for photo in index.photos if photo.path in fold_of}
-    rows = [
-        {"file_name": p.shown, "sha256": p.sha256, "label": p.label, "group": p.group or "", "fold": fold_of[path]}
-        for path, p in photos.items()
-    ]
-    return to_csv(rows, ("file_name", "sha256", "label", "group", "fold"))
+@dataclass(kw_only=True)
+class FoldGroup(RunGroup):
+    """Runs of one configuration that differ in the fold they are tested on.
 
-
-def _run_all(
-    path: Path,
-    plan: Plan,
-    index: PhotoIndex,
-    fold_of: Mapping[Path, int],
-    state: dict[str, Any],
-    progress: Progress,
-    *,
-    is_forced: bool = False,
-) -> RunGroup:
-    folds = plan.config.train.folds
-    assert folds is not None
-    how = f"finished folds are kept; go on with: finetunekit resume {shlex.quote(str(path))}"
-    with locked(path), resume_hint(path, how, progress):
-        results = []
-        for fold in range(1, folds + 1):
-            progress.say(f"fold {fold} of {folds}")
-            results.append(_run_fold(path, plan, fold, progress, is_forced=is_forced))
-            openings = _note_opening(path, plan, index.split(TEST), index, progress)
-        _note_opening(path, plan, {p.path: p for p in index.photos if p.path in fold_of}.values(), index, progress)
-        rows = _pool([result.path for result in results])
-        columns = tuple(rows[0])
-        write_whole(path / PREDICTIONS, to_csv(rows, columns))
-        scores = {
-            **state,
-            "status": "finished",
-            **pool_scores(rows, [result.metrics for result in results]),
-            "runs": [str(result.path.relative_to(path)) for result in results],
-            "groups": len({photo.group for photo in index.photos if photo.group is not None}),
-            "openings": openings,
-        }
-        write_whole(path / CROSS_VALIDATION, to_json(scores))
-    return RunGroup(path, tuple(results), scores, fold_lines(scores))
-
-
-def _run_fold(path: Path, plan: Plan, fold: int, progress: Progress, *, is_forced: bool) -> RunResult:
-    """The run of one fold: the finished one, or the one that was under way taken up, or a new one."""
-    name = f"{plan.config.name[:70]}-fold-{fold}"
-    earlier = sorted(place.parent for place in path.glob(f"{name}-*/{CONFIG}"))
-    if earlier:
-        return resume(earlier[-1], is_forced=is_forced, progress=progress)
-    settings = [f"train.fold={fold}", f"name={name}"]
-    return run(path / CROSS_CONFIG, settings=settings, out=path, progress=progress)
-
-
-def _pool(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """The test predictions of every fold, with the fold's number first."""
-    return [
-        {"fold": fold, **row}
-        for fold, path in enumerate(paths, start=1)
-        for row in FinishedRun(path).predictions
-        if row["split"] == TEST
-    ]
-
-
-def _note_opening(
-    path: Path, plan: Plan, photos: Iterable[IndexedPhoto], index: PhotoIndex, progress: Progress
-) -> dict[str, Any] | None:
-    """Note in the user's ledger that labels of these photos met predictions of this cross-validation.
-
-    Each fold's own run notes its own test photos; here it is about all of them, and about those that are the test split without
-    folds. Returns the openings so far; None where they cannot be recorded.
+    Attributes:
+        plan: Of the cross-validation.
+        dealt: Its photos.
     """
-    from finetunekit.data.index import content_key
-    from finetunekit.runs.test_split_ledger import config_key, record_opening
 
-    values = plan.to_dict()
-    everything = content_key((photo.sha256, photo.label or "") for photo in index.photos)
-    key = config_key(values["config"], components=values["components"], photo_keys=[everything])
-    try:
-        test = content_key((photo.sha256, photo.label or "") for photo in photos)
-        return asdict(record_opening(test, key, name=plan.config.name, run_path=path))
-    except RunFolderError as exc:
-        progress.say(f"warning: this opening of the test split is not counted: {exc}")
-        return None
+    file = CROSS_VALIDATION
+
+    plan: Plan
+    dealt: DealtPhotos
+
+    @cached_property
+    def members(self) -> Sequence[Member]:
+        """One a fold."""
+        folds, name = range(1, self.state["planned"] + 1), self.plan.config.name[:70]
+        return [Member(fold, f"fold {fold}", f"{name}-fold-{fold}", (f"train.fold={fold}",)) for fold in folds]
+
+    def key_of(self, run: FinishedRun) -> Hashable:
+        """Its fold."""
+        return int(run.config["train"]["fold"])
+
+    def accept(self, member: Member, result: RunResult, *, is_new: bool) -> None:
+        """Its own run noted the opening of its test photos; some of them are of the test split that the photos come with."""
+        self._record_opening(self.dealt.index.split(TEST))
+
+    def conclude(self, outcomes: Outcomes) -> Conclusion:
+        """The scores of all photos together."""
+        runs = [run for member in self.members if isinstance(run := outcomes[member.key], RunResult)]
+        self._record_opening(self.dealt.photos)
+        rows = [
+            {"fold": fold, **row}
+            for fold, run in enumerate(runs, start=1)
+            for row in FinishedRun(run.path).predictions
+            if row["split"] == TEST
+        ]
+        scores = {
+            **pool_scores(rows, [run.metrics for run in runs]),
+            "groups": len({photo.group for photo in self.dealt.index.photos if photo.group is not None}),
+            "openings": self._record_opening(self.dealt.index.split(TEST)),
+        }
+        return scores, fold_lines(scores), {PREDICTIONS: to_csv(rows, tuple(rows[0]))}
+
+    def _record_opening(self, photos: Iterable[IndexedPhoto]) -> dict[str, Any] | None:
+        """Note in the user's ledger that labels of these photos met predictions of this cross-validation.
+
+        Returns:
+            The openings of these photos so far; None where they cannot be recorded.
+        """
+        from finetunekit.data.index import content_key
+        from finetunekit.runs.test_split_ledger import config_key, record_opening
+
+        values, index = self.plan.to_dict(), self.dealt.index
+        everything = content_key((photo.sha256, photo.label or "") for photo in index.photos)
+        key = config_key(values["config"], components=values["components"], photo_keys=[everything])
+        try:
+            test = content_key((photo.sha256, photo.label or "") for photo in photos)
+            return asdict(record_opening(test, key, name=self.plan.config.name, run_path=self.path))
+        except RunFolderError as exc:
+            self.progress.say(f"warning: this opening of the test split is not counted: {exc}")
+            return None

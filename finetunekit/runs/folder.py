@@ -251,15 +251,16 @@ class FinishedRun:
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
-            content: dict[str, Any] = json.loads(self._text(name))
+            content: dict[str, Any] = json.loads(self.text(name))
             return content
         except json.JSONDecodeError as exc:
             raise RunFolderError(f"{self.path / name}: is not JSON ({exc}).") from exc
 
     def _csv(self, name: str) -> tuple[Mapping[str, str], ...]:
-        return tuple(csv.DictReader(io.StringIO(self._text(name), newline="")))
+        return tuple(csv.DictReader(io.StringIO(self.text(name), newline="")))
 
-    def _text(self, name: str) -> str:
+    def text(self, name: str) -> str:
+        """Content of a text file of the run folder."""
         try:
             return (self.path / name).read_text(encoding="utf-8")
         except OSError as exc:

@@ -136,7 +136,7 @@ def _describe_group(path: Path, file: Path) -> RunEntry:
         missing=tuple(f"{entry.path.name}: {why}" for entry in entries for why in entry.missing),
         parts=parts,
         finished_parts=sum(entry.status == "finished" for entry in entries),
-        planned_parts=state.get("planned", len(state.get("seeds", ())) or None),
+        planned_parts=state.get("planned"),
     )
 
 

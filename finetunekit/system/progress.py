@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import sys
 import textwrap
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html import escape
-from pathlib import Path
 from typing import Any, TextIO
 
 _REFRESH_S = 0.2
@@ -97,27 +95,6 @@ class Progress:
         if self._live_width:
             self._stream.write("\r" + " " * self._live_width + "\r")
             self._live_width = 0
-
-
-@contextlib.contextmanager
-def resume_hint(folder: Path, how: str, progress: Progress) -> Iterator[None]:
-    """Around a job of several runs: where it is stopped, say how to go on, unless it left nothing to go on with.
-
-    Args:
-        folder: Of the job.
-        how: The sentence. It becomes the last note of a `KeyboardInterrupt`, which the command line prints after that of the run
-            under way; with any other error it is printed at once.
-        progress: Where it is printed.
-    """
-    try:
-        yield
-    except KeyboardInterrupt as exc:
-        exc.add_note(how)
-        raise
-    except BaseException:
-        if folder.exists():
-            progress.say(how)
-        raise
 
 
 _REFRESH_S = 0.2

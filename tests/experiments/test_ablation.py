@@ -18,6 +18,7 @@ from conftest import TINY, write_photos
 
 import finetunekit as ftk
 from finetunekit.cli import main
+from finetunekit.config.plan import Plan
 from finetunekit.errors import ConfigError, RunError, RunFolderError
 from finetunekit.experiments.ablation.layout import lay_out
 from finetunekit.experiments.ablation.vary import parse_varied
@@ -240,11 +241,12 @@ def test_finished_cells_are_never_run_again_whoever_asked_for_them(
 ) -> None:
     asked: list[int] = []
     out = shutil.copytree(ablated.path, tmp_path / "moved")
-    monkeypatch.setattr("finetunekit.experiments.ablation.running.run", lambda *_, **__: asked.append(1))
+    for name in ("run_plan", "resume"):
+        monkeypatch.setattr(f"finetunekit.experiments.run_group.{name}", lambda *_, **__: asked.append(1))
     again = ftk.run_ablation(ablated.preset, ["augmentation=off,on"], settings=FAST, seeds=2, out=out, progress=QUIET)
     assert not asked
     cells = ablated.printed["cells"]
-    assert [cell["runs"] for cell in again.record["cells"]] == [cells[0]["runs"], cells[2]["runs"]]
+    assert [cell["runs"] for cell in again.scores["cells"]] == [cells[0]["runs"], cells[2]["runs"]]
 
 
 def test_changed_photos_are_not_mixed_with_what_was_there(ablated: Ablated, tmp_path: Path) -> None:
@@ -273,7 +275,7 @@ def test_what_was_stopped_is_taken_up(tiny_yaml: Path, monkeypatch: pytest.Monke
             raise KeyboardInterrupt
         return real(self)
 
-    def go() -> ftk.AblationResult:
+    def go() -> ftk.GroupResult:
         return ftk.run_ablation(tiny_yaml, ["image_size=8,16"], settings=FAST, out=out, progress=QUIET)
 
     monkeypatch.setattr(Training, "run", stop_in_second)
@@ -285,7 +287,7 @@ def test_what_was_stopped_is_taken_up(tiny_yaml: Path, monkeypatch: pytest.Monke
     result = go()
     assert len(calls) == 3
     assert sorted(path.parent.name for path in out.glob("*/plan.json")) == folders
-    score = result.record["cells"][1]["scores"]["valid"]
+    score = result.scores["cells"][1]["scores"]["valid"]
     against = score["against_preset"]
     tango = tango_interval(against["gained"], against["lost"], 6)
     assert (against["interval"]["low"], against["interval"]["high"]) == (tango.low, tango.high)
@@ -296,14 +298,16 @@ def test_what_was_stopped_is_taken_up(tiny_yaml: Path, monkeypatch: pytest.Monke
 def test_a_cell_that_cannot_train_is_noted_and_the_others_go_on(
     tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = ftk.run
+    from finetunekit.experiments import run_group
 
-    def diverge(preset: str, **asked: Any) -> ftk.RunResult:
-        if "stages[0].optimizer.learning_rate=9" in asked["settings"]:
+    real = run_group.run_plan
+
+    def diverge(plan: Plan, *asked: Any) -> ftk.RunResult:
+        if plan.config.stages[0].optimizer.learning_rate == 9:
             raise RunError("the loss is not finite")
-        return real(preset, **asked)
+        return real(plan, *asked)
 
-    monkeypatch.setattr("finetunekit.experiments.ablation.running.run", diverge)
+    monkeypatch.setattr(run_group, "run_plan", diverge)
     result = ftk.run_ablation(
         tiny_yaml,
         ["stages[0].optimizer.learning_rate=9"],
@@ -311,7 +315,7 @@ def test_a_cell_that_cannot_train_is_noted_and_the_others_go_on(
         out=tiny_yaml.parent / "out",
         progress=QUIET,
     )
-    base, failed = result.record["cells"]
+    base, failed = result.scores["cells"]
     assert base["scores"] is not None
     assert failed["scores"] is None
     assert failed["failed"] == {"0": "the loss is not finite"}
@@ -329,11 +333,11 @@ def test_with_test_every_run_opens_the_test_split(tiny_yaml: Path) -> None:
         out=tiny_yaml.parent / "out",
         progress=QUIET,
     )
-    assert result.record["splits"] == ["valid", "test"]
-    assert result.record["openings"]["openings"] == 2
+    assert result.scores["splits"] == ["valid", "test"]
+    assert result.scores["openings"]["openings"] == 2
     assert {path.name for path in result.files} >= {"image_size.svg", "image_size-test.svg"}
     assert "Every run opened the test split" in " ".join(result.summary)
-    assert result.record["cells"][1]["scores"]["test"]["photos"] == 6
+    assert result.scores["cells"][1]["scores"]["test"]["photos"] == 6
 
 
 def test_the_folder_of_a_run_is_no_folder_of_an_ablation(tmp_path: Path, tiny_yaml: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from finetunekit.experiments.cross_validation_summary import fold_lines
 from finetunekit.runs.folder import FinishedRun
 from finetunekit.runs.test_split_ledger import read_openings
 from finetunekit.system.progress import Progress
+from finetunekit.training.stages import Training
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 QUIET = Progress(is_quiet=True)
@@ -95,7 +97,7 @@ def test_a_class_too_small_for_the_folds_is_named() -> None:
 # ---- running -------------------------------------------------------------------------------------------------------------------
 
 
-def cross(preset: Path, *settings: str) -> ftk.RunGroup:
+def cross(preset: Path, *settings: str) -> ftk.GroupResult:
     return ftk.run_folds(
         preset, settings=["train.folds=3", *LEAN, *settings], out=preset.parent / "runs", progress=QUIET
     )
@@ -176,47 +178,48 @@ def test_the_ledger_counts_the_test_split_of_the_folder_once_more_and_each_fold_
     assert lines[pooled] == 1
 
 
-def test_what_was_stopped_is_gone_on_with(tiny_yaml: Path, crossed: Crossed, monkeypatch: pytest.MonkeyPatch) -> None:
-    from finetunekit.experiments import cross_validation as folds
+@pytest.fixture
+def stopped(tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same cross-validation, interrupted before the second fold trains."""
+    with monkeypatch.context() as patch:
+        real, calls = Training.run, list[int]()
 
-    real, asked = folds.run, []
+        def stop_at_second(self: Training) -> Any:
+            calls.append(1)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return real(self)
 
-    def stop_at_second(*args: object, **kwargs: object) -> object:
-        asked.append(kwargs["settings"])
-        if len(asked) == 2:
-            raise KeyboardInterrupt
-        return real(*args, **kwargs)  # type: ignore[arg-type]
+        patch.setattr(Training, "run", stop_at_second)
+        with pytest.raises(KeyboardInterrupt, match=r"finetunekit resume .*/tiny-folds-"):
+            cross(tiny_yaml)
+    return next((tiny_yaml.parent / "runs").glob("tiny-folds-*"))
 
-    monkeypatch.setattr(folds, "run", stop_at_second)
-    with pytest.raises(KeyboardInterrupt, match=r"finetunekit resume .*/tiny-folds-"):
-        cross(tiny_yaml)
-    stopped = max((tiny_yaml.parent / "runs").glob("tiny-folds-*"), key=lambda path: path.stat().st_mtime_ns)
-    first = next(stopped.glob("tiny-fold-1-*"))
+
+def test_what_was_stopped_is_gone_on_with(crossed: Crossed, stopped: Path) -> None:
+    first, second = (next(stopped.glob(f"tiny-fold-{fold}-*")) for fold in (1, 2))
     made = (first / "metrics.json").stat().st_mtime_ns
     result = CliRunner().invoke(main, ["resume", str(stopped), "--quiet"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert (first / "metrics.json").stat().st_mtime_ns == made
-    assert [settings[0] for settings in asked] == ["train.fold=1", "train.fold=2", "train.fold=2", "train.fold=3"]
+    assert len(FinishedRun(second).state["resumed"]) == 1
+    assert len(list(stopped.glob("tiny-fold-*"))) == 3
     assert (stopped / "predictions.csv").read_bytes() == (crossed.path / "predictions.csv").read_bytes()
     assert result.stdout.splitlines()[-1] == str(stopped)
+    assert FinishedRun(first).state["settings"] == ["train.folds=3", *LEAN, "train.fold=1"]
 
 
-@pytest.mark.parametrize("is_forced", [False, True])
-def test_force_reaches_the_fold_that_was_under_way(
-    crossed: Crossed, monkeypatch: pytest.MonkeyPatch, *, is_forced: bool
-) -> None:
-    from finetunekit.experiments import cross_validation as folds
-
-    real, asked = folds.resume, []
-
-    def note(path: Path, **kwargs: Any) -> ftk.RunResult:
-        asked.append(kwargs["is_forced"])
-        return real(path, **kwargs)
-
-    monkeypatch.setattr(folds, "resume", note)
-    arguments = ["resume", str(crossed.path), "--quiet", *(["--force"] if is_forced else [])]
-    assert CliRunner().invoke(main, arguments, catch_exceptions=False).exit_code == 0
-    assert asked == [is_forced] * 3
+def test_folds_that_would_be_others_now_are_refused_unless_forced(stopped: Path) -> None:
+    file = next(stopped.glob("tiny-fold-1-*")) / "environment.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "cpus": 1000}))
+    refused = CliRunner().invoke(main, ["resume", str(stopped), "--quiet"])
+    assert refused.exit_code == 1
+    assert "cannot end with the same bits any more. Changed since: cpus (1000 →" in refused.stderr
+    second = next(stopped.glob("tiny-fold-2-*")) / "environment.json"
+    shutil.copy(file, second)
+    forced = CliRunner().invoke(main, ["resume", str(stopped), "--quiet", "--force"], catch_exceptions=False)
+    assert forced.exit_code == 0, forced.output
+    assert any(line.startswith("cpus (1000") for line in FinishedRun(second.parent).state["forced"])
 
 
 def test_changed_photos_are_not_gone_on_with(crossed: Crossed) -> None:
@@ -227,7 +230,7 @@ def test_changed_photos_are_not_gone_on_with(crossed: Crossed) -> None:
             ftk.resume_folds(crossed.path, progress=QUIET)
     finally:
         photo.with_suffix(".txt").rename(photo)
-    with pytest.raises(RunFolderError, match="holds no cross-validation"):
+    with pytest.raises(RunFolderError, match="holds no folds"):
         ftk.resume_folds(crossed.photos, progress=QUIET)
 
 

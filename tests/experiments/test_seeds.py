@@ -16,8 +16,10 @@ from kill_cases import differences
 import finetunekit as ftk
 from finetunekit.cli import main
 from finetunekit.errors import ConfigError, RunError, RunFolderError
+from finetunekit.experiments.run_group import Conclusion, Outcomes
+from finetunekit.experiments.seeds import SeedGroup
 from finetunekit.runs import folder as runs
-from finetunekit.system.progress import Progress, resume_hint
+from finetunekit.system.progress import Progress
 
 QUIET = Progress(is_quiet=True)
 SEEDS = ("--seeds", "3", "--seed", "5", "--set", "save.seeds=all")
@@ -161,11 +163,27 @@ def test_seeds_that_cannot_be_are_refused_and_leave_nothing(tiny_yaml: Path, own
 
 
 def test_how_to_go_on_is_said_only_where_something_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyboardInterrupt, match="the rest"), resume_hint(tmp_path, "the rest", Progress()):
-        raise KeyboardInterrupt
-    with pytest.raises(RunError, match="no"), resume_hint(tmp_path, "the rest", Progress()):
-        raise RunError("no")
-    assert capsys.readouterr().err == "the rest\n"
-    with pytest.raises(RunError, match="no"), resume_hint(tmp_path / "gone", "the rest", Progress()):
-        raise RunError("no")
-    assert capsys.readouterr().err == ""
+    class Stopped(SeedGroup):
+        error: BaseException = RunError("no")
+
+        def conclude(self, outcomes: Outcomes) -> Conclusion:
+            raise self.error
+
+    def stop(*, is_new: bool) -> None:
+        (tmp_path / "group").mkdir(exist_ok=True)
+        state = {"status": "running", "name": "tiny", "seeds": [], "settings": [], "preset": "tiny"}
+        Stopped(path=tmp_path / "group", state=state, progress=Progress(), is_new=is_new).run()
+
+    with pytest.raises(RunError, match="no"):
+        stop(is_new=False)
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        f"finished seeds are kept; go on with: finetunekit resume {tmp_path / 'group'}"
+    ]
+    with pytest.raises(RunError, match="no"):
+        stop(is_new=True)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "group").exists()
+    Stopped.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt, match="finished seeds are kept; go on with"):
+        stop(is_new=True)
+    assert (tmp_path / "group").exists()

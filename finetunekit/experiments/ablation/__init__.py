@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from finetunekit.experiments.ablation.running import AblationResult, run_ablation
+from finetunekit.experiments.ablation.running import run_ablation
 
-__all__ = ["AblationResult", "run_ablation"]
+__all__ = ["run_ablation"]

@@ -41,7 +41,7 @@ class Cell:
 
     Attributes:
         at: Which choice of each axis.
-        settings: Over the preset's, those of the user and those that every cell shares included.
+        settings: Over those of the user, those that every cell shares included.
         identity: What tells its configuration from others, whatever the seed.
         size_px: Side of its input.
     """
@@ -112,8 +112,8 @@ def lay_out(
     if not varied:
         raise ConfigError("nothing varies. Say what does: --vary KEY=VALUE,VALUE.")
     _check_keys(varied)
-    shared = (*settings, *LEAN, f"evaluate.test={'true' if is_test else 'false'}")
-    plans = Plans(preset, shared, seed, progress, {one.path: one.key for one in varied})
+    shared = (*LEAN, f"evaluate.test={'true' if is_test else 'false'}")
+    plans = Plans(preset, (*settings, *shared), seed, progress, {one.path: one.key for one in varied})
     base = plans.get(())
     if base is None:
         raise ConfigError(plans.problems)
@@ -143,6 +143,16 @@ def cell_name(layout: Layout, cell: Cell) -> str:
         if i != axis.own:
             parts.append(f"{axis.varied.key.rpartition('.')[2]}-{axis.varied.choices[i].shown}")
     return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts))[:80]
+
+
+def cell_label(layout: Layout, cell: Cell) -> str:
+    """What differs from the preset, such as `image_size 50`."""
+    differs = [
+        f"{axis.varied.key} {axis.varied.choices[i].shown}"
+        for axis, i in zip(layout.axes, cell.at, strict=True)
+        if i != axis.own
+    ]
+    return ", ".join(differs) or "the preset itself"
 
 
 def _check_keys(varied: Sequence[Varied]) -> None:

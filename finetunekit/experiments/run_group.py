@@ -1,0 +1,344 @@
+"""Many runs of one question in one folder: the group's file, its members, and the one loop that runs those that are missing."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shlex
+import shutil
+import statistics
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+from finetunekit.config.plan import Plan, config_text
+from finetunekit.config.planning import prepare
+from finetunekit.engine.api import resume, run_plan
+from finetunekit.engine.result import RunResult, read_result
+from finetunekit.errors import FinetuneKitError, RunError, RunFolderError
+from finetunekit.plugins.host import PluginHost
+from finetunekit.runs.folder import ENVIRONMENT, PHOTOS, PLAN, RUN_GROUPS, STATE, FinishedRun, new_run_path, read_status
+from finetunekit.system.files import locked, to_json, write_whole
+from finetunekit.system.progress import Progress, show_duration
+
+Outcomes = Mapping[Hashable, RunResult | RunError]
+"""Key of a member → its finished run, or why it failed."""
+Conclusion = tuple[Mapping[str, Any], tuple[str, ...], Mapping[str, str | bytes]]
+"""Scores for the group's file; sentences for the user, at most 80 columns a line; further files of the folder, name → content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One run of a group before it is run: with the configuration of the group, all that the run needs.
+
+    Attributes:
+        key: What tells its run from the others in the folder; see `RunGroup.key_of`.
+        label: The same for the user, such as `seed 5`.
+        name: Of its configuration, with which the name of its run folder begins.
+        settings: `--set` texts over the configuration of the group and the settings of the user.
+        seed: Replaces the seed of that configuration; None: it stays.
+        cost: How long it takes, relative to the other members.
+    """
+
+    key: Hashable
+    label: str
+    name: str
+    settings: tuple[str, ...] = ()
+    seed: int | None = None
+    cost: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class GroupResult:
+    """A finished group of runs.
+
+    Attributes:
+        path: Its folder; the runs lie in it.
+        runs: One result a finished member: a seed, a fold, or a cell and seed of an ablation.
+        scores: Content of its file: `seeds.json`, with the mean over seeds and its intervals; `cross_validation.json`, with the scores
+            of all photos; `ablation.json`, with every cell and its difference to the preset.
+        summary: Sentences for the user, at most 80 columns a line.
+        files: What was written beside the runs, the group's file last.
+    """
+
+    path: Path
+    runs: tuple[RunResult, ...]
+    scores: Mapping[str, Any]
+    summary: tuple[str, ...]
+    files: tuple[Path, ...]
+
+
+@dataclass(kw_only=True)
+class RunGroup(ABC):
+    """Many runs of one question in one folder. A kind of group says what its members are and what they say together.
+
+    Attributes:
+        path: The folder.
+        state: What the group's file holds before there are scores; `preset` and `settings` at least, as the user gave them.
+        progress: Where progress is printed.
+        is_new: Whether the folder was just made for this group.
+    """
+
+    file: ClassVar[str]
+    """By which the folder is known."""
+    notes_failures: ClassVar[bool] = False
+    """Whether a member whose training cannot go on is noted, and the others go on."""
+
+    path: Path
+    state: Mapping[str, Any]
+    progress: Progress
+    is_new: bool = False
+
+    @property
+    @abstractmethod
+    def members(self) -> Sequence[Member]:
+        """The runs that the group is to have, in order."""
+
+    @abstractmethod
+    def key_of(self, run: FinishedRun) -> Hashable | None:
+        """The key of a run that lies in the folder, finished or not; None: it is no member of such a group."""
+
+    def accept(self, member: Member, result: RunResult, *, is_new: bool) -> None:  # noqa: B027  not every kind need do more
+        """Look at a member's run as soon as it is finished (`is_new`) or found finished."""
+
+    @abstractmethod
+    def conclude(self, outcomes: Outcomes) -> Conclusion:
+        """What the members say together; ValueError if they cannot be summed up. Without `notes_failures` no member has failed."""
+
+    @property
+    def config(self) -> str | Path:
+        """The configuration that every member varies: a preset's name, or a path."""
+        return config_path(self.path, self.file)
+
+    @property
+    def how_to_go_on(self) -> str:
+        """What the user is told where the group is stopped."""
+        return (
+            f"finished {RUN_GROUPS[self.file]} are kept; go on with: finetunekit resume {shlex.quote(str(self.path))}"
+        )
+
+    # ---- the loop ----------------------------------------------------------------------------------------------------------------
+
+    def resume(self, *, is_forced: bool = False) -> GroupResult:
+        """As `run`, of a group that was stopped: what is added has to be like what is there.
+
+        Args:
+            is_forced: Go on although configuration, photos, versions or machine changed.
+
+        Raises:
+            RunFolderError: If something changed. As `run`.
+        """
+        if self.state["status"] != "finished" and not is_forced:
+            self._refuse_changes()
+        return self.run(is_forced=is_forced)
+
+    def run(self, *, is_forced: bool = False) -> GroupResult:
+        """Take up the member that was under way, run those that are missing, and write what all of them say together.
+
+        Raises:
+            RunFolderError: If another process writes the folder, it cannot be written, or the runs cannot be summed up.
+            As `finetunekit.run`: what was finished by then is kept.
+        """
+        with locked(self.path), self._stopped_in_words():
+            outcomes = self._run_all(is_forced=is_forced)
+            try:
+                found, summary, files = self.conclude(outcomes)
+            except ValueError as exc:
+                raise RunFolderError(f"{self.path}: its runs cannot be summed up: {exc}. Run them anew.") from exc
+            runs = tuple(run for member in self.members if isinstance(run := outcomes[member.key], RunResult))
+            folders = [run.path.name for run in runs]
+            scores = {**self.state, "status": "finished", **found, "folders": folders}
+            contents = {**files, self.file: to_json(scores)}
+            for name, content in contents.items():
+                write_whole(self.path / name, content)
+        return GroupResult(self.path, runs, scores, summary, tuple(self.path / name for name in contents))
+
+    def _run_all(self, *, is_forced: bool) -> Outcomes:
+        """Every member's run: first those that are finished, then those to do."""
+        known, outcomes = known_runs(self.path, self.key_of), dict[Hashable, RunResult | RunError]()
+        to_do = {m.key: m for m in self.members if m.key not in known or not _is_complete(known[m.key])}
+        self.progress.say(f"{len(self.members)} runs: {len(self.members) - len(to_do)} finished, {len(to_do)} to do")
+        for member in self.members:
+            if member.key not in to_do:
+                outcomes[member.key] = result = read_result(known[member.key])
+                self.accept(member, result, is_new=False)
+        for member, outcome in self._run_members(list(to_do.values()), known, outcomes, is_forced=is_forced):
+            outcomes[member.key] = outcome
+            if isinstance(outcome, RunResult):
+                self.accept(member, outcome, is_new=True)
+        return outcomes
+
+    def _run_members(
+        self, members: Sequence[Member], known: Mapping[Hashable, Path], outcomes: Outcomes, *, is_forced: bool
+    ) -> Iterator[tuple[Member, RunResult | RunError]]:
+        """Run members, or take them up where they were stopped: the one place that says where and in which order that happens.
+
+        Args:
+            members: Those to run.
+            known: Key → run folder that is there.
+            outcomes: What there is so far, by which the time left is told.
+            is_forced: See `resume`.
+        """
+        for number, member in enumerate(members):
+            left = self._time_left(members[number:], outcomes)
+            self.progress.say(f"run {number + 1} of {len(members)}: {member.label}{left}")
+            try:
+                if member.key in known:
+                    result = resume(known[member.key], is_forced=is_forced, progress=self.progress)
+                else:
+                    plan, host = self._prepare(member)
+                    result = run_plan(plan, host, self._settings(member), self.path, self.progress)
+            except RunError as exc:
+                if not self.notes_failures:
+                    raise
+                self.progress.say(f"failed: {exc}")
+                yield member, exc
+            else:
+                yield member, result
+
+    def _settings(self, member: Member) -> tuple[str, ...]:
+        return (*self.state["settings"], *member.settings)
+
+    def _prepare(self, member: Member) -> tuple[Plan, PluginHost]:
+        settings = (*self._settings(member), f"name={member.name}")
+        plan, host = prepare(self.config, settings=settings, seed=member.seed, progress=self.progress)
+        return dataclasses.replace(plan, source=self.state["preset"]), host
+
+    def _time_left(self, members: Sequence[Member], outcomes: Outcomes) -> str:
+        """By the runs that are finished, in proportion to what each costs."""
+        runs = [(outcomes.get(member.key), member.cost) for member in self.members]
+        seconds = [run.metrics["seconds"]["whole"] / cost for run, cost in runs if isinstance(run, RunResult)]
+        if not seconds:
+            return ""
+        left = statistics.fmean(seconds) * sum(member.cost for member in members)
+        return f"; about {show_duration(left)} left for all"
+
+    def _refuse_changes(self) -> None:
+        """Refuse to add runs that would differ from those that are there in more than what makes them members."""
+        from finetunekit.data.listing import index_listing, list_photos
+        from finetunekit.data.manifest import manifest_csv
+        from finetunekit.runs.resume_check import changes_since, refuse_changes
+        from finetunekit.system.environment import describe_environment, start_tensorflow
+
+        known = known_runs(self.path, self.key_of)
+        member = next((member for member in self.members if member.key in known), None)
+        if member is None:
+            return
+        plan, _ = self._prepare(member)
+        start_tensorflow()
+        now = {
+            PLAN: to_json(plan.to_dict()),
+            ENVIRONMENT: to_json(describe_environment()),
+            PHOTOS: manifest_csv(index_listing(plan, list_photos(plan, self.progress), self.progress)),
+        }
+        refuse_changes(self.path, changes_since(known[member.key], now))
+
+    @contextlib.contextmanager
+    def _stopped_in_words(self) -> Iterator[None]:
+        """Where the group is stopped, say how to go on; a new folder whose first run was refused before it trained is removed.
+
+        The sentence becomes the last note of a `KeyboardInterrupt`, which the command line prints after that of the run under way.
+        """
+        try:
+            yield
+        except KeyboardInterrupt as exc:
+            exc.add_note(self.how_to_go_on)
+            raise
+        except BaseException as exc:
+            if self.is_new and isinstance(exc, FinetuneKitError) and not known_runs(self.path, self.key_of):
+                shutil.rmtree(self.path, ignore_errors=True)
+            else:
+                self.progress.say(self.how_to_go_on)
+            raise
+
+
+def _is_complete(path: Path) -> bool:
+    """Whether nothing is left to do for a run, its reports included."""
+    state = FinishedRun(path).state
+    return bool(state["status"] == "finished" and state.get("reported"))
+
+
+def known_runs(path: Path, key_of: Callable[[FinishedRun], Hashable | None]) -> dict[Hashable, Path]:
+    """Runs that lie in a folder, by key (see `RunGroup.key_of`): a finished one before others, else the newest."""
+    found: dict[Hashable, FinishedRun] = {}
+    for run in (FinishedRun(file.parent) for file in sorted(path.glob(f"[!.]*/{STATE}"))):
+        key = key_of(run)
+        if key is None:
+            continue
+        is_better = key not in found or run.state["status"] == "finished" or found[key].state["status"] != "finished"
+        found[key] = run if is_better else found[key]
+    return {key: run.path for key, run in found.items()}
+
+
+# ---- the folder of a group -------------------------------------------------------------------------------------------------------
+
+
+def config_path(path: Path, file: str) -> Path:
+    """Where a group keeps its configuration, so that later changes of the preset change none of its runs."""
+    return path / Path(file).with_suffix(".yaml")
+
+
+def make_group_folder(
+    file: str,
+    plan: Plan,
+    settings: Sequence[str],
+    out: Path,
+    progress: Progress,
+    *,
+    files: Mapping[str, str] | None = None,
+    **facts: Any,
+) -> tuple[Path, dict[str, Any]]:
+    """Make the folder of a new group; say where the same one waits to be gone on with.
+
+    Args:
+        file: The group's file.
+        plan: The configuration that its members vary.
+        settings: The user's `--set` texts.
+        out: Where the folder is made.
+        progress: Is told of groups like this one that were stopped.
+        files: What else the folder holds from its first moment on, name → content.
+        facts: What else the group's file holds, by which the members are known again; `planned`, their number, at least.
+
+    Returns:
+        The folder, and the content of the group's file.
+
+    Raises:
+        RunFolderError: If `out` cannot be written.
+    """
+    noun, config = RUN_GROUPS[file], config_text(plan)
+    for stopped in _stopped_alike(out, file, config, facts):
+        progress.say(f"note: the same {noun} were stopped in {stopped}; finetunekit resume goes on with them")
+    state = {
+        "status": "running",
+        "name": plan.config.name,
+        "preset": plan.source,
+        "settings": list(settings),
+        "folder": str(Path.cwd()),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        **facts,
+    }
+    contents = {file: to_json(state), config_path(out, file).name: config, **(files or {})}
+    return new_run_path(out, f"{plan.config.name}-{noun}", contents), state
+
+
+def read_group(path: Path, file: str) -> dict[str, Any]:
+    """The content of a group's file; RunFolderError if the folder holds no such group."""
+    try:
+        state: dict[str, Any] = json.loads((path / file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise RunFolderError(f"{path}: holds no {RUN_GROUPS[file]} that can be read ({exc}).") from exc
+    return state
+
+
+def _stopped_alike(out: Path, file: str, config: str, facts: Mapping[str, Any]) -> Iterator[Path]:
+    """Folders in which the same group of the same configuration waits to be gone on with."""
+    for place in sorted(found.parent for found in out.glob(f"[!.]*/{file}")):
+        with contextlib.suppress(OSError, ValueError, RunFolderError):  # what cannot be read is not spoken of
+            state = read_group(place, file)
+            is_same = config_path(place, file).read_text(encoding="utf-8") == config
+            if is_same and state.items() >= facts.items() and read_status(place) not in ("finished", "running"):
+                yield place
