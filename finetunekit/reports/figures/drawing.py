@@ -21,6 +21,7 @@ from finetunekit.system.progress import terminal_width
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 Format: TypeAlias = Literal["svg", "png"]
 
@@ -120,7 +121,7 @@ def svg_file(drawing: Drawing, stand_in: str | None = None) -> bytes:
     with _drawn(drawing) as figure:
         _add_caption(figure, stand_in or "", WARNING)
         root = _svg(figure, drawing, said)
-        fonts = embedded_font_css(_texts(figure))
+        fonts = embedded_font_css(text.get_text() for text in _texts(figure))
     families = f"ftk-names, {_FAMILIES}" if fonts else _FAMILIES
     style = ElementTree.Element("style")
     style.text = (
@@ -143,13 +144,13 @@ def png_file(drawing: Drawing, stand_in: str | None = None, scale: int = 2) -> b
     from PIL import Image
 
     drawn, stream = io.BytesIO(), io.BytesIO()
-    with _drawn(drawing) as figure:
+    with _drawn(drawing, scale) as figure:
         _add_caption(figure, stand_in or "", WARNING)
         if _spell_out_missing(figure):
             _add_caption(figure, _NO_FONT, MUTED)
-        figure.savefig(drawn, format="png", dpi=72 * scale)
+        figure.savefig(drawn, format="png", pil_kwargs={"compress_level": 0})
     with Image.open(drawn) as picture:
-        picture.convert("RGB").save(stream, "PNG", optimize=True)
+        picture.convert("RGB").save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -190,60 +191,49 @@ def keep_whole(whole: str) -> str:
     return f"{_WHOLE}{whole}"
 
 
-def _texts(figure: Figure) -> list[str]:
-    """Every text of a figure, labels of ticks included, which matplotlib writes only while it draws."""
+def _texts(figure: Figure) -> list[Text]:
+    """Every text of a figure, labels of ticks included, which matplotlib writes late."""
     from matplotlib.text import Text
-    from matplotlib.ticker import FixedFormatter
 
-    formatters = [axis.get_major_formatter() for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
-    ticks = [str(label) for one in formatters if isinstance(one, FixedFormatter) for label in one.seq]
-    return ticks + [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
+    for axes in figure.axes:
+        axes.get_xticklabels()
+        axes.get_yticklabels()
+    return [text for text in figure.findobj(Text) if isinstance(text, Text)]
 
 
 def _spell_out_missing(figure: Figure) -> bool:
     """Put what can be read in place of letters that no font has, and say whether there were any."""
-    from matplotlib.text import Text
-    from matplotlib.ticker import FixedFormatter
+    from matplotlib.ticker import FixedFormatter, FixedLocator
 
-    whole = "".join(_texts(figure))
+    whole = "".join(text.get_text() for text in _texts(figure))
     missing = missing_letters(whole, pick_fonts([whole]))
-
-    def spelled(text: str) -> str:
-        return "".join(spell_out(c) if c in missing else c for c in text)
-
-    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)) if missing else ():
-        formatter = axis.get_major_formatter()
-        if isinstance(formatter, FixedFormatter):
-            axis.set_major_formatter(FixedFormatter([spelled(str(label)) for label in formatter.seq]))
-    for text in figure.findobj(Text) if missing else ():
-        if isinstance(text, Text):
-            text.set_text(spelled(text.get_text()))
-    return bool(missing)
+    if not missing:
+        return False
+    for text in _texts(figure):
+        text.set_text("".join(spell_out(c) if c in missing else c for c in text.get_text()))
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if isinstance(axis.get_major_locator(), FixedLocator):
+            axis.set_major_formatter(FixedFormatter([tick.label1.get_text() for tick in axis.majorTicks]))
+    return True
 
 
 def _add_caption(figure: Figure, sentence: str, colour: str) -> None:
-    """A sentence below all that was drawn, no wider than it; a warning is ruled off and bold."""
-    from matplotlib.lines import Line2D
-
+    """A sentence below all that was drawn, no wider than it; a warning is bold."""
     if not sentence:
         return
     box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-    columns = int(box.width * 72 / 12 / 0.68)  # letters of DejaVu Sans Bold are 0.68 em wide on average
-    words = "\n".join(textwrap.wrap(one_line(sentence), max(columns, 20)))
-    left, right, bottom = box.x0 / width, box.x1 / width, box.y0 / height
-    line = 8 / 72 / height
-    if colour == WARNING:
-        rule = [bottom - line] * 2
-        figure.add_artist(Line2D([left, right], rule, color=colour, linewidth=1))
-    weight = "bold" if colour == WARNING else "normal"
-    figure.text(left, bottom - 2 * line, words, va="top", color=colour, weight=weight)
+    words = one_line(sentence)
+    letters = box.width * 72 / 12 / 0.68 * len(words) / terminal_width(words)  # DejaVu Sans Bold: 0.68 em on average
+    words = textwrap.fill(words, max(int(letters), 20))
+    place = (box.x0 / width, (box.y0 - 12 / 72) / height)
+    figure.text(*place, words, va="top", color=colour, weight="bold" if colour == WARNING else "normal")
 
 
 # ---- drawing and writing ---------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _drawn(drawing: Drawing) -> Iterator[Figure]:
+def _drawn(drawing: Drawing, scale: int = 1) -> Iterator[Figure]:
     """The figure, drawn in our style and in fonts that have its letters; the style holds until it is written."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -251,9 +241,9 @@ def _drawn(drawing: Drawing) -> Iterator[Figure]:
 
     with matplotlib.rc_context(fname=STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # an SVG's reader has fonts too
-        figure = Figure(figsize=(drawing.size_px[0] / 72, drawing.size_px[1] / 72))
+        figure = Figure(figsize=(drawing.size_px[0] / 72, drawing.size_px[1] / 72), dpi=72 * scale)
         drawing.draw(figure)
-        others = pick_fonts(_texts(figure))[1:]
+        others = pick_fonts(text.get_text() for text in _texts(figure))[1:]
         for path in set(map(str, others)) - {font.fname for font in fontManager.ttflist}:
             fontManager.addfont(path)
         matplotlib.rcParams["font.sans-serif"] = ["DejaVu Sans", *(FontProperties(fname=p).get_name() for p in others)]
@@ -290,9 +280,9 @@ def _own(element: ElementTree.Element, name: str) -> None:
     whole = values["id"].removeprefix(_WHOLE) if values.get("id", "").startswith(_WHOLE) else None
     if element.tag == "g":
         values.pop("id", None)
-    if whole is not None:
-        tip = ElementTree.SubElement(element, f"{{{_SVG}}}title")
-        tip.text = whole
+    text = element.find(f"{{{_SVG}}}text")
+    if whole is not None and text is not None and text.text != whole:
+        ElementTree.SubElement(text, f"{{{_SVG}}}title").text = whole
     for key, value in values.items():
         if key == "id":
             values[key] = f"{name}-{value}"

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from finetunekit import Options, RunError
-
-from .output import Format, figure_files
-from .scene import Drawing, Item, Line, Rects, Text, one_line, shortened, width_px
+from finetunekit import Options, RunError, terminal_width
+from finetunekit.reports.figures import (
+    GRID,
+    INK,
+    MUTED,
+    Drawing,
+    Format,
+    axes_at,
+    figure_files,
+    keep_whole,
+    one_line,
+    shortened,
+)
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from finetunekit import FinishedRun
 
     Counts = tuple[tuple[int, ...], ...]
 
 SHADES = 20
-MAX_LABEL_PX = 190
-TITLE_PX = 66
+MAX_COLUMNS = 24
 
 
 class ConfusionMatrixOptions(Options):
@@ -89,140 +101,99 @@ def draw_confusion_matrix(counts: Counts, classes: Sequence[str], split: str, *,
     Returns:
         The figure: counts and row percentages up to 12 classes, counts up to 30, shades alone beyond.
     """
-    n = len(classes)
-    cell, font = _cell_px(n), _label_font_px(n)
     names = [one_line(name) for name in classes]
-    labels = [shortened(name, font, MAX_LABEL_PX) for name in names]
-    totals = [str(sum(row)) for row in counts]
-    totals_px = max(width_px(text, font) for text in totals) + 12
-    left = 48 + max(width_px(label, font) for label in labels) + totals_px + 8
-    is_turned = any(width_px(label, font) > cell - 4 for label in labels)
-    longest = max(width_px(label, font) for label in labels)
-    above = longest * 0.75 + font if is_turned else font + 8
-    title_px = TITLE_PX if is_titled else 6
-    top = title_px + 26 + above
-    side = n * cell
-    total, right = sum(sum(row) for row in counts), sum(counts[i][i] for i in range(n))
+    total, right = sum(map(sum, counts)), sum(row[i] for i, row in enumerate(counts))
     title = f"Confusion matrix, {split} split: {right} of {total} photos right"
-    lean = longest * 0.75 if is_turned else 0.0
-    width = max(left + side + max(lean, 24), width_px(title, 15, bold=True) + 32 if is_titled else 0, 360)
-    items: list[Item] = []
-    if is_titled:
-        items.append(Text(16, 28, title, 15, bold=True))
-        items.append(Text(16, 48, "Shade: share of the true class's photos in the row, %.", 12, "muted"))
-    items += _cells(counts, left, top, cell)
-    items += _row_labels(labels, names, totals, (left, top), cell, font, totals_px)
-    items += _column_labels(labels, names, (left, top), cell, font, is_turned)
-    # At the left edge of the cells: a phone shows this part of a wide matrix first.
-    items.append(Text(left, title_px + 16, "predicted class", 13, bold=True))
-    items.append(Text(26, top + side / 2, "true class, number of photos", 13, anchor="middle", bold=True, turn_deg=90))
-    items += _scale(left, top + side + 24)
     name = "confusion-matrix" if split == "test" else f"confusion-matrix-{split}"
-    return Drawing(name, title, _description(counts, names), round(width), round(top + side + 66), tuple(items))
+    draw = partial(_draw, counts=counts, names=names, title=title if is_titled else "")
+    return Drawing(name, title, _description(counts, names), draw)
 
 
-def _cell_px(n: int) -> float:
-    return 64 if n <= 6 else 48 if n <= 12 else 30 if n <= 30 else 12 if n <= 100 else max(1200 / n, 1)
+def _draw(figure: Figure, counts: Counts, names: Sequence[str], title: str) -> None:
+    import matplotlib
+    from matplotlib.ticker import PercentFormatter
 
-
-def _label_font_px(n: int) -> float:
-    return 14 if n <= 12 else 12 if n <= 30 else 10
-
-
-def _cells(counts: Counts, left: float, top: float, cell: float) -> Iterator[Item]:
-    n = len(counts)
-    yield Rects(((left, top, n * cell, n * cell),), _shade(0))
-    by_shade: dict[int, list[tuple[float, float, float, float]]] = {}
-    for i, row in enumerate(counts):
-        for j, count in enumerate(row):
-            if count:
-                by_shade.setdefault(_level(count, row), []).append((left + j * cell, top + i * cell, cell, cell))
-    for level in sorted(by_shade):
-        yield Rects(tuple(by_shade[level]), _shade(level))
-    yield from _grid(n, left, top, cell)
-    if n <= 30:
-        yield from _numbers(counts, left, top, cell, with_percent=n <= 12)
-
-
-def _grid(n: int, left: float, top: float, cell: float) -> Iterator[Item]:
-    """Lines between cells, and around the diagonal while cells are large enough to see it."""
+    n = len(names)
+    cell = 64 if n <= 6 else 48 if n <= 12 else 30 if n <= 30 else 12 if n <= 100 else max(1200 / n, 1)
+    axes = axes_at(figure, 0, 0, n * cell, n * cell)
+    colours = matplotlib.colormaps["Blues"].resampled(SHADES)
+    shown = axes.imshow([[_shade(count, row) for count in row] for row in counts], colours, vmin=0, vmax=1)
     every = 1 if n <= 30 else 10
-    for i in (*range(0, n, every), n):
-        yield Line(((left, top + i * cell), (left + n * cell, top + i * cell)), "grid")
-        yield Line(((left + i * cell, top), (left + i * cell, top + n * cell)), "grid")
-
-
-def _numbers(counts: Counts, left: float, top: float, cell: float, with_percent: bool) -> Iterator[Item]:
-    for i, row in enumerate(counts):
-        total = sum(row)
-        for j, count in enumerate(row):
-            if not count and (not with_percent or i != j):
-                continue
-            x, y = left + (j + 0.5) * cell, top + (i + 0.5) * cell
-            ink = "#ffffff" if _level(count, row) > SHADES // 2 else "#1b1b1b"
-            size = min(cell * 0.32, cell * 1.3 / max(len(str(count)), 1))
-            yield Text(x, y + (0 if with_percent else size * 0.36), str(count), size, ink, "middle", bold=i == j)
-            if with_percent and total:
-                yield Text(x, y + cell * 0.28, f"{100 * count / total:.0f} %", cell * 0.2, ink, "middle")
-
-
-def _row_labels(
-    labels: Sequence[str],
-    names: Sequence[str],
-    totals: Sequence[str],
-    corner: tuple[float, float],
-    cell: float,
-    font: float,
-    totals_px: float,
-) -> Iterator[Item]:
-    """Names and numbers of photos to the left; apart, so that a right-to-left name cannot swallow its number."""
-    left, top = corner
-    for i in _labelled(len(names)):
-        baseline = top + (i + 0.5) * cell + font * 0.36
-        yield Text(left - totals_px - 8, baseline, labels[i], font, anchor="end", whole=names[i])
-        yield Text(left - 8, baseline, totals[i], font, "muted", "end")
-
-
-def _column_labels(
-    labels: Sequence[str],
-    names: Sequence[str],
-    corner: tuple[float, float],
-    cell: float,
-    font: float,
-    is_turned: bool,
-) -> Iterator[Item]:
-    left, top = corner
-    for i in _labelled(len(names)):
-        middle = left + (i + 0.5) * cell
-        if is_turned:
-            yield Text(middle + font * 0.3, top - 6, labels[i], font, turn_deg=45, whole=names[i])
-        else:
-            yield Text(middle, top - 8, labels[i], font, anchor="middle", whole=names[i])
-
-
-def _labelled(n: int) -> range:
-    """Positions of the classes that are named: all up to 100, else about a hundred of them."""
-    return range(0, n, max(1, -(-n // 100)))
-
-
-def _scale(left: float, top: float) -> Iterator[Item]:
-    for level in range(SHADES + 1):
-        yield Rects(((left + level * 8, top, 8, 12),), _shade(level))
-    for share in (0, 50, 100):
-        yield Text(left + 4 + share * SHADES * 8 / 100, top + 27, f"{share} %", 11, "muted", "middle")
-
-
-def _level(count: int, row: Sequence[int]) -> int:
-    """Shade of a cell from 0 to `SHADES`: any photo at all is at least the first."""
-    return max(1, round(SHADES * count / sum(row))) if count else 0
-
-
-def _shade(level: int) -> str:
-    """White to dark blue, lightness falling evenly, so that it reads in grey too."""
-    share = level / SHADES
-    return "#" + "".join(
-        f"{round(light + (dark - light) * share):02x}" for light, dark in ((247, 8), (250, 64), (253, 129))
+    edges = [i - 0.5 for i in (*range(0, n, every), n)]
+    axes.hlines(edges, -0.5, n - 0.5, GRID, linewidth=1)
+    axes.vlines(edges, -0.5, n - 0.5, GRID, linewidth=1)
+    axes.set_title(title, pad=12)
+    axes.spines[:].set_visible(False)
+    axes.grid(visible=False)
+    _draw_names(axes, counts, names, cell)
+    if n <= 30:
+        _draw_numbers(axes, counts, cell, is_with_percent=n <= 12)
+    scale = figure.colorbar(
+        shown, axes_at(figure, 0, n * cell + 36, 160, 12), orientation="horizontal", ticks=[0, 0.5, 1]
     )
+    scale.ax.xaxis.set_major_formatter(PercentFormatter(1, 0, " %"))
+    scale.ax.tick_params(length=0)
+    scale.outline.set_visible(False)
+    scale.ax.annotate(
+        "of the true class's photos",
+        (1, 0.5),
+        (12, 0),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        va="center",
+        fontsize=11,
+        color=MUTED,
+    )
+
+
+def _draw_names(axes: Axes, counts: Counts, names: Sequence[str], cell_px: float) -> None:
+    """Names along both sides, all up to 100, else about a hundred of them; the number of photos at the other end of the row."""
+    font = 14 if len(names) <= 12 else 12 if len(names) <= 30 else 10
+    shown = range(0, len(names), max(1, -(-len(names) // 100)))
+    labels = [shortened(names[i], MAX_COLUMNS) for i in shown]
+    is_turned = any(terminal_width(label) * font * 0.65 > cell_px - 4 for label in labels)
+    turned: dict[str, Any] = {}
+    if is_turned:
+        angle, middle = (45, "bottom") if len(names) <= 30 else (90, "center")
+        turned = {"rotation": angle, "va": middle, "ha": "left", "rotation_mode": "anchor"}
+    axes.set_xticks(shown, labels, fontsize=font, color=INK, **turned)
+    axes.set_yticks(shown, labels, fontsize=font, color=INK)
+    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    # At the left edge of the cells: a phone shows this part of a wide matrix first.
+    axes.set_xlabel("predicted class", loc="left", fontsize=13, weight="bold", labelpad=8)
+    axes.xaxis.set_label_position("top")
+    axes.set_ylabel("true class", fontsize=13, weight="bold", labelpad=8)
+    right = len(names) - 0.5 + 8 / cell_px
+    axes.text(right, len(names) - 0.5 + 12 / cell_px, "photos", fontsize=11, color=MUTED, va="top")
+    for i, row, column in zip(shown, axes.yaxis.get_major_ticks(), axes.xaxis.get_major_ticks(), strict=True):
+        row.label1.set_gid(keep_whole(names[i]))
+        column.label2.set_gid(keep_whole(names[i]))
+        axes.text(right, i, str(sum(counts[i])), fontsize=font, color=MUTED, va="center")
+
+
+def _draw_numbers(axes: Axes, counts: Counts, cell_px: float, *, is_with_percent: bool) -> None:
+    for i, row in enumerate(counts):
+        for j, count in enumerate(row):
+            if not count and (not is_with_percent or i != j):
+                continue
+            # Not the page's colours: a cell keeps its own in the dark.
+            style: dict[str, Any] = {
+                "ha": "center",
+                "va": "center",
+                "color": "#fefefe" if _shade(count, row) > 0.55 else "#111111",
+            }
+            size = min(cell_px * 0.32, cell_px * 1.3 / len(str(count)))
+            is_two = is_with_percent and sum(row) > 0
+            axes.text(
+                j, i - (0.12 if is_two else 0), str(count), size=size, weight="bold" if i == j else "normal", **style
+            )
+            if is_two:
+                axes.text(j, i + 0.24, f"{100 * count / sum(row):.0f} %", size=cell_px * 0.2, **style)
+
+
+def _shade(count: int, row: Sequence[int]) -> float:
+    """Share of the row; any photo at all is one shade at least."""
+    return max(1 / SHADES, count / sum(row)) if count else 0.0
 
 
 def _description(counts: Counts, names: Sequence[str], most: int = 5) -> str:

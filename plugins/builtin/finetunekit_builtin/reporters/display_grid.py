@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from finetunekit import Options, RunError
+from finetunekit.reports.figures import (
+    BLANK,
+    CONTRAST,
+    MAIN,
+    MUTED,
+    Drawing,
+    Format,
+    axes_at,
+    figure_files,
+    keep_whole,
+    one_line,
+    shortened,
+)
 from finetunekit.reports.html import Thumbnail, make_thumbnail
 
-from .output import Format, figure_files
-from .scene import BLUE, VERMILION, Drawing, Item, Line, Photo, Rects, Text, one_line, shortened, wrapped
-
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from finetunekit import FinishedRun
 
     Row = Mapping[str, str]
 
-MARGIN_PX, GAP_PX, HEAD_PX, CAPTION_PX = 16, 14, 78, 54
-FRAME_PX = 3
+GAP_PX, CAPTION_PX, FRAME_PX = 14, 54, 3
+MARKS, COLOURS = {True: "✓", False: "✕"}, {True: MAIN, False: CONTRAST}
 
 
 class DisplayGridOptions(Options):
@@ -99,101 +115,73 @@ def _tile(row: Row, truth: str | None, options: DisplayGridOptions, run: Finishe
 
 def draw_display_grid(tiles: Sequence[Tile], columns: int, tile_px: int, subtitle: str) -> Drawing:
     """Lay the tiles out row by row, under a title and a legend of the tick and the cross."""
-    columns = min(columns, len(tiles))
-    lines = -(-len(tiles) // columns)
-    width = max(2 * MARGIN_PX + columns * tile_px + (columns - 1) * GAP_PX, 380)
-    items: list[Item] = [
-        Text(MARGIN_PX, 28, "Predicted class and its probability", 15, bold=True),
-        Text(MARGIN_PX, 47, shortened(subtitle, 12, width - 2 * MARGIN_PX), 12, "muted"),
-    ]
-    items += _key(tiles)
+    draw = partial(_draw, tiles=tiles, columns=columns, tile_px=tile_px, subtitle=subtitle)
+    return Drawing("display-grid", "Display photos with predicted class", _description(tiles), draw)
+
+
+def _draw(figure: Figure, tiles: Sequence[Tile], columns: int, tile_px: int, subtitle: str) -> None:
     for i, tile in enumerate(tiles):
-        left = MARGIN_PX + (i % columns) * (tile_px + GAP_PX)
-        items += _draw_tile(tile, left, HEAD_PX + (i // columns) * (tile_px + CAPTION_PX), tile_px)
-    bottom = HEAD_PX + lines * (tile_px + CAPTION_PX)
-    return Drawing(
-        "display-grid",
-        "Display photos with predicted class",
-        _description(tiles),
-        width,
-        bottom,
-        tuple(items),
-    )
-
-
-def _key(tiles: Sequence[Tile]) -> Iterator[Item]:
+        left, top = (i % columns) * (tile_px + GAP_PX), (i // columns) * (tile_px + CAPTION_PX)
+        _draw_tile(axes_at(figure, left, top, tile_px, tile_px), tile, tile_px)
+    first = figure.axes[0]
+    _say(first, (0, tile_px + 50), "Predicted class and its probability", size=15, weight="bold")
+    _say(first, (0, tile_px + 31), subtitle, color=MUTED)
     known = sum(tile.truth is not None for tile in tiles)
     if not known:
-        yield Text(MARGIN_PX, 66, "True classes are not known.", 12, "muted")
+        _say(first, (0, tile_px + 12), "True classes are not known.", color=MUTED)
         return
     right = sum(tile.truth == tile.predicted for tile in tiles)
-    yield from _symbol(True, MARGIN_PX, 66)
-    yield Text(MARGIN_PX + 18, 66, f"right: {right} of {known}", 12, "muted")
-    yield from _symbol(False, MARGIN_PX + 140, 66)
-    yield Text(MARGIN_PX + 158, 66, "wrong, with the true class", 12, "muted")
+    for left, is_right, words in ((0, True, f"right: {right} of {known}"), (140, False, "wrong, with the true class")):
+        _say(first, (left, tile_px + 12), MARKS[is_right], color=COLOURS[is_right], weight="bold")
+        _say(first, (left + 17, tile_px + 12), words, color=MUTED)
 
 
-def _draw_tile(tile: Tile, left: float, top: float, side: float) -> Iterator[Item]:
-    picture = tile.thumbnail
-    yield Rects(((left, top, side, side),), "blank")
-    if picture.content is None:
-        yield from _placeholder(tile, left, top, side)
-    else:
-        scale = (side - 2 * FRAME_PX) / max(picture.width_px, picture.height_px)
-        w, h = picture.width_px * scale, picture.height_px * scale
-        box = (left + (side - w) / 2, top + (side - h) / 2, w, h)
-        yield Photo(box, picture.content, "image/jpeg", f"{one_line(tile.shown_path)}: {one_line(tile.predicted)}")
-    yield from _caption(tile, left, top, side)
-
-
-def _placeholder(tile: Tile, left: float, top: float, side: float) -> Iterator[Item]:
-    words = wrapped(tile.thumbnail.problem, 12, side - 16)
-    name = shortened(one_line(tile.shown_path.rsplit("/", 1)[-1]), 11, side - 16)
-    y = top + side / 2 - 8 * len(words)
-    for i, line in enumerate((*words, name)):
-        yield Text(left + side / 2, y + 16 * i + 10, line, 12 if i < len(words) else 11, "muted", "middle")
-
-
-def _caption(tile: Tile, left: float, top: float, side: float) -> Iterator[Item]:
-    below = top + side
-    predicted = one_line(tile.predicted)
-    start = left
+def _draw_tile(axes: Axes, tile: Tile, side_px: int) -> None:
+    axes.set(xticks=[], yticks=[], facecolor=BLANK)
+    axes.grid(visible=False)
+    axes.spines[:].set(visible=False, linewidth=FRAME_PX)
+    _draw_photo(axes, tile, side_px)
+    columns, predicted, indent = side_px // 8, one_line(tile.predicted), 0
     if tile.truth is not None:
-        is_right = tile.truth == tile.predicted
-        yield from _frame(left, top, side, BLUE if is_right else VERMILION)
-        yield from _symbol(is_right, left, below + 16)
-        start = left + 17
-    share = f"{100 * tile.probability:.1f} %"
-    yield _fitted(start, below + 16, predicted, 13, left + side - start, bold=True)
-    yield Text(left, below + 32, share, 12)
-    if tile.truth is not None and tile.truth != tile.predicted:
-        yield _fitted(left + 54, below + 32, f"true: {one_line(tile.truth)}", 12, side - 54)
-
-
-def _fitted(x: float, y: float, text: str, size_px: float, limit_px: float, bold: bool = False) -> Text:
-    kept = shortened(text, size_px, limit_px, bold)
-    return Text(x, y, kept, size_px, bold=bold, whole=text, limit_px=limit_px)
-
-
-def _frame(left: float, top: float, side: float, colour: str) -> Iterator[Item]:
-    f = FRAME_PX
-    edges = (
-        (left, top, side, f),
-        (left, top + side - f, side, f),
-        (left, top, f, side),
-        (left + side - f, top, f, side),
+        is_right, indent = tile.truth == tile.predicted, 17
+        axes.spines[:].set(visible=True, color=COLOURS[is_right])
+        _say(
+            axes, (0, -17), MARKS[is_right], color=COLOURS[is_right], weight="bold"
+        )  # colour is not all that tells them apart
+        if not is_right:
+            truth = one_line(tile.truth)
+            _say(axes, (54, -33), f"true: {shortened(truth, columns - 12)}", gid=keep_whole(f"true: {truth}"))
+    _say(
+        axes,
+        (indent, -17),
+        shortened(predicted, columns - indent // 8),
+        size=13,
+        weight="bold",
+        gid=keep_whole(predicted),
     )
-    yield Rects(edges, colour)
+    _say(axes, (0, -33), f"{100 * tile.probability:.1f} %")
 
 
-def _symbol(is_right: bool, left: float, baseline: float) -> Iterator[Item]:
-    """A tick or a cross, 12 px wide, so that colour is not all that tells right from wrong."""
-    x, y = left + 1, baseline
-    if is_right:
-        yield Line(((x, y - 5), (x + 4, y - 1), (x + 11, y - 10)), BLUE, 2.5)
-    else:
-        yield Line(((x, y - 10), (x + 10, y)), VERMILION, 2.5)
-        yield Line(((x, y), (x + 10, y - 10)), VERMILION, 2.5)
+def _draw_photo(axes: Axes, tile: Tile, side_px: int) -> None:
+    """The photo in the middle of its square, or why there is none."""
+    from PIL import Image
+
+    picture = tile.thumbnail
+    if picture.content is None:
+        name = shortened(one_line(tile.shown_path.rsplit("/", 1)[-1]), side_px // 8)
+        words = "\n".join([*textwrap.wrap(picture.problem, side_px // 8), name])
+        axes.text(0.5, 0.5, words, ha="center", va="center", color=MUTED, transform=axes.transAxes)
+        return
+    longest = max(picture.width_px, picture.height_px)
+    across, down = picture.width_px / longest / 2, picture.height_px / longest / 2
+    with Image.open(io.BytesIO(picture.content)) as photo:
+        axes.imshow(photo, extent=(-across, across, -down, down), aspect="auto")
+    axes.set(xlim=(-0.5, 0.5), ylim=(-0.5, 0.5))
+
+
+def _say(axes: Axes, offset_px: tuple[float, float], words: str, **style: Any) -> None:
+    """Write beside a tile, from its left lower corner."""
+    axes.annotate(words, (0, 0), offset_px, xycoords="axes fraction", textcoords="offset points", **style)
 
 
 def _description(tiles: Sequence[Tile]) -> str:

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from finetunekit import Options, RunError
+from finetunekit.reports.figures import (
+    CONTRAST,
+    MAIN,
+    MUTED,
+    Drawing,
+    Format,
+    axes_at,
+    figure_files,
+    one_line,
+    shortened,
+)
 
-from .axes import Panel, Series, draw_panel, legend_height_px
-from .output import Format, figure_files
-from .scene import BLUE, VERMILION, Drawing, Item, one_line, shortened, width_px
 from .solved import is_solved
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from finetunekit import FinishedRun
 
     Row = Mapping[str, str]
 
-DASH = (7.0, 4.0)
-PANEL_TOP = 62.0
+Column = Literal["loss", "accuracy"]
+UNITS: dict[Column, str] = {"loss": "cross-entropy, nats", "accuracy": "accuracy, %"}
+MAX_MARKED_EPOCHS = 60  # beyond it, marks would hide the line
+BETWEEN_PX = 80
 
 
 class LearningCurvesOptions(Options):
@@ -55,57 +69,88 @@ def draw_learning_curves(options: LearningCurvesOptions, rows: Sequence[Row]) ->
     """Two panels side by side, loss in nats and accuracy in percent, over the epochs of all stages."""
     if not rows:
         raise RunError("learning_curves: epochs.csv has no row. Train at least one epoch, or drop this reporter.")
-    loss, accuracy = curve_series(rows, "loss"), curve_series(rows, "accuracy")
-    w, h = options.panel_width_px, options.panel_height_px
-    x_range = (0.5, len(rows) + 0.5)
-    losses = [y for one in loss for _, y in one.points] or [1.0]
-    shares = [y for one in accuracy for _, y in one.points] or [0.0]
-    top = max(losses) * 1.05 or 1.0
-    low = max(0.0, math.floor((min(shares) - 0.02) * 10) / 10)
-    left = Panel(64, PANEL_TOP, w, h, x_range, (0.0, top), "Loss", "epoch", "cross-entropy, nats", _decimal)
-    right = Panel(w + 144, PANEL_TOP, w, h, x_range, (low, 1.0), "Accuracy", "epoch", "accuracy, %", _percent)
-    rules = stage_rules(rows, w)
-    items: tuple[Item, ...] = (*draw_panel(left, loss, rules), *draw_panel(right, accuracy, rules))
-    below = max(legend_height_px(loss), legend_height_px(accuracy))
-    widest = max(_legend_width_px(accuracy), w)
-    return Drawing(
-        "learning-curves",
-        "Learning curves: loss and accuracy by epoch",
-        _description(rows, loss, accuracy),
-        round(w + 144 + widest + 20),
-        round(PANEL_TOP + h + below),
-        items,
-    )
+    title = "Learning curves: loss and accuracy by epoch"
+    said = ". ".join(f"{column} of {'; '.join(_legends(rows, column))}" for column in UNITS)
+    size = (options.panel_width_px, options.panel_height_px)
+    draw = partial(_draw, rows=rows, columns=tuple(UNITS), size=size)
+    return Drawing("learning-curves", title, f"Two line plots over {len(rows)} epochs. {said}.", draw)
 
 
-def curve_series(rows: Sequence[Row], column: Literal["loss", "accuracy"]) -> tuple[Series, ...]:
-    """Training and validation of one column of the epoch log, each where it was logged."""
-    legend = _loss_legend if column == "loss" else _accuracy_legend
-    drawn = ((column, BLUE, None, False, ""), (f"val_{column}", VERMILION, DASH, True, "val_"))
-    found = ((_points(rows, name), colour, dash, square, prefix) for name, colour, dash, square, prefix in drawn)
-    return tuple(
-        Series(points, colour, dash, square, legend(rows, prefix))
-        for points, colour, dash, square, prefix in found
-        if points
-    )
+def draw_curve(rows: Sequence[Row], column: Column) -> Drawing:
+    """One of the two panels as a figure of its own, narrow enough for a phone."""
+    said = "; ".join(legend.replace("\n", ", ") for legend in _legends(rows, column))
+    draw = partial(_draw, rows=rows, columns=(column,), size=(360, 220))
+    title = f"{column.capitalize()} by epoch"
+    return Drawing(f"curve-{column}", title, f"A line plot over {len(rows)} epochs: {said}.", draw)
 
 
-def _points(rows: Sequence[Row], column: str) -> tuple[tuple[float, float], ...]:
-    """(epoch counted over all stages, value) where the log has a finite number."""
-    values = ((i, float(row.get(column) or "nan")) for i, row in enumerate(rows, start=1))
-    return tuple((float(i), value) for i, value in values if math.isfinite(value))
+def _draw(figure: Figure, rows: Sequence[Row], columns: Sequence[Column], size: tuple[int, int]) -> None:
+    for i, column in enumerate(columns):
+        _draw_panel(axes_at(figure, i * (size[0] + BETWEEN_PX), 0, *size), rows, column, size)
 
 
-def _loss_legend(rows: Sequence[Row], prefix: str) -> tuple[str, ...]:
-    return (_who(rows, prefix), f"last epoch: {float(rows[-1].get(f'{prefix}loss') or 'nan'):.4f}")
+def _draw_panel(axes: Axes, rows: Sequence[Row], column: Column, size: tuple[int, int]) -> None:
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    axes.set_title(column.capitalize(), pad=26)
+    axes.set(xlabel="epoch", ylabel=UNITS[column], xlim=(0.5, len(rows) + 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+    mark: dict[str, Any] = {
+        "markevery": 1 if len(rows) <= MAX_MARKED_EPOCHS else [],
+        "markersize": 7 if len(rows) < 20 else 4,
+    }
+    lines = ((column, MAIN, "-", "o"), (f"val_{column}", CONTRAST, "--", "s"))
+    drawn = [(*line, values) for line in lines if any(map(math.isfinite, values := _values(rows, line[0])))]
+    for legend, (_, colour, dash, marker, values) in zip(_legends(rows, column), drawn, strict=True):
+        axes.plot(range(1, len(rows) + 1), values, dash, color=colour, marker=marker, label=legend, **mark)
+    finite = [value for *_, values in drawn for value in values if math.isfinite(value)] or [0.0]
+    if column == "loss":
+        axes.set_ylim(0.0, max(finite) * 1.05 or 1.0)
+    else:
+        axes.set_ylim(max(0.0, math.floor((min(finite) - 0.02) * 10) / 10), 1.0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, 0, ""))
+    _draw_stages(axes, rows, size[0])
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -48 / size[1]), borderpad=0, borderaxespad=0, handlelength=2.5)
 
 
-def _accuracy_legend(rows: Sequence[Row], prefix: str) -> tuple[str, ...]:
+def _draw_stages(axes: Axes, rows: Sequence[Row], width_px: int) -> None:
+    """A vertical rule where each stage begins, with its name; no rule where there is one stage only."""
+    starts = [i for i, row in enumerate(rows) if i == 0 or row.get("stage") != rows[i - 1].get("stage")]
+    for start, end in zip(starts, [*starts[1:], len(rows)], strict=True) if len(starts) > 1 else ():
+        axes.axvline(start + 0.5, color=MUTED, linewidth=1, linestyle=":")
+        columns = int(((end - start) / len(rows) * width_px - 8) / 7)
+        if columns > 2:
+            name = shortened(one_line(rows[start].get("stage") or ""), columns)
+            axes.annotate(
+                name,
+                (start + 0.5, 1),
+                (4, 5),
+                xycoords=axes.get_xaxis_transform(),
+                textcoords="offset points",
+                fontsize=11,
+                color=MUTED,
+            )
+
+
+def _values(rows: Sequence[Row], column: str) -> list[float]:
+    """One value an epoch, counted over all stages; not a number where none was logged."""
+    return [float(row.get(column) or "nan") for row in rows]
+
+
+def _legends(rows: Sequence[Row], column: Column) -> list[str]:
+    """What each line is and where it ends, training first, for those that were logged."""
+    prefixes = [prefix for prefix in ("", "val_") if any(map(math.isfinite, _values(rows, f"{prefix}{column}")))]
+    return ["\n".join(_legend(rows, column, prefix)) for prefix in prefixes]
+
+
+def _legend(rows: Sequence[Row], column: Column, prefix: str) -> list[str]:
     last = rows[-1]
+    if column == "loss":
+        return [_who(rows, prefix), f"last epoch: {float(last.get(f'{prefix}loss') or 'nan'):.4f}"]
     lines = [_who(rows, prefix), _count(last, f"{prefix}correct", f"{prefix}draws", "draws")]
-    if prefix:
-        lines.append(_count(last, "val_photos_correct", "val_photos", "photos"))
-    return tuple(line for line in lines if line)
+    lines += [_count(last, "val_photos_correct", "val_photos", "photos")] if prefix else []
+    return [line for line in lines if line]
 
 
 def _who(rows: Sequence[Row], prefix: str) -> str:
@@ -126,34 +171,3 @@ def _count(row: Row, correct: str, total: str, unit: str) -> str:
         return ""
     right, seen = int(float(row[correct])), int(float(row[total]))
     return f"last epoch: {right} of {seen} {unit} ({100 * right / seen:.1f} %)" if seen else ""
-
-
-def stage_rules(rows: Sequence[Row], panel_width_px: int) -> tuple[tuple[float, str], ...]:
-    """A vertical rule where each stage begins, with its name; no rule where there is one stage only."""
-    starts = [i for i, row in enumerate(rows) if i == 0 or row.get("stage") != rows[i - 1].get("stage")]
-    if len(starts) < 2:
-        return ()
-    room = {s: (e - s) / len(rows) * panel_width_px - 8 for s, e in zip(starts, [*starts[1:], len(rows)], strict=True)}
-    names = {s: shortened(one_line(rows[s].get("stage") or ""), 11, room[s]) for s in starts}
-    return tuple((s + 0.5, names[s] if len(names[s]) > 2 and room[s] > 14 else "") for s in starts)
-
-
-def _description(rows: Sequence[Row], loss: Sequence[Series], accuracy: Sequence[Series]) -> str:
-    ends = [
-        f"{name} of {'; '.join(one.legend)}"
-        for name, group in (("loss", loss), ("accuracy", accuracy))
-        for one in group
-    ]
-    return f"Two line plots over {len(rows)} epochs. {'. '.join(ends)}."
-
-
-def _legend_width_px(series: Sequence[Series]) -> float:
-    return 36 + max((width_px(text, 12) for one in series for text in one.legend), default=0.0)
-
-
-def _decimal(value: float) -> str:
-    return f"{value:.3g}"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.3g}"

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from finetunekit.reports.html import Child, Html, PageSection, data_uri, h, interval_plot, join, table
 
 from ..confusion_matrix import draw_confusion_matrix
+from ..reliability import draw_reliability
 from .album import Album, grid
-from .figures import inline, reliability_figure
+from .figures import inline
 from .heat import heat_picture
 from .verdict import interval_row
 from .words import between, count, of, percent
@@ -83,7 +84,7 @@ def reliability_section(run: FinishedRun) -> PageSection:
         f"Expected calibration error {percent(error['value'])} (95 % interval {between(error['interval'])}); a perfectly "
         f"calibrated network of the same confidences would show {percent(error['if_calibrated'])} on as many photos. {said}"
     )
-    parts = [inline(reliability_figure(calibration, "test")), h("p", text)]
+    parts = [inline(draw_reliability(calibration, "test")), h("p", text)]
     fit = (run.metrics["test"].get("temperature") or {}).get("fit")
     if fit:
         end = " and stopped at the end of the range searched" if fit.get("bound_hit") else ""

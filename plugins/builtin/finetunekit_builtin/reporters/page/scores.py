@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from finetunekit.reports.html import Child, PageSection, h, interval_plot, join, minus, table
 
+from ..learning_curves import UNITS, draw_curve
 from ..solved import is_solved
-from .figures import curve_figures, inline
+from .figures import inline
 from .verdict import interval_row
 from .words import between, between_plain, count, of, percent, seconds
 
@@ -24,7 +25,7 @@ def curves_section(run: FinishedRun) -> PageSection | None:
         return None
     if not run.epochs:
         return PageSection("curves", "Learning curves", h("p", "No epoch was trained."))
-    figures = h("div", [inline(drawing) for drawing in curve_figures(run.epochs)], at={"class": "figures"})
+    figures = h("div", [inline(draw_curve(run.epochs, column)) for column in UNITS], at={"class": "figures"})
     note = (
         f"Training is scored on {'augmented ' if run.config.get('augment') else ''}photos while the weights still move, "
         "validation on photos as they are after each epoch. "
