@@ -37,6 +37,8 @@ from finetunekit.types import (
 )
 
 if TYPE_CHECKING:
+    from finetunekit.config.options_file import read_options
+    from finetunekit.config.yaml_source import dump_yaml
     from finetunekit.data.decode import decode_photo
     from finetunekit.data.opening import photo_suffixes
     from finetunekit.data.resampling import resample
@@ -54,8 +56,10 @@ if TYPE_CHECKING:
     from finetunekit.models.layer_names import count_names_anew
     from finetunekit.models.weights.fit import named_variables
     from finetunekit.runs.folder import FinishedRun
+    from finetunekit.system.files import append_line, locked, to_csv, write_whole
     from finetunekit.system.keyed_random import draw_uniform
-    from finetunekit.system.progress import terminal_width
+    from finetunekit.system.network import Client, Closed, Refused, Unreachable, is_offline, is_web_url
+    from finetunekit.system.progress import Progress, show_duration, terminal_width
 
 
 _LAZY = {
@@ -84,6 +88,20 @@ _LAZY = {
     "TABLE_SUFFIXES": "finetunekit.data.tables",
     "terminal_width": "finetunekit.system.progress",
     "verify_run": "finetunekit.experiments.verify",
+    "read_options": "finetunekit.config.options_file",
+    "dump_yaml": "finetunekit.config.yaml_source",
+    "append_line": "finetunekit.system.files",
+    "locked": "finetunekit.system.files",
+    "to_csv": "finetunekit.system.files",
+    "write_whole": "finetunekit.system.files",
+    "Client": "finetunekit.system.network",
+    "Closed": "finetunekit.system.network",
+    "Refused": "finetunekit.system.network",
+    "Unreachable": "finetunekit.system.network",
+    "is_offline": "finetunekit.system.network",
+    "is_web_url": "finetunekit.system.network",
+    "Progress": "finetunekit.system.progress",
+    "show_duration": "finetunekit.system.progress",
 }
 
 __all__ = [
@@ -91,6 +109,8 @@ __all__ = [
     "Augmentation",
     "Backbone",
     "BackboneSpec",
+    "Client",
+    "Closed",
     "ConfigError",
     "DataError",
     "Features",
@@ -109,22 +129,31 @@ __all__ = [
     "PixelContract",
     "PluginError",
     "PretrainedTop",
+    "Progress",
+    "Refused",
     "RunError",
     "RunResult",
     "SourceContext",
+    "Unreachable",
     "WeightSource",
     "WeightsError",
+    "append_line",
     "count_names_anew",
     "decode_photo",
     "did_you_mean",
     "draw_uniform",
+    "dump_yaml",
     "hookimpl",
+    "is_offline",
+    "is_web_url",
     "leaf_layers",
     "load",
+    "locked",
     "named_variables",
     "open_table",
     "outcome_sentence",
     "photo_suffixes",
+    "read_options",
     "resample",
     "resume_folds",
     "resume_seeds",
@@ -132,9 +161,12 @@ __all__ = [
     "run_ablation",
     "run_folds",
     "run_seeds",
+    "show_duration",
     "split_by_class",
     "terminal_width",
+    "to_csv",
     "verify_run",
+    "write_whole",
 ]
 
 

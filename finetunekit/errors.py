@@ -50,10 +50,6 @@ class WeightsError(FinetuneKitError):
     """Pretrained arrays could not be found, fetched, verified or fitted to the model."""
 
 
-class FetchError(FinetuneKitError):
-    """Photos could not be fetched: no network, a server that refuses or closes, too few photos for every split."""
-
-
 class RunFolderError(FinetuneKitError):
     """A run folder is missing, locked by another process, unreadable or cannot be written."""
 

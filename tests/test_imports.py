@@ -23,7 +23,6 @@ LIGHT = {
     "evaluate --help": 0,
     "doctor --help": 0,
     "data --help": 0,
-    "data fetch --plan": 0,
     "data fetch --taxon cat": 2,
     "presets list": 0,
     "presets show felidae4": 0,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -12,34 +11,58 @@ import socket
 import urllib.parse
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from importlib import metadata
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
+from finetunekit_inaturalist import FetchError
+from finetunekit_inaturalist.command import make_client
+from finetunekit_inaturalist.fetching import fetch
+from finetunekit_inaturalist.journal import JOURNAL
+from finetunekit_inaturalist.responses import PHOTO_HOSTS, Taxon, photo_url, read_candidate, site_of
+from finetunekit_inaturalist.results import Fetched
+from finetunekit_inaturalist.spec import DEFAULT_SPEC, FetchSpec, make_spec, read_spec
+from finetunekit_inaturalist.splitting import choose_split
 from helpers_inaturalist import FakeClock, FakeInaturalist, jpeg, serving
-from helpers_plugins import invoke
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from finetunekit import __version__
+from finetunekit import ConfigError, DataError, Progress, __version__
+from finetunekit.cli import main
 from finetunekit.config.planning import prepare
-from finetunekit.data.inaturalist import transport as transport_module
-from finetunekit.data.inaturalist.fetching import fetch
-from finetunekit.data.inaturalist.http_errors import retry_after_s
-from finetunekit.data.inaturalist.journal import JOURNAL
-from finetunekit.data.inaturalist.outcome import Fetched
-from finetunekit.data.inaturalist.responses import PHOTO_HOSTS, Taxon, photo_url, read_candidate, site_of
-from finetunekit.data.inaturalist.spec import DEFAULT_SPEC, FetchSpec, make_spec, read_spec
-from finetunekit.data.inaturalist.splitting import choose_split
-from finetunekit.data.inaturalist.transport import Clock, Transport, load_transport
 from finetunekit.data.listing import list_photos
-from finetunekit.errors import ConfigError, DataError, FetchError, RunFolderError
-from finetunekit.system.progress import Progress
+from finetunekit.errors import RunFolderError
+from finetunekit.system import network
 
 CATS = {"cat": "Felis catus", "tiger": "Panthera tigris"}
 FEW = {"counts": {"train": 3, "valid": 2, "test": 1}}
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """Time that does not pass, and an entry point as an installed distribution has it."""
+    installed = metadata.entry_points
+    entry = EntryPoint("inaturalist", "finetunekit_inaturalist.command:fetch", "finetunekit.fetchers")
+    monkeypatch.setattr(
+        metadata, "entry_points", lambda group: (entry,) if group == entry.group else installed(group=group)
+    )
+    fake = FakeClock()
+    monkeypatch.setattr(network, "time", fake)
+    for key in [k for k in os.environ if k == "FINETUNEKIT_OFFLINE" or k.lower().endswith("_proxy")]:
+        monkeypatch.delenv(key)
+    return fake
+
+
+def invoke(*arguments: str) -> Result:
+    """The command in this process. An exception that is no deliberate error is raised."""
+    result = CliRunner().invoke(main, arguments, prog_name="finetunekit")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
 
 
 @pytest.fixture
@@ -58,20 +81,18 @@ def full(server: FakeInaturalist) -> FakeInaturalist:
 
 
 class Fetch:
-    """`fetch` into one folder, with time that does not pass and lines that are kept."""
+    """`fetch` into one folder, with lines that are kept."""
 
     def __init__(self, server: FakeInaturalist, root: Path, spec: FetchSpec | None = None) -> None:
         self.server, self.root, self.spec = server, root, spec or make_spec(CATS, FEW)
-        self.clock = FakeClock()
         self.lines = io.StringIO()
 
     def __call__(self, **changes: Any) -> Fetched:
         progress = Progress(self.lines)
-        transport = Transport("finetunekit/test", say=progress.say, seed=0, clock=self.clock, **changes)
-        try:
-            return fetch(self.spec, self.root, transport=transport, server=self.server.api, progress=progress)
-        finally:
-            transport.close()
+        with make_client(pause_s=1, progress=progress) as client:
+            for name, value in changes.items():
+                setattr(client, name, value)
+            return fetch(self.spec, self.root, client=client, server=self.server.api, progress=progress)
 
     @property
     def said(self) -> str:
@@ -122,15 +143,12 @@ def test_what_is_fetched_can_be_trained_on(full: FakeInaturalist, tmp_path: Path
     }
 
 
-def test_requests_name_the_tool_and_are_a_second_apart(full: FakeInaturalist, tmp_path: Path) -> None:
-    run = Fetch(full, tmp_path / "set")
-    done = run()
-    assert full.agents == {"finetunekit/test": done.requests}
-    assert run.clock.time_s == pytest.approx(done.requests - 1)
-    assert max(run.clock.waits) <= 1
-    transport = load_transport(pause_s=1, say=print)
-    assert transport.user_agent.startswith(f"finetunekit/{__version__} ")
-    transport.close()
+def test_requests_name_the_tool_and_are_a_second_apart(full: FakeInaturalist, tmp_path: Path, clock: FakeClock) -> None:
+    done = Fetch(full, tmp_path / "set")()
+    assert list(full.agents.values()) == [done.requests]
+    assert next(iter(full.agents)).startswith(f"finetunekit/{__version__} ")
+    assert clock.time_s == pytest.approx(done.requests - 1)
+    assert max(clock.waits) <= 1
 
 
 def test_the_api_is_asked_for_what_the_specification_says(full: FakeInaturalist, tmp_path: Path) -> None:
@@ -214,7 +232,9 @@ def test_a_photo_that_cannot_be_used_is_replaced_by_another(
 
 
 @pytest.mark.parametrize("fault", [500, 503, 408, (429, ""), "truncated"])
-def test_what_may_pass_is_asked_again_with_growing_pauses(full: FakeInaturalist, tmp_path: Path, fault: Any) -> None:
+def test_what_may_pass_is_asked_again_with_growing_pauses(
+    full: FakeInaturalist, tmp_path: Path, clock: FakeClock, fault: Any
+) -> None:
     first = full.observations[0]["photos"][0]["id"]
     full.faults[f"/photos/{first}/medium.jpg"] = [fault] * 3
     run = Fetch(full, tmp_path / "set")
@@ -223,37 +243,31 @@ def test_what_may_pass_is_asked_again_with_growing_pauses(full: FakeInaturalist,
     bounds = [(1, 3), (2, 6), (4, 12)]  # 2, 4 and 8 s, each ± 50 %
     backoff = [float(line.split("again in ")[1].split(" s")[0]) for line in run.said.splitlines() if "again in" in line]
     assert all(low <= wait <= high for wait, (low, high) in zip(backoff, bounds, strict=True))
-    assert sum(run.clock.waits) >= sum(low for low, _ in bounds)
+    assert sum(clock.waits) >= sum(low for low, _ in bounds)
 
 
-def test_jitter_differs_between_clients(full: FakeInaturalist) -> None:
-    waits = []
-    for seed in (1, 2):
-        clock = FakeClock()
-        transport = Transport("x", seed=seed, clock=clock)
+def test_jitter_differs_between_clients(full: FakeInaturalist, clock: FakeClock) -> None:
+    for _ in range(2):
         full.faults["/photos/7/medium.jpg"] = [500, 500]
-        transport.get(f"{full.address}/photos/7/medium.jpg", max_bytes=10**6)
-        transport.close()
-        waits.append(clock.waits)
-    assert waits[0] != waits[1]
+        with make_client(pause_s=1, progress=Progress(io.StringIO())) as client:
+            client.get(f"{full.address}/photos/7/medium.jpg", io.BytesIO(), max_bytes=10**6)
+    waits = [wait for wait in clock.waits if wait]
+    assert waits[:2] != waits[2:]
 
 
-def test_retry_after_is_honoured_and_a_very_long_one_ends_the_command(full: FakeInaturalist, tmp_path: Path) -> None:
+def test_retry_after_is_honoured_and_a_very_long_one_ends_the_command(
+    full: FakeInaturalist, tmp_path: Path, clock: FakeClock
+) -> None:
     full.faults["/v1/observations"] = [(429, "77")]
-    run = Fetch(full, tmp_path / "set")
-    run()
-    assert 77 in run.clock.waits
+    Fetch(full, tmp_path / "set")()
+    assert 77 in clock.waits
+    first = full.observations[0]["photos"][0]["id"]
+    full.faults[f"/photos/{first}/medium.jpg"] = [(503, "1800")]
+    with pytest.raises(FetchError, match=r"asks for a pause of 1800 s \(HTTP 503\).*goes on where it stopped"):
+        Fetch(full, tmp_path / "closed")()
     full.faults["/v1/taxa"] = [(429, "3600")]
     with pytest.raises(FetchError, match=r"asks for a pause of 3600 s \(HTTP 429\).*goes on where it stopped"):
         Fetch(full, tmp_path / "other")()
-
-
-def test_a_retry_after_date_is_seconds_from_now() -> None:
-    now = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
-    assert retry_after_s("Thu, 01 Jan 2026 12:01:30 GMT", now) == 90
-    assert retry_after_s("Thu, 01 Jan 2026 11:00:00 GMT", now) == 0
-    assert retry_after_s("5") == 5
-    assert retry_after_s("soon") is None
 
 
 def test_an_answer_that_does_not_come_is_given_up(full: FakeInaturalist, tmp_path: Path) -> None:
@@ -261,19 +275,18 @@ def test_an_answer_that_does_not_come_is_given_up(full: FakeInaturalist, tmp_pat
     full.faults[f"/photos/{first}/medium.jpg"] = ["hang"] * 2
     run = Fetch(full, tmp_path / "set")
     run(read_timeout_s=0.1)
-    assert "no answer in time; again in" in run.said
+    assert "no answer within 0.1 s; again in" in run.said
     assert str(first) in {row["photo_id"] for row in run.rows()}
 
 
 def test_a_photo_that_cannot_be_had_today_is_asked_for_by_the_next_call(
-    server: FakeInaturalist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: FakeInaturalist, tmp_path: Path
 ) -> None:
     for number in range(6):
         server.add("Felis catus", number + 1)
         server.add("Panthera tigris", number + 1)
-    monkeypatch.setattr(transport_module, "ATTEMPTS", 2)
     first = server.observations[0]["photos"][0]["id"]
-    server.faults[f"/photos/{first}/medium.jpg"] = [503] * 2
+    server.faults[f"/photos/{first}/medium.jpg"] = [503] * 6
     run = Fetch(server, tmp_path / "set")
     done = run()
     assert f"photo {first} left out for now: HTTP 503" in run.said
@@ -335,7 +348,7 @@ def test_fewer_observations_than_asked_is_said_and_an_empty_split_is_an_error(
 
 
 def test_an_interrupted_fetch_goes_on_and_fetches_nothing_twice(
-    full: FakeInaturalist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    full: FakeInaturalist, tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = Fetch(full, tmp_path / "whole")
     whole()
@@ -344,16 +357,16 @@ def test_an_interrupted_fetch_goes_on_and_fetches_nothing_twice(
     stop_after = 5
 
     def interrupted(seconds: float) -> None:
-        run.clock.time_s += seconds
+        clock.time_s += seconds
         if len(full.photos_asked()) >= stop_after:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(run.clock, "wait", interrupted)
+    monkeypatch.setattr(clock, "sleep", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run()
     kept = run.files()
     assert 0 < len(kept) == len(run.rows()) < 12
-    monkeypatch.undo()
+    stop_after = 100
     run()
     assert run.files() == whole.files()
     asked = full.photos_asked()
@@ -415,16 +428,13 @@ def test_two_processes_do_not_fetch_into_one_folder(full: FakeInaturalist, tmp_p
         Fetch(full, tmp_path / "set")()
 
 
-def test_photos_that_keep_failing_end_the_command_with_one_line(
-    full: FakeInaturalist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_photos_that_keep_failing_end_the_command_with_one_line(full: FakeInaturalist, tmp_path: Path) -> None:
     for observation in full.observations:
         full.faults[f"/photos/{observation['photos'][0]['id']}/medium.jpg"] = ["html"]
     with pytest.raises(FetchError, match="25 photos in a row cannot be used, the last one is text/html, not a photo"):
         Fetch(full, tmp_path / "set")()
-    monkeypatch.setattr(transport_module, "ATTEMPTS", 2)
     for observation in full.observations:
-        full.faults[f"/photos/{observation['photos'][0]['id']}/medium.jpg"] = [503] * 2
+        full.faults[f"/photos/{observation['photos'][0]['id']}/medium.jpg"] = [503] * 6
     with pytest.raises(FetchError, match=r"HTTP 503\. Is there a network"):
         Fetch(full, tmp_path / "other")()
 
@@ -523,14 +533,13 @@ def test_the_command_from_beginning_to_end(
     full: FakeInaturalist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Clock, "wait", lambda self, seconds: None)
     command = ["data", "fetch", "--taxon", "cat=Felis catus", "--taxon", "tiger=Panthera tigris", "--per-class", "3"]
     result = invoke(*command, "--out", "cats", "--server", full.api)
     assert (result.exit_code, result.stderr.splitlines()[0]) == (
         0,
         "10 photos to fetch; one request in 1 s, so at least 10 s",
     )
-    assert "class  train  valid  test" in result.stdout
+    assert result.stdout.startswith("cat: 3 train, 1 valid, 1 test\n")
     assert "  finetunekit run felidae4 --set data.root=cats/images" in result.stdout
     again = invoke(*command, "--out", "cats", "--server", full.api, "--json")
     found = json.loads(again.stdout)
@@ -576,12 +585,14 @@ def test_visitors_of_one_zoo_are_in_one_split(server: FakeInaturalist, tmp_path:
 @pytest.mark.parametrize(
     ("found", "site"),
     [
-        ({"captive": True, "location": [52.51, 13.34]}, (2625, 667)),
-        ({"captive": True, "location": [-0.01, -0.01]}, (-1, -1)),
-        ({"captive": False, "location": [52.51, 13.34]}, None),
-        ({"captive": True, "location": [52.51, 13.34], "obscured": True}, None),
+        ({"captive": True, "location": "52.51,13.34"}, (2625, 667)),
+        ({"captive": True, "location": "-0.01,-0.01"}, (-1, -1)),
+        ({"captive": False, "location": "52.51,13.34"}, None),
+        ({"captive": True, "location": "52.51,13.34", "obscured": True}, None),
         ({"captive": True, "location": "nowhere"}, None),
-        ({"captive": True, "location": [float("nan"), 1.0]}, None),
+        ({"captive": True, "location": "nan,1.0"}, None),
+        ({"captive": True, "location": "1e999,1.0"}, None),
+        ({"captive": True, "location": [52.51, 13.34]}, None),
         ({"captive": True}, None),
     ],
 )
@@ -602,17 +613,7 @@ def test_no_file_is_written_outside_the_folder(full: FakeInaturalist, tmp_path: 
             if value is not None:
                 os.environ[name] = value
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "set"]
-    assert list(home.iterdir()) == []  # pyinaturalist's own session would keep a cache and a rate file
-
-
-def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyinaturalist" else found(name))
-    result = invoke("data", "fetch")
-    assert result.exit_code == 2
-    assert result.stderr == "error: data fetch: needs pyinaturalist. Install: pip install 'finetunekit[fetch]'\n"
-    assert not list(tmp_path.iterdir())
+    assert list(home.iterdir()) == []
 
 
 ANY = st.recursive(

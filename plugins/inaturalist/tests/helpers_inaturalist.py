@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from finetunekit.data.inaturalist.transport import Clock
-
 TAXA = {
     "Felis catus": (118552, "species"),
     "Panthera leo": (41964, "species"),
@@ -192,16 +190,16 @@ def serving() -> Iterator[FakeInaturalist]:
         thread.join(10)
 
 
-class FakeClock(Clock):
-    """Time that passes only when somebody waits."""
+class FakeClock:
+    """Stands for the module `time` where the client looks at it: time passes only when somebody waits."""
 
     def __init__(self) -> None:
         self.time_s = 0.0
         self.waits: list[float] = []
 
-    def now(self) -> float:
+    def monotonic(self) -> float:
         return self.time_s
 
-    def wait(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
         self.time_s += seconds

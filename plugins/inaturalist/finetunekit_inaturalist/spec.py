@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import pydantic
 from pydantic import Field
 
-from finetunekit.config.sections import Seed
-from finetunekit.config.validation_errors import describe_problems
-from finetunekit.config.yaml_source import Places, read_yaml
-from finetunekit.errors import ConfigError
-from finetunekit.types import TEST, TRAIN, VALID, Options
+from finetunekit import ConfigError, Options, read_options
 
 Licence: TypeAlias = Literal["cc0", "cc-by", "cc-by-sa", "cc-by-nd", "cc-by-nc", "cc-by-nc-sa", "cc-by-nc-nd"]
 Quality: TypeAlias = Literal["research", "needs_id", "casual"]
@@ -48,12 +43,14 @@ class Counts(Options):
 
     def by_split(self) -> dict[str, int]:
         """Split → photos of each class."""
-        return {TRAIN: self.train, VALID: self.valid, TEST: self.test}
+        return self.model_dump()
 
-    @property
-    def whole(self) -> int:
-        """Photos of each class in all splits."""
-        return self.train + self.valid + self.test
+    def in_proportion(self, train: int) -> dict[str, int]:
+        """With another number of training photos, the other splits in proportion, at least one photo each."""
+        scaled = {
+            split: max(1, math.floor(count * train / self.train + 0.5)) for split, count in self.by_split().items()
+        }
+        return scaled | {"train": train}
 
 
 class FetchSpec(Options):
@@ -71,10 +68,8 @@ class FetchSpec(Options):
     )
     size: Size = Field("medium", description="Long side: small 240, medium 500, large 1024 pixels.")
     min_side_px: int = Field(100, ge=1, le=1024, description="Photos with a shorter side are passed over.")
-    per_observer: Annotated[int, Field(ge=1, le=1000)] = Field(
-        3, description="Most photos of one class from one observer."
-    )
-    seed: Seed = Field(0, description="Seed of the split of observers.")
+    per_observer: int = Field(3, ge=1, le=1000, description="Most photos of one class from one observer.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of the split of observers.")
 
     @pydantic.field_validator("classes")
     @classmethod
@@ -111,11 +106,7 @@ def read_spec(path: Path | None = None, changes: Mapping[str, Any] | None = None
     Raises:
         ConfigError: With every problem, one a line.
     """
-    shown = str(path) if path is not None else "the shipped specification"
-    values, places = read_yaml(path or DEFAULT_SPEC, shown)
-    changed = dict(changes or {})
-    places = {at: place for at, place in places.items() if not at or at[0] not in changed}
-    return _check(values | changed, places | {(key,): "the command line" for key in changed}, shown)
+    return read_options(FetchSpec, path or DEFAULT_SPEC, changes)
 
 
 def make_spec(classes: Mapping[str, str], changes: Mapping[str, Any] | None = None) -> FetchSpec:
@@ -125,14 +116,7 @@ def make_spec(classes: Mapping[str, str], changes: Mapping[str, Any] | None = No
         ConfigError: With every problem, one a line.
     """
     each = {label: {"taxon": taxon, "quality": ["research", "casual"]} for label, taxon in classes.items()}
-    return _check({"name": "fetched", "classes": each} | dict(changes or {}), {}, "data fetch")
-
-
-def _check(values: Mapping[str, Any], places: Places, shown: str) -> FetchSpec:
-    try:
-        return FetchSpec.model_validate_json(json.dumps(values))
-    except pydantic.ValidationError as exc:
-        raise ConfigError(describe_problems(exc, FetchSpec, places, shown, ())) from exc
+    return read_options(FetchSpec, changes={"name": "fetched", "classes": each} | dict(changes or {}))
 
 
 def parse_taxa(texts: Sequence[str]) -> dict[str, str]:
@@ -152,12 +136,3 @@ def parse_taxa(texts: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"--taxon {text}: class '{label}' is named twice. Give each class one taxon.")
         taxa[label] = taxon
     return taxa
-
-
-def in_proportion(counts: Counts, train: int) -> dict[str, int]:
-    """Counts with another number of training photos, the other splits in proportion, at least one photo each."""
-
-    def scaled(count: int) -> int:
-        return max(1, math.floor(count * train / counts.train + 0.5))
-
-    return {TRAIN: train, VALID: scaled(counts.valid), TEST: scaled(counts.test)}

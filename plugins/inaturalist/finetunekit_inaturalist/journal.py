@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetunekit.data.inaturalist.photo import Photo, photo_from
-from finetunekit.data.inaturalist.responses import Candidate
-from finetunekit.data.inaturalist.spec import FetchSpec
-from finetunekit.errors import DataError, FetchError
-from finetunekit.system.files import append_line
+from finetunekit import DataError, append_line
+from finetunekit_inaturalist import FetchError
+from finetunekit_inaturalist.photo import Photo, photo_from
+from finetunekit_inaturalist.responses import Candidate
+from finetunekit_inaturalist.spec import FetchSpec
 
 JOURNAL, LOCK = "fetch.jsonl", "fetch.lock"
 _MAX_BYTES = 1 << 30

@@ -5,29 +5,24 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from finetunekit.data.inaturalist.api import SERVER, Api, pages
-from finetunekit.data.inaturalist.download import Received, receive_photo, store_photo
-from finetunekit.data.inaturalist.http_errors import Refused, Unreachable, host_of
-from finetunekit.data.inaturalist.journal import LOCK, Journal, open_journal
-from finetunekit.data.inaturalist.outcome import Fetched, summarise
-from finetunekit.data.inaturalist.photo import Photo
-from finetunekit.data.inaturalist.responses import Candidate, Taxon, check_apart
-from finetunekit.data.inaturalist.spec import FetchSpec
-from finetunekit.data.inaturalist.splitting import choose_split
-from finetunekit.data.inaturalist.tables import write_tables
-from finetunekit.data.inaturalist.transport import Transport
-from finetunekit.errors import FetchError
-from finetunekit.system.files import locked
-from finetunekit.system.network import OFFLINE_VARIABLE, is_offline
-from finetunekit.system.progress import Progress, show_duration
+from finetunekit import Client, Closed, Progress, Refused, Unreachable, locked, show_duration, write_whole
+from finetunekit_inaturalist import FetchError
+from finetunekit_inaturalist.api import ADVICE, SERVER, Api
+from finetunekit_inaturalist.journal import LOCK, Journal, open_journal
+from finetunekit_inaturalist.photo import Photo, Received, receive_photo
+from finetunekit_inaturalist.responses import Candidate, Taxon, check_apart
+from finetunekit_inaturalist.results import Fetched, summarise, write_tables
+from finetunekit_inaturalist.spec import FetchSpec
+from finetunekit_inaturalist.splitting import choose_split
 
 #: So many photos in a row that cannot be had mean that something else is wrong: a proxy, a login page, a host that is down.
 MOST_UNREACHABLE, MOST_REFUSED = 3, 25
 SAY_EVERY = 50
 
 
-def fetch(spec: FetchSpec, root: Path, *, transport: Transport, server: str = SERVER, progress: Progress) -> Fetched:
+def fetch(spec: FetchSpec, root: Path, *, client: Client, server: str = SERVER, progress: Progress) -> Fetched:
     """Fetch photos into `root/images/<split>/<class>/`, or go on with what an earlier call began.
 
     Every photo is noted when it is in its place; an interruption loses none. `ATTRIBUTION.csv` and `photos.csv` are written at the
@@ -36,39 +31,33 @@ def fetch(spec: FetchSpec, root: Path, *, transport: Transport, server: str = SE
     Args:
         spec: What is to be fetched.
         root: A folder that is new, empty, or was made from the same specification.
-        transport: Sends the requests.
-        server: Address of the API, http or https.
+        client: Sends the requests.
+        server: Address of the API.
         progress: Says what goes on.
 
     Raises:
-        ConfigError: If a taxon is unknown, classes overlap, or the server's address is none.
+        ConfigError: If a taxon is unknown or classes overlap.
         DataError: If the folder holds something else.
         FetchError: If there is no network, no usable answer, or a split of a class stays empty.
         RunFolderError: If another process fetches into the folder, or a file cannot be written.
     """
-    api = Api(transport, server)
+    api = Api(client, server)
     with locked(root, lock=LOCK, job="fetching into it"):
         journal = open_journal(root, spec)
         try:
-            _Fetching(journal, api, transport, progress).run()
+            _Fetching(journal, api, client, progress).run()
         finally:
             progress.close()
             if journal.photos:
                 write_tables(journal)
-    return summarise(journal, sent=transport.sent)
-
-
-def check_online() -> None:
-    """Raise `FetchError` where the environment forbids the network."""
-    if is_offline():
-        raise FetchError(f"data fetch: {OFFLINE_VARIABLE} is set, so that nothing is fetched. Unset it first.")
+    return summarise(journal, sent=client.sent)
 
 
 @dataclass
 class _Fetching:
     journal: Journal
     api: Api
-    transport: Transport
+    client: Client
     progress: Progress
     unreachable: int = 0
     refused: int = 0
@@ -93,9 +82,9 @@ class _Fetching:
 
     def _announcement(self) -> str:
         left = self._left()
-        at_least = show_duration(left * self.transport.pause_s)
+        at_least = show_duration(left * self.client.pause_s)
         had = f", {len(self.journal.photos)} there already" if self.journal.photos else ""
-        return f"{left} photos to fetch{had}; one request in {self.transport.pause_s:g} s, so at least {at_least}"
+        return f"{left} photos to fetch{had}; one request in {self.client.pause_s:g} s, so at least {at_least}"
 
     def _left(self) -> int:
         return sum(
@@ -120,7 +109,7 @@ class _Fetching:
         self.progress.say(f"{label}: {taxon.name} ({taxon.rank}, taxon {taxon.id})")
         self.has_left_out = False
         above = self.journal.ends.get(label, 0)
-        for candidates, end in pages(self.api, taxon, self.spec.classes[label], self.spec, above):
+        for candidates, end in self.api.pages(taxon, self.spec.classes[label], self.spec, above):
             for candidate in candidates:
                 self._consider(label, candidate)
                 if not self._is_open(label):
@@ -145,14 +134,16 @@ class _Fetching:
 
     def _receive(self, candidate: Candidate) -> Received | None:
         try:
-            received = receive_photo(self.transport, candidate.url, min_side_px=self.spec.min_side_px)
+            received = receive_photo(self.client, candidate.url, min_side_px=self.spec.min_side_px)
             if self.journal.has_content(received.sha256):
                 raise Refused("is the same file as another photo")
         except Refused as exc:
             self._pass_over(candidate, str(exc))
             return None
+        except Closed as exc:
+            raise self._no_answer(candidate.url, exc) from exc
         except Unreachable as exc:
-            self._pass_by(candidate, str(exc))
+            self._pass_by(candidate, exc)
             return None
         self.unreachable = self.refused = 0
         return received
@@ -163,20 +154,20 @@ class _Fetching:
         self.progress.say(f"photo {candidate.photo_id} passed over: {reason}")
         if self.refused >= MOST_REFUSED:
             raise FetchError(
-                f"{host_of(candidate.url)}: {self.refused} photos in a row cannot be used, the last one {reason}."
+                f"{urlsplit(candidate.url).netloc}: {self.refused} photos in a row cannot be used, the last one {reason}."
                 " Is a proxy or a login page between? Give the same command again to go on."
             )
 
-    def _pass_by(self, candidate: Candidate, reason: str) -> None:
+    def _pass_by(self, candidate: Candidate, reason: Unreachable) -> None:
         """Unlike a photo that is passed over, this one is asked for again by the next call: its page counts as not looked at."""
         self.has_left_out = True
         self.unreachable += 1
         self.progress.say(f"photo {candidate.photo_id} left out for now: {reason}")
         if self.unreachable >= MOST_UNREACHABLE:
-            raise FetchError(
-                f"{host_of(candidate.url)}: {reason}. Is there a network? Give the same command again: it goes on where"
-                " it stopped."
-            )
+            raise self._no_answer(candidate.url, reason)
+
+    def _no_answer(self, url: str, reason: Unreachable) -> FetchError:
+        return FetchError(f"{urlsplit(url).netloc}: {reason}. {ADVICE}")
 
     def _store(self, candidate: Candidate, received: Received, label: str, split: str) -> None:
         photo = Photo(
@@ -192,7 +183,7 @@ class _Fetching:
         # Noted first: a crash between the two leaves a photo that is noted and missing, which the next call fetches again,
         # and never one that is there and in no table.
         self.journal.take(photo)
-        store_photo(received, self.journal.root / photo.path)
+        write_whole(self.journal.root / photo.path, received.content)
         self.fetched += 1
         self._tell(label)
 
@@ -214,13 +205,13 @@ class _Fetching:
             self.journal.lose(photo)
             (self.journal.root / photo.path).unlink(missing_ok=True)
             return
-        store_photo(received, self.journal.root / photo.path)
+        write_whole(self.journal.root / photo.path, received.content)
 
     def _receive_again(self, photo: Photo) -> Received | None:
         url = photo.candidate.url
         try:
-            return receive_photo(self.transport, url, min_side_px=self.spec.min_side_px)
+            return receive_photo(self.client, url, min_side_px=self.spec.min_side_px)
         except Refused:
             return None  # no longer there; the caller notes the loss, and another observation takes its place
         except Unreachable as exc:
-            raise FetchError(f"{host_of(url)}: {exc}. Is there a network? Give the same command again.") from exc
+            raise self._no_answer(url, exc) from exc
