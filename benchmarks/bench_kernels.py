@@ -3,7 +3,7 @@
     python benchmarks/bench_kernels.py [--rounds 30]
 
 Prints, in each precision, for block 5 of VGG16 at 100 px and a batch of 32: the median time of each kernel and of a whole step, and
-their ratio; then what it saves that blocks of memory stay with the process between steps.
+their ratio.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from common import new_parser
 from finetunekit.system.environment import start_tensorflow
 
 BATCH, SIDE_PX, CHANNELS = 32, 6, 512
-_STEPS = 10
 #: One convolution, forward or either gradient: 2 × 3 × 3 × channels² for each output pixel.
 GFLOP = 2 * 9 * CHANNELS**2 * BATCH * SIDE_PX**2 / 1e9
 
@@ -78,27 +77,6 @@ def steps(precision: str) -> dict[str, Callable[[], object]]:
     }
 
 
-def loops(precision: str) -> dict[str, Callable[[], object]]:
-    """`_STEPS` training steps, the large blocks of each given back to the system, and kept until the last is over."""
-    from finetunekit.models.conv_gradient import fast_gradients
-    from finetunekit.system.memory import blocks_kept
-
-    model = _suffix(precision)
-    x, y = _batch()
-    with fast_gradients(model):
-        model.train_on_batch(x, y)
-
-    def train() -> None:
-        for _ in range(_STEPS):
-            model.train_on_batch(x, y)
-
-    def train_kept() -> None:
-        with blocks_kept():
-            train()
-
-    return {"step, blocks given back": train, "step, blocks kept": train_kept}
-
-
 def _batch() -> tuple[Any, Any]:
     generator = np.random.default_rng(0)
     x = generator.random((BATCH, SIDE_PX, SIDE_PX, CHANNELS), dtype=np.float32)
@@ -131,8 +109,6 @@ def main() -> None:
     for precision in ("float32", "bfloat16"):
         print(precision)
         show(medians(kernels(precision), rounds), medians(steps(precision), rounds))
-        given, kept = (seconds / _STEPS for seconds in medians(loops(precision), max(1, rounds // 3)).values())
-        print(f"  step, blocks given back {given * 1e3:.1f} ms, kept {kept * 1e3:.1f} ms: {given / kept:.2f}x")
 
 
 def show(single: Mapping[str, float], whole: Mapping[str, float]) -> None:

@@ -38,7 +38,6 @@ from finetunekit.models.feature_files import (
 from finetunekit.models.weight_arrays import views
 from finetunekit.system.environment import processor_name
 from finetunekit.system.formatting import show_bytes
-from finetunekit.system.memory import blocks_kept
 from finetunekit.system.user_dirs import cache_dir
 
 if TYPE_CHECKING:
@@ -265,10 +264,9 @@ class Extractor:
         """
         import tensorflow as tf
 
-        with blocks_kept():
-            for batch in batches:
-                features = self._graph(tf.constant(pad_batch(batch, EXTRACTION_BATCH)))
-                yield tuple(t.numpy()[: len(batch)] for t in tf.nest.flatten(features))
+        for batch in batches:
+            features = self._graph(tf.constant(pad_batch(batch, EXTRACTION_BATCH)))
+            yield tuple(t.numpy()[: len(batch)] for t in tf.nest.flatten(features))
 
     @cached_property
     def _graph(self) -> Callable[[Any], Any]:

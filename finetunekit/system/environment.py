@@ -54,9 +54,6 @@ def start_tensorflow() -> None:
 
 
 def _wake() -> None:
-    from finetunekit.system.memory import give_large_blocks_back
-
-    give_large_blocks_back()
     import tensorflow as tf
 
     tf.config.list_physical_devices()

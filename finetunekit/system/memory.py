@@ -1,15 +1,13 @@
-"""How much memory and disk are free, giving memory back, and large arrays that go to disk where memory is short."""
+"""How much memory and disk are free, and large arrays that go to disk where memory is short."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import gc
 import os
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +22,6 @@ MEMORY_SHARE = 0.25
 """Share of the free memory that one array may take before it goes to disk: the network, its gradients and a second split need the rest."""
 
 BOUND_VARIABLE = "FINETUNEKIT_MEMORY_GB"
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Source: glibc, malloc.h."""
-_GIVEN_BACK = (4 * 2**20, 128 * 2**10)
-_KEPT = (32 * 2**20, 256 * 2**20)
-"""Bytes of the smallest block that goes back by itself, and of free memory that stays at the heap's end. 128 KiB is glibc's own choice,
-32 MiB its upper bound."""
 
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -99,62 +90,9 @@ def _own_bytes() -> int:
     return 0
 
 
-def give_large_blocks_back() -> None:
-    """Let the C library (glibc) map blocks of 4 MiB and more one by one, so that each goes back to the system when it is freed.
-
-    Otherwise it raises that bound up to 32 MiB by itself, and what is freed below stays with the process: about 50 MB of a run of VGG16.
-    Left alone where `$MALLOC_MMAP_THRESHOLD_` is set.
-    """
-    _set_block_bounds(*_GIVEN_BACK)
-
-
-@contextlib.contextmanager
-def blocks_kept() -> Iterator[None]:
-    """Let what is freed within stay with the process to be used again, and give it back at the end; may be nested.
-
-    For loops whose every round asks for the same blocks: had anew from the system, each page of them is first cleared by it. What that is
-    worth to a training step from features, a few percent, `benchmarks/bench_kernels.py` prints.
-    """
-    global _keeping  # noqa: PLW0603 - the C library's settings are the process's as well
-    _keeping += 1
-    if _keeping == 1:
-        _set_block_bounds(*_KEPT)
-    try:
-        yield
-    finally:
-        _keeping -= 1
-        if _keeping == 0:
-            give_large_blocks_back()
-            _trim()
-
-
-_keeping = 0
-
-
-def _set_block_bounds(mapped_bytes: int, top_bytes: int) -> None:
-    mallopt = _of_libc("mallopt")
-    if mallopt is not None and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
-        mallopt(_M_MMAP_THRESHOLD, mapped_bytes)
-        mallopt(_M_TRIM_THRESHOLD, top_bytes)
-
-
-def _trim() -> None:
-    trim = _of_libc("malloc_trim")
-    if trim is not None:
-        trim(0)
-
-
-def _of_libc(name: str) -> Callable[..., int] | None:
-    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
-
-
 def free_models() -> None:
-    """Free models that nothing refers to any more, and give their memory back to the system where the C library (glibc) can.
-
-    Each refers to itself, so that it would wait for Python's collector.
-    """
+    """Free models that nothing refers to any more: each refers to itself, so that it would wait for Python's collector."""
     gc.collect()
-    _trim()
 
 
 def empty_array(

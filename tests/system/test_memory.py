@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -34,69 +31,6 @@ def test_what_cannot_end_is_refused_before_it_begins(tmp_path: Path) -> None:
         check_budget(budget, tmp_path, free_memory=360_000_000, free_disk=100_000_000)
 
 
-LARGE_BLOCKS = """
-import os, sys
-import numpy as np
-from finetunekit.system import memory
-
-def resident_mb():
-    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-memory.give_large_blocks_back()
-del (first := [np.ones(6 * 2**20, np.uint8)])[:]  # by itself the C library would now keep blocks of this size
-before = resident_mb()
-large, small = [], []
-for _ in range(30):
-    large.append(np.ones(6 * 2**20, np.uint8))
-    small.append(np.ones(2**16, np.uint8))  # between them, so that no large hole can form
-held = resident_mb() - before
-del large
-print(held, resident_mb() - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what a process keeps is glibc's choice")
-def test_large_blocks_go_back_to_the_system() -> None:
-    done = subprocess.run([sys.executable, "-c", LARGE_BLOCKS], capture_output=True, text=True, check=True)
-    held_mb, left_mb = map(float, done.stdout.split())
-    assert held_mb > 170
-    assert left_mb < 30
-
-
-KEPT_BLOCKS = """
-import os, resource
-import numpy as np
-from finetunekit.system import memory
-
-def faults_of(rounds):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(rounds):
-        np.ones(6 * 2**20, np.uint8)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-def resident_mb():
-    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-memory.give_large_blocks_back()
-given_back = faults_of(5)
-with memory.blocks_kept():
-    with memory.blocks_kept():
-        faults_of(2)
-    kept = faults_of(5)
-    held = resident_mb()
-print(given_back, kept, held - resident_mb(), faults_of(5))
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what a process keeps is glibc's choice")
-def test_a_loop_asks_the_system_for_its_blocks_once() -> None:
-    done = subprocess.run([sys.executable, "-c", KEPT_BLOCKS], capture_output=True, text=True, check=True)
-    given_back, kept, freed_mb, afterwards = map(float, done.stdout.split())
-    assert kept < given_back / 10
-    assert freed_mb > 4
-    assert afterwards > given_back / 2
-
-
 def test_pixels_go_to_disk_where_memory_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     in_memory = memory.empty_array((2, 8, 8, 3), "2 photos", said.append, folder=tmp_path)
@@ -105,7 +39,7 @@ def test_pixels_go_to_disk_where_memory_is_short(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(memory, "free_memory_bytes", lambda: 1000)
     on_disk = memory.empty_array((2, 8, 8, 3), "2 photos", said.append, folder=tmp_path)
     assert isinstance(on_disk, np.memmap)
-    assert "2 photos: 0 MB of pixels, 0 MB of memory free: they are kept on disk" in said
+    assert "2 photos: 0 kB of pixels, 1 kB of memory free: they are kept on disk" in said
     on_disk[1] = 7
     assert on_disk[1].min() == 7
     assert list(tmp_path.iterdir()) == []  # a file without a name: it cannot be left behind
