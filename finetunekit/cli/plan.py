@@ -11,7 +11,7 @@ from finetunekit.cli.common import json_option, make_progress, preset_options, p
 if TYPE_CHECKING:
     from finetunekit.config.plan import Plan
     from finetunekit.system.progress import Progress
-    from finetunekit.training.cost_estimate import Preview
+    from finetunekit.training.cost_preview import Preview
 
 
 @click.command("plan")

@@ -7,8 +7,10 @@ from typing import Any
 
 
 def show_bytes(count: int) -> str:
-    """`900 MB`, `1.4 GB`."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+    """`12 kB`, `900 MB`, `1.4 GB`."""
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def show_percent(fraction: float) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from finetunekit.models.flops import COUNTED
 from finetunekit.models.freezing import rule_lines, show_rate
 from finetunekit.models.layer_table import LayerRow
+from finetunekit.system.formatting import show_bytes
 from finetunekit.system.progress import show_duration
-from finetunekit.training.cost_estimate import Entries, Estimate, Preview, StagePreview
+from finetunekit.training.cost_preview import Entries, Estimate, Preview, StagePreview
 
 _WIDTH = 80
 _HEADER = ("layer", "class", "block", "output", "parameters", "multiply-adds", "rate")
@@ -85,11 +86,6 @@ def show_count(count: int) -> str:
         if count >= size:
             return f"{count / size:#.3g}".rstrip(".") + unit
     return str(count)
-
-
-def show_bytes(count: int) -> str:
-    """`850 bytes`, `81.0 MB`: decimal units."""
-    return f"{show_count(count)}B" if count >= 1000 else f"{count} bytes"
 
 
 def _stage_lines(stage: StagePreview) -> Iterator[str]:

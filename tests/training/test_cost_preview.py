@@ -20,10 +20,10 @@ from finetunekit.models.feature_cache import EXTRACTION_BATCH
 from finetunekit.models.flops import count_multiply_adds, count_uses, not_counted, total_multiply_adds
 from finetunekit.models.freezing import check_decision, describe_layers
 from finetunekit.models.layer_table import layer_table
+from finetunekit.system.formatting import show_bytes
 from finetunekit.system.progress import Progress
-from finetunekit.training.cost_estimate import Preview
-from finetunekit.training.cost_preview import count_photos, preview
-from finetunekit.training.cost_text import preview_lines, shorten, show_bytes, show_count
+from finetunekit.training.cost_preview import Preview, count_photos, preview
+from finetunekit.training.cost_text import preview_lines, shorten, show_count
 from finetunekit.training.sampling import views_drawn
 from finetunekit.training.step_timing import StageTimes
 
@@ -409,4 +409,4 @@ def test_names_are_shortened_in_their_middle() -> None:
         "369 M",
         "2.96 G",
     ]
-    assert (show_bytes(850), show_bytes(36_864_000)) == ("850 bytes", "36.9 MB")
+    assert [show_bytes(n) for n in (850, 36_864_000, 1_400_000_000)] == ["1 kB", "37 MB", "1.4 GB"]
