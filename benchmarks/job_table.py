@@ -118,8 +118,8 @@ def _phases(name: str, done: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[tu
     if done[0][1]["extracted"]:
         made = rate(lambda _, report: report["extracted"] / report["extraction_s"])
         phases.append(("extraction of features", "prefix", made))
-    with_ema_weights = rate(lambda job, report: report["validation_photos"] / job.validation_s)
-    return [*phases, ("validation, from features", "suffix", with_ema_weights)]
+    validated = rate(lambda job, report: report["validation_photos"] / job.validation_s)
+    return [*phases, ("validation, from features", "suffix", validated)]
 
 
 def best_rates(rounds: Sequence[conv_rates.Rates]) -> dict[str, dict[str, float]]:

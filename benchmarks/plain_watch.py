@@ -56,12 +56,10 @@ def check_draws(epochs: Sequence[Epoch], train: Any, valid: Any, steps: int, val
     Raises:
         AssertionError: If an epoch's draws are not those of the experiment.
     """
-    trained, with_ema_weights = [epoch.draws for epoch in epochs], [epoch.validation_draws for epoch in epochs]
+    trained, validated = [epoch.draws for epoch in epochs], [epoch.validation_draws for epoch in epochs]
     expected = expected_draws(train.n, train.batch_size, steps, len(epochs))
     if trained != expected:
         raise AssertionError(f"training draws {trained}, expected {expected}: this is another experiment")
     possible = possible_draws(valid.n, valid.batch_size, validation_steps)
-    if not set(with_ema_weights) <= possible:
-        raise AssertionError(
-            f"validation draws {with_ema_weights}, possible {sorted(possible)}: this is another experiment"
-        )
+    if not set(validated) <= possible:
+        raise AssertionError(f"validation draws {validated}, possible {sorted(possible)}: this is another experiment")

@@ -41,7 +41,7 @@ class DeviceViews:
         return int(self.tensors[0].shape[0])
 
     def rows(self, view: NDArray[np.int64], photo: NDArray[np.int64]) -> list[Any]:
-        """Features of one view of each photo, one tensor `(batch, ...)` a boundary tensor; see `feeds.Views`."""
+        """Features of one view of each photo, one tensor `(batch, ...)` a boundary tensor; see `batches.Views`."""
         where = np.stack([view, photo], axis=1)
         return [variable.gather_nd(where) for variable in self.tensors]
 
