@@ -32,12 +32,12 @@ from common import describe_machine, new_parser
 from PIL import Image, ImageEnhance, ImageOps
 
 from finetunekit.data.audit.audit import audit_listing
+from finetunekit.data.audit.audited_photos import AuditedPhotos, audited_photos
 from finetunekit.data.audit.duplicates import ALIKE, find_pairs
 from finetunekit.data.audit.findings import AuditReport
 from finetunekit.data.audit.labels import suspect_labels
-from finetunekit.data.audit.reading import read_photos
-from finetunekit.data.audit.store import open_store
 from finetunekit.data.audit.target import plan_for_folder
+from finetunekit.data.known_photos import KnownPhotos, measure_photos, open_known_photos
 from finetunekit.evaluation.label_audit import check_features, choose_backbone
 from finetunekit.plugins.host import load_plugins
 from finetunekit.statistics import wilson_interval
@@ -201,10 +201,10 @@ def measure_planted(photos: Path, folder: Path, arguments: argparse.Namespace) -
 def measure_margin(root: Path, copies: Mapping[str, str], before: Sequence[set[str]]) -> None:
     """How far planted pairs lie above the threshold, and unlike ones below it."""
     listing = list_folder(root)
-    with open_store(print) as store:
-        read = read_photos(listing, store, max_pixels=LIMIT)
+    with open_known_photos(print) as known:
+        read = read_photos(listing, known)
         names = [photo.sha256 for photo in read.readable]
-        pairs = find_pairs(names, read.traits["contrast"], store, alike=-1.0)
+        pairs = find_pairs(names, read.traits["contrast"], known, alike=-1.0)
     likeness: dict[bool, list[float]] = {True: [], False: []}
     for pair in pairs:
         shown = [read.readable[position].shown for position in (pair.first, pair.second)]
@@ -262,7 +262,13 @@ def list_folder(root: Path) -> PhotoListing:
 
 
 def look(root: Path) -> AuditReport:
-    return audit_listing(list_folder(root), max_pixels=LIMIT, progress=QUIET)
+    with open_known_photos(print) as known:
+        return audit_listing(list_folder(root), max_pixels=LIMIT, known=known, progress=QUIET)
+
+
+def read_photos(listing: PhotoListing, known: KnownPhotos, workers: int = 2) -> AuditedPhotos:
+    paths = [record.path for record in listing.photos]
+    return audited_photos(listing, measure_photos(paths, max_pixels=LIMIT, known=known, workers=workers))
 
 
 def groups_of(report: AuditReport) -> list[set[str]]:
@@ -276,18 +282,18 @@ def groups_of(report: AuditReport) -> list[set[str]]:
 
 
 def measure_rate(listing: PhotoListing) -> None:
-    """One thread, an empty store, files read a moment before: time of the processor, which other processes do not lengthen."""
+    """One thread, an empty cache, files read a moment before: time of the processor, which other processes do not lengthen."""
     for record in listing.photos:
         record.path.read_bytes()
     with tempfile.TemporaryDirectory() as cache:
         kept, os.environ["FINETUNEKIT_CACHE"] = os.environ.get("FINETUNEKIT_CACHE"), cache
-        with open_store(print) as store:
+        with open_known_photos(print) as known:
             started = time.process_time()
-            read = read_photos(listing, store, max_pixels=LIMIT, workers=1)
+            read = read_photos(listing, known, workers=1)
             seconds = time.process_time() - started
         os.environ["FINETUNEKIT_CACHE"] = kept or ""
     print(
-        f"hashes and headers: {read.measured} photos in {seconds:.2f} s of one core, {read.measured / seconds:.0f} photos/s"
+        f"hashed and measured: {read.decoded} photos in {seconds:.2f} s of one core, {read.decoded / seconds:.0f} photos/s"
     )
 
 
@@ -307,8 +313,8 @@ def measure_labels(root: Path, rng: random.Random) -> None:
         print("labels: no pretrained weights are here; finetunekit weights fetch NAME")
     else:
         listing = list_folder(root)
-        with open_store(print) as store:
-            read = read_photos(listing, store, max_pixels=LIMIT)
+        with open_known_photos(print) as known:
+            read = read_photos(listing, known)
         started = time.perf_counter()
         findings = {finding.kind: finding for finding in check_features(read, listing, plan, QUIET)}
         named = [group[0].path for group in findings["label"].groups] if "label" in findings else []

@@ -58,15 +58,17 @@ def step(name: str, root: Path, cache: Path) -> dict[str, float]:
     """One step in this process: seconds, photos, peak memory in MB beyond what Python and its imports take."""
     from finetunekit_builtin.folders import FoldersOptions, build_folders
 
-    from finetunekit.data.facts import open_facts
     from finetunekit.data.index import build_index
+    from finetunekit.data.known_photos import open_known_photos
     from finetunekit.types import SourceContext
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started, cpu_started = time.perf_counter(), time.process_time()
     listing = build_folders(FoldersOptions(), SourceContext(root, cache, 0, print))
     if name != "list":
-        build_index(listing, max_pixels=10**8, store=open_facts(cache, print))
+        os.environ["FINETUNEKIT_CACHE"] = str(cache)
+        with open_known_photos(print) as known:
+            build_index(listing, max_pixels=10**8, known=known)
     seconds, cpu_s = time.perf_counter() - started, time.process_time() - cpu_started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {

@@ -126,6 +126,7 @@ def _audit(
 
     from finetunekit.data.audit.audit import audit_listing
     from finetunekit.data.audit.gate import apply_severities
+    from finetunekit.data.known_photos import open_known_photos
     from finetunekit.data.listing import list_photos
     from finetunekit.evaluation.label_audit import check_features, choose_backbone
 
@@ -136,14 +137,16 @@ def _audit(
     if chosen is None and has_network:
         chosen = plan  # its weights are fetched
     network = functools.partial(check_features, listing=listing, plan=chosen, progress=progress) if chosen else None
-    report = audit_listing(
-        listing,
-        max_pixels=plan.config.data.max_photo_pixels,
-        fed_px=fed_px,
-        progress=progress,
-        further=network,
-        looked_at=(_looked(chosen),),
-    )
+    with open_known_photos(progress.say) as known_photos:
+        report = audit_listing(
+            listing,
+            max_pixels=plan.config.data.max_photo_pixels,
+            known=known_photos,
+            fed_px=fed_px,
+            progress=progress,
+            further=network,
+            looked_at=(_looked(chosen),),
+        )
     known = plan.config.data.audit.model_copy(update={"gate": "error"})  # what is wrong is shown as such
     return apply_severities(report, known), listing
 
@@ -187,23 +190,23 @@ def changes(run: str, out: str, as_json: bool) -> None:
     from finetunekit.cli.common import print_table
     from finetunekit.config.planning import prepare
     from finetunekit.data.audit.changes import photo_changes
-    from finetunekit.data.facts import open_facts
+    from finetunekit.data.known_photos import open_known_photos
     from finetunekit.data.listing import list_photos
     from finetunekit.runs.folder import CONFIG, FinishedRun, find_run, run_from
-    from finetunekit.system.user_dirs import cache_dir
 
     progress = make_progress()
     path = find_run(run, Path(out)).resolve()
     with run_from(path):
         plan, _ = prepare(str(path / CONFIG), progress=progress)
         listing = list_photos(plan, progress)
-        found = photo_changes(
-            FinishedRun(path).photos,
-            listing,
-            facts=open_facts(cache_dir(), progress.say),
-            max_pixels=plan.config.data.max_photo_pixels,
-            progress=progress.counter("reading photos"),
-        )
+        with open_known_photos(progress.say) as known:
+            found = photo_changes(
+                FinishedRun(path).photos,
+                listing,
+                known=known,
+                max_pixels=plan.config.data.max_photo_pixels,
+                progress=progress.counter("reading photos"),
+            )
     if as_json:
         print_json([dataclasses.asdict(change) for change in found])
         return

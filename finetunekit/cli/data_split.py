@@ -69,20 +69,20 @@ def split(
     Groups stay together: a table's group column, what --group-by matches, --clusters, and copies of one file. Use the table with
     data: {source: table, root: splits.csv}.
     """
-    from finetunekit.data.facts import open_facts
+    from finetunekit.data.known_photos import open_known_photos
     from finetunekit.data.profile.opening import open_photo_set
     from finetunekit.data.split_table import SplitRequest, make_split, write_split
-    from finetunekit.system.user_dirs import cache_dir
 
     progress = make_progress()
     chosen = open_photo_set(photos, source=source, options=options, progress=progress)
-    found = make_split(
-        chosen.listing,
-        SplitRequest(by, valid, test, folds, seed, group_by, clusters),
-        max_pixels=chosen.max_pixels,
-        store=open_facts(cache_dir(), progress.say),
-        progress=progress.counter("reading photos"),
-    )
+    with open_known_photos(progress.say) as known:
+        found = make_split(
+            chosen.listing,
+            SplitRequest(by, valid, test, folds, seed, group_by, clusters),
+            max_pixels=chosen.max_pixels,
+            known=known,
+            progress=progress.counter("reading photos"),
+        )
     base = write_split(found, out, chosen.listing.root, is_replacing=replace)
     data = {"source": "table", "root": str(out), "options": _options(base, folds)}
     if as_json:

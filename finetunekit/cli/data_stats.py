@@ -23,12 +23,15 @@ def stats(photos: str, settings: tuple[str, ...], options: tuple[str, ...], is_h
     """
     import dataclasses
 
+    from finetunekit.data.known_photos import open_known_photos
     from finetunekit.data.profile.summary_statistics import measure_set
     from finetunekit.reports.dataset_statistics_text import statistics_lines
 
     progress = make_progress()
     chosen = choose_set(photos, progress, settings=settings, options=options)
-    found = measure_set(chosen, has_pixels=not is_headers, progress=progress.counter("looking at photos"))
+    with open_known_photos(progress.say) as known:
+        count = progress.counter("looking at photos")
+        found = measure_set(chosen, has_pixels=not is_headers, known=known, progress=count)
     if as_json:
         print_json(dataclasses.asdict(found))
         return

@@ -47,13 +47,10 @@ def command(
     """
     import dataclasses
 
-    from finetunekit.data.facts import open_facts
-    from finetunekit.data.index import build_index
-    from finetunekit.data.listing import list_photos
+    from finetunekit.data.listing import index_listing, list_photos
     from finetunekit.data.preset_from_photos import check_out
     from finetunekit.experiments.backbone_search import list_candidates, write_winner
     from finetunekit.experiments.probe_ranking import rank_probes
-    from finetunekit.system.user_dirs import cache_dir
 
     progress = make_progress()
     if out is not None:
@@ -70,12 +67,7 @@ def command(
     )
     if not plans:
         raise click.UsageError("nothing to probe: " + "; ".join(f"{name}: {why}" for name, why in left_out.items()))
-    index = build_index(
-        list_photos(plans[0], progress),
-        max_pixels=plans[0].config.data.max_photo_pixels,
-        progress=progress.counter("reading photos"),
-        store=open_facts(cache_dir(), progress.say),
-    )
+    index = index_listing(plans[0], list_photos(plans[0], progress), progress)
     ranking = rank_probes(plans, index, progress, folds=folds, left_out=left_out)
     if out is not None:
         write_winner(out, preset, ranking, settings=settings, progress=progress)

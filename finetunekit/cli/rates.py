@@ -37,24 +37,16 @@ def command(
     import dataclasses
 
     from finetunekit.config.planning import prepare
-    from finetunekit.data.facts import open_facts
-    from finetunekit.data.index import build_index
-    from finetunekit.data.listing import list_photos
+    from finetunekit.data.listing import index_listing, list_photos
     from finetunekit.reports.figures import rate_plot, svg_file
     from finetunekit.system.files import write_whole
-    from finetunekit.system.user_dirs import cache_dir
     from finetunekit.training.lr_finder import find_rates
 
     progress = make_progress()
     plan, _ = prepare(preset, settings=settings, seed=seed, progress=progress)
     if stage > len(plan.stages):
         raise click.BadParameter(f"there are {len(plan.stages)} stages.", param_hint="--stage")
-    index = build_index(
-        list_photos(plan, progress),
-        max_pixels=plan.config.data.max_photo_pixels,
-        progress=progress.counter("reading photos"),
-        store=open_facts(cache_dir(), progress.say),
-    )
+    index = index_listing(plan, list_photos(plan, progress), progress)
     found = find_rates(plan, index, progress, number=stage - 1, steps=steps)
     if figure is not None:
         plot = rate_plot(found.stage, found.rates, found.losses, suggested=found.suggested, at_most=found.at_most)

@@ -39,6 +39,8 @@ Pixels: TypeAlias = NDArray[np.uint8]
 Resize: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
 Fit: TypeAlias = Literal["stretch", "crop"]
 
+#: Long side of a small view: thumbnails of default size are made from it.
+VIEW_PX = 160
 # Source of the tag numbers and their values: TIFF 6.0, sections 4 and 19.
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLE_FORMAT = 258, 262, 339
 WHITE_IS_ZERO, UNSIGNED = 0, 1
@@ -74,7 +76,11 @@ def decode_photo(path: Path, *, max_pixels: int) -> Pixels:
 
 def decode_stream(file: BufferedReader, path: Path, *, max_pixels: int) -> Pixels:
     """`decode_photo` of a file that is open already; `path` is for messages. Call it inside `pillow_guard`."""
-    image = read_header(file, path, max_pixels=max_pixels)
+    return decode_image(read_header(file, path, max_pixels=max_pixels), path)
+
+
+def decode_image(image: Image.Image, path: Path) -> Pixels:
+    """`decode_photo` of a file whose header was read."""
     try:
         image.load()
         turn_upright(image)
@@ -102,6 +108,15 @@ def shrink_photo(pixels: Pixels, *, source_px: int) -> Pixels:
         return pixels
     size = (max(1, round(width_px * scale)), max(1, round(height_px * scale)))
     return np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.LANCZOS))
+
+
+def small_view(pixels: Pixels) -> Pixels:
+    """A photo as reports show it: its long side at most `VIEW_PX`; a smaller one stays as it is."""
+    from PIL import Image
+
+    view = Image.fromarray(np.ascontiguousarray(pixels))
+    view.thumbnail((VIEW_PX, VIEW_PX), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return np.asarray(view)
 
 
 def fit_photo(pixels: Pixels, *, size_px: int, resize: Resize, fit: Fit, source_px: int | None = None) -> Pixels:

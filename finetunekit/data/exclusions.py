@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finetunekit.data.index import shown_path
+from finetunekit.data.known_photos import photo_sha256
 from finetunekit.data.opening import one_line, printable
 from finetunekit.data.parallel import bounded
 from finetunekit.errors import DataError
@@ -121,7 +121,6 @@ def _notes(out: Mapping[PhotoRecord, ExcludedPhoto]) -> Iterator[str]:
 
 def _has_changed(path: Path, sha256: str) -> bool:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() != sha256.lower()
-    except OSError:
+        return photo_sha256(path) != sha256.lower()
+    except DataError:
         return False  # it is left out: nothing depends on whether it can be read

@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.data.decode import decode_stream
-from finetunekit.data.facts import Facts, FactsStore, Stamp
-from finetunekit.data.opening import check_file_size, open_photo_file, pillow_guard, printable
-from finetunekit.data.parallel import Progress, bounded, gather
+from finetunekit.data.known_photos import KnownPhotos, Measured, Measurements, measure_photos
+from finetunekit.data.opening import printable
+from finetunekit.data.parallel import Progress, bounded
 from finetunekit.errors import DataError
+from finetunekit.system.files import to_csv
 from finetunekit.types import DISPLAY, SPLITS, TEST, TRAIN, VALID, PhotoListing, PhotoRecord
 
 NO_LABEL = -1
-MOST_WORKERS = 8
+MANIFEST_COLUMNS = ("path", "sha256", "label", "split", "width_px", "height_px")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class IndexedPhoto:
     Attributes:
         path: File.
         shown: Path relative to the index's root with `/`, on one line (line breaks and backslashes as Python escapes).
-        label: Class name; None only in the `display` split.
+        label: Class name; empty where a display photo has none.
         split: One of `train`, `valid`, `test`, `display`.
         group: Photos of one group belong on one side of a split.
         sha256: Of the file, hexadecimal.
@@ -42,7 +42,7 @@ class IndexedPhoto:
 
     path: Path
     shown: str
-    label: str | None
+    label: str
     split: str
     group: str | None
     sha256: str
@@ -75,16 +75,16 @@ class PhotoIndex:
     def labels(self, name: str) -> NDArray[np.int64]:
         """Class numbers of one split's photos, `(photos,)` int64; -1 where a display photo has no label."""
         number = {label: position for position, label in enumerate(self.classes)}
-        found = [NO_LABEL if photo.label is None else number[photo.label] for photo in self.split(name)]
+        found = [number[photo.label] if photo.label else NO_LABEL for photo in self.split(name)]
         return np.array(found, np.int64)
 
     def content_key(self, name: str) -> str:
         """What identifies one split: see `content_key`."""
-        return content_key((photo.sha256, photo.label or "") for photo in self.split(name))
+        return content_key((photo.sha256, photo.label) for photo in self.split(name))
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Split → class → number of photos; display photos without a label are counted under an empty name."""
-        counted = Counter((photo.split, photo.label or "") for photo in self.photos)
+        counted = Counter((photo.split, photo.label) for photo in self.photos)
         return {split: {label: n for (of, label), n in counted.items() if of == split} for split in SPLITS}
 
 
@@ -99,35 +99,53 @@ def build_index(
     max_pixels: int,
     workers: int | None = None,
     progress: Progress | None = None,
-    store: FactsStore | None = None,
+    known: KnownPhotos | None = None,
 ) -> PhotoIndex:
-    """Read every photo of a listing once: hash it, decode it, bind its label by name.
-
-    Where the listing has no display photos, the test photos are displayed. A file that stands in several splits is read
-    once.
+    """Read every photo of a listing once: hash it, decode it, bind its label by name; see `index_measured`.
 
     Args:
         listing: From a data source.
         max_pixels: Photos whose header claims more are refused.
         workers: Number of threads; None: one a processor, at most 8.
-        progress: Called in the calling thread with (files done, files in all); not for files known from the store.
-        store: Where the facts of unchanged files are kept from one call to the next; None: every file is read.
+        progress: Called in the calling thread with (files done, files in all); not for files that are known.
+        known: What is kept of photos from one call to the next; None: every file is decoded.
+    """
+    paths = [record.path for record in listing.photos]
+    measured = measure_photos(paths, max_pixels=max_pixels, known=known, workers=workers, progress=progress)
+    return index_measured(listing, measured)
 
-    Returns:
-        The index, in a fixed order.
+
+def index_measured(listing: PhotoListing, measured: Measurements) -> PhotoIndex:
+    """Photos of a listing in a fixed order, with what was measured of them. A file may stand in several splits.
+
+    Where the listing has no display photos, the test photos are displayed.
 
     Raises:
         DataError: All problems at once: an empty split, fewer than two classes, a class that a split lacks or that
             train lacks, class names that differ in case only, photos without a label or that cannot be read.
     """
-    paths = tuple(dict.fromkeys(record.path for record in listing.photos))
-    facts, unreadable = read_facts(paths, max_pixels=max_pixels, workers=workers, progress=progress, store=store)
-    problems = (*check_listing(listing), *bounded(unreadable))
+    problems = (*check_listing(listing), *bounded([*measured.problems.values()]))
     if problems:
         raise DataError(problems)
-    photos = _index_photos(listing, facts)
+    records = listing.photos
+    if not any(record.split == DISPLAY for record in records):
+        records += tuple(replace(record, split=DISPLAY) for record in records if record.split == TEST)
+    ordered = sorted(records, key=photo_order)
+    photos = tuple(indexed_photo(record, listing.root, measured.photos[record.path]) for record in ordered)
     classes = tuple(sorted(_count_labels(listing.photos)[TRAIN]))
     return PhotoIndex(classes, photos, listing.root, listing.stand_in, listing.notes)
+
+
+def indexed_photo(record: PhotoRecord, root: Path, measured: Measured | None) -> IndexedPhoto:
+    """A listed photo with what was measured of it; None: it could not be read."""
+    found = (
+        (measured.sha256, int(measured.traits["width_px"]), int(measured.traits["height_px"]))
+        if measured
+        else ("", 0, 0)
+    )
+    return IndexedPhoto(
+        record.path, shown_path(record.path, root), record.label or "", record.split, record.group, *found
+    )
 
 
 def check_listing(listing: PhotoListing) -> tuple[str, ...]:
@@ -146,70 +164,6 @@ def check_listing(listing: PhotoListing) -> tuple[str, ...]:
     return (*problems, *bounded([*_check_coverage(root, counts, settled)]))
 
 
-def read_facts(
-    paths: Sequence[Path],
-    *,
-    max_pixels: int,
-    workers: int | None = None,
-    progress: Progress | None = None,
-    store: FactsStore | None = None,
-) -> tuple[dict[Path, Facts], list[str]]:
-    """Hash and decode files, those known from the store excepted.
-
-    Args:
-        paths: Files, each once.
-        max_pixels: As in `build_index`, and so are the others.
-        workers: Number of threads.
-        progress: Called with (files done, files to read).
-        store: Facts kept earlier; those found now are added.
-
-    Returns:
-        Facts of the files that can be used, and one line for each that cannot.
-    """
-    known = store.known(paths, max_pixels=max_pixels) if store else {}
-    unknown = [path for path in paths if path not in known]
-    with pillow_guard(max_pixels):
-        found, problems = gather(
-            lambda path: (path, _read_file(path, max_pixels)),
-            unknown,
-            workers=workers or min(MOST_WORKERS, os.cpu_count() or 1),
-            progress=progress,
-        )
-    if store:
-        store.keep({path: (stamp, facts) for path, (stamp, facts) in found if stamp is not None})
-    return known | {path: facts for path, (_, facts) in found}, problems
-
-
-def _read_file(path: Path, max_pixels: int) -> tuple[Stamp | None, Facts]:
-    """What a file holds, and its stamp; no stamp where it changed meanwhile."""
-    with open_photo_file(path) as file:
-        stamp = Stamp.of(os.fstat(file.fileno()))
-        check_file_size(file, path, max_pixels=max_pixels)
-        height_px, width_px, _ = decode_stream(file, path, max_pixels=max_pixels).shape
-        file.seek(0)
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        is_same = stamp == Stamp.of(os.fstat(file.fileno()))
-    return stamp if is_same else None, Facts(sha256, width_px, height_px)
-
-
-def _index_photos(listing: PhotoListing, facts: Mapping[Path, Facts]) -> tuple[IndexedPhoto, ...]:
-    records = listing.photos
-    if not any(record.split == DISPLAY for record in records):
-        records += tuple(replace(record, split=DISPLAY) for record in records if record.split == TEST)
-    ordered = sorted(records, key=photo_order)
-    return tuple(
-        IndexedPhoto(
-            record.path,
-            shown_path(record.path, listing.root),
-            record.label,
-            record.split,
-            record.group,
-            *facts[record.path],
-        )
-        for record in ordered
-    )
-
-
 def photo_order(record: PhotoRecord | IndexedPhoto) -> tuple[int, str, str, str]:
     """What an index is sorted by: split, class name, folder, file name."""
     # The order of Keras' flow_from_directory: classes by name, folders inside a class by path, files by name.
@@ -226,6 +180,34 @@ def shown_path(path: Path, root: Path) -> str:
     if text.isprintable() and os.sep == "/" and not {"\\", "'"} & set(text):
         return text  # as the line below, for nearly every name and four times as fast
     return "/".join(printable(part) for part in text.split(os.sep))
+
+
+def manifest_rows(index: PhotoIndex) -> list[dict[str, str | int]]:
+    """One row a photo and split, in the order of the index.
+
+    Args:
+        index: The photos.
+
+    Returns:
+        Rows with the keys `MANIFEST_COLUMNS`: `path` relative to the index's root and on one line, `sha256` of the
+        file, `label` empty where the photo has none, the size in pixels as decoded, the right way up.
+    """
+    return [
+        {
+            "path": photo.shown,
+            "sha256": photo.sha256,
+            "label": photo.label,
+            "split": photo.split,
+            "width_px": photo.width_px,
+            "height_px": photo.height_px,
+        }
+        for photo in index.photos
+    ]
+
+
+def manifest_csv(index: PhotoIndex) -> str:
+    """What `photos.csv` of a run holds."""
+    return to_csv(manifest_rows(index), MANIFEST_COLUMNS)
 
 
 def _count_labels(records: Sequence[PhotoRecord]) -> dict[str, Counter[str]]:

@@ -15,6 +15,7 @@ from finetunekit.types import TEST, TRAIN, VALID, PhotoListing, SourceContext
 if TYPE_CHECKING:
     from finetunekit.data.exclusions import ExcludedPhoto
     from finetunekit.data.index import PhotoIndex
+    from finetunekit.data.known_photos import Decoded, KnownPhotos, Measurements
 
 
 def list_photos(plan: Plan, progress: Progress) -> PhotoListing:
@@ -45,17 +46,37 @@ def index_listing(plan: Plan, listing: PhotoListing, progress: Progress) -> Phot
     Raises:
         DataError: If photos cannot be read, or a fold would lack a class.
     """
-    from finetunekit.data.facts import open_facts
-    from finetunekit.data.folds import choose_fold, fold_of_photos
-    from finetunekit.data.index import build_index
+    from finetunekit.data.known_photos import open_known_photos
 
-    index = build_index(
-        listing,
+    with open_known_photos(progress.say) as known:
+        return index_measured_listing(plan, listing, measure_listing(plan, listing, known, progress))
+
+
+def measure_listing(
+    plan: Plan, listing: PhotoListing, known: KnownPhotos, progress: Progress, decoded: Decoded | None = None
+) -> Measurements:
+    """Measure the photos that were listed; `decoded` receives the pixels of those that had to be decoded for it."""
+    from finetunekit.data.known_photos import measure_photos
+
+    return measure_photos(
+        [record.path for record in listing.photos],
         max_pixels=plan.config.data.max_photo_pixels,
+        known=known,
+        decoded=decoded,
         progress=progress.counter("reading photos"),
-        store=open_facts(cache_dir(), progress.say),
     )
-    train = plan.config.train
+
+
+def index_measured_listing(plan: Plan, listing: PhotoListing, measured: Measurements) -> PhotoIndex:
+    """The index of photos that were measured; with `train.fold`, as the splits of that fold.
+
+    Raises:
+        DataError: If photos could not be read, or a fold would lack a class.
+    """
+    from finetunekit.data.folds import choose_fold, fold_of_photos
+    from finetunekit.data.index import index_measured
+
+    index, train = index_measured(listing, measured), plan.config.train
     if train.folds is None or train.fold is None:
         return index
     return choose_fold(index, fold_of_photos(index, train.folds, seed=train.fold_seed), train.fold, train.folds)

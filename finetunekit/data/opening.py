@@ -191,8 +191,15 @@ def check_file_size(file: BufferedReader, path: Path, *, max_pixels: int) -> Non
         )
 
 
+def truncated(path: Path) -> DataError:
+    """The error for a file whose end is missing."""
+    return photo_error(path, "the file is truncated: its end is missing", "Copy it again or take it out of the data.")
+
+
 def undecodable(path: Path, exc: BaseException) -> DataError:
     """The error for content that a decoder gave up on."""
+    if "truncated" in str(exc):
+        return truncated(path)
     return photo_error(path, f"cannot be decoded ({one_line(exc)})")
 
 

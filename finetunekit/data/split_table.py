@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from finetunekit.data.facts import FactsStore
 from finetunekit.data.grouping import group_keys, hash_keys, relations_of
-from finetunekit.data.index import read_facts
+from finetunekit.data.known_photos import KnownPhotos, measure_photos
 from finetunekit.data.opening import printable
 from finetunekit.data.parallel import Progress, bounded
 from finetunekit.data.splitting import (
@@ -82,7 +81,7 @@ def make_split(
     request: SplitRequest,
     *,
     max_pixels: int,
-    store: FactsStore | None = None,
+    known: KnownPhotos | None = None,
     progress: Progress | None = None,
 ) -> Split:
     """Split the labelled photos of a listing, whatever splits it has; copies of one file stay together.
@@ -91,7 +90,7 @@ def make_split(
         listing: From a data source.
         request: How.
         max_pixels: Photos that claim more are refused.
-        store: Facts of files known from earlier.
+        known: The user's cache of what is known of photos.
         progress: Called with (files done, files to read).
 
     Raises:
@@ -102,10 +101,10 @@ def make_split(
     photos = tuple({p.path: p for p in listing.photos if p.label is not None and p.split != DISPLAY}.values())
     if not photos:
         raise DataError(f"{printable(str(listing.root))}: no labelled photos to split.")
-    found, problems = read_facts([p.path for p in photos], max_pixels=max_pixels, store=store, progress=progress)
-    if problems:
-        raise DataError(bounded(problems))
-    contents = [found[photo.path].sha256 for photo in photos]
+    found = measure_photos([p.path for p in photos], max_pixels=max_pixels, known=known, progress=progress)
+    if found.problems:
+        raise DataError(bounded([*found.problems.values()]))
+    contents = [found.photos[photo.path].sha256 for photo in photos]
     relations, notes = relations_of(photos, listing.root, group_by=request.group_by, clusters=request.clusters)
     keys, groups = hash_keys(relations, contents) if request.by == "hash" else group_keys(relations, contents)
     labels = [photo.label or "" for photo in photos]

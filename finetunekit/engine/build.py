@@ -14,17 +14,21 @@ from finetunekit.system.progress import Progress
 from finetunekit.types import TRAIN, VALID
 
 if TYPE_CHECKING:
+    from finetunekit.data.decoded_photos import PixelStore
     from finetunekit.data.index import PhotoIndex
     from finetunekit.models.classifier import Classifier
     from finetunekit.training.stage_context import StageContext
 
 
-def build_context(plan: Plan, index: PhotoIndex, record: RunRecord, progress: Progress) -> StageContext:
+def build_context(
+    plan: Plan, index: PhotoIndex, photos: PixelStore, record: RunRecord, progress: Progress
+) -> StageContext:
     """Build what every stage of a run shares.
 
     Args:
         plan: The run's plan.
-        index: Its photos; those of train and valid are decoded.
+        index: Its photos.
+        photos: Their pixels.
         record: Gets environment, weights, precision, pixels and reproducibility.
         progress: Says what is under way.
 
@@ -35,7 +39,6 @@ def build_context(plan: Plan, index: PhotoIndex, record: RunRecord, progress: Pr
         DataError: If a photo cannot be read.
     """
     from finetunekit.config.pixel_contract import contract_of
-    from finetunekit.data.decoded_photos import decode_split
     from finetunekit.models.classifier import build_classifier
     from finetunekit.models.feature_cache import open_cache
     from finetunekit.runs.reproducibility import reproducibility
@@ -65,8 +68,8 @@ def build_context(plan: Plan, index: PhotoIndex, record: RunRecord, progress: Pr
         contract=contract,
         precision=precision,
         augmenter=augmenter,
-        train=decode_split(plan, index, TRAIN, progress),
-        valid=decode_split(plan, index, VALID, progress),
+        train=photos.split(TRAIN),
+        valid=photos.split(VALID),
         num_classes=len(index.classes),
         cache=open_cache(progress.say),
         progress=progress,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetunekit.config.plan import Plan, config_text
 from finetunekit.config.sections import RunConfig
-from finetunekit.data.listing import describe_photos, index_listing, list_photos_excluding
+from finetunekit.data.listing import describe_photos, index_measured_listing, list_photos_excluding, measure_listing
 from finetunekit.engine.result import RunResult, read_result
 from finetunekit.engine.write_reports import write_reports
 from finetunekit.errors import FinetuneKitError
@@ -35,9 +35,13 @@ from finetunekit.runs.folder import (
 from finetunekit.runs.run_record import RunRecord
 from finetunekit.system.files import replacing, to_csv, to_json
 from finetunekit.system.progress import Progress
+from finetunekit.types import SPLITS, TRAIN, VALID
 
 if TYPE_CHECKING:
+    from finetunekit.data.decoded_photos import PhotoViews, PixelStore
+    from finetunekit.data.exclusions import ExcludedPhoto
     from finetunekit.data.index import PhotoIndex
+    from finetunekit.data.known_photos import KnownPhotos, Measurements
     from finetunekit.evaluation.baselines.inputs import BaselineInputs
     from finetunekit.models.classifier import Classifier
     from finetunekit.runs.resume_check import Earlier
@@ -60,6 +64,7 @@ class RunSequence:
         self.config: RunConfig = plan.config
         self.earlier = earlier
         self.rows: Sequence[Mapping[str, Any]] = ()
+        self.views: PhotoViews | None = None
         self.record = RunRecord(path, dict(state), {PLAN: to_json(plan.to_dict())} if earlier else None)
 
     # ---- the sequence ------------------------------------------------------------------------------------------------------------
@@ -109,21 +114,23 @@ class RunSequence:
         from finetunekit.engine.score import score_run
         from finetunekit.evaluation.diagnostics import baseline_inputs, write_gradcam
 
-        index = self._index_photos()
-        context = build_context(self.plan, index, self.record, self.progress)
+        index, photos = self._read_photos()
+        context = build_context(self.plan, index, photos, self.record, self.progress)
         check_pixels(context, index, self.record)
         prepared = self._train(context)
         self._save_model(context.classifier)
-        metrics = score_run(context, index, prepared, self.rows, self.record)
-        inputs = baseline_inputs(context, index, prepared)
+        metrics = score_run(context, index, photos, prepared, self.rows, self.record)
+        inputs = baseline_inputs(context, index, photos, prepared)
         if self.config.evaluate.test and self.config.insights.gradcam_photos:
             metrics = write_gradcam(self.path, context.classifier, inputs, metrics)
         return metrics, inputs
 
     # ---- photos ------------------------------------------------------------------------------------------------------------------
 
-    def _index_photos(self) -> PhotoIndex:
-        from finetunekit.data.manifest import manifest_csv
+    def _read_photos(self) -> tuple[PhotoIndex, PixelStore]:
+        """List, measure, index and audit the photos; the pixels of those that are decoded for it are kept for what follows."""
+        from finetunekit.data.index import photo_order
+        from finetunekit.data.known_photos import open_known_photos
 
         listing, excluded = list_photos_excluding(self.plan, self.progress)
         if listing.stand_in:
@@ -131,7 +138,26 @@ class RunSequence:
         self.progress.say(f"run {self.path}")
         for note in listing.notes:
             self.progress.say(f"note: {note}")
-        index = index_listing(self.plan, listing, self.progress)
+        photos = self._pixel_store()
+        photos.expect((record.path, record.split) for record in sorted(listing.photos, key=photo_order))
+        with open_known_photos(self.progress.say) as known:
+            measured = measure_listing(self.plan, listing, known, self.progress, photos.put)
+            index = index_measured_listing(self.plan, listing, measured)
+            self._note_photos(index, excluded)
+            if not (self.path / AUDIT).is_file():
+                self._audit(index, measured, known)
+        return index, photos.bind(index)
+
+    def _pixel_store(self) -> PixelStore:
+        from finetunekit.data.decoded_photos import PhotoViews, PixelStore
+
+        is_open = self.config.evaluate.test
+        self.views = PhotoViews() if is_open and self.plan.reports else None
+        return PixelStore(self.config, self.progress, splits=SPLITS if is_open else (TRAIN, VALID), views=self.views)
+
+    def _note_photos(self, index: PhotoIndex, excluded: Sequence[ExcludedPhoto]) -> None:
+        from finetunekit.data.index import manifest_csv
+
         self.record.note(PHOTOS, manifest_csv(index))
         if excluded:
             rows = [dataclasses.asdict(photo) for photo in excluded]
@@ -144,17 +170,14 @@ class RunSequence:
         }
         self.record.write_state()
         self.progress.say(describe_photos(index))
-        if not (self.path / AUDIT).is_file():
-            self._audit(index)
-        return index
 
-    def _audit(self, index: PhotoIndex) -> None:
+    def _audit(self, index: PhotoIndex, measured: Measurements, known: KnownPhotos) -> None:
         """Look at the photos before anything is trained on them; a resumed run need not, if it did so when it began."""
         if self.config.data.audit.gate == "off":
             return
         from finetunekit.data.audit.gate import audit_index, check_gate
 
-        report = audit_index(index, self.config, self.progress)
+        report = audit_index(index, measured, known, self.config, self.progress)
         self.record.note(AUDIT, to_json(report.to_dict(most=200)))
         check_gate(report, self.plan.source, self.progress)
 
@@ -198,7 +221,9 @@ class RunSequence:
     def _report(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         started = time.perf_counter()
         reports = self.plan.reports if self.config.evaluate.test else ()  # they show test scores
-        _, missing = write_reports(reports, self.path, self.progress, self.config.save.report_timeout_s)
+        _, missing = write_reports(
+            reports, self.path, self.progress, self.config.save.report_timeout_s, views=self.views
+        )
         self.record.state["missing"] = [dataclasses.asdict(report) for report in missing]
         now_s = {"report_s": time.perf_counter() - started, "whole": time.time() - self.record.started}
         metrics = note_seconds(self.path, metrics, now_s)

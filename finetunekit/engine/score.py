@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from finetunekit.config.plan import Plan
@@ -19,21 +20,28 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from finetunekit.data.decoded_photos import PixelStore
     from finetunekit.data.index import PhotoIndex
     from finetunekit.runs.test_split_ledger import Openings
     from finetunekit.training.stage_context import Prepared, StageContext
 
 
 def score_run(
-    context: StageContext, index: PhotoIndex, prepared: Prepared, rows: Sequence[Mapping[str, Any]], record: RunRecord
+    context: StageContext,
+    index: PhotoIndex,
+    photos: PixelStore,
+    prepared: Prepared,
+    rows: Sequence[Mapping[str, Any]],
+    record: RunRecord,
 ) -> dict[str, Any]:
     """Write `predictions.csv` and `metrics.json` of a run that has trained.
 
-    The test split is first decoded for the network here, after the last epoch; not at all with `evaluate.test: false`.
+    The network first sees the test split here, after the last epoch; not at all with `evaluate.test: false`.
 
     Args:
         context: Of the run.
         index: Its photos.
+        photos: Their pixels.
         prepared: Its last stage.
         rows: Its epochs, as logged.
         record: Gets the keys by which the ledger knows test split and configuration.
@@ -48,8 +56,7 @@ def score_run(
     started, plan, state = time.time(), context.plan, record.state
     is_open = plan.config.evaluate.test
     scored = (TRAIN, VALID, TEST) if is_open else (TRAIN, VALID)
-    predictor = _Predictor(context, index, prepared)
-    predictions = predict_splits(index, predictor.predict, SPLITS if is_open else scored)
+    predictions = predict_splits(index, partial(_predict, context, photos, prepared), SPLITS if is_open else scored)
     key = _note_keys(plan, index, state)
     # before test labels meet predictions on disk
     openings = _open_test_split(plan, index, key, record, context.progress) if is_open else None
@@ -77,24 +84,17 @@ def score_run(
     return metrics
 
 
-class _Predictor:
-    def __init__(self, context: StageContext, index: PhotoIndex, prepared: Prepared) -> None:
-        self._context, self._index, self._prepared = context, index, prepared
-        self._decoded = {TRAIN: context.train, VALID: context.valid}
+def _predict(context: StageContext, photos: PixelStore, prepared: Prepared, split: str) -> NDArray[np.float64]:
+    """Probabilities `(photos, classes)` of one split."""
+    from finetunekit.models.forward import mean_over_flip
 
-    def predict(self, split: str) -> NDArray[np.float64]:
-        """Probabilities `(photos, classes)` of one split."""
-        from finetunekit.data.decoded_photos import decode_split
-        from finetunekit.models.forward import mean_over_flip
-
-        plan, progress = self._context.plan, self._context.progress
-        progress.tick(f"evaluating {split} photos")
-        photos = self._decoded.get(split) or decode_split(plan, self._index, split, progress)
-        return mean_over_flip(
-            lambda pixels: self._prepared.predict(photos.with_pixels(pixels), split),
-            photos.pixels,
-            is_flipped=plan.config.evaluate.flip,
-        )
+    context.progress.tick(f"evaluating {split} photos")
+    decoded = photos.split(split)
+    return mean_over_flip(
+        lambda pixels: prepared.predict(decoded.with_pixels(pixels), split),
+        decoded.pixels,
+        is_flipped=context.plan.config.evaluate.flip,
+    )
 
 
 def _note_keys(plan: Plan, index: PhotoIndex, state: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetunekit.config.plan import Chosen
 from finetunekit.errors import FinetuneKitError, PluginError
@@ -15,6 +15,10 @@ from finetunekit.plugins.guard import call_with_timeout
 from finetunekit.runs.folder import REPORTS, FinishedRun
 from finetunekit.system.files import write_whole
 from finetunekit.system.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,11 @@ class MissingReport:
 
 
 def write_reports(
-    reports: Sequence[Chosen], path: Path, progress: Progress, timeout_s: float = 600.0
+    reports: Sequence[Chosen],
+    path: Path,
+    progress: Progress,
+    timeout_s: float = 600.0,
+    views: Mapping[str, NDArray[np.uint8]] | None = None,
 ) -> tuple[tuple[Path, ...], tuple[MissingReport, ...]]:
     """Rebuild every report of a finished run from its folder; a reporter that fails or hangs is named and the others go on.
 
@@ -35,6 +43,7 @@ def write_reports(
         path: The run folder.
         progress: Receives the warnings.
         timeout_s: How long to wait for each.
+        views: Of photos that this process has decoded; see `FinishedRun`.
 
     Returns:
         The files written, and the reports that are missing.
@@ -45,7 +54,7 @@ def write_reports(
         before = _stamps(path)
         try:
             files = call_with_timeout(
-                timeout_s, component_label(chosen), partial(call_builder, chosen, FinishedRun(path))
+                timeout_s, component_label(chosen), partial(call_builder, chosen, FinishedRun(path, views or {}))
             )
             _check_files(chosen, files)
             for name, content in files.items():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finetunekit.data.decoded_photos import PixelStore
 from finetunekit.data.index import PhotoIndex
 from finetunekit.errors import FinetuneKitError
 from finetunekit.evaluation.baselines.inputs import BaselineInputs
@@ -21,15 +22,16 @@ from finetunekit.runs.folder import BASELINES, GRADCAM, OVERLAP, FinishedRun, no
 from finetunekit.system.files import to_json, write_whole
 from finetunekit.system.progress import Progress
 from finetunekit.training.stage_context import Prepared, StageContext
-from finetunekit.types import TEST, TRAIN
+from finetunekit.types import TEST
 
 
-def baseline_inputs(context: StageContext, index: PhotoIndex, prepared: Prepared) -> BaselineInputs:
+def baseline_inputs(context: StageContext, index: PhotoIndex, photos: PixelStore, prepared: Prepared) -> BaselineInputs:
     """What the baselines need of a trained run, its network left out.
 
     Args:
         context: Of the run.
         index: Its photos.
+        photos: Their pixels.
         prepared: Its last stage.
     """
     checked = checked_photos(context)
@@ -38,7 +40,7 @@ def baseline_inputs(context: StageContext, index: PhotoIndex, prepared: Prepared
         index=index,
         contract=context.contract,
         precision=context.precision,
-        decoded={TRAIN: context.train},
+        photos=photos,
         checked=checked[0].sha256 if checked else (),
         boundary=prepared.cut.boundary if prepared.cut else (),
         progress=context.progress,
@@ -108,7 +110,7 @@ def _write_gradcam(path: Path, classifier: Classifier, inputs: BaselineInputs, m
     if not shown:
         return
     classes = [inputs.index.classes.index(rows[i]["predicted"]) for i in shown]
-    pixels: NDArray[np.uint8] = inputs.photos(TEST).pixels[shown]
+    pixels: NDArray[np.uint8] = inputs.photos.split(TEST).pixels[shown]
     maps = gradcam_maps(classifier.logits, layer, pixels, classes, inputs.contract)
     record = explained(layer, [rows[i]["sha256"] for i in shown], maps)
     write_whole(path / GRADCAM, to_json(record))

@@ -13,10 +13,10 @@ import numpy as np
 from finetunekit.config.plan import Chosen, Plan
 from finetunekit.config.sections import PixelsSection, WeightsSection
 from finetunekit.config.training_sections import Component
+from finetunekit.data.audit.audited_photos import AuditedPhotos
 from finetunekit.data.audit.findings import Finding
 from finetunekit.data.audit.labels import label_findings, outlier_findings
-from finetunekit.data.audit.reading import AuditedPhoto, AuditedPhotos
-from finetunekit.data.index import IndexedPhoto, PhotoIndex
+from finetunekit.data.index import PhotoIndex
 from finetunekit.models.weights import weights_status
 from finetunekit.plugins.host import PluginHost
 from finetunekit.system.progress import Progress
@@ -67,8 +67,6 @@ def check_features(photos: AuditedPhotos, listing: PhotoListing, plan: Plan, pro
     from finetunekit.models.linear_probe.cross_validation import cross_validated_probabilities
 
     index = _index(photos, listing)
-    by_place = {(photo.shown, photo.split): photo for photo in photos.readable}
-    chosen = [by_place[photo.shown, photo.split] for photo in index.photos]
     labels = np.concatenate([index.labels(TRAIN), index.labels(VALID)])
     if len(index.classes) < 2 or np.bincount(labels).min() < FEWEST_A_CLASS:
         return
@@ -77,22 +75,12 @@ def check_features(photos: AuditedPhotos, listing: PhotoListing, plan: Plan, pro
     groups = [*probe.groups(TRAIN), *probe.groups(VALID)]
     count = progress.counter("checking labels, fold")
     probabilities = cross_validated_probabilities(features, labels, len(index.classes), groups=groups, count=count)
-    yield from label_findings(chosen, index.classes, probabilities, labels)
-    yield from outlier_findings(chosen, features)
+    yield from label_findings(index.photos, index.classes, probabilities, labels)
+    yield from outlier_findings(index.photos, features)
 
 
 def _index(photos: AuditedPhotos, listing: PhotoListing) -> PhotoIndex:
     """Readable training and validation photos as an index; a class without training photos is a class all the same."""
-    pairs = zip(photos.readable, photos.traits, strict=True)
-    found = [
-        _indexed(photo, int(t["width_px"]), int(t["height_px"])) for photo, t in pairs if photo.split in (TRAIN, VALID)
-    ]
-    found.sort(key=lambda photo: photo.split == VALID)
-    classes = tuple(sorted({photo.label for photo in found if photo.label is not None}))
+    found = [photo for split in (TRAIN, VALID) for photo in photos.readable if photo.split == split]
+    classes = tuple(sorted({photo.label for photo in found}))
     return PhotoIndex(classes, tuple(found), listing.root, listing.stand_in, ())
-
-
-def _indexed(photo: AuditedPhoto, width_px: int, height_px: int) -> IndexedPhoto:
-    return IndexedPhoto(
-        photo.path, photo.shown, photo.label, photo.split, photo.group, photo.sha256, width_px, height_px
-    )

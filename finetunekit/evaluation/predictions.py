@@ -26,7 +26,7 @@ def prediction_rows(
             "split": photo.split,
             "path": photo.shown,
             "sha256": photo.sha256,
-            "true": photo.label or "",
+            "true": photo.label,
             "predicted": classes[int(row.argmax())],
             **{f"p_{name}": repr(float(p)) for name, p in zip(classes, row, strict=True)},
         }

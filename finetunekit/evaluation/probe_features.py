@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from finetunekit.config.pixel_contract import contract_of, pixel_parts
 from finetunekit.config.plan import Plan
-from finetunekit.data.decoded_photos import DecodedPhotos, decode_split
+from finetunekit.data.decoded_photos import DecodedPhotos, PixelStore
 from finetunekit.models.classifier import build_backbone, precision_scope
 from finetunekit.models.feature_cache import Extractor, FeatureCache, open_cache, plain_key, prefix_signature
 from finetunekit.models.feature_files import Arrays
@@ -54,6 +54,7 @@ class ProbeFeatures:
         precision: `float32` or `bfloat16`.
         cache: Where features are kept.
         progress: Says what is under way.
+        photos: Pixels of the photos; what is decoded is kept there.
     """
 
     plan: Plan
@@ -63,7 +64,7 @@ class ProbeFeatures:
     precision: str
     cache: FeatureCache
     progress: Progress
-    _decoded: dict[str, DecodedPhotos] = field(default_factory=dict)
+    photos: PixelStore
     _known: dict[tuple[str, ...], NDArray[np.float32]] = field(default_factory=dict)
     _signature: list[Any] = field(default_factory=list)
 
@@ -117,7 +118,7 @@ class ProbeFeatures:
         key = self._key(sha256)
         found = self.cache.get(key)
         if found is None:
-            pixels = (photos or self.photos(what)).pixels
+            pixels = (photos or self.photos.split(what)).pixels
             note = f"{self.plan.backbone.name} pooled, {what} photos"
             found = self.cache.put(key, self._computed(pixels, what), len(pixels), note)
         return np.asarray(found[0], np.float32)
@@ -129,12 +130,6 @@ class ProbeFeatures:
             count(done, len(pixels))
             yield features
 
-    def photos(self, split: str) -> DecodedPhotos:
-        """Decoded photos of one split."""
-        if split not in self._decoded:
-            self._decoded[split] = decode_split(self.plan, self.index, split, self.progress)
-        return self._decoded[split]
-
 
 def open_probe(
     plan: Plan,
@@ -142,7 +137,7 @@ def open_probe(
     progress: Progress,
     *,
     contract: PixelContract | None = None,
-    decoded: dict[str, DecodedPhotos] | None = None,
+    photos: PixelStore | None = None,
 ) -> ProbeFeatures:
     """Build a plan's backbone with its pretrained weights, ready to give features of the plan's photos.
 
@@ -151,7 +146,7 @@ def open_probe(
         index: Its photos.
         progress: Says what is under way.
         contract: What the backbone is fed by; None: what the plan says.
-        decoded: Photos of the same size by split; those decoded here are added.
+        photos: Pixels of the photos, fed in the same way; those decoded here are added.
 
     Raises:
         PluginError: If the backbone fails or returns something that its hook does not allow.
@@ -161,7 +156,7 @@ def open_probe(
     precision = resolve_precision(plan.config.precision)
     backbone = build_backbone(plan, precision)
     load_backbone_weights(plan, backbone, progress.say)
-    return probe_backbone(plan, index, backbone, precision, progress, contract=contract, decoded=decoded)
+    return probe_backbone(plan, index, backbone, precision, progress, contract=contract, photos=photos)
 
 
 def probe_backbone(
@@ -172,7 +167,7 @@ def probe_backbone(
     progress: Progress,
     *,
     contract: PixelContract | None = None,
-    decoded: dict[str, DecodedPhotos] | None = None,
+    photos: PixelStore | None = None,
 ) -> ProbeFeatures:
     """As `open_probe`, of a backbone that is built and loaded, and of photos that are decoded already."""
     return ProbeFeatures(
@@ -183,7 +178,7 @@ def probe_backbone(
         precision=precision,
         cache=open_cache(progress.say),
         progress=progress,
-        _decoded={} if decoded is None else decoded,
+        photos=photos or PixelStore(plan.config, progress).bind(index),
     )
 
 

@@ -19,7 +19,7 @@ from finetunekit.system.progress import Progress
 from finetunekit.types import TRAIN, VALID
 
 if TYPE_CHECKING:
-    from finetunekit.data.decoded_photos import DecodedPhotos
+    from finetunekit.data.decoded_photos import PixelStore
     from finetunekit.data.index import PhotoIndex
 
 #: Splits that a ranking may look at. Never the test split: a backbone chosen by it would be scored on what it was chosen by.
@@ -118,7 +118,7 @@ def rank_probes(
     """
     tried: list[_Tried] = []
     problems = dict(left_out)
-    decoded: dict[tuple[object, ...], dict[str, DecodedPhotos]] = {}
+    decoded: dict[tuple[object, ...], PixelStore] = {}
     labels = np.concatenate([index.labels(split) for split in SPLITS_USED])
     for number, plan in enumerate(plans, start=1):
         name = candidate_text(plan.backbone.name, plan.config.pixels.size_px, plan.config.pixels.contract)
@@ -152,12 +152,14 @@ def _try(
     labels: NDArray[np.int64],
     progress: Progress,
     folds: int,
-    decoded: dict[tuple[object, ...], dict[str, DecodedPhotos]],
+    decoded: dict[tuple[object, ...], PixelStore],
 ) -> _Tried:
     started = time.perf_counter()
     pixels = plan.config.pixels
     how = (pixels.size_px, pixels.resize, pixels.fit, pixels.source_px)
-    probe = open_probe(plan, index, progress, decoded=decoded.setdefault(how, {}))
+    if how not in decoded:
+        decoded[how] = PixelStore(plan.config, progress, splits=SPLITS_USED).bind(index)
+    probe = open_probe(plan, index, progress, photos=decoded[how])
     features = np.concatenate([probe.split(split)[0] for split in SPLITS_USED])
     groups = [group for split in SPLITS_USED for group in probe.groups(split)]
     ready = time.perf_counter()

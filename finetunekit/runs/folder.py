@@ -11,13 +11,17 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetunekit.errors import RunFolderError, did_you_mean
 from finetunekit.system.files import locked, open_to_others, sync_folder, to_json, work_in, write_whole
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 FORMAT = 2
 """Of run folders: names of files and what stands in them. A run of another format is refused."""
@@ -174,9 +178,12 @@ class FinishedRun:
 
     Attributes:
         path: The run folder.
+        views: SHA-256 of a photo file → its small view, `(height, width, 3)` uint8, the right way up; empty but in the process that
+            trained. `finetunekit.reports.html.make_thumbnail` reads the file where there is none.
     """
 
     path: Path
+    views: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict, compare=False, repr=False)
 
     @functools.cached_property
     def config(self) -> Mapping[str, Any]:

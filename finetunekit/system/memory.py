@@ -142,14 +142,15 @@ def _mapped_if_large(
     size_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if not size_bytes or free is None or size_bytes <= MEMORY_SHARE * free:
         return None
-    folder = _scratch_folder() if folder is None else folder
+    folder = scratch_folder() if folder is None else folder
     with tempfile.TemporaryFile(dir=folder) as stream:
         _reserve(stream.fileno(), size_bytes, folder)
         mapped: NDArray[Any] = np.memmap(stream, dtype, "r+", shape=shape)
     return mapped
 
 
-def _scratch_folder() -> Path:
+def scratch_folder() -> Path:
+    """Where files that are gone with the process lie: the cache folder, or the system's where that cannot be written."""
     with contextlib.suppress(OSError):
         folder = cache_dir()
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import numpy as np
 from finetunekit.config.pixel_contract import contract_of
 from finetunekit.config.plan import Plan
 from finetunekit.config.training_sections import FitStage
-from finetunekit.data.decoded_photos import decode_split
+from finetunekit.data.decoded_photos import PixelStore
 from finetunekit.errors import ConfigError, RunError
 from finetunekit.models.classifier import build_classifier
 from finetunekit.models.conv_gradient import fast_gradients
@@ -143,14 +143,15 @@ def _open(plan: Plan, index: PhotoIndex, progress: Progress) -> StageContext:
     precision = resolve_precision(plan.config.precision)
     classifier = build_classifier(plan, len(index.classes), precision)
     load_backbone_weights(plan, classifier.backbone, progress.say)
+    photos = PixelStore(plan.config, progress, splits=(TRAIN, VALID)).bind(index)
     return StageContext(
         plan=plan,
         classifier=classifier,
         contract=contract_of(plan.config.pixels, plan.spec),
         precision=precision,
         augmenter=build_augmenter(plan),
-        train=decode_split(plan, index, TRAIN, progress),
-        valid=decode_split(plan, index, VALID, progress),
+        train=photos.split(TRAIN),
+        valid=photos.split(VALID),
         num_classes=len(index.classes),
         cache=open_cache(progress.say),
         progress=progress,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from finetunekit import DataError, SourceContext
 from finetunekit.data.decode import decode_photo
-from finetunekit.data.index import read_facts
+from finetunekit.data.known_photos import measure_photos
 
 LIMIT = 1_000_000
 SIDE = 60_000
@@ -98,8 +98,8 @@ def test_files_of_gigabytes_and_of_nothing_are_refused_without_being_read(tmp_pa
     bare.touch()
     os.truncate(large, 2 * 2**30)
     os.truncate(bare, 60 * 2**20)  # small enough to be looked at: no format begins with zeros
-    _, problems = read_facts([large, empty, bare], max_pixels=LIMIT, workers=1)
-    assert problems == [
+    problems = measure_photos([large, empty, bare], max_pixels=LIMIT, workers=1).problems
+    assert [*problems.values()] == [
         f"{large}: refused before reading: 2,147,483,648 bytes, allowed are 75,108,864."
         " Raise data.max_photo_pixels if it is genuine.",
         f"{empty}: the file is empty (0 bytes). Replace it or take it out of the data.",
@@ -152,7 +152,7 @@ def _remove_deep(folder: Path) -> None:
 def test_names_are_shown_on_one_line_without_control_characters(tmp_path: Path, name: bytes) -> None:
     path = tmp_path / os.fsdecode(name)
     path.write_bytes(b"no photo")
-    _, (problem,) = read_facts([path], max_pixels=LIMIT)
+    (problem,) = measure_photos([path], max_pixels=LIMIT).problems.values()
     assert problem.isprintable()
     assert problem.startswith(f"{tmp_path}/")
 

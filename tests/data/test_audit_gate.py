@@ -15,8 +15,7 @@ from finetunekit import run
 from finetunekit.cli import main
 from finetunekit.data.audit.changes import photo_changes
 from finetunekit.data.exclusions import leave_out
-from finetunekit.data.index import build_index
-from finetunekit.data.manifest import manifest_rows
+from finetunekit.data.index import build_index, manifest_rows
 from finetunekit.errors import ConfigError, DataError
 from finetunekit.system.progress import Progress
 

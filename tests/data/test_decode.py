@@ -281,7 +281,9 @@ def test_the_limit_is_ours_below_and_above_pillows(tmp_path: Path) -> None:
     assert decode_photo(path, max_pixels=192).shape == (12, 16, 3)
     large = tmp_path / "large.png"
     large.write_bytes(png_bomb(20_000))
-    with pytest.raises(DataError, match=r"large\.png: cannot be decoded"):  # allowed, so it is tried, and has no pixels
+    with pytest.raises(
+        DataError, match=r"large\.png: the file is truncated"
+    ):  # allowed, so it is tried, and has no pixels
         decode_photo(large, max_pixels=400_000_000)
     with pytest.raises(DataError, match=r"large\.png: refused before decoding"):
         decode_photo(large, max_pixels=399_999_999)
@@ -316,7 +318,7 @@ BROKEN_HEIC = "is not a photo" if ".heic" in photo_suffixes() else r"is not a ph
 @pytest.mark.parametrize(
     ("make", "cause"),
     [
-        (truncated_jpeg, "cannot be decoded .*truncated"),
+        (truncated_jpeg, "the file is truncated"),
         (corrupt_png, "cannot be decoded"),
         (lambda path: path.write_bytes(b""), "the file is empty"),
         (lambda path: path.write_text("no photo\n"), "is not a photo"),

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from finetunekit.data.index import PhotoIndex, build_index, check_listing
-from finetunekit.data.manifest import MANIFEST_COLUMNS, manifest_rows
+from finetunekit.data.index import MANIFEST_COLUMNS, PhotoIndex, build_index, check_listing, manifest_rows
 from finetunekit.errors import DataError
 from finetunekit.types import PhotoListing, PhotoRecord
 

@@ -16,10 +16,10 @@ from helpers_docs import blocks
 from helpers_plugins import invoke
 from PIL import Image
 
-from finetunekit.data.index import build_index
-from finetunekit.data.manifest import MANIFEST_COLUMNS, manifest_rows
+from finetunekit.data.index import MANIFEST_COLUMNS, build_index, manifest_rows
+from finetunekit.data.known_photos import measure_photos
+from finetunekit.data.measure import COLOURLESS, ORIENTATION, Traits, measure_header
 from finetunekit.data.profile.croissant import croissant_metadata
-from finetunekit.data.profile.measure import ORIENTATION, measure_photo
 from finetunekit.data.profile.opening import PhotoSet, open_photo_set
 from finetunekit.data.profile.summary_statistics import channel_statistics, measure_set
 from finetunekit.errors import ConfigError, DataError
@@ -52,6 +52,10 @@ def noise(height_px: int, width_px: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)
 
 
+def measure(path: Path) -> Traits:
+    return measure_photos([path], max_pixels=10_000).photos[path].traits
+
+
 # ---- measuring -------------------------------------------------------------------------------------------------------------------
 
 
@@ -59,23 +63,9 @@ def test_a_photo_is_measured_the_right_way_up(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6  # stored lying on its side
     path = save(tmp_path / "turned.jpg", noise(20, 40), exif=exif)
-    measured = measure_photo(path, max_pixels=10_000, has_pixels=True)
-    assert (measured.width_px, measured.height_px, measured.orientation) == (20, 40, 6)
-    assert (measured.format, measured.mode, measured.size_bytes) == ("JPEG", "RGB", path.stat().st_size)
-    assert measured.colours is not None
-    assert not measured.colours.is_grey
-    header = measure_photo(path, max_pixels=10_000, has_pixels=False)
-    assert (header.width_px, header.colours) == (20, None)
-
-
-def test_headers_are_enough_where_pixels_are_damaged(tmp_path: Path) -> None:
-    path = save(tmp_path / "cut.png", noise(40, 40))
-    path.write_bytes(path.read_bytes()[:2000])
-    assert measure_photo(path, max_pixels=10_000, has_pixels=False).width_px == 40
-    with pytest.raises(DataError, match="cannot be decoded"):
-        measure_photo(path, max_pixels=10_000, has_pixels=True)
-    with pytest.raises(DataError, match="allowed are 100 pixels"):
-        measure_photo(path, max_pixels=100, has_pixels=False)
+    for found in (measure(path), measure_header(path, max_pixels=10_000)):
+        assert (found["width_px"], found["height_px"], found["orientation"]) == (20, 40, 6)
+        assert (found["format"], found["mode"], found["size_bytes"]) == (b"JPEG", b"RGB", path.stat().st_size)
 
 
 def test_a_photo_without_colour_is_known_after_compression_too(tmp_path: Path) -> None:
@@ -83,16 +73,14 @@ def test_a_photo_without_colour_is_known_after_compression_too(tmp_path: Path) -
     stained = grey.copy()
     stained[:8, :8] = (200, 30, 30)
     for name, pixels, is_grey in (("a.jpg", grey, True), ("b.jpg", stained, False), ("c.jpg", grey[:, :, 0], True)):
-        colours = measure_photo(save(tmp_path / name, pixels), max_pixels=10_000, has_pixels=True).colours
-        assert colours is not None
-        assert colours.is_grey is is_grey, name
+        assert (measure(save(tmp_path / name, pixels))["colour"] <= COLOURLESS) == is_grey, name
 
 
 @pytest.mark.parametrize("contract", [PixelContract(), VGG16, ODD])
 def test_channels_are_those_that_the_network_would_be_fed(tmp_path: Path, contract: PixelContract) -> None:
     photos = [noise(16, 16, seed) // (seed + 1) for seed in range(3)]
     paths = [save(tmp_path / f"{i}.png", pixels) for i, pixels in enumerate(photos)]
-    found = channel_statistics([measure_photo(p, max_pixels=10_000, has_pixels=True) for p in paths], contract)
+    found = channel_statistics([measure(p) for p in paths], contract)
     fed = as_input(np.stack(photos), contract).astype(np.float64)
     np.testing.assert_allclose(found.mean, fed.mean(axis=(0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(found.std, fed.std(axis=(0, 1, 2)), rtol=1e-5)
@@ -102,7 +90,7 @@ def test_channels_are_those_that_the_network_would_be_fed(tmp_path: Path, contra
 def test_every_photo_weighs_the_same(tmp_path: Path) -> None:
     small = save(tmp_path / "small.png", np.full((2, 2, 3), 0, np.uint8))
     large = save(tmp_path / "large.png", np.full((50, 50, 3), 200, np.uint8))
-    found = [measure_photo(path, max_pixels=10_000, has_pixels=True) for path in (small, large)]
+    found = [measure(path) for path in (small, large)]
     assert channel_statistics(found, PixelContract()).mean == (100, 100, 100)
 
 

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from finetunekit.config.planning import prepare
+from finetunekit.data.audit.audited_photos import audited_photos
 from finetunekit.data.audit.labels import far_apart, neighbour_distances, suspect_labels
-from finetunekit.data.audit.reading import read_photos
-from finetunekit.data.audit.store import open_store
+from finetunekit.data.known_photos import measure_photos
 from finetunekit.data.listing import list_photos
 from finetunekit.evaluation.label_audit import check_features, choose_backbone
 from finetunekit.plugins.host import load_plugins
@@ -67,8 +67,8 @@ def test_planted_wrong_labels_are_found_among_train_and_valid_and_test_is_not_se
         write_plain(photos / split / "blue" / f"really red {split}.png", 0, number)
     plan, _ = prepare(plan_yaml, progress=QUIET)
     listing = list_photos(plan, QUIET)
-    with open_store(QUIET.say) as store:
-        read = read_photos(listing, store, max_pixels=1000)
+    measured = measure_photos([record.path for record in listing.photos], max_pixels=1000)
+    read = audited_photos(listing, measured)
     (finding,) = [f for f in check_features(read, listing, plan, QUIET) if f.kind == "label"]
     assert [group[0].path for group in finding.groups] == ["train/blue/really red train.png"]
     assert finding.groups[0][0].note.startswith("looks like red")
@@ -80,8 +80,8 @@ def test_classes_too_small_to_leave_any_out_are_passed_over(tiny_yaml: Path, pho
         path.unlink()
     plan, _ = prepare(tiny_yaml, progress=QUIET)
     listing = list_photos(plan, QUIET)
-    with open_store(QUIET.say) as store:
-        read = read_photos(listing, store, max_pixels=1000)
+    measured = measure_photos([record.path for record in listing.photos], max_pixels=1000)
+    read = audited_photos(listing, measured)
     assert list(check_features(read, listing, plan, QUIET)) == []
 
 

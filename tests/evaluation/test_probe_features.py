@@ -29,7 +29,7 @@ def opened(tiny_yaml: Path, *settings: str) -> ProbeFeatures:
 def test_features_are_the_backbones_output_averaged_over_positions(tiny_yaml: Path) -> None:
     probe = opened(tiny_yaml)
     features, labels = probe.split("train")
-    pixels = as_input(probe.photos("train").pixels, probe.contract)
+    pixels = as_input(probe.photos.split("train").pixels, probe.contract)
     backbone = probe.pooled.prefix.layers[-2].output  # before the pooling
     import keras
 
@@ -57,7 +57,7 @@ def test_features_are_computed_once_and_another_contract_has_its_own(tiny_yaml: 
 
 def test_photos_that_were_computed_before_are_not_computed_with_the_others(tiny_yaml: Path) -> None:
     probe = opened(tiny_yaml)
-    train = probe.photos("train")
+    train = probe.photos.split("train")
     part = train.take([0, 5, 11])
     assert part.sha256 == tuple(train.sha256[i] for i in (0, 5, 11))
     whole = probe.features_of(train, "train")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.data.audit.signature import SIDE_PX
+from finetunekit.data.measure import SIDE_PX
 
 #: Of at most this many steps; most pairs stop moving after three.
 _STEPS = 8

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
+from finetunekit.data.audit.audited_photos import AuditedPhotos, audited_photos
 from finetunekit.data.audit.duplicate_checks import check_duplicates, check_groups
 from finetunekit.data.audit.duplicates import find_pairs
 from finetunekit.data.audit.file_checks import check_balance, check_looks, check_names, check_sizes, check_unreadable
 from finetunekit.data.audit.findings import SEVERITIES, AuditReport, Finding
 from finetunekit.data.audit.properties import check_properties
-from finetunekit.data.audit.reading import AuditedPhotos, read_photos
-from finetunekit.data.audit.store import SignatureStore, open_store
 from finetunekit.data.index import check_listing
+from finetunekit.data.known_photos import KnownPhotos, Measurements, measure_photos
 from finetunekit.system.progress import Progress
-from finetunekit.types import SPLITS, PhotoListing
+from finetunekit.types import DISPLAY, SPLITS, PhotoListing
 
 FilesRead = Callable[[AuditedPhotos], Iterable[Finding]]
 LOOKED_AT = "files, duplicates, leaks, looks, sizes, balance, file properties"
@@ -27,9 +27,8 @@ def audit_listing(
     listing: PhotoListing,
     *,
     max_pixels: int,
+    known: KnownPhotos,
     fed_px: int | None = None,
-    known_sha256: Mapping[Path, str] | None = None,
-    workers: int = 2,
     progress: Progress,
     further: FilesRead | None = None,
     looked_at: tuple[str, ...] = (),
@@ -39,9 +38,8 @@ def audit_listing(
     Args:
         listing: From a data source.
         max_pixels: Photos whose header claims more are refused.
+        known: The user's cache of what is known of photos.
         fed_px: Side of the network's input, if it is known.
-        known_sha256: Checksums of files that were read a moment before.
-        workers: Number of threads.
         progress: Says what is under way.
         further: Checks that need more than files; called with what was read.
         looked_at: What they look at, or why they do not.
@@ -50,16 +48,27 @@ def audit_listing(
         Findings, errors first.
     """
     started = time.perf_counter()
-    with open_store(progress.say) as store:
-        photos = read_photos(
-            listing,
-            store,
-            max_pixels=max_pixels,
-            known_sha256=known_sha256,
-            workers=workers,
-            count=progress.counter("looking at photos"),
-        )
-        found = [*_check_layout(listing), *check_files(photos, store, fed_px, progress)]
+    paths = [record.path for record in listing.photos if record.split != DISPLAY]
+    count = progress.counter("looking at photos")
+    measured = measure_photos(paths, max_pixels=max_pixels, known=known, progress=count)
+    report = audit_measured(listing, measured, known, fed_px=fed_px, progress=progress, further=further)
+    seconds = round(time.perf_counter() - started, 2)
+    return replace(report, looked_at=(LOOKED_AT, *looked_at), seconds=seconds)
+
+
+def audit_measured(
+    listing: PhotoListing,
+    measured: Measurements,
+    known: KnownPhotos,
+    *,
+    fed_px: int | None = None,
+    progress: Progress,
+    further: FilesRead | None = None,
+) -> AuditReport:
+    """As `audit_listing`, of photos that were measured."""
+    started = time.perf_counter()
+    photos = audited_photos(listing, measured)
+    found = [*_check_layout(listing), *check_files(photos, known, fed_px, progress)]
     found += further(photos) if further is not None else ()
     return AuditReport(
         root=str(listing.root),
@@ -68,19 +77,17 @@ def audit_listing(
         sizes=_sizes(photos),
         stand_in=listing.stand_in,
         findings=tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))),
-        looked_at=(LOOKED_AT, *looked_at),
+        looked_at=(LOOKED_AT,),
         seconds=round(time.perf_counter() - started, 2),
-        measured=photos.measured,
+        decoded=photos.decoded,
     )
 
 
-def check_files(
-    photos: AuditedPhotos, store: SignatureStore, fed_px: int | None, progress: Progress
-) -> Iterator[Finding]:
+def check_files(photos: AuditedPhotos, known: KnownPhotos, fed_px: int | None, progress: Progress) -> Iterator[Finding]:
     """Every check that needs files only."""
     yield from check_unreadable(photos)
     names = [photo.sha256 for photo in photos.readable]
-    pairs = find_pairs(names, photos.traits["contrast"], store, count=progress.counter("comparing photos"))
+    pairs = find_pairs(names, photos.traits["contrast"], known, count=progress.counter("comparing photos"))
     yield from check_duplicates(photos.readable, pairs)
     yield from check_groups(photos.readable)
     yield from check_names(photos)

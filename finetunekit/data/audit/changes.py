@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from finetunekit.data.audit.signature import read_sha256
-from finetunekit.data.facts import FactsStore
 from finetunekit.data.index import shown_path
+from finetunekit.data.known_photos import KnownPhotos, photo_sha256
 from finetunekit.data.parallel import Progress, gather
 from finetunekit.errors import DataError
 from finetunekit.types import DISPLAY, PhotoListing, PhotoRecord
@@ -40,7 +39,7 @@ def photo_changes(
     manifest: Sequence[Mapping[str, str]],
     listing: PhotoListing,
     *,
-    facts: FactsStore | None = None,
+    known: KnownPhotos | None = None,
     max_pixels: int,
     workers: int = 2,
     progress: Progress | None = None,
@@ -52,7 +51,7 @@ def photo_changes(
     Args:
         manifest: Rows of the run's `photos.csv`.
         listing: Of the same data source, now, with the same exclusions.
-        facts: Checksums of files that have not changed since they were read.
+        known: The user's cache of what is known of photos.
         max_pixels: As in the run.
         workers: Number of threads.
         progress: Called with (files done, files in all).
@@ -62,7 +61,7 @@ def photo_changes(
     """
     then = [row for row in manifest if row["split"] != DISPLAY]
     records = [record for record in listing.photos if record.split != DISPLAY]
-    sha256 = _checksums([record.path for record in records], facts, max_pixels, workers, progress)
+    sha256 = _checksums([record.path for record in records], known, max_pixels, workers, progress)
     now = [_row(record, listing.root, sha256) for record in records]
     changes = _compared(then, now)
     return tuple(sorted(changes, key=lambda change: (change.path, change.kind)))
@@ -78,20 +77,20 @@ def _row(record: PhotoRecord, root: Path, sha256: Mapping[Path, str]) -> dict[st
 
 
 def _checksums(
-    paths: Sequence[Path], facts: FactsStore | None, max_pixels: int, workers: int, progress: Progress | None
+    paths: Sequence[Path], known: KnownPhotos | None, max_pixels: int, workers: int, progress: Progress | None
 ) -> dict[Path, str]:
     """Checksums of the files that can be read."""
-    known = facts.known(paths, max_pixels=max_pixels) if facts else {}
-    unknown = [path for path in dict.fromkeys(paths) if path not in known]
+    unchanged = known.unchanged(paths, max_pixels=max_pixels) if known else {}
+    unknown = [path for path in dict.fromkeys(paths) if path not in unchanged]
 
     def attempt(path: Path) -> tuple[Path, str]:
         try:
-            return path, read_sha256(path)
+            return path, photo_sha256(path)
         except DataError:
             return path, ""
 
     read, _ = gather(attempt, unknown, workers=workers, progress=progress)
-    return {path: found.sha256 for path, found in known.items()} | dict(read)
+    return {path: found.sha256 for path, found in unchanged.items()} | dict(read)
 
 
 def _compared(then: Sequence[Mapping[str, str]], now: Sequence[Mapping[str, str]]) -> list[PhotoChange]:

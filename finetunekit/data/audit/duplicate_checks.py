@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from finetunekit.data.audit.duplicates import DuplicatePair, clusters
 from finetunekit.data.audit.findings import Exclusion, Finding, Seen, Severity, exclude, see
-from finetunekit.data.audit.reading import AuditedPhoto
+from finetunekit.data.index import IndexedPhoto
 from finetunekit.types import TEST, TRAIN, VALID
 
 #: Of one photo in several splits, the file in the first of these stays: what is scored must not be trained on.
@@ -20,7 +20,7 @@ _WORDS = {
 }
 
 
-def check_duplicates(photos: Sequence[AuditedPhoto], pairs: Sequence[DuplicatePair]) -> Iterator[Finding]:
+def check_duplicates(photos: Sequence[IndexedPhoto], pairs: Sequence[DuplicatePair]) -> Iterator[Finding]:
     """One finding each on leaks, contradictory labels and copies within a split, with every cluster of files of one photo."""
     told = {(pair.first, pair.second): pair for pair in pairs}
     leaks, conflicts, copies = _Collected(), _Collected(), _Collected()
@@ -39,9 +39,9 @@ def check_duplicates(photos: Sequence[AuditedPhoto], pairs: Sequence[DuplicatePa
     yield from _findings(leaks, conflicts, copies)
 
 
-def check_groups(photos: Sequence[AuditedPhoto]) -> Iterator[Finding]:
+def check_groups(photos: Sequence[IndexedPhoto]) -> Iterator[Finding]:
     """Groups that the data source names, such as one animal, with photos in several splits."""
-    members: dict[str, list[AuditedPhoto]] = {}
+    members: dict[str, list[IndexedPhoto]] = {}
     for photo in photos:
         if photo.group is not None:
             members.setdefault(photo.group, []).append(photo)
@@ -88,7 +88,7 @@ class _Collected:
         return Finding(kind, severity, title, remedy, tuple(self.groups), tuple(self.exclusions))
 
 
-def _is_leak(members: Sequence[AuditedPhoto]) -> bool:
+def _is_leak(members: Sequence[IndexedPhoto]) -> bool:
     return len({photo.split for photo in members}) > 1
 
 
@@ -102,7 +102,7 @@ def _how(position: int, ordered: Sequence[int], told: dict[tuple[int, int], Dupl
     return ""
 
 
-def _reason(photo: AuditedPhoto, stays: AuditedPhoto) -> str:
+def _reason(photo: IndexedPhoto, stays: IndexedPhoto) -> str:
     if photo.split == stays.split:
         return f"duplicate of {stays.shown}, which stays"
     return f"leak: the photo of {stays.shown}, which stays in {stays.split}"

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from finetunekit.data.audit.align import match_window
 from finetunekit.data.audit.neighbours import Candidates, find_candidates
-from finetunekit.data.audit.store import SignatureStore
 from finetunekit.data.audit.views import WINDOWS
+from finetunekit.data.known_photos import KnownPhotos
 
 #: Least correlation of gradients of two files of one photo. Measured on 1,446 real photos of 320 px: planted re-encodings, mirror images
 #: and crops lie at 0.91 and above, candidate pairs of unlike photos at 0.55 and below (benchmarks/bench_audit.py).
@@ -47,7 +47,7 @@ class DuplicatePair:
 def find_pairs(
     sha256: Sequence[str],
     contrast: NDArray[Any],
-    store: SignatureStore,
+    known: KnownPhotos,
     *,
     alike: float = ALIKE,
     count: Callable[[int, int], None] | None = None,
@@ -55,9 +55,9 @@ def find_pairs(
     """Every pair of files found to hold the same photo.
 
     Args:
-        sha256: Of each photo, all of them in the store.
+        sha256: Of each photo, all of them known.
         contrast: `(photos,)`, standard deviation of its grey levels.
-        store: Holds their small pictures.
+        known: Holds their small pictures.
         alike: Least likeness of a pair that is no exact copy.
         count: Called with (photos searched, photos in all).
 
@@ -70,7 +70,7 @@ def find_pairs(
         if first.setdefault(name, position) != position:
             pairs.append(DuplicatePair(first[name], position, "exact", 1.0))
     distinct = np.array([p for p in first.values() if contrast[p] >= LEAST_CONTRAST], np.int64)
-    pairs += _near_pairs([sha256[p] for p in distinct], distinct, store, alike, count)
+    pairs += _near_pairs([sha256[p] for p in distinct], distinct, known, alike, count)
     return sorted(pairs, key=lambda pair: (pair.first, pair.second))
 
 
@@ -96,28 +96,26 @@ def clusters(photos: int, pairs: Sequence[DuplicatePair]) -> list[list[int]]:
 def _near_pairs(
     names: list[str],
     positions: NDArray[np.int64],
-    store: SignatureStore,
+    known: KnownPhotos,
     alike: float,
     count: Callable[[int, int], None] | None,
 ) -> list[DuplicatePair]:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, "blas"):  # many small products: threads would wait for each other
-        found = find_candidates(len(names), lambda block: store.greys([names[i] for i in block]), progress=count)
+        found = find_candidates(len(names), lambda block: known.greys([names[i] for i in block]), progress=count)
         best: dict[tuple[int, int], DuplicatePair] = {}
         for start in range(0, len(found.whole), _CHUNK):
-            for pair in _confirm(found, slice(start, start + _CHUNK), names, store, alike):
+            for pair in _confirm(found, slice(start, start + _CHUNK), names, known, alike):
                 one, other = sorted((int(positions[pair.first]), int(positions[pair.second])))
                 if (one, other) not in best or best[one, other].likeness < pair.likeness:
                     best[one, other] = DuplicatePair(one, other, pair.kind, pair.likeness)
     return list(best.values())
 
 
-def _confirm(
-    found: Candidates, part: slice, names: list[str], store: SignatureStore, alike: float
-) -> list[DuplicatePair]:
-    wholes = store.greys([names[i] for i in found.whole[part]])
-    parts = store.greys([names[i] for i in found.part[part]])
+def _confirm(found: Candidates, part: slice, names: list[str], known: KnownPhotos, alike: float) -> list[DuplicatePair]:
+    wholes = known.greys([names[i] for i in found.whole[part]])
+    parts = known.greys([names[i] for i in found.part[part]])
     pairs = []
     for row, (whole, other) in enumerate(zip(wholes, parts, strict=True)):
         at = (part.start or 0) + row

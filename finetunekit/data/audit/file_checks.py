@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finetunekit.data.audit.audited_photos import AuditedPhotos
 from finetunekit.data.audit.findings import Finding, exclude, photos_of, see
-from finetunekit.data.audit.reading import AuditedPhoto, AuditedPhotos
+from finetunekit.data.index import IndexedPhoto
+from finetunekit.data.measure import COLOURLESS
 from finetunekit.types import TRAIN
 
 #: Standard deviation of grey levels below which a photo shows nothing.
 BLANK = 5.0
 #: A photo whose 99th percentile of grey levels is below this is dark; one whose 1st percentile is above `BRIGHT` is bright.
 DARK, BRIGHT = 64, 192
-#: 99th percentile of the distance between a pixel's channels, at and below which a photo has no colour.
-COLOURLESS = 10
 #: `Signature.sharpness` below this is blurred: a Gaussian blur of 2 pixels at a side of 320 gives 0.27, sharp photos have 0.32 and above.
 BLURRED = 0.29
 #: Sides whose quotient is above this are much distorted when stretched to a square.
@@ -153,7 +153,7 @@ def check_sizes(photos: AuditedPhotos, fed_px: int | None) -> Iterator[Finding]:
         )
 
 
-def check_balance(photos: Sequence[AuditedPhoto]) -> Iterator[Finding]:
+def check_balance(photos: Sequence[IndexedPhoto]) -> Iterator[Finding]:
     """Classes with many more training photos than others."""
     counts: dict[str, int] = {}
     for photo in photos:

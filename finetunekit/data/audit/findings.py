@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from finetunekit.data.audit.reading import AuditedPhoto
+from finetunekit.data.index import IndexedPhoto
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -87,7 +87,7 @@ class AuditReport:
         findings: Errors first, in a fixed order.
         looked_at: What was looked at, in words; what was not, and why.
         seconds: Time taken.
-        measured: Files decoded; the others were known by their content.
+        decoded: Files decoded; the others were known by their content.
     """
 
     root: str
@@ -98,7 +98,7 @@ class AuditReport:
     findings: tuple[Finding, ...]
     looked_at: tuple[str, ...]
     seconds: float
-    measured: int
+    decoded: int
 
     def of(self, severity: Severity) -> tuple[Finding, ...]:
         """Findings of one severity."""
@@ -119,12 +119,12 @@ def counts_line(report: AuditReport) -> str:
     return ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items())
 
 
-def see(photo: AuditedPhoto, note: str = "") -> Seen:
+def see(photo: IndexedPhoto, note: str = "") -> Seen:
     """A photo as findings name it."""
     return Seen(photo.shown, photo.split, photo.label, photo.sha256, note)
 
 
-def exclude(photo: AuditedPhoto, reason: str) -> Exclusion:
+def exclude(photo: IndexedPhoto, reason: str) -> Exclusion:
     """A photo as exclusion lists name it."""
     return Exclusion(photo.shown, photo.sha256, photo.split, photo.label, reason)
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from finetunekit.config.sections import AuditSection, RunConfig
-from finetunekit.data.audit.audit import audit_listing
+from finetunekit.data.audit.audit import audit_measured
 from finetunekit.data.audit.findings import SEVERITIES, AuditReport, Finding, Seen
 from finetunekit.data.index import PhotoIndex
+from finetunekit.data.known_photos import KnownPhotos, Measurements
 from finetunekit.errors import DataError
 from finetunekit.system.progress import Progress
 from finetunekit.types import DISPLAY, PhotoListing, PhotoRecord
@@ -16,24 +17,23 @@ from finetunekit.types import DISPLAY, PhotoListing, PhotoRecord
 _NAMED = 3
 
 
-def audit_index(index: PhotoIndex, config: RunConfig, progress: Progress) -> AuditReport:
-    """Audit the photos of a run by what their files tell; photos known by content are not decoded.
+def audit_index(
+    index: PhotoIndex, measured: Measurements, known: KnownPhotos, config: RunConfig, progress: Progress
+) -> AuditReport:
+    """Audit the photos of a run by what their files tell; nothing is read again.
 
     Findings that `data.audit.allow` names become notes, and errors become warnings where `data.audit.gate` is `warn`.
 
     Args:
-        index: The photos, read a moment before.
+        index: The photos.
+        measured: What was measured of them.
+        known: Holds their small pictures.
         config: Of the run.
         progress: Says what is under way.
     """
-    records = (PhotoRecord(p.path, p.label, p.split, p.group) for p in index.photos if p.split != DISPLAY)
-    report = audit_listing(
-        PhotoListing(tuple(records), index.root, index.stand_in),
-        max_pixels=config.data.max_photo_pixels,
-        fed_px=config.pixels.size_px,
-        known_sha256={photo.path: photo.sha256 for photo in index.photos},
-        progress=progress,
-    )
+    records = tuple(PhotoRecord(p.path, p.label or None, p.split, p.group) for p in index.photos if p.split != DISPLAY)
+    listing = PhotoListing(records, index.root, index.stand_in)
+    report = audit_measured(listing, measured, known, fed_px=config.pixels.size_px, progress=progress)
     return apply_severities(report, config.data.audit)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.data.audit.findings import Finding, exclude, photos_of, see
-from finetunekit.data.audit.reading import AuditedPhoto
+from finetunekit.data.index import IndexedPhoto
 
 NEIGHBOURS = 5
 #: Robust standard deviations above the median distance at which a photo lies apart.
@@ -93,7 +93,7 @@ def far_apart(distances: Float64) -> Int64:
 
 
 def label_findings(
-    photos: Sequence[AuditedPhoto], classes: Sequence[str], probabilities: NDArray[Any], labels: Int64
+    photos: Sequence[IndexedPhoto], classes: Sequence[str], probabilities: NDArray[Any], labels: Int64
 ) -> Iterator[Finding]:
     """The finding on labels that are likely wrong."""
     suspects, taken_for = suspect_labels(probabilities, labels)
@@ -117,7 +117,7 @@ def label_findings(
     )
 
 
-def outlier_findings(photos: Sequence[AuditedPhoto], features: NDArray[Any]) -> Iterator[Finding]:
+def outlier_findings(photos: Sequence[IndexedPhoto], features: NDArray[Any]) -> Iterator[Finding]:
     """The finding on photos that are like no other one."""
     distances = neighbour_distances(features)
     chosen = far_apart(distances)

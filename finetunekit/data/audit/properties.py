@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.data.audit.findings import Finding
-from finetunekit.data.audit.reading import AuditedPhoto
+from finetunekit.data.index import IndexedPhoto
 from finetunekit.statistics import wilson_interval
 from finetunekit.system.keyed_random import derive_keys
 from finetunekit.types import TEST
@@ -53,7 +53,7 @@ class _Node:
     right: _Node | None = None
 
 
-def check_properties(photos: Sequence[AuditedPhoto], traits: NDArray[Any], seed: int = 0) -> Iterator[Finding]:
+def check_properties(photos: Sequence[IndexedPhoto], traits: NDArray[Any], seed: int = 0) -> Iterator[Finding]:
     """Warn where the file properties of training and validation photos tell their classes; test photos stay out of it."""
     rows = np.array([i for i, photo in enumerate(photos) if photo.split != TEST], np.int64)
     names, labels = np.unique([photos[i].label for i in rows], return_inverse=True)

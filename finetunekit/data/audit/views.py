@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.data.audit.signature import SIDE_PX
+from finetunekit.data.measure import SIDE_PX
 
 #: Cosines along each axis, the constant one included.
 COSINES = 8

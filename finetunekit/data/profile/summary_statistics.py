@@ -10,19 +10,21 @@ from pathlib import Path
 
 import numpy as np
 
-from finetunekit.data.profile.measure import Measured, measure_photos
+from finetunekit.data.known_photos import KnownPhotos, measure_photos
+from finetunekit.data.measure import COLOURLESS, Traits, measure_header
+from finetunekit.data.parallel import Progress, gather
 from finetunekit.data.profile.opening import PhotoSet
 from finetunekit.errors import DataError
 from finetunekit.types import DISPLAY, SPLITS, PhotoRecord, PixelContract
 
 QUANTILES: Mapping[str, float] = {"min": 0.0, "p05": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
 #: Quantity → what it is of a photo.
-_QUANTITIES: Mapping[str, Callable[[Measured], float]] = {
-    "width_px": lambda photo: photo.width_px,
-    "height_px": lambda photo: photo.height_px,
-    "short_side_px": lambda photo: min(photo.width_px, photo.height_px),
-    "aspect_ratio": lambda photo: photo.width_px / photo.height_px,
-    "size_kb": lambda photo: photo.size_bytes / 1000,
+_QUANTITIES: Mapping[str, Callable[[Traits], float]] = {
+    "width_px": lambda photo: photo["width_px"],
+    "height_px": lambda photo: photo["height_px"],
+    "short_side_px": lambda photo: min(photo["width_px"], photo["height_px"]),
+    "aspect_ratio": lambda photo: photo["width_px"] / photo["height_px"],
+    "size_kb": lambda photo: photo["size_bytes"] / 1000,
 }
 
 
@@ -106,13 +108,14 @@ class SetStatistics:
 
 
 def measure_set(
-    photos: PhotoSet, *, has_pixels: bool = True, progress: Callable[[int, int], None] | None = None
+    photos: PhotoSet, *, has_pixels: bool = True, known: KnownPhotos | None = None, progress: Progress | None = None
 ) -> SetStatistics:
     """Look at every photo of the splits once; photos that are only shown (`display`) are passed over.
 
     Args:
         photos: The set.
         has_pixels: Whether photos are decoded, for channels and grey ones; without, headers are read only.
+        known: The user's cache of what is known of photos; what is found is added where photos are decoded.
         progress: Called with (photos done, photos in all).
 
     Raises:
@@ -120,23 +123,30 @@ def measure_set(
     """
     records = [record for record in photos.listing.photos if record.split != DISPLAY]
     paths = list(dict.fromkeys(record.path for record in records))
-    measured, problems = measure_photos(paths, max_pixels=photos.max_pixels, has_pixels=has_pixels, progress=progress)
-    if not measured:
+    if has_pixels:
+        measured = measure_photos(paths, max_pixels=photos.max_pixels, known=known, progress=progress)
+        by_path = {path: found.traits for path, found in measured.photos.items()}
+        problems = [*measured.problems.values()]
+    else:
+        headers, problems = gather(
+            lambda path: (path, measure_header(path, max_pixels=photos.max_pixels)), paths, workers=2, progress=progress
+        )
+        by_path = dict(headers)
+    if not by_path:
         raise DataError(problems[:1] or f"{photos.listing.root}: holds no photos.")
-    by_path = {one.path: one for one in measured}
     pairs = [(record, by_path[record.path]) for record in records if record.path in by_path]
     return _summary(photos, pairs, tuple(problems), has_pixels)
 
 
 def _summary(
     photos: PhotoSet,
-    pairs: Sequence[tuple[PhotoRecord, Measured]],
+    pairs: Sequence[tuple[PhotoRecord, Traits]],
     problems: tuple[str, ...],
     has_pixels: bool,
 ) -> SetStatistics:
     found = [one for _, one in pairs]
-    turned = Counter(str(one.orientation) for one in found if one.orientation > 1)
-    of_label: dict[str, list[tuple[PhotoRecord, Measured]]] = {}
+    turned = Counter(str(one["orientation"]) for one in found if one["orientation"] > 1)
+    of_label: dict[str, list[tuple[PhotoRecord, Traits]]] = {}
     for record, one in pairs:
         of_label.setdefault(record.label or "", []).append((record, one))
     return SetStatistics(
@@ -146,33 +156,33 @@ def _summary(
         photos=len(found),
         unreadable=problems,
         counts=_by_split(pairs),
-        classes={label: _of_class(of_label[label]) for label in sorted(of_label)},
+        classes={label: _of_class(of_label[label], has_pixels) for label in sorted(of_label)},
         quantiles={name: _quantiles([of(one) for one in found]) for name, of in _QUANTITIES.items()},
-        formats=_most_first(one.format for one in found),
-        modes=_most_first(one.mode for one in found),
+        formats=_most_first(one["format"].decode() for one in found),
+        modes=_most_first(one["mode"].decode() for one in found),
         orientations=dict(sorted(turned.items())),
-        grey=_grey(found),
+        grey=_grey(found) if has_pixels else None,
         contract=photos.contract_name,
         order=photos.contract.order,
         channels=_channels(pairs, photos.contract) if has_pixels else {},
     )
 
 
-def _by_split(pairs: Iterable[tuple[PhotoRecord, Measured]]) -> dict[str, int]:
+def _by_split(pairs: Iterable[tuple[PhotoRecord, Traits]]) -> dict[str, int]:
     counted = Counter(record.split for record, _ in pairs)
     return {split: counted[split] for split in SPLITS if counted[split]}
 
 
-def _of_class(pairs: Sequence[tuple[PhotoRecord, Measured]]) -> ClassStatistics:
+def _of_class(pairs: Sequence[tuple[PhotoRecord, Traits]], has_pixels: bool) -> ClassStatistics:
     found = [one for _, one in pairs]
     return ClassStatistics(
         photos=len(found),
         counts=_by_split(pairs),
-        median_width_px=float(np.median([one.width_px for one in found])),
-        median_height_px=float(np.median([one.height_px for one in found])),
-        median_size_kb=float(np.median([one.size_bytes / 1000 for one in found])),
-        formats=_most_first(one.format for one in found),
-        grey=_grey(found),
+        median_width_px=float(np.median([one["width_px"] for one in found])),
+        median_height_px=float(np.median([one["height_px"] for one in found])),
+        median_size_kb=float(np.median([one["size_bytes"] / 1000 for one in found])),
+        formats=_most_first(one["format"].decode() for one in found),
+        grey=_grey(found) if has_pixels else None,
     )
 
 
@@ -186,28 +196,24 @@ def _most_first(names: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))
 
 
-def _grey(found: Iterable[Measured]) -> int | None:
-    known = [one.colours for one in found if one.colours is not None]
-    return sum(colours.is_grey for colours in known) if known else None
+def _grey(found: Iterable[Traits]) -> int:
+    return sum(bool(one["colour"] <= COLOURLESS) for one in found)
 
 
-def _channels(pairs: Sequence[tuple[PhotoRecord, Measured]], contract: PixelContract) -> dict[str, ChannelStatistics]:
-    splits = {
-        split: [one for record, one in pairs if record.split == split and one.colours is not None] for split in SPLITS
-    }
+def _channels(pairs: Sequence[tuple[PhotoRecord, Traits]], contract: PixelContract) -> dict[str, ChannelStatistics]:
+    splits = {split: [one for record, one in pairs if record.split == split] for split in SPLITS}
     return {split: channel_statistics(found, contract) for split, found in splits.items() if found}
 
 
-def channel_statistics(found: Sequence[Measured], contract: PixelContract) -> ChannelStatistics:
+def channel_statistics(found: Sequence[Traits], contract: PixelContract) -> ChannelStatistics:
     """Mean and standard deviation of the pixels of photos that weigh the same, as a network fed by the contract would meet them.
 
     Args:
         found: Photos whose pixels were read.
         contract: `(order(pixels) * scale - mean) / std`, so that means go through it and deviations are scaled.
     """
-    colours = [one.colours for one in found if one.colours is not None]
-    means = [math.fsum(c.mean[i] for c in colours) / len(colours) for i in range(3)]
-    squares = [math.fsum(c.mean_square[i] for c in colours) / len(colours) for i in range(3)]
+    means = [math.fsum(one["mean"][i] for one in found) / len(found) for i in range(3)]
+    squares = [math.fsum(one["mean_square"][i] for one in found) / len(found) for i in range(3)]
     order = range(3) if contract.order == "rgb" else range(2, -1, -1)
     fed = [
         (
@@ -216,7 +222,7 @@ def channel_statistics(found: Sequence[Measured], contract: PixelContract) -> Ch
         )
         for place, i in enumerate(order)
     ]
-    return ChannelStatistics(len(colours), tuple(mean for mean, _ in fed), tuple(std for _, std in fed))
+    return ChannelStatistics(len(found), tuple(mean for mean, _ in fed), tuple(std for _, std in fed))
 
 
 def shown_root(root: str) -> str:

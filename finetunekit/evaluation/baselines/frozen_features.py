@@ -50,12 +50,12 @@ def frozen_features(inputs: BaselineInputs, contract: PixelContract, precision: 
     backbone = build_backbone(plan, precision)
     load_backbone_weights(plan, backbone, lambda _: None)
     probe = probe_backbone(
-        plan, inputs.index, backbone, precision, inputs.progress, contract=contract, decoded=inputs.decoded
+        plan, inputs.index, backbone, precision, inputs.progress, contract=contract, photos=inputs.photos
     )
     start = _start(backbone.model, inputs.boundary)
 
     def compute(split: str) -> NDArray[np.float32]:
-        photos = inputs.photos(split)
+        photos = inputs.photos.split(split)
         kept = _from_cut(probe, start, photos) if start else None
         if kept is not None:
             return kept

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.config.plan import Plan
-from finetunekit.data.decoded_photos import DecodedPhotos, decode_split
+from finetunekit.data.decoded_photos import PixelStore
 from finetunekit.data.index import PhotoIndex
 from finetunekit.system.progress import Progress
 from finetunekit.types import TEST, TRAIN, PixelContract
@@ -23,7 +23,7 @@ class BaselineInputs:
         index: Its photos.
         contract: What its network was fed by.
         precision: `float32` or `bfloat16`, of its network.
-        decoded: Decoded photos by split; what is decoded here is added.
+        photos: Their pixels.
         checked: Content of the training photos that the pixel check had through the pretrained network.
         boundary: Where the frozen prefix of its last stage ended, whose cached features are used again; empty where there was none.
         progress: Says what is under way.
@@ -33,7 +33,7 @@ class BaselineInputs:
     index: PhotoIndex
     contract: PixelContract
     precision: str
-    decoded: dict[str, DecodedPhotos]
+    photos: PixelStore
     checked: tuple[str, ...]
     boundary: tuple[str, ...]
     progress: Progress
@@ -42,9 +42,3 @@ class BaselineInputs:
     def labels(self) -> dict[str, NDArray[np.int64]]:
         """Class index of each photo of `train` and `test`."""
         return {split: self.index.labels(split) for split in (TRAIN, TEST)}
-
-    def photos(self, split: str) -> DecodedPhotos:
-        """Decoded photos of one split."""
-        if split not in self.decoded:
-            self.decoded[split] = decode_split(self.plan, self.index, split, self.progress)
-        return self.decoded[split]

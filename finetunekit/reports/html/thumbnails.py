@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,14 @@ class Thumbnail:
     problem: str = ""
 
 
-def make_thumbnail(path: Path, sha256: str, side_px: int, quality: int = 88) -> Thumbnail:
+def make_thumbnail(
+    path: Path,
+    sha256: str,
+    side_px: int,
+    quality: int = 88,
+    *,
+    views: Mapping[str, NDArray[np.uint8]] | None = None,
+) -> Thumbnail:
     """Open a photo, turn it upright, and fit it into a square without cropping.
 
     Args:
@@ -44,12 +52,17 @@ def make_thumbnail(path: Path, sha256: str, side_px: int, quality: int = 88) -> 
         sha256: Checksum that it had in the run: a prediction is shown only beside the pixels it was made from.
         side_px: Side of the square; smaller photos are enlarged to it.
         quality: JPEG quality from 1 to 95.
+        views: Small views at hand, see `FinishedRun`; the file is read where there is none.
 
     Returns:
-        The picture, or why there is none: the file is missing, has changed since, or cannot be decoded.
+        The picture, made from a small view (`finetunekit.data.decode.small_view`) unless it is asked for larger; or why there is none: the
+        file is missing, has changed since, or cannot be decoded.
     """
-    from finetunekit.data.decode import decode_photo
+    from finetunekit.data.decode import VIEW_PX, decode_photo, small_view
 
+    is_small = side_px <= VIEW_PX
+    if is_small and views and sha256 in views:
+        return _fit(views[sha256], side_px, quality)
     try:
         checksum = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
@@ -60,7 +73,7 @@ def make_thumbnail(path: Path, sha256: str, side_px: int, quality: int = 88) -> 
         pixels = decode_photo(path, max_pixels=MAX_PHOTO_PIXELS)
     except DataError:
         return Thumbnail(None, problem="photo cannot be decoded")
-    return _fit(pixels, side_px, quality)
+    return _fit(small_view(pixels) if is_small else pixels, side_px, quality)
 
 
 def _fit(pixels: NDArray[np.uint8], side_px: int, quality: int) -> Thumbnail:

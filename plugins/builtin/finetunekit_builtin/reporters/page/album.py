@@ -35,7 +35,8 @@ class Album:
 
     def take(self, row: Row) -> Thumbnail:
         """The photo of a row of `photos.csv` or `predictions.csv`."""
-        found = make_thumbnail(self.run.photo_path(row["path"]), row["sha256"], self.side_px, quality=82)
+        path, views = self.run.photo_path(row["path"]), self.run.views
+        found = make_thumbnail(path, row["sha256"], self.side_px, quality=82, views=views)
         if found.content is None:
             self.missing += 1
         return self.bounded(found)
