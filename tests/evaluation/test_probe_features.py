@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from finetunekit.config.planning import prepare
+from finetunekit.errors import DataError
 from finetunekit.evaluation.probe_features import ProbeFeatures, open_probe
 from finetunekit.models.feature_cache import open_cache
 from finetunekit.models.preprocessing import as_input
@@ -42,14 +43,15 @@ def test_features_are_the_backbones_output_averaged_over_positions(tiny_yaml: Pa
     assert probe.channels == 4
 
 
-def test_features_are_computed_once_and_another_contract_has_its_own(tiny_yaml: Path) -> None:
+def test_features_are_computed_once_and_another_contract_has_its_own(tiny_yaml: Path, photos: Path) -> None:
     first = opened(tiny_yaml)
     first.split("train")
     again = opened(tiny_yaml)
     computed = len(open_cache(QUIET.say).entries())
-    np.testing.assert_array_equal(again.split("train")[0], first.split("train")[0])
+    away = photos.rename(photos.with_name("away"))
+    np.testing.assert_array_equal(again.split("train")[0], first.split("train")[0])  # not even decoded
+    away.rename(photos)
     assert len(open_cache(QUIET.say).entries()) == computed == 1
-    assert not again._decoded  # found in the cache: not even decoded
     other = again.with_contract(again.plan.spec.pixels)
     assert np.abs(other.split("train")[0] - first.split("train")[0]).max() > 1e-3
     assert len(open_cache(QUIET.say).entries()) == 2
@@ -76,7 +78,8 @@ def test_no_split_is_touched_that_was_not_asked_for(tiny_yaml: Path, photos: Pat
         path.unlink()
     probe.split("train")
     probe.split("valid")
-    assert set(probe._decoded) == {"train", "valid"}
+    with pytest.raises(DataError, match="no such file"):
+        probe.split("test")
 
 
 def test_copies_of_a_photo_are_one_group(tiny_yaml: Path, photos: Path) -> None:

@@ -209,7 +209,7 @@ def test_one_observer_gives_few_photos(server: FakeInaturalist, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("cut", "cannot be decoded"),
+        ("cut", "the file is truncated"),
         ("html", "is text/html, not a photo"),
         ("lies", "is not a photo in a format that Pillow reads"),
         ("huge", "9000.0 MB is more than the 8.0 MB allowed"),
