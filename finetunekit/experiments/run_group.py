@@ -219,8 +219,8 @@ class RunGroup(ABC):
 
     def _refuse_changes(self) -> None:
         """Refuse to add runs that would differ from those that are there in more than what makes them members."""
+        from finetunekit.data.index import manifest_csv
         from finetunekit.data.listing import index_listing, list_photos
-        from finetunekit.data.manifest import manifest_csv
         from finetunekit.runs.resume_check import changes_since, refuse_changes
         from finetunekit.system.environment import describe_environment, start_tensorflow
 
