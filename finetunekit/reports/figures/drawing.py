@@ -126,7 +126,7 @@ def svg_file(drawing: Drawing, stand_in: str | None = None) -> bytes:
     style = ElementTree.Element("style")
     style.text = (
         f"{fonts}text{{font-family:{families};font-variant-numeric:tabular-nums}}"
-        f"@media (prefers-color-scheme:dark) and screen{{{_DARK}}}"
+        f"@media screen and (prefers-color-scheme:dark){{{_DARK}}}"
     )
     root.insert(2, style)
     root.set("xmlns", _SVG)
