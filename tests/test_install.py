@@ -112,7 +112,8 @@ def test_the_wheel_holds_code_presets_and_licence_only(built: Built) -> None:
     strange = [
         name
         for name in names
-        if not re.search(r"\.(py|typed|yaml|json|tsv|css)$|dist-info/", name) and not name.startswith(templates)
+        if not re.search(r"\.(py|typed|yaml|json|tsv|css|mplstyle)$|dist-info/", name)
+        and not name.startswith(templates)
     ]
     assert strange == []
 

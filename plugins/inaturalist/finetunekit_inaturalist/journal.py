@@ -10,14 +10,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from finetunekit import DataError, append_line
 from finetunekit_inaturalist import FetchError
-from finetunekit_inaturalist.photo import Photo, photo_from
+from finetunekit_inaturalist.photo import Photo
 from finetunekit_inaturalist.responses import Candidate
 from finetunekit_inaturalist.spec import FetchSpec
 
 JOURNAL, LOCK = "fetch.jsonl", "fetch.lock"
 _MAX_BYTES = 1 << 30
+_PHOTO = TypeAdapter(Photo)
 
 
 @dataclass
@@ -129,7 +132,7 @@ class Journal:
     def _replay(self, event: dict[str, Any]) -> None:
         match event:
             case {"photo": dict() as photo}:
-                self._take(photo_from(photo))
+                self._take(_PHOTO.validate_python(photo))
             case {"passed_over": int() as photo_id, "reason": str() as reason}:
                 self.passed_over[photo_id] = reason
             case {"page": str() as label, "end": int() as end}:
@@ -173,9 +176,10 @@ def _replayed(journal: Journal, events: list[dict[str, Any]], path: Path) -> Jou
     for number, event in enumerate(events, start=2):
         try:
             journal._replay(event)
-        except (TypeError, KeyError, ValueError) as exc:
+        except (KeyError, ValueError) as exc:
+            said = str(exc).partition("\n")[0]
             raise FetchError(
-                f"{path}:{number}: is damaged ({exc}). Delete that line, or begin again elsewhere."
+                f"{path}:{number}: is damaged ({said}). Delete that line, or begin again elsewhere."
             ) from exc
     return journal
 

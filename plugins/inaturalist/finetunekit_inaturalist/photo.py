@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from finetunekit import Client, DataError, Refused, decode_photo
 from finetunekit_inaturalist.responses import Candidate
@@ -86,16 +84,3 @@ def receive_photo(client: Client, url: str, *, min_side_px: int) -> Received:
         if min(width_px, height_px) < min_side_px:
             raise Refused(f"{width_px} x {height_px} px is smaller than {min_side_px} px")
         return Received(path.read_bytes(), suffix, received.checksum.removeprefix("sha256:"), width_px, height_px)
-
-
-def photo_from(values: Mapping[str, Any]) -> Photo:
-    """A photo as `dataclasses.asdict` and JSON left it.
-
-    Raises:
-        TypeError: If a field is missing or unknown.
-        KeyError: If there is no candidate.
-    """
-    candidate = dict(values["candidate"])
-    site = candidate.pop("site", None)
-    place = None if site is None else (int(site[0]), int(site[1]))
-    return Photo(**{**values, "candidate": Candidate(**candidate, site=place)})
