@@ -64,7 +64,7 @@ def check_features(photos: AuditedPhotos, listing: PhotoListing, plan: Plan, pro
         WeightsError: If the weights cannot be had.
     """
     from finetunekit.evaluation.probe_features import open_probe
-    from finetunekit.models.linear_probe.cross_validation import cross_validated_probabilities
+    from finetunekit.models.linear_probe.cross_validation import cross_validate
 
     index = _index(photos, listing)
     labels = np.concatenate([index.labels(TRAIN), index.labels(VALID)])
@@ -74,8 +74,8 @@ def check_features(photos: AuditedPhotos, listing: PhotoListing, plan: Plan, pro
     features = np.concatenate([probe.split(TRAIN)[0], probe.split(VALID)[0]])
     groups = [*probe.groups(TRAIN), *probe.groups(VALID)]
     count = progress.counter("checking labels, fold")
-    probabilities = cross_validated_probabilities(features, labels, len(index.classes), groups=groups, count=count)
-    yield from label_findings(index.photos, index.classes, probabilities, labels)
+    scores = cross_validate(features, labels, len(index.classes), groups=groups, count=count)
+    yield from label_findings(index.photos, index.classes, scores.probabilities, labels)
     yield from outlier_findings(index.photos, features)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from finetunekit.models.feature_cache import EXTRACTION_BATCH, pad_batch
 from finetunekit.models.feature_files import release
 from finetunekit.models.preprocessing import as_input
+from finetunekit.statistics import softmax
 from finetunekit.types import PixelContract
 
 if TYPE_CHECKING:
@@ -83,10 +84,3 @@ def mean_over_flip(
     """
     own = softmax(predict(photos))
     return (own + softmax(predict(photos[:, :, ::-1]))) / 2 if is_flipped else own
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities, `(photos, classes)` float64, rows sum to 1 within rounding."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
-    return probabilities

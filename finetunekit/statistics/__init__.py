@@ -1,6 +1,6 @@
 """Intervals, paired tests, calibration, claims: numbers only, from arrays only.
 
-Nothing here reads a file, prints, or knows Keras; scipy is imported inside the few functions that need it.
+Nothing here reads a file, prints, or knows Keras; SciPy and scikit-learn are imported inside the few functions that need them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from finetunekit.statistics.arrays import (
     log_probabilities,
     photo_brier_scores,
     photo_log_losses,
+    softmax,
 )
 from finetunekit.statistics.bootstrap import DEFAULT_REPLICATES, mean_interval
 from finetunekit.statistics.calibration import (
@@ -28,6 +29,7 @@ from finetunekit.statistics.confusion import (
     f1_interval,
 )
 from finetunekit.statistics.equivalence import Equivalence, accuracy_equivalence, log_loss_equivalence
+from finetunekit.statistics.folds import stratified_folds
 from finetunekit.statistics.intervals import Interval, newcombe_interval, tango_interval, wilson_interval
 from finetunekit.statistics.macro import MacroScore, macro_scores
 from finetunekit.statistics.multiple import holm
@@ -93,6 +95,8 @@ __all__ = [
     "photo_log_losses",
     "photos_to_tell_apart",
     "seed_equivalence",
+    "softmax",
+    "stratified_folds",
     "summarise_predictions",
     "summarise_seeds",
     "tango_interval",

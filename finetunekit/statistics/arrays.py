@@ -90,6 +90,13 @@ def check_margin(margin: float) -> None:
         raise ValueError(f"margin must be a positive number, such as 0.015 for 1.5 points. Received: {margin}")
 
 
+def softmax(logits: NDArray[Any]) -> FloatArray:
+    """Logits `(photos, classes)` → probabilities `(photos, classes)` float64, rows sum to 1 within rounding."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    probabilities: FloatArray = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
+
+
 def log_probabilities(probabilities: FloatArray) -> FloatArray:
     """Natural logarithm of probabilities, none below `PROBABILITY_FLOOR`.
 

@@ -15,6 +15,7 @@ from finetunekit.statistics.arrays import (
     check_labels,
     check_predictions,
     log_probabilities,
+    softmax,
 )
 
 TEMPERATURE_BOUNDS = (0.05, 20.0)
@@ -116,7 +117,4 @@ def apply_temperature(probabilities: NDArray[Any], temperature: float) -> FloatA
         raise ValueError(f"temperature must be positive. Received: {temperature}")
     given = np.asarray(probabilities)
     values, _ = check_predictions(given, np.zeros(len(given), dtype=np.int64))
-    scaled = log_probabilities(values) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    softened: FloatArray = powers / powers.sum(axis=1, keepdims=True)
-    return softened
+    return softmax(log_probabilities(values) / temperature)

@@ -13,7 +13,6 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from finetunekit.data.audit.audit import audit_listing
 from finetunekit.data.audit.findings import AuditReport, Finding
-from finetunekit.data.audit.properties import _folds
 from finetunekit.data.known_photos import open_known_photos
 from finetunekit.system.progress import Progress
 from finetunekit.types import PhotoListing
@@ -216,14 +215,6 @@ def test_a_class_that_comes_from_one_source_is_told_from_its_files_alone(root: P
     assert finding.facts["photos"] == 32, "test photos stay out of it"
     assert finding.facts["right"] == 32
     assert finding.facts["low"] > finding.facts["chance"] == 0.5
-
-
-def test_which_photos_are_held_out_together_goes_by_their_content_not_by_their_order() -> None:
-    contents = [f"{number:064x}" for number in (7, 3, 9, 3, 1, 8, 4, 2, 6, 5)]
-    folds = _folds(contents, 0)
-    assert _folds(contents[::-1], 0).tolist() == folds.tolist()[::-1]
-    assert folds[1] == folds[3]
-    assert sorted(set(folds.tolist())) == [0, 1, 2, 3, 4]
 
 
 def test_a_class_missing_from_a_split_is_an_error(root: Path) -> None:

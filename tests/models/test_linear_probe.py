@@ -1,4 +1,4 @@
-"""Solvers, folds, penalties and neighbours: against scikit-learn where it has the same thing."""
+"""Solvers, folds, penalties and neighbours of probes on frozen features."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from finetunekit.models.linear_probe.cross_validation import (
     Recipe,
     check_leaving_out,
     choose_penalty,
-    cross_validated_probabilities,
+    cross_validate,
     fit_chosen,
 )
 from finetunekit.models.linear_probe.linear import fit_linear
 from finetunekit.models.linear_probe.nearest_neighbours import nearest_labels
-from finetunekit.models.linear_probe.stratified_folds import stratified_folds
+from finetunekit.statistics import fit_temperature, softmax, stratified_folds
 
 
 def blobs(
@@ -36,35 +36,39 @@ def log_loss(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> f
     return float(-np.log(probabilities[np.arange(len(labels)), labels]).mean())
 
 
+@pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize(("photos", "channels"), [(60, 20), (30, 100)])
-@pytest.mark.parametrize("penalty", [1.0, 1e-3])
-def test_logistic_is_scikit_learns_on_standardised_features(photos: int, channels: int, penalty: float) -> None:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
+def test_the_penalty_means_what_is_said_whatever_the_numbers_of_photos_and_classes(
+    photos: int, channels: int, classes: int
+) -> None:
+    x, y = blobs(photos, channels, classes)
+    z = (x - x.mean(axis=0)) / x.std(axis=0)  # on one scale already
+    fit = fit_linear(z, y, classes, penalty=0.1, solver="logistic")
 
-    x, y = blobs(photos, channels)
-    scaler = StandardScaler().fit(x.astype(np.float64))
-    theirs = LogisticRegression(C=1 / (photos * penalty), tol=1e-10, max_iter=10_000)
-    theirs.fit(scaler.transform(x.astype(np.float64)), y)
-    other, _ = blobs(50, channels, seed=1)
-    expected = theirs.predict_proba(scaler.transform(other.astype(np.float64)))
-    scale = x.std(axis=0)  # alike: quieter channels would not be blown up to full size
-    ours = fit_linear(x / scale, y, 3, penalty=penalty, solver="logistic")
-    np.testing.assert_allclose(ours.probabilities(other / scale), expected, atol=5e-3)
+    def objective(kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> float:
+        return log_loss(softmax(z @ kernel + bias), y) + 0.1 / 2 * float((kernel.astype(np.float64) ** 2).sum())
+
+    least, generator = objective(fit.kernel, fit.bias), np.random.default_rng(0)
+    for factor in (0.98, 1.02):
+        assert objective(fit.kernel * np.float32(factor), fit.bias) > least
+    for _ in range(20):
+        step = 0.01 * generator.normal(size=fit.kernel.shape).astype(np.float32)
+        assert objective(fit.kernel + step, fit.bias) > least
 
 
-def test_ridge_answers_as_scikit_learns_ridge_does() -> None:
-    from sklearn.linear_model import Ridge
-
-    x, y = blobs()
-    x = (x - x.mean(axis=0)) / x.std(axis=0)
-    other = blobs(50, seed=1)[0] / blobs()[0].std(axis=0)
-    theirs = Ridge(alpha=60 * 0.1).fit(x.astype(np.float64), np.eye(3)[y])
-    ours = fit_linear(x, y, 3, penalty=0.1, solver="ridge")
-    scores = theirs.predict(other.astype(np.float64))
-    ratio = ours.logits(other) / scores
-    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-3)  # the same scores but for one scale
-    assert ratio[0, 0] > 1  # which makes a softmax of them surer
+def test_ridge_scores_are_made_surer_by_what_left_out_photos_say() -> None:
+    x, y = blobs(300, 10)
+    z = ((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float64)
+    fit = fit_linear(z, y, 3, penalty=0.1, solver="ridge")
+    scores = []
+    for i in range(300):
+        others = np.arange(300) != i
+        left = fit_linear(z[others], y[others], 3, penalty=0.1, solver="ridge")
+        logits = left.logits(z[i : i + 1])
+        scores.append((logits / logits.sum()).ravel())  # before the scale, scores of a photo sum to 1
+    scale = fit.logits(z).sum(axis=1).mean()
+    assert scale > 1
+    assert 1 / scale == pytest.approx(fit_temperature(np.array(scores), y).temperature, rel=0.02)
 
 
 def test_ridge_probabilities_are_calibrated_to_logits_that_mean_something() -> None:
@@ -141,11 +145,11 @@ def test_a_given_penalty_is_taken() -> None:
 def test_nested_scores_of_noise_are_no_better_than_chance_and_of_classes_apart_are_good() -> None:
     noise = np.random.default_rng(3).normal(size=(90, 200)).astype(np.float32)
     y = np.arange(90) % 3
-    guessed = cross_validated_probabilities(noise, y, 3)
+    guessed = cross_validate(noise, y, 3).probabilities
     np.testing.assert_allclose(guessed.sum(axis=1), 1)
     assert log_loss(guessed, y) > 0.95 * np.log(3)
     x, y = blobs(apart=2.0)
-    assert (cross_validated_probabilities(x, y, 3).argmax(axis=1) == y).mean() > 0.95
+    assert (cross_validate(x, y, 3).probabilities.argmax(axis=1) == y).mean() > 0.95
 
 
 def test_copies_of_a_photo_in_one_group_do_not_flatter() -> None:
@@ -153,8 +157,8 @@ def test_copies_of_a_photo_in_one_group_do_not_flatter() -> None:
     base, labels = generator.normal(size=(30, 50)).astype(np.float32), np.arange(30) % 2
     x, y = np.repeat(base, 3, axis=0), np.repeat(labels, 3)  # noise, each photo three times
     groups = [f"g{i // 3}" for i in range(90)]
-    together = cross_validated_probabilities(x, y, 2, groups=groups)
-    apart = cross_validated_probabilities(x, y, 2)
+    together = cross_validate(x, y, 2, groups=groups).probabilities
+    apart = cross_validate(x, y, 2).probabilities
     assert (apart.argmax(axis=1) == y).mean() > 0.9  # copies on both sides: as if it knew
     assert (together.argmax(axis=1) == y).mean() < 0.7
 
@@ -174,10 +178,20 @@ def test_folds_share_every_class_evenly_and_keep_groups_whole() -> None:
     np.testing.assert_array_equal(stratified_folds(y, 5), fold)
 
 
+@pytest.mark.parametrize("copies", [1, 2])
+def test_which_photos_are_held_out_together_goes_by_their_groups_not_by_their_order(copies: int) -> None:
+    y = np.repeat(np.arange(20) % 2, copies)
+    groups = [f"{number:064x}" for number in np.repeat(np.random.default_rng(0).permutation(20), copies)]
+    folds = stratified_folds(y, 5, groups=groups)
+    assert stratified_folds(y[::-1], 5, groups=groups[::-1]).tolist() == folds.tolist()[::-1]
+
+
 def test_fewer_groups_than_folds_make_fewer_folds_and_one_group_is_refused() -> None:
     y = np.array([0, 0, 1, 1])
-    assert set(stratified_folds(y, 5)) == {0, 1, 2, 3}
-    with pytest.raises(ValueError, match="at least 2 folds and 2 groups"):
+    assert set(stratified_folds(y, 5)) == {0, 1}
+    with pytest.raises(ValueError, match="at least 2 folds, 2 groups and 2 photos of a class"):
+        stratified_folds(np.arange(4), 5)
+    with pytest.raises(ValueError, match="at least 2 folds, 2 groups and 2 photos of a class"):
         stratified_folds(y, 5, groups=["a"] * 4)
     with pytest.raises(ValueError, match="groups must name one group a photo, 4"):
         stratified_folds(y, 5, groups=["a"])
@@ -196,7 +210,7 @@ def test_too_few_photos_to_choose_a_penalty_are_named_without_features(groups: l
     with pytest.raises(ValueError, match=says):
         check_leaving_out(labels, Recipe(), groups=groups)
     check_leaving_out(labels, Recipe(penalty=1.0), groups=groups)
-    check_leaving_out(np.array([0, 1, 0]), Recipe())
+    check_leaving_out(np.array([0, 1, 0, 1]), Recipe())
 
 
 def test_a_class_that_a_fold_lacks_has_a_finite_loss() -> None:
@@ -209,11 +223,19 @@ def test_a_class_that_a_fold_lacks_has_a_finite_loss() -> None:
     assert np.isfinite(choice.log_loss)
 
 
+def test_a_class_without_training_photos_is_never_the_answer() -> None:
+    x, y = blobs()
+    for labels in (y // 2, y * 2 % 3 * 0, y):  # two classes, one class, three classes of five
+        probabilities = fit_linear(x, labels, 5, penalty=0.1, solver="logistic").probabilities(x)
+        assert np.isfinite(np.log(probabilities)).all()
+        assert probabilities[:, labels.max() + 1 :].max() < 1e-4
+
+
 def test_nearest_neighbours_by_direction() -> None:
     x = np.array([[1, 0], [2, 0.1], [0, 1], [0, 3]], np.float32)
     y = np.array([5, 5, 7, 7])
-    labels, similarity = nearest_labels(x, y, np.array([[10, 0], [0.1, 9]], np.float32))
+    labels = nearest_labels(x, y, np.array([[10, 0], [0.1, 9]], np.float32))
     assert labels.tolist() == [5, 7]
-    assert similarity[0] == pytest.approx(1)
+    assert nearest_labels(x, y, x[:0]).tolist() == []
     with pytest.raises(ValueError, match="no photos to be near to"):
         nearest_labels(x[:0], y[:0], x)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from finetunekit.errors import RunError
-from finetunekit.models.linear_probe import principal_axes as axes
+from finetunekit.models.linear_probe import scaling
 from finetunekit.models.linear_probe.linear import fit_linear
 from finetunekit.models.linear_probe.nearest_neighbours import nearest_labels
 from finetunekit.system import memory
@@ -78,26 +78,26 @@ def test_a_probe_whose_arrays_lie_on_disk_has_the_same_bits(
     labels = rng.integers(0, 3, 200)
     features = (rng.normal(size=(200, 20)) + labels[:, None]).astype(np.float32)
     in_memory = fit_linear(features, labels, 3, penalty=0.1, solver=solver)
-    near, _ = nearest_labels(features, labels, features[:50])
+    near = nearest_labels(features, labels, features[:50])
     monkeypatch.setattr(memory, "free_memory_bytes", lambda: 1000)
     on_disk = fit_linear(features, labels, 3, penalty=0.1, solver=solver)
     np.testing.assert_array_equal(on_disk.kernel, in_memory.kernel)
     np.testing.assert_array_equal(on_disk.bias, in_memory.bias)
-    np.testing.assert_array_equal(nearest_labels(features, labels, features[:50])[0], near)
+    np.testing.assert_array_equal(nearest_labels(features, labels, features[:50]), near)
 
 
 def test_many_rows_are_taken_in_blocks_and_come_out_as_few_do(monkeypatch: pytest.MonkeyPatch) -> None:
     features = np.random.default_rng(0).normal(3, 2, size=(500, 6)).astype(np.float32)
-    whole = axes.find_axes(features)
-    monkeypatch.setattr(axes, "BLOCK", 7)
-    parts = axes.find_axes(features)
+    whole = scaling.scale_features(features)
+    monkeypatch.setattr(scaling, "BLOCK", 7)
+    parts = scaling.scale_features(features)
     np.testing.assert_allclose(parts.deviation, whole.deviation, rtol=1e-12)
-    np.testing.assert_allclose(np.abs(parts.scores), np.abs(whole.scores), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(parts.values, whole.values, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(
         whole.deviation, np.maximum(features.std(0, np.float64), np.sqrt(np.mean(features.var(0, np.float64))))
     )
     with pytest.raises(ValueError, match="must be finite"):
-        axes.find_axes(np.where(np.arange(500)[:, None] == 499, np.nan, features))
+        scaling.scale_features(np.where(np.arange(500)[:, None] == 499, np.nan, features))
 
 
 def test_a_fit_on_many_photos_takes_memory_for_blocks_of_them_only(

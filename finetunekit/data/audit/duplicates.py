@@ -13,6 +13,7 @@ from finetunekit.data.audit.align import match_window
 from finetunekit.data.audit.neighbours import Candidates, find_candidates
 from finetunekit.data.audit.views import WINDOWS
 from finetunekit.data.known_photos import KnownPhotos
+from finetunekit.system.threads import one_thread
 
 #: Least correlation of gradients of two files of one photo. Measured on 1,446 real photos of 320 px: planted re-encodings, mirror images
 #: and crops lie at 0.91 and above, candidate pairs of unlike photos at 0.55 and below (benchmarks/bench_audit.py).
@@ -100,9 +101,7 @@ def _near_pairs(
     alike: float,
     count: Callable[[int, int], None] | None,
 ) -> list[DuplicatePair]:
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, "blas"):  # many small products: threads would wait for each other
+    with one_thread():
         found = find_candidates(len(names), lambda block: known.greys([names[i] for i in block]), progress=count)
         best: dict[tuple[int, int], DuplicatePair] = {}
         for start in range(0, len(found.whole), _CHUNK):

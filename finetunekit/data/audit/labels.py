@@ -74,14 +74,14 @@ def neighbour_distances(features: NDArray[Any], neighbours: int = NEIGHBOURS) ->
 
     Source: Ramaswamy, Rastogi and Shim 2000, "Efficient algorithms for mining outliers from large data sets", SIGMOD (k-th neighbour).
     """
-    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    near = min(neighbours, len(unit) - 1)
-    distances = np.zeros(len(unit))
-    for start in range(0, len(unit), 1024):
-        cosines = unit[start : start + 1024] @ unit.T
-        cosines[np.arange(len(cosines)), start + np.arange(len(cosines))] = -np.inf
-        distances[start : start + 1024] = 1 - np.partition(cosines, -near, axis=1)[:, -near:].mean(axis=1)
-    return distances
+    from sklearn.neighbors import NearestNeighbors
+
+    near = min(neighbours, len(features) - 1)
+    distances, _ = (
+        NearestNeighbors(n_neighbors=near, metric="cosine").fit(features).kneighbors()
+    )  # of others than itself
+    mean: Float64 = distances.mean(axis=1, dtype=np.float64)
+    return mean
 
 
 def far_apart(distances: Float64) -> Int64:

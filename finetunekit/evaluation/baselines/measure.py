@@ -18,6 +18,7 @@ from finetunekit.evaluation.baselines.text import baseline_sentences
 from finetunekit.evaluation.pretraining_overlap import has_seen_imagenet, match_classes, overlap_record
 from finetunekit.models.linear_probe.cross_validation import fit_chosen
 from finetunekit.models.linear_probe.nearest_neighbours import nearest_labels
+from finetunekit.statistics import softmax
 from finetunekit.system.environment import resolve_precision
 from finetunekit.system.memory import free_models
 from finetunekit.types import TEST, TRAIN
@@ -82,7 +83,7 @@ def _under(inputs: BaselineInputs, whose: str, pixels: str) -> tuple[Features, l
     where = f", {pixels}" if pixels else ""
     kind = "random" if inputs.plan.config.weights.mode == "random" else "frozen"
     started = time.perf_counter()
-    near, _ = nearest_labels(features[TRAIN], labels[TRAIN], features[TEST])
+    near = nearest_labels(features[TRAIN], labels[TRAIN], features[TEST])
     middle = time.perf_counter()
     groups = [photo.group or photo.sha256 for photo in inputs.index.split(TRAIN)]
     measured = [
@@ -139,8 +140,7 @@ def head_predictions(classes: Sequence[str], logits: NDArray[np.floating[Any]]) 
     columns = [one.indices if one.relation != "beside" else () for one in match_classes(classes)]
     if sum(1 for indices in columns if indices) < 2:
         return None
-    shares = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
+    shares = softmax(logits)
     scores = [shares[:, list(indices)].sum(axis=1) if indices else np.full(len(shares), -1.0) for indices in columns]
     answers: NDArray[np.int64] = np.stack(scores, axis=1).argmax(axis=1)
     return answers

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.models.linear_probe.linear import (
-    LinearFit,
-    Solution,
-    Solver,
-    check_probe_labels,
-    fit_linear,
-    one_thread,
-    solve,
-)
-from finetunekit.models.linear_probe.linear import softmax_rows as softmax
-from finetunekit.models.linear_probe.principal_axes import FloatArray, IntArray, find_axes
-from finetunekit.models.linear_probe.stratified_folds import stratified_folds
-from finetunekit.statistics import photo_log_losses
+from finetunekit.models.linear_probe.linear import Fitter, LinearFit, Solver, check_probe_labels, fit_linear
+from finetunekit.models.linear_probe.scaling import FloatArray, IntArray
+from finetunekit.statistics import photo_log_losses, stratified_folds
+from finetunekit.system.threads import one_thread
 
 #: Two a decade, strongest first, so that each solution starts the next. Channels are on one scale, so the range fits any backbone.
 PENALTIES: tuple[float, ...] = tuple(float(10.0 ** (1 - i / 2)) for i in range(15))  # 10 … 1e-6
@@ -66,6 +57,7 @@ class Recipe:
     seed: int = 0
 
 
+@one_thread()
 def choose_penalty(
     features: NDArray[Any],
     labels: IntArray,
@@ -92,9 +84,8 @@ def choose_penalty(
     check_leaving_out(labels, recipe, groups=groups)
     fold = stratified_folds(labels, recipe.folds, groups=groups, seed=recipe.seed)
     number = int(fold.max()) + 1
-    with one_thread():
-        parts = [_Part(features, labels, classes, fold == k, recipe.solver) for k in range(number)]
-        tried = list(_search(parts, len(labels), count))
+    parts = [_Part(features, labels, classes, fold == k, recipe.solver) for k in range(number)]
+    tried = list(_search(parts, len(labels), count))
     penalty, log_loss = min(tried, key=lambda pair: pair[1])
     return PenaltyChoice(penalty, log_loss, number, tuple(tried))
 
@@ -112,15 +103,19 @@ def check_leaving_out(labels: IntArray, recipe: Recipe, *, groups: Sequence[str]
     """
     if recipe.penalty is not None:
         return
-    number = len(labels if groups is None else set(groups))
-    is_enough = number >= 2
-    if is_enough:
+    try:
         fold = stratified_folds(labels, recipe.folds, groups=groups, seed=recipe.seed)
-        is_enough = len(labels) - int(np.bincount(fold).max()) >= 2
-    if not is_enough:
-        copies = "" if number == len(labels) else f" in {number} group{'s' * (number > 1)}"
-        photos = "1 training photo" if len(labels) == 1 else f"{len(labels)} training photos"
-        raise ValueError(f"{photos}{copies} cannot be cross-validated; give `penalty:` or more photos")
+    except ValueError as exc:
+        raise _too_few(labels, groups) from exc
+    if len(labels) - int(np.bincount(fold).max()) < 2:
+        raise _too_few(labels, groups)
+
+
+def _too_few(labels: IntArray, groups: Sequence[str] | None) -> ValueError:
+    number = len(labels if groups is None else set(groups))
+    copies = "" if number == len(labels) else f" in {number} group{'s' * (number > 1)}"
+    photos = "1 training photo" if len(labels) == 1 else f"{len(labels)} training photos"
+    return ValueError(f"{photos}{copies} cannot be cross-validated; give `penalty:` or more photos")
 
 
 def _search(parts: Sequence[_Part], photos: int, count: Count | None) -> Iterator[tuple[float, float]]:
@@ -137,29 +132,19 @@ def _search(parts: Sequence[_Part], photos: int, count: Count | None) -> Iterato
             return
 
 
-@dataclass(slots=True)
 class _Part:
-    """One fold: fitted on the other photos, with the last solution as the start of the next."""
+    """One fold: fitted on the other photos, penalty after penalty."""
 
-    features: NDArray[Any]
-    labels: IntArray
-    classes: int
-    is_left_out: NDArray[np.bool_]
-    solver: Solver
-    last: Solution | None = field(init=False, default=None)
-    axes: Any = field(init=False)
-    left_out: FloatArray = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.axes = find_axes(self.features[~self.is_left_out])
-        self.left_out = self.axes.project(self.features[self.is_left_out])
+    def __init__(
+        self, features: NDArray[Any], labels: IntArray, classes: int, is_left_out: NDArray[np.bool_], solver: Solver
+    ) -> None:
+        self._fitter = Fitter(features[~is_left_out], labels[~is_left_out], classes, solver)
+        self._features, self._labels = features[is_left_out], labels[is_left_out]
 
     def left_out_loss(self, penalty: float) -> float:
         """Sum of the log losses of the photos left out, in nats."""
-        kept = self.labels[~self.is_left_out]
-        self.last = solve(self.axes, kept, self.classes, penalty, self.solver, self.last)
-        weights, bias = self.last
-        return float(photo_log_losses(softmax(self.left_out @ weights + bias), self.labels[self.is_left_out]).sum())
+        probabilities = self._fitter.fit(penalty).probabilities(self._features)
+        return float(photo_log_losses(probabilities, self._labels).sum())
 
 
 def fit_chosen(
@@ -211,19 +196,6 @@ class NestedScores:
     fold: IntArray
     inner_losses: tuple[float, ...]
     penalties: tuple[float, ...]
-
-
-def cross_validated_probabilities(
-    features: NDArray[Any],
-    labels: IntArray,
-    classes: int,
-    recipe: Recipe = Recipe(),
-    *,
-    groups: Sequence[str] | None = None,
-    count: Count | None = None,
-) -> FloatArray:
-    """Out-of-fold probabilities of each photo, `(photos, classes)` float64; see `cross_validate`."""
-    return cross_validate(features, labels, classes, recipe, groups=groups, count=count).probabilities
 
 
 def cross_validate(

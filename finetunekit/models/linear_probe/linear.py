@@ -1,22 +1,24 @@
-"""Linear classifiers on frozen features: what a solver returns, and fitting one at a given penalty."""
+"""Linear classifiers on frozen features, fitted by scikit-learn and written as an ordinary Dense layer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.models.linear_probe.logistic import solve_logistic
-from finetunekit.models.linear_probe.principal_axes import Axes, FloatArray, IntArray, find_axes, row_blocks
-from finetunekit.models.linear_probe.ridge import solve_ridge
+from finetunekit.models.linear_probe.scaling import FloatArray, IntArray, row_blocks, scale_features
+from finetunekit.statistics import fit_temperature, softmax
+from finetunekit.system.threads import one_thread
 
 Solver = Literal["logistic", "ridge"]
-#: Weights on the axes `(axes, classes)` and bias `(classes,)`, float64.
-Solution = tuple[FloatArray, FloatArray]
+#: Stops where no component of the mean log loss's gradient is above this. Ten times less takes 1.3 to 1.8 times as long and moves the
+#: cross-validated log loss of 480 to 3600 photos by at most 0.0003 nats.
+GRADIENT_TOLERANCE = 1e-5
+MAX_ITERATIONS = 10_000
+#: Of a class without training photos: about one in 100,000, so that a photo of it costs a finite log loss.
+ABSENT_LOGIT = -11.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +47,17 @@ class LinearFit:
 
     def probabilities(self, features: NDArray[Any]) -> FloatArray:
         """Features `(photos, channels)` → probabilities `(photos, classes)` float64, rows sum to 1."""
-        return softmax_rows(self.logits(features))
+        return softmax(self.logits(features))
 
 
+@one_thread()
 def fit_linear(features: NDArray[Any], labels: IntArray, classes: int, *, penalty: float, solver: Solver) -> LinearFit:
     """Fit a linear classifier.
 
-    It minimises `mean loss + penalty / 2 · sum(kernel²)`, kernel being that of features on one scale (`axes.find_axes`); the bias bears no
-    penalty. Loss is the log loss (`logistic`) or half the squared distance to one-hot labels (`ridge`, see `ridge.solve_ridge` for its
-    softmax scale). scikit-learn's `C` is `1 / (photos · penalty)`.
+    It minimises `mean loss + penalty / 2 · sum(kernel²)`, kernel being that of features on one scale (`scale_features`); the bias bears no
+    penalty. Loss is the log loss (`logistic`) or half the squared distance to one-hot labels (`ridge`). In scikit-learn's terms, `C` of
+    `LogisticRegression` is `1 / (photos · penalty)`, with two classes `2 / (photos · penalty)`, since it then has one column of weights,
+    the difference of ours; `alpha` of `Ridge` is `photos · penalty`.
 
     Args:
         features: `(photos, channels)` float.
@@ -65,23 +69,75 @@ def fit_linear(features: NDArray[Any], labels: IntArray, classes: int, *, penalt
     Raises:
         ValueError: If an argument is impossible.
     """
-    check_probe_labels(labels, len(features), classes)
-    if not 0 < penalty < float("inf"):
-        raise ValueError(f"penalty must be a finite number above 0. Received: {penalty}")
-    with one_thread():
-        axes = find_axes(features)
-        weights, bias = solve(axes, labels, classes, penalty, solver)
-        kernel, dense_bias = axes.dense(weights, bias)
-    return LinearFit(kernel, dense_bias, solver, penalty)
+    return Fitter(features, labels, classes, solver).fit(penalty)
 
 
-def solve(
-    axes: Axes, labels: IntArray, classes: int, penalty: float, solver: Solver, start: Solution | None = None
-) -> Solution:
-    """Weights and bias on the axes; `start` is a solution for a penalty nearby, which saves iterations."""
-    if solver == "ridge":
-        return solve_ridge(axes, labels, classes, penalty)
-    return solve_logistic(axes, labels, classes, penalty, start)
+class Fitter:
+    """Training photos on one scale, to be fitted with one penalty after another; each logistic solution starts the next."""
+
+    def __init__(self, features: NDArray[Any], labels: IntArray, classes: int, solver: Solver) -> None:
+        """Scale the features.
+
+        Raises:
+            ValueError: If an argument is impossible.
+        """
+        from sklearn.linear_model import LogisticRegression
+
+        check_probe_labels(labels, len(features), classes)
+        self._scaled = scale_features(features)
+        self._labels, self._classes, self._solver = labels, classes, solver
+        self._logistic = LogisticRegression(tol=GRADIENT_TOLERANCE, max_iter=MAX_ITERATIONS, warm_start=True)
+
+    def fit(self, penalty: float) -> LinearFit:
+        """See `fit_linear`.
+
+        Raises:
+            ValueError: If the penalty is not a finite number above 0.
+        """
+        if not 0 < penalty < float("inf"):
+            raise ValueError(f"penalty must be a finite number above 0. Received: {penalty}")
+        solve = self._solve_ridge if self._solver == "ridge" else self._solve_logistic
+        kernel, bias = self._scaled.dense(*solve(penalty))
+        return LinearFit(kernel, bias, self._solver, penalty)
+
+    def _solve_logistic(self, penalty: float) -> tuple[FloatArray, FloatArray]:
+        present = np.unique(self._labels)
+        weights = np.zeros((self._classes, self._scaled.values.shape[1]))
+        bias = np.full(self._classes, ABSENT_LOGIT)
+        bias[present] = 0.0
+        if len(present) > 1:
+            columns = 2 if len(present) == 2 else 1
+            self._logistic.set_params(C=columns / (len(self._labels) * penalty))
+            found = self._logistic.fit(self._scaled.values, self._labels)
+            shares = np.array([[-0.5], [0.5]]) if len(present) == 2 else np.eye(len(present))
+            weights[present], bias[present] = shares @ found.coef_, shares @ found.intercept_
+        return weights.T, bias
+
+    def _solve_ridge(self, penalty: float) -> tuple[FloatArray, FloatArray]:
+        """Ridge regression on one-hot labels, its scores scaled to logits.
+
+        Ridge scores are no logits: a softmax over numbers near 0 and 1 is far too unsure. They are multiplied by the one number that
+        minimises the log loss of the leave-one-out scores, which have a closed form. Copies of one photo among the training photos make
+        that scale too sure.
+
+        Source: Hastie, Tibshirani & Friedman, The Elements of Statistical Learning, equations 4.1 (one-hot labels) and 7.64 (leave-one-out
+            by the hat matrix); the scale is a temperature, Guo et al. 2017, arXiv:1706.04599.
+        """
+        from scipy.linalg import solve_triangular
+        from sklearn.linear_model import Ridge
+
+        z, photos = self._scaled.values, len(self._labels)
+        one_hot, alpha = np.eye(self._classes)[self._labels], photos * penalty
+        mean = one_hot.mean(axis=0)  # (classes,)
+        weights = Ridge(alpha, fit_intercept=False, solver="cholesky").fit(z, one_hot - mean).coef_.T
+        root = np.linalg.cholesky(z.T @ z + alpha * np.eye(z.shape[1]))
+        residual = one_hot - mean
+        for rows in row_blocks(photos):
+            leverage = 1 / photos + (solve_triangular(root, z[rows].T, lower=True) ** 2).sum(axis=0)
+            residual[rows] -= z[rows] @ weights
+            residual[rows] /= np.maximum(1 - leverage, 1e-9)[:, None]
+        scale = 1 / fit_temperature(one_hot - residual, self._labels).temperature
+        return weights * scale, mean * scale
 
 
 def check_probe_labels(labels: IntArray, photos: int, classes: int) -> None:
@@ -95,19 +151,3 @@ def check_probe_labels(labels: IntArray, photos: int, classes: int) -> None:
     is_integer = np.issubdtype(labels.dtype, np.integer)
     if labels.shape != (photos,) or not is_integer or photos == 0 or labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"labels must be {photos} integers in [0, {classes}). Received: {labels.dtype} {labels.shape}")
-
-
-def softmax_rows(logits: NDArray[Any]) -> FloatArray:
-    """Probabilities of logits, `(photos, classes)` float64."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    rows: FloatArray = shifted / shifted.sum(axis=1, keepdims=True)
-    return rows
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Products this small are slower on several threads, ten times so on a busy machine; and one thread gives the same bits on any."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=1, user_api="blas"):
-        yield

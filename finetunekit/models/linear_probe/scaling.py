@@ -1,4 +1,4 @@
-"""Features brought to one scale and turned to their principal axes, in which every solver works."""
+"""Features brought to one scale, in as few numbers a photo as hold them, which is what every solver gets."""
 
 from __future__ import annotations
 
@@ -18,44 +18,35 @@ IntArray: TypeAlias = NDArray[np.int64]
 #: up to it: on VGG16's features of felidae4, fed in four ways, that had a lower cross-validated log loss than full standardisation each
 #: time (0.099 against 0.122, 0.109/0.126, 0.437/0.462, 0.438/0.465), and than one scale for all channels (0.102, 0.110, 0.452, 0.443).
 DEVIATION_FLOOR = 1.0
-#: Directions with less than this share of the largest variance are rounding noise of float32 features.
-RANK_TOLERANCE = 1e-12
 BLOCK = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Axes:
-    """Training photos on their principal axes; turning changes neither a fit nor its penalty.
+class ScaledFeatures:
+    """Training photos on one scale. Where they are fewer than channels, they are turned into the space that they span.
 
-    There are fewer axes than photos, so that fitting 600 photos of 1280 channels is a problem of at most 599 unknowns a class.
+    Turning changes neither a fit nor its penalty, and makes 480 photos of 1280 channels a problem of 480 unknowns a class.
 
     Attributes:
         mean: `(channels,)` float64.
         deviation: `(channels,)` float64, standard deviation of each channel, or of the typical one (root mean square) where that is more.
-        basis: `(channels, axes)` float64, orthonormal columns.
-        scores: `(photos, axes)` float64: the training photos; columns orthogonal, of mean 0.
-        variances: `(axes,)` float64, mean square of each column of `scores`, largest first.
+        values: `(photos, columns)` float64: the training photos; columns of mean 0.
+        basis: `(channels, columns)` float64, orthonormal columns; None where columns are the channels.
     """
 
     mean: FloatArray
     deviation: FloatArray
-    basis: FloatArray
-    scores: FloatArray
-    variances: FloatArray
-
-    def project(self, features: NDArray[Any]) -> FloatArray:
-        """Other photos, `(photos, channels)`, on these axes: `(photos, axes)`."""
-        projected: FloatArray = ((features - self.mean) / self.deviation) @ self.basis
-        return projected
+    values: FloatArray
+    basis: FloatArray | None
 
     def dense(self, weights: FloatArray, bias: FloatArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Weights on the axes `(axes, classes)` and bias `(classes,)` → kernel and bias for features as they are."""
-        kernel = (self.basis @ weights) / self.deviation[:, None]
+        """Weights of columns `(columns, classes)` and bias `(classes,)` → kernel and bias for features as they are."""
+        kernel = (weights if self.basis is None else self.basis @ weights) / self.deviation[:, None]
         return kernel.astype(np.float32), (bias - self.mean @ kernel).astype(np.float32)
 
 
-def find_axes(features: NDArray[Any]) -> Axes:
-    """Bring channels to one scale, each centred and divided by `Axes.deviation`, and find the principal axes.
+def scale_features(features: NDArray[Any]) -> ScaledFeatures:
+    """Bring channels to one scale: each centred and divided by `ScaledFeatures.deviation`.
 
     Args:
         features: `(photos, channels)`, finite; at least 2 photos.
@@ -79,14 +70,10 @@ def find_axes(features: NDArray[Any]) -> Axes:
         raise ValueError("features are the same for every photo; nothing can be told from them")
     deviation = np.maximum(deviation, DEVIATION_FLOOR * typical)
     z /= deviation
-    photos, channels = z.shape
-    is_wide = photos <= channels
-    values, vectors = np.linalg.eigh(z @ z.T if is_wide else z.T @ z)  # of the smaller of the two products
-    kept = values > RANK_TOLERANCE * values[-1]
-    values, vectors = values[kept][::-1], vectors[:, kept][:, ::-1]
-    basis = np.ascontiguousarray((z.T @ vectors) / np.sqrt(values) if is_wide else vectors)
-    scores = np.matmul(z, basis, out=scratch_array((photos, basis.shape[1])))
-    return Axes(mean, deviation, basis, scores, values / photos)
+    if len(z) >= z.shape[1]:
+        return ScaledFeatures(mean, deviation, z, None)
+    basis, upper = np.linalg.qr(z.T)
+    return ScaledFeatures(mean, deviation, np.ascontiguousarray(upper.T), basis)
 
 
 def row_blocks(rows: int) -> Iterator[slice]:
