@@ -40,7 +40,7 @@ from finetunekit.data.audit.target import plan_for_folder
 from finetunekit.data.known_photos import KnownPhotos, measure_photos, open_known_photos
 from finetunekit.evaluation.label_audit import check_features, choose_backbone
 from finetunekit.plugins.host import load_plugins
-from finetunekit.statistics import wilson_interval
+from finetunekit.statistics import softmax, wilson_interval
 from finetunekit.system.progress import Progress
 from finetunekit.types import PhotoListing, PhotoRecord
 
@@ -244,7 +244,7 @@ def compare_cleanlab() -> None:
         labels = generator.integers(0, 4, 1000)
         logits = generator.normal(0, 1, (1000, 4))
         logits[np.arange(1000), labels] += 3
-        probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        probabilities = softmax(logits)
         is_swapped = generator.random(1000) < SWAPPED
         labels[is_swapped] = (labels[is_swapped] + generator.integers(1, 4, is_swapped.sum())) % 4
         ours = set(suspect_labels(probabilities, labels)[0].tolist())

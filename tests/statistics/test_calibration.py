@@ -11,6 +11,7 @@ from finetunekit.statistics import (
     log_probabilities,
     measure_calibration,
     photo_log_losses,
+    softmax,
     wilson_interval,
 )
 from finetunekit.statistics.arrays import FloatArray, IntArray
@@ -20,16 +21,14 @@ def _calibrated(photos: int, sharpness: float = 1.0, seed: int = 0) -> tuple[Flo
     """Logits, and labels drawn from them at temperature `sharpness`: the one to find."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2.0, (photos, 4))
-    powers = np.exp(logits / sharpness)
-    odds = powers / powers.sum(axis=1, keepdims=True)
-    labels = (rng.random((photos, 1)) > odds.cumsum(axis=1)).sum(axis=1)
+    labels = (rng.random((photos, 1)) > softmax(logits / sharpness).cumsum(axis=1)).sum(axis=1)
     return logits, np.minimum(labels, 3)
 
 
-def _softmax(logits: FloatArray) -> FloatArray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    softened: FloatArray = powers / powers.sum(axis=1, keepdims=True)
-    return softened
+def test_softmax_of_any_logits_in_any_precision() -> None:
+    found = softmax(np.array([[0, np.log(3)], [1000, 1000 + np.log(3)]], np.float64))
+    np.testing.assert_allclose(found, [[0.25, 0.75], [0.25, 0.75]])
+    assert softmax(np.zeros((2, 3), np.float32)).dtype == np.float64
 
 
 def test_hand_computed_errors() -> None:
@@ -50,7 +49,7 @@ def test_hand_computed_errors() -> None:
 def test_bins_follow_the_number_of_photos() -> None:
     assert [default_bins(n) for n in (1, 20, 60, 160, 300, 2000)] == [2, 2, 3, 8, 15, 15]
     logits, labels = _calibrated(160)
-    assert len(measure_calibration(_softmax(logits), labels).bins) == 8
+    assert len(measure_calibration(softmax(logits), labels).bins) == 8
 
 
 def test_a_bin_edge_belongs_to_the_bin_below() -> None:
@@ -60,7 +59,7 @@ def test_a_bin_edge_belongs_to_the_bin_below() -> None:
 
 def test_a_calibrated_classifier_is_not_accused() -> None:
     logits, labels = _calibrated(2000)
-    error = measure_calibration(_softmax(logits), labels).expected_error
+    error = measure_calibration(softmax(logits), labels).expected_error
     assert error.value > 0.0
     assert error.interval.low == 0.0
     assert error.value == pytest.approx(error.if_calibrated, abs=0.01)
@@ -68,7 +67,7 @@ def test_a_calibrated_classifier_is_not_accused() -> None:
 
 def test_an_overconfident_classifier_is() -> None:
     logits, labels = _calibrated(2000, sharpness=3.0)
-    found = measure_calibration(_softmax(logits), labels)
+    found = measure_calibration(softmax(logits), labels)
     assert found.expected_error.interval.low > 5 * found.expected_error.if_calibrated
     assert found.expected_error.interval.contains(found.expected_error.value)
     assert found.maximum_error.value >= found.expected_error.value
@@ -87,9 +86,7 @@ def test_temperature_is_found(temperature: float) -> None:
 def test_fitted_temperature_is_a_minimum() -> None:
     logits, labels = _calibrated(200, sharpness=2.0)
     fit = fit_temperature(logits, labels)
-    losses = [
-        photo_log_losses(_softmax(logits / (fit.temperature * step)), labels).mean() for step in (0.98, 1.0, 1.02)
-    ]
+    losses = [photo_log_losses(softmax(logits / (fit.temperature * step)), labels).mean() for step in (0.98, 1.0, 1.02)]
     assert losses[1] == min(losses)
     assert fit.log_loss_after == pytest.approx(losses[1])
 
@@ -97,14 +94,14 @@ def test_fitted_temperature_is_a_minimum() -> None:
 def test_log_probabilities_serve_as_logits() -> None:
     logits, labels = _calibrated(300, sharpness=1.7)
     from_logits = fit_temperature(logits, labels)
-    from_probabilities = fit_temperature(log_probabilities(_softmax(logits)), labels)
+    from_probabilities = fit_temperature(log_probabilities(softmax(logits)), labels)
     assert from_probabilities.temperature == pytest.approx(from_logits.temperature, rel=1e-4)
 
 
 def test_scaling_lowers_the_calibration_error_and_changes_no_answer() -> None:
     logits, labels = _calibrated(4000, sharpness=2.5)
     fit = fit_temperature(logits[:2000], labels[:2000])
-    before = _softmax(logits[2000:])
+    before = softmax(logits[2000:])
     after = apply_temperature(before, fit.temperature)
     assert np.array_equal(after.argmax(axis=1), before.argmax(axis=1))
     assert after.sum(axis=1) == pytest.approx(1.0)

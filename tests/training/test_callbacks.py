@@ -25,6 +25,7 @@ from finetunekit.data.decoded_photos import DecodedPhotos
 from finetunekit.errors import ConfigError
 from finetunekit.models.forward import mean_over_flip
 from finetunekit.runs.run_record import RunRecord
+from finetunekit.statistics import softmax
 from finetunekit.system.progress import Progress
 from finetunekit.training.batches import Draws, FeatureFeed, MappedViews
 from finetunekit.training.callbacks import build_callbacks, callback_arrays, restore_callbacks
@@ -389,9 +390,6 @@ def test_the_mean_over_the_flip_is_of_probabilities() -> None:
     def predict(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         return pixels[:, 0, 0, :2].astype(np.float32)
 
-    def softmax(logits: Any) -> Any:
-        return np.exp(logits) / np.exp(logits).sum()
-
-    expected = (softmax(np.array([0.0, 1.0])) + softmax(np.array([9.0, 10.0]))) / 2
-    np.testing.assert_allclose(mean_over_flip(predict, photos, is_flipped=True)[0], expected)
-    np.testing.assert_allclose(mean_over_flip(predict, photos, is_flipped=False)[0], softmax(np.array([0.0, 1.0])))
+    own, mirrored = softmax(np.array([[0.0, 1.0]])), softmax(np.array([[9.0, 10.0]]))
+    np.testing.assert_allclose(mean_over_flip(predict, photos, is_flipped=True), (own + mirrored) / 2)
+    np.testing.assert_allclose(mean_over_flip(predict, photos, is_flipped=False), own)
