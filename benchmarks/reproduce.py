@@ -49,7 +49,8 @@ from finetunekit.experiments.ablation.running import cell_key
 from finetunekit.experiments.run_group import known_runs
 from finetunekit.experiments.seeds_summary import summarise_runs
 from finetunekit.statistics import wilson_interval
-from finetunekit.system.progress import Progress, show_duration
+from finetunekit.system.formatting import show_duration
+from finetunekit.system.progress import Progress
 
 
 def is_variant(name: str) -> bool:

@@ -57,9 +57,10 @@ if TYPE_CHECKING:
     from finetunekit.models.weights.fit import named_variables
     from finetunekit.runs.folder import FinishedRun
     from finetunekit.system.files import append_line, locked, to_csv, write_whole
+    from finetunekit.system.formatting import show_duration
     from finetunekit.system.keyed_random import draw_uniform
     from finetunekit.system.network import Client, Closed, Refused, Unreachable, is_offline, is_web_url
-    from finetunekit.system.progress import Progress, show_duration, terminal_width
+    from finetunekit.system.progress import Progress
 
 
 _LAZY = {
@@ -86,7 +87,6 @@ _LAZY = {
     "open_table": "finetunekit.data.tables",
     "PhotoTable": "finetunekit.data.tables",
     "TABLE_SUFFIXES": "finetunekit.data.tables",
-    "terminal_width": "finetunekit.system.progress",
     "verify_run": "finetunekit.experiments.verify",
     "read_options": "finetunekit.config.options_file",
     "dump_yaml": "finetunekit.config.yaml_source",
@@ -101,7 +101,7 @@ _LAZY = {
     "is_offline": "finetunekit.system.network",
     "is_web_url": "finetunekit.system.network",
     "Progress": "finetunekit.system.progress",
-    "show_duration": "finetunekit.system.progress",
+    "show_duration": "finetunekit.system.formatting",
 }
 
 __all__ = [
@@ -163,7 +163,6 @@ __all__ = [
     "run_seeds",
     "show_duration",
     "split_by_class",
-    "terminal_width",
     "to_csv",
     "verify_run",
     "write_whole",

@@ -13,7 +13,7 @@ from typing import IO, Any
 import click
 
 from finetunekit._version import __version__
-from finetunekit.cli.common import close_progress
+from finetunekit.cli.common import print_lines
 from finetunekit.errors import FinetuneKitError
 
 #: Heading → verb → module, and the line that `--help` shows without loading it.
@@ -62,7 +62,7 @@ class _UsageError(click.UsageError):
         text = io.StringIO()
         super().show(text)
         shown = re.sub(r"^Error: ", "error: ", text.getvalue(), count=1, flags=re.MULTILINE)
-        click.echo(shown, file=file, nl=False, err=file is None)
+        print_lines(shown.splitlines(), file=file or sys.stderr)
 
 
 def _reworded(exc: click.UsageError) -> click.UsageError:
@@ -108,17 +108,13 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as exc:
-            close_progress(ctx)
             raise _reworded(exc) from exc
         except FinetuneKitError as exc:
-            close_progress(ctx)
-            click.echo(f"error: {exc}".replace("\n", "\nerror: "), err=True)
+            print_lines((f"error: {line}" for line in str(exc).split("\n")), file=sys.stderr)
             ctx.exit(exc.exit_code)
         except KeyboardInterrupt as exc:
-            close_progress(ctx)
-            click.echo("interrupted; what was finished is kept.", err=True)
-            for note in getattr(exc, "__notes__", [])[-1:]:  # the outermost job says how all of it goes on
-                click.echo(note, err=True)
+            last = getattr(exc, "__notes__", [])[-1:]  # the outermost job says how all of it goes on
+            print_lines(["interrupted; what was finished is kept.", *last], file=sys.stderr)
             ctx.exit(130)
         except BrokenPipeError:
             # the reader of stdout went away; keep Python from complaining again at exit

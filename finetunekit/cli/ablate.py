@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, preset_options, print_json
+from finetunekit.cli.common import json_option, make_progress, preset_options, print_json, print_lines
 
 
 @click.command("ablate")
@@ -58,9 +58,5 @@ def command(
     if as_json:
         print_json({"path": result.path, "files": result.files, **result.scores})
         return
-    for line in result.summary:
-        click.echo(line)
-    for path in result.files:
-        if path.suffix == ".svg":
-            click.echo(f"figure: {path}")
-    click.echo(str(result.path / "ablation.html"))
+    figures = [f"figure: {path}" for path in result.files if path.suffix == ".svg"]
+    print_lines([*result.summary, *figures, result.path / "ablation.html"])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from finetunekit.cli.common import json_option, load_host, print_json, print_table
+from finetunekit.cli.common import json_option, load_host, print_json, print_lines, print_table
+from finetunekit.system.terminal import wrap
 
 if TYPE_CHECKING:
     from finetunekit.types import PixelContract, Registered
@@ -38,9 +38,8 @@ def command(name: str | None, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    print_table(HEADER, map(_line, rows))
-    click.echo()
-    click.echo(textwrap.fill(LEGEND, 80))
+    print_table(map(_line, rows), HEADER, right=(1, 2, 3, 4))
+    print_lines(["", *wrap(LEGEND)])
 
 
 def describe(entry: Registered) -> dict[str, Any]:
@@ -83,8 +82,8 @@ def _line(facts: dict[str, Any]) -> tuple[str, ...]:
     cost, score = facts["multiply_adds"], facts["top_1_percent"]
     return (
         facts["name"],
-        f"{facts['parameters'] / 1e6:5.1f}",
-        f"{cost / 1e9:5.1f}" if cost is not None else "    -",
+        f"{facts['parameters'] / 1e6:.1f}",
+        f"{cost / 1e9:.1f}" if cost is not None else "-",
         str(facts["native_size_px"]),
         f"{score:.1f}" if score is not None else "-",
         facts["licence"],
@@ -123,11 +122,8 @@ def _print_facts(facts: dict[str, Any]) -> None:
         "options": ", ".join(facts["options"]) or "none",
         "from": f"plugin {facts['plugin']} ({facts['from']})",
     }
-    click.echo(facts["name"])
-    for label, text in lines.items():
-        click.echo(
-            textwrap.fill(text, 80, initial_indent=f"  {label:<15}", subsequent_indent=" " * 17, break_on_hyphens=False)
-        )
+    print_lines([facts["name"]])
+    print_table(lines.items(), wrapped=(1,), indent=2)
 
 
 def pixel_formula(pixels: dict[str, Any]) -> str:

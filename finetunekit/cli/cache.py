@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, print_json, print_table
+from finetunekit.cli.common import json_option, make_progress, print_json, print_lines, print_table
 
 
 @click.group("cache")
@@ -25,20 +25,18 @@ def list_entries(as_json: bool) -> None:
     if as_json:
         print_json([dataclasses.asdict(entry) for entry in entries])
         return
-    print_table(
-        ("entry", "MB", "photos", "last used (UTC)", "features of"),
-        [
-            (
-                e.key[:12],
-                f"{e.size_bytes / 1e6:.1f}",
-                e.photos,
-                datetime.fromtimestamp(e.used_at, UTC).strftime("%Y-%m-%d %H:%M"),
-                e.note,
-            )
-            for e in entries
-        ],
-    )
-    click.echo(f"{len(entries)} entries, {sum(e.size_bytes for e in entries) / 1e6:.1f} MB")
+    rows = [
+        (
+            e.key[:12],
+            f"{e.size_bytes / 1e6:.1f}",
+            e.photos,
+            f"{datetime.fromtimestamp(e.used_at, UTC):%Y-%m-%d %H:%M}",
+            e.note,
+        )
+        for e in entries
+    ]
+    print_table(rows, ("entry", "MB", "photos", "last used (UTC)", "features of"), right=(1, 2), wrapped=(4,))
+    print_lines([f"{len(entries)} entries, {sum(e.size_bytes for e in entries) / 1e6:.1f} MB"])
 
 
 @command.command("clear")

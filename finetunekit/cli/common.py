@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import IO, Any, TypeVar
 
 import click
 
-from finetunekit.system.progress import Progress, padded, terminal_width
-
-_OPEN = "finetunekit.system.progress"
+from finetunekit.system.progress import Progress
+from finetunekit.system.terminal import WIDTH_COLUMNS, printable, table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -45,27 +45,36 @@ def print_json(value: Any) -> None:
     click.echo(to_json(value), nl=False)
 
 
-def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print left-aligned columns, separated by two spaces; no line is wrapped."""
-    table = [list(header), *[[str(cell) for cell in row] for row in rows]]
-    widths = [max(terminal_width(row[i]) for row in table) for i in range(len(header))]
-    for row in table:
-        click.echo("  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())
+def print_lines(lines: Iterable[object], *, file: IO[Any] | None = None) -> None:
+    """Print lines on stdout, or into a file; what a terminal would take for a command is escaped."""
+    for line in lines:
+        click.echo(printable(str(line)), file=file)
+
+
+def print_table(
+    rows: Iterable[Sequence[object]],
+    header: Sequence[str] = (),
+    *,
+    right: Collection[int] = (),
+    wrapped: Collection[int] = (),
+    indent: int = 0,
+) -> None:
+    """Print columns as `system.terminal.table` lays them out."""
+    print_lines(table(rows, header, right=right, wrapped=wrapped, indent=indent, width=screen_width()))
+
+
+def screen_width() -> int:
+    """Columns for tables: those of the terminal; 80 where stdout is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH_COLUMNS
 
 
 def make_progress(*, is_quiet: bool = False) -> Progress:
-    """Progress on stderr; its live line is taken away before an error is printed."""
+    """Progress on stderr; its bar is taken away when the command ends, before an error is printed."""
     progress = Progress(sys.stderr, is_quiet=is_quiet)
     context = click.get_current_context(silent=True)
     if context is not None:
-        context.meta.setdefault(_OPEN, []).append(progress)
+        context.call_on_close(progress.close)
     return progress
-
-
-def close_progress(context: click.Context) -> None:
-    """Take away the live lines of a command that is over."""
-    for progress in context.meta.get(_OPEN, ()):
-        progress.close()
 
 
 def load_host() -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from finetunekit.cli.common import json_option, out_option, print_json
+from finetunekit.cli.common import json_option, out_option, print_json, print_lines
 
 
 @click.command("compare")
@@ -56,7 +56,4 @@ def command(
     if as_json:
         print_json(dataclasses.asdict(comparison))
         return
-    for line in comparison_lines(comparison, is_all=show_all):
-        click.echo(line)
-    if page is not None:
-        click.echo(str(page))
+    print_lines([*comparison_lines(comparison, is_all=show_all), *([page] if page else [])])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from finetunekit.cli.common import load_host, make_progress
+from finetunekit.cli.common import load_host, make_progress, print_lines
 from finetunekit.cli.data_audit import audit, changes
 from finetunekit.cli.data_export import export
 from finetunekit.cli.data_fetch import fetch
@@ -37,8 +37,7 @@ def draw(folder: Path, per_class: int | None, size_px: int | None, seed: int | N
     chosen = choose_drawing(load_host(), source, per_class=per_class, size_px=size_px, seed=seed)
     written = write_photos(chosen, folder, make_progress())
     listed = ", ".join(f"{count} {split}" for split, count in written.counts.items())
-    click.echo(f"{listed}{'' if written.is_new else ' (were there already)'}")
-    click.echo(str(folder))
+    print_lines([f"{listed}{'' if written.is_new else ' (were there already)'}", folder])
 
 
 command.add_command(fetch)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, print_json, setting_options
+from finetunekit.cli.common import (
+    json_option,
+    make_progress,
+    out_option,
+    print_json,
+    print_lines,
+    print_table,
+    setting_options,
+)
 
 if TYPE_CHECKING:
     from finetunekit.config.plan import Plan
@@ -74,8 +82,7 @@ def audit(
     if as_json:
         print_json(report.to_dict())
     else:
-        for line in audit_lines(report):
-            click.echo(line)
+        print_lines(audit_lines(report))
     if fix is not None:
         _write_fix(fix, report, progress)
     if html is not None:
@@ -187,7 +194,6 @@ def changes(run: str, out: str, as_json: bool) -> None:
     """What became of the photos of RUN: added, removed, changed, renamed, relabelled, moved between splits."""
     import dataclasses
 
-    from finetunekit.cli.common import print_table
     from finetunekit.config.planning import prepare
     from finetunekit.data.audit.changes import photo_changes
     from finetunekit.data.known_photos import open_known_photos
@@ -211,8 +217,8 @@ def changes(run: str, out: str, as_json: bool) -> None:
         print_json([dataclasses.asdict(change) for change in found])
         return
     if found:
-        print_table(("change", "photo", "what"), [(change.kind, change.path, _what(change)) for change in found])
-    click.echo(f"{len(found)} {'change' if len(found) == 1 else 'changes'} since the run")
+        print_table([(change.kind, change.path, _what(change)) for change in found], ("change", "photo", "what"))
+    print_lines([f"{len(found)} {'change' if len(found) == 1 else 'changes'} since the run"])
 
 
 def _what(change: PhotoChange) -> str:

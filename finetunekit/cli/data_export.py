@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from finetunekit.cli.common import make_progress
+from finetunekit.cli.common import make_progress, print_lines
 from finetunekit.cli.photo_set import choose_set
 
 
@@ -41,4 +41,4 @@ def export(
     if '"license"' not in text:
         progress.say("note: no licence is known. Give one with --licence, or put an ATTRIBUTION.csv beside the photos.")
     write_whole(target, text)
-    click.echo(str(target))
+    print_lines([target])

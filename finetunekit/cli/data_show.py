@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from finetunekit.cli.common import make_progress
+from finetunekit.cli.common import make_progress, print_lines
 from finetunekit.cli.photo_set import choose_set
 
 
@@ -69,5 +69,4 @@ def show(
         from finetunekit.reports.contact_sheet_page import sheet_page
 
         write_whole(target, sheet_page(sheet))
-    click.echo(f"{sheet.subtitle}; {len(sheet.rows)} classes")
-    click.echo(str(target))
+    print_lines([f"{sheet.subtitle}; {len(sheet.rows)} classes", target])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, print_json, print_table
+from finetunekit.cli.common import json_option, make_progress, print_json, print_lines, print_table
 
 if TYPE_CHECKING:
     from finetunekit.data.split_table import Split
@@ -90,8 +91,7 @@ def split(
         print_json({"path": out, "counts": found.counts(), "groups": groups, "notes": found.notes,
                     "warnings": found.warnings, "data": data})  # fmt: skip
         return
-    for line in found.notes:
-        click.echo(f"note: {line}", err=True)
+    print_lines((f"note: {line}" for line in found.notes), file=sys.stderr)
     _print(found, data)
 
 
@@ -100,17 +100,11 @@ def _options(base: Path | None, folds: int | None) -> dict[str, Any]:
 
 
 def _print(found: Split, data: dict[str, Any]) -> None:
-    from finetunekit.data.opening import printable
-
     counts = found.counts()
     header = ("class", *(f"fold {name}" if name.isdigit() else name for name in found.names), "all")
-    rows: list[tuple[object, ...]] = [
-        (printable(c), *parts.values(), sum(parts.values())) for c, parts in counts.items()
-    ]
+    rows: list[tuple[object, ...]] = [(c, *parts.values(), sum(parts.values())) for c, parts in counts.items()]
     rows.append(("all", *(found.parts.count(name) for name in found.names), len(found.parts)))
-    print_table(header, rows)
-    for line in found.warnings:
-        click.echo(f"warning: {line}")
+    print_table(rows, header, right=range(1, len(header)))
     inner = ", ".join(f"{key}: {value}" for key, value in data["options"].items())
-    click.echo(f"data: {{source: table, root: {data['root']}" + (f", options: {{{inner}}}" if inner else "") + "}")
-    click.echo(data["root"])
+    section = f"data: {{source: table, root: {data['root']}" + (f", options: {{{inner}}}" if inner else "") + "}"
+    print_lines([*(f"warning: {line}" for line in found.warnings), section, data["root"]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, print_json
+from finetunekit.cli.common import json_option, make_progress, print_json, print_lines
 from finetunekit.cli.photo_set import choose_set
 
 
@@ -35,5 +35,4 @@ def stats(photos: str, settings: tuple[str, ...], options: tuple[str, ...], is_h
     if as_json:
         print_json(dataclasses.asdict(found))
         return
-    for line in statistics_lines(found):
-        click.echo(line)
+    print_lines(statistics_lines(found))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import click
 
-from finetunekit.cli.common import json_option, print_json
+from finetunekit.cli.common import json_option, print_json, print_lines
+from finetunekit.system.terminal import wrap
 
 
 @click.command("doctor")
@@ -23,10 +22,7 @@ def command(as_json: bool, offline: bool) -> None:
     for finding in examine(is_offline=offline):
         findings.append(finding)
         if not as_json:
-            line = f"{'ok ' if finding.is_ok else 'no '} {finding.what}: {finding.detail}"
-            click.echo(
-                textwrap.fill(line, 80, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-            )
+            print_lines(wrap(f"{'ok' if finding.is_ok else 'no'}  {finding.what}: {finding.detail}", hanging=4))
     if as_json:
         print_json([{"what": f.what, "ok": f.is_ok, "detail": f.detail} for f in findings])
     if any(finding.is_needed and not finding.is_ok for finding in findings):

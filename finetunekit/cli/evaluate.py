@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, print_json
+from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines
+from finetunekit.system.terminal import wrap
 
 
 @click.command("evaluate")
@@ -36,17 +36,16 @@ def command(run: str, folder: Path, out: str, as_json: bool) -> None:
     if as_json:
         print_json(scores)
         return
-    for line in _seen_lines(scores["seen"], scores["photos"]):
-        click.echo(line)
+    print_lines(_seen_lines(scores["seen"], scores["photos"]))
     is_mixed = scores["unseen"] and any(scores["seen"].values())
     if is_mixed:
         _echo_scores(scores["unseen"], loaded.classes, "new photos")
-        click.echo("with those that it has seen:")
+        print_lines(["with those that it has seen:"])
     _echo_scores(scores, loaded.classes, "photos")
     openings = scores["openings"]
     times = "once" if openings["openings"] == 1 else f"{openings['openings']:,} times"
     configs = "1 configuration" if openings["configs"] == 1 else f"{openings['configs']:,} configurations"
-    click.echo(f"these photos have now been scored {times}, by {configs}")
+    print_lines([f"these photos have now been scored {times}, by {configs}"])
 
 
 def _seen_lines(seen: Mapping[str, int], photos: int) -> Iterator[str]:
@@ -61,17 +60,17 @@ def _seen_lines(seen: Mapping[str, int], photos: int) -> Iterator[str]:
         if rest
         else "None is new: the score is flattered."
     )
-    yield from textwrap.wrap(f"WARNING of these {photos:,} photos, {parts}. {then}", 80)
+    yield from wrap(f"WARNING of these {photos:,} photos, {parts}. {then}")
 
 
 def _echo_scores(scores: Mapping[str, Any], classes: Sequence[str], what: str) -> None:
     accuracy = scores["accuracy"]
     interval = accuracy["interval"]
-    click.echo(
-        f"{accuracy['successes']} of {accuracy['photos']} {what} right: {100 * accuracy['value']:.1f} % "
-        f"(95 % interval {100 * interval['low']:.1f} to {100 * interval['high']:.1f} %)"
+    recalls = [(name, row["recall"]) for name, row in zip(classes, scores["classes"], strict=True) if row["recall"]]
+    print_lines(
+        [
+            f"{accuracy['successes']} of {accuracy['photos']} {what} right: {100 * accuracy['value']:.1f} % "
+            f"(95 % interval {100 * interval['low']:.1f} to {100 * interval['high']:.1f} %)",
+            *(f"  {name}: {recall['successes']} of {recall['photos']} found" for name, recall in recalls),
+        ]
     )
-    for name, row in zip(classes, scores["classes"], strict=True):
-        recall = row["recall"]
-        if recall is not None:
-            click.echo(f"  {name}: {recall['successes']} of {recall['photos']} found")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, preset_options, print_json
+from finetunekit.cli.common import json_option, make_progress, preset_options, print_json, print_lines, screen_width
 
 if TYPE_CHECKING:
     from finetunekit.config.plan import Plan
@@ -39,7 +39,7 @@ def command(preset: str, settings: tuple[str, ...], seed: int | None, has_layers
     if as_json:
         print_json(plan.to_dict())
         return
-    _echo([*plan_lines(plan), *_notes(plan)])
+    print_lines([*plan_lines(plan), *_notes(plan)])
 
 
 def _notes(plan: Plan) -> list[str]:
@@ -62,7 +62,7 @@ def _show_layers(plan: Plan, progress: Progress, *, as_json: bool) -> None:
     from finetunekit.config.plan_text import plan_lines
     from finetunekit.training.cost_text import preview_lines
 
-    _echo([*plan_lines(plan), *_notes(plan), "", *preview_lines(found)])
+    print_lines([*plan_lines(plan), *_notes(plan), "", *preview_lines(found, screen_width())])
 
 
 def _preview(plan: Plan, progress: Progress) -> Preview:
@@ -90,8 +90,3 @@ def _preview(plan: Plan, progress: Progress) -> Preview:
         photos_s=2 * (time.perf_counter() - started),  # a run decodes every photo twice: to check it, and to use it
         progress=progress,
     )
-
-
-def _echo(lines: list[str]) -> None:
-    for line in lines:
-        click.echo(line)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from finetunekit.cli.common import json_option, load_host, make_progress, print_json, print_table
+from finetunekit.cli.common import json_option, load_host, make_progress, print_json, print_lines, print_table
+from finetunekit.system.terminal import table, wrap
 from finetunekit.testing.scaffold import KINDS, next_steps, title_of, write_plugin
 
 if TYPE_CHECKING:
@@ -52,10 +52,8 @@ def list_plugins(as_json: bool) -> None:
     if as_json:
         print_json({"components": rows, "broken": [str(broken) for broken in host.broken]})
         return
-    print_table(
-        ("kind", "name", "plugin", "from"),
-        [(r["kind"], r["name"], r["plugin"], f"{r['distribution']} {r['version'] or ''}".strip()) for r in rows],
-    )
+    shown = [(r["kind"], r["name"], r["plugin"], f"{r['distribution']} {r['version'] or ''}") for r in rows]
+    print_table(shown, ("kind", "name", "plugin", "from"))
 
 
 @command.command("new")
@@ -75,10 +73,8 @@ def new(kind: str, name: str, is_file: bool, directory: str) -> None:
     if name in known:
         raise ConfigError(f"'{name}': {title_of(kind)} '{name}' is given by {known[name].origin}. Choose another name.")
     folder = Path(directory)
-    for path in write_plugin(kind, name, folder, is_file=is_file, version=__version__):
-        click.echo(f"wrote {path}")
-    for line in next_steps(kind, name, folder, is_file=is_file):
-        click.echo(line)
+    written = write_plugin(kind, name, folder, is_file=is_file, version=__version__)
+    print_lines([*(f"wrote {path}" for path in written), *next_steps(kind, name, folder, is_file=is_file)])
 
 
 @command.command("check")
@@ -104,12 +100,9 @@ def check(ctx: click.Context, target: str, as_json: bool) -> None:
 
 
 def _print_verdicts(verdicts: tuple[CheckResult, ...]) -> None:
-    width = max(len(f"{verdict.kind} {verdict.name}") for verdict in verdicts)
-    for verdict in verdicts:
-        click.echo(f"{f'{verdict.kind} {verdict.name}'.ljust(width)}  {verdict.status}")
-        if verdict.words:
-            indent = "  "
-            click.echo(textwrap.fill(verdict.words, 80, initial_indent=indent, subsequent_indent=indent))
+    shown = table([(f"{verdict.kind} {verdict.name}", verdict.status) for verdict in verdicts])
+    for line, verdict in zip(shown, verdicts, strict=True):
+        print_lines([line, *(wrap(verdict.words, indent=2) if verdict.words else ())])
     counts = {status: sum(v.status == status for v in verdicts) for status in ("ok", "problem", "unchecked")}
     listed = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    click.echo(f"{len(verdicts)} checked: {listed}")
+    print_lines([f"{len(verdicts)} checked: {listed}"])

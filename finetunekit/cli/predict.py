@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, print_json
+from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_table
 
 
 @click.command("predict")
@@ -62,8 +62,6 @@ def command(
     if as_json:
         print_json([as_dict(p) for p in predictions])
     else:
-        width = max((len(p.label or "unsure") for p in predictions), default=0)
-        for p in predictions:
-            click.echo(f"{p.probability:6.1%}  {(p.label or 'unsure').ljust(width)}  {p.path}")
+        print_table([(f"{p.probability:.1%}", p.label or "unsure", p.path) for p in predictions], right=(0,))
     if problems:
         raise DataError(problems)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 
-from finetunekit.cli.common import json_option, load_host, make_progress, print_json, print_table
-
-COLUMNS = 80
+from finetunekit.cli.common import json_option, load_host, make_progress, print_json, print_lines, print_table
 
 
 @click.group("presets")
@@ -37,19 +33,7 @@ def list_presets(as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        widest = max(len("preset"), *(len(row["name"]) for row in rows))
-        lines = [(row["name"], *_wrapped(row["description"], COLUMNS - widest - 2)) for row in rows]
-        print_table(("preset", "description"), [pair for name, *parts in lines for pair in _below(name, parts)])
-
-
-def _wrapped(text: str, columns: int) -> list[str]:
-    return textwrap.wrap(text, columns, break_long_words=False, break_on_hyphens=False) or [""]
-
-
-def _below(name: str, parts: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The name beside the first line of its description only."""
-    yield name, parts[0]
-    yield from (("", part) for part in parts[1:])
+        print_table([(row["name"], row["description"]) for row in rows], ("preset", "description"), wrapped=(1,))
 
 
 @command.command("show")
@@ -89,6 +73,6 @@ def new(name: str, base: str, data: Path, out: Path | None) -> None:
     for note in made.notes:
         progress.say(f"note: {note}")
     splits = (TRAIN, VALID, TEST)
-    print_table(("class", *splits), [(label, *(count[s] for s in splits)) for label, count in made.counts.items()])
-    click.echo(f"wrote {made.path}, and {made.schema} for editors. Next:")
-    click.echo(f"  {made.command}")
+    rows = [(label, *(count[split] for split in splits)) for label, count in made.counts.items()]
+    print_table(rows, ("class", *splits), right=(1, 2, 3))
+    print_lines([f"wrote {made.path}, and {made.schema} for editors. Next:", f"  {made.command}"])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, preset_options, print_json
+from finetunekit.cli.common import json_option, make_progress, preset_options, print_json, print_lines
+from finetunekit.system.terminal import shorten, table, wrap
 
 if TYPE_CHECKING:
     from finetunekit.experiments.probe_ranking import ProbeScore, RankedProbe, Ranking
@@ -74,10 +74,7 @@ def command(
     if as_json:
         print_json({**dataclasses.asdict(ranking), "written": str(out) if out else None})
         return
-    for line in _lines(ranking):
-        click.echo(line)
-    if out is not None:
-        click.echo(f"written: {out}")
+    print_lines([*_lines(ranking), *([f"written: {out}"] if out else [])])
 
 
 def _names(text: str | None) -> tuple[str, ...]:
@@ -98,24 +95,21 @@ def _sizes(text: str | None) -> tuple[int | Literal["native"], ...]:
 
 def _lines(ranking: Ranking) -> Iterator[str]:
     if ranking.stand_in:
-        yield from textwrap.wrap(f"STAND-IN PHOTOS: {ranking.stand_in}", 80)
-    yield f" # {'backbone':<18} {'px':>4} {'pixels':<6} {'right, %':<16} {'log loss':<19} {'s':>4} {'MB':>4}"
-    for rank, row in enumerate(ranking.ranked, start=1):
-        yield _row(rank, row)
+        yield from wrap(f"STAND-IN PHOTOS: {ranking.stand_in}")
+    rows = [_row(rank, row) for rank, row in enumerate(ranking.ranked, start=1)]
+    yield from table(rows, ("#", "backbone", "px", "pixels", "right, %", "log loss", "s", "MB"), right=(0, 2, 6, 7))
     yield ""
-    yield from textwrap.wrap(_LEGEND, 80)
+    yield from wrap(_LEGEND)
     if len(ranking.ranked) > 1:
         yield ""
-        yield from textwrap.wrap(_honest(ranking), 80)
+        yield from wrap(_honest(ranking))
     yield from _left_out(ranking.left_out)
 
 
-def _row(rank: int, row: RankedProbe) -> str:
+def _row(rank: int, row: RankedProbe) -> tuple[object, ...]:
+    name, pixels = shorten(row.backbone, 18), _CONTRACTS.get(row.contract, row.contract)
     seconds = round(row.feature_s + row.fit_s)
-    right, loss = _right(row.score), _loss(row.score)
-    name = row.backbone if len(row.backbone) <= 18 else row.backbone[:17] + "…"
-    pixels = _CONTRACTS.get(row.contract, row.contract)
-    return f"{rank:>2} {name:<18} {row.size_px:>4} {pixels:<6} {right:<16} {loss:<19} {seconds:>4} {row.size_mb:>4.0f}"
+    return rank, name, row.size_px, pixels, _right(row.score), _loss(row.score), seconds, f"{row.size_mb:.0f}"
 
 
 def _right(score: ProbeScore) -> str:
@@ -149,11 +143,10 @@ def _left_out(reasons: dict[str, str]) -> Iterator[str]:
         shown = ", ".join(absent[:4]) + (" and so on" if len(absent) > 4 else "")
         backbones = "1 backbone was" if len(absent) == 1 else f"{len(absent)} backbones were"
         yield ""
-        yield from textwrap.wrap(
+        yield from wrap(
             f"{backbones} left out, since the weights are not on this machine: {shown}. --backbones NAME fetches them; "
-            "`finetunekit backbones` says from where.",
-            80,
+            "`finetunekit backbones` says from where."
         )
     for name, why in reasons.items():
         if name not in absent:
-            yield from textwrap.wrap(f"left out: {name}: {why}", 80, subsequent_indent="  ")
+            yield from wrap(f"left out: {name}: {why}", hanging=2)

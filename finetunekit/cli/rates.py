@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, preset_options, print_json
+from finetunekit.cli.common import json_option, make_progress, preset_options, print_json, print_lines
+from finetunekit.system.terminal import table, wrap
 
 if TYPE_CHECKING:
     from finetunekit.training.lr_finder import RateTest
@@ -56,20 +56,22 @@ def command(
         return
     asked = plan.stages[stage - 1].config
     assert asked.kind == "fit"  # no rate is found for another
-    for line in _lines(found, stage, index.stand_in, asked.optimizer.learning_rate):
-        click.echo(line)
-    if figure is not None:
-        click.echo(f"figure: {figure}")
+    print_lines(_lines(found, stage, index.stand_in, asked.optimizer.learning_rate))
+    print_lines([f"figure: {figure}"] if figure else [])
 
 
 def _lines(found: RateTest, number: int, stand_in: str | None, asked: float) -> Iterator[str]:
     if stand_in:
-        yield from textwrap.wrap(f"STAND-IN PHOTOS: {stand_in}", 80)
+        yield from wrap(f"STAND-IN PHOTOS: {stand_in}")
     last = f"{found.rates[-1]:.1e}"
     end = f"ran away beyond {last}" if found.has_run_away else f"had not run away at {last}"
     yield f"stage {number}, {found.stage}: the loss {end}"
-    yield f"suggested  {found.suggested:.1e}   where the loss falls most steeply, or at most:"
-    yield f"at most    {found.at_most:.1e}   a tenth of the rate at which the loss is lowest"
-    yield f"preset     {asked:.1e}   stages[{number - 1}].optimizer.learning_rate"
+    yield from table(
+        [
+            ("suggested", f"{found.suggested:.1e}", "where the loss falls most steeply, or at most:"),
+            ("at most", f"{found.at_most:.1e}", "a tenth of the rate at which the loss is lowest"),
+            ("preset", f"{asked:.1e}", f"stages[{number - 1}].optimizer.learning_rate"),
+        ]
+    )
     if number > 1:
         yield "Stages before this one were not trained first: it began from a new head."

@@ -6,7 +6,7 @@ import dataclasses
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, print_json
+from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines
 
 
 @click.command("replay")
@@ -25,8 +25,6 @@ def command(run: str, out: str, as_json: bool, quiet: bool) -> None:
     if as_json:
         print_json({"path": again.result.path, "of": again.of, **dataclasses.asdict(again.verdict)})
     else:
-        for line in again.summary:
-            click.echo(line)
-        click.echo(str(again.result.path))
+        print_lines([*again.summary, again.result.path])
     if not again.verdict.is_same:
         click.get_current_context().exit(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from finetunekit.cli.common import make_progress, out_option
+from finetunekit.cli.common import make_progress, out_option, print_lines
 
 
 @click.command("report")
@@ -17,7 +17,5 @@ def command(run: str, out: str) -> None:
     """
     from finetunekit.engine.api import rebuild_reports, summarise
 
-    for line in summarise(run, out=out):
-        click.echo(line)
-    for path in rebuild_reports(run, out=out, progress=make_progress()):
-        click.echo(str(path))
+    print_lines(summarise(run, out=out))
+    print_lines(rebuild_reports(run, out=out, progress=make_progress()))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, print_json
+from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines
 from finetunekit.cli.run import echo_run_group
 
 
@@ -41,6 +41,4 @@ def command(run: str, out: str, as_json: bool, force: bool, quiet: bool) -> None
     if as_json:
         print_json({"path": result.path, "metrics": result.metrics})
         return
-    for line in result.summary:
-        click.echo(line)
-    click.echo(str(report_page(result.path)))
+    print_lines([*result.summary, report_page(result.path)])

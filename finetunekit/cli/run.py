@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, preset_options, print_json
+from finetunekit.cli.common import json_option, make_progress, out_option, preset_options, print_json, print_lines
 
 if TYPE_CHECKING:
     from finetunekit.experiments.run_group import GroupResult
@@ -54,8 +54,7 @@ def command(
     if as_json:
         print_json({"path": result.path, "metrics": result.metrics})
         return
-    for line in (*result.summary, str(report_page(result.path))):
-        click.echo(line)
+    print_lines([*result.summary, report_page(result.path)])
 
 
 def _is_cross_validation(preset: str, settings: tuple[str, ...]) -> bool:
@@ -72,5 +71,4 @@ def echo_run_group(found: GroupResult, *, as_json: bool) -> None:
     if as_json:
         print_json({"path": found.path, "runs": [result.path for result in found.runs], "scores": found.scores})
         return
-    for line in (*found.summary, *(str(report_page(result.path)) for result in found.runs), str(found.path)):
-        click.echo(line)
+    print_lines([*found.summary, *(report_page(result.path) for result in found.runs), found.path])

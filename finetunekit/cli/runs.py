@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from finetunekit.cli.common import json_option, out_option, print_json, print_table
+from finetunekit.cli.common import json_option, out_option, print_json, print_lines, print_table
 
 if TYPE_CHECKING:
     from finetunekit.runs.run_list import RunEntry, What
@@ -31,15 +31,12 @@ def list_all(out: str, as_json: bool) -> None:
         print_json([_plain(entry) for entry in entries])
         return
     if not entries:
-        click.echo(f"no runs in {out}. Make one: finetunekit run felidae4")
+        print_lines([f"no runs in {out}. Make one: finetunekit run felidae4"])
         return
-    print_table(
-        ("run", "status", "epochs", "test", "MB"),
-        [(e.path.name, e.status, _epochs(e), _score(e), f"{e.size_bytes / 1e6:.1f}") for e in entries],
-    )
-    for entry in entries:
-        if entry.status in ("killed", "interrupted", "stopped"):
-            click.echo(f"go on with: finetunekit resume {entry.path}")
+    rows = [(e.path.name, e.status, _epochs(e), _score(e), f"{e.size_bytes / 1e6:.1f}") for e in entries]
+    print_table(rows, ("run", "status", "epochs", "test", "MB"), right=(3, 4))
+    stopped = [entry.path for entry in entries if entry.status in ("killed", "interrupted", "stopped")]
+    print_lines(f"go on with: finetunekit resume {path}" for path in stopped)
 
 
 @command.command("show")
@@ -55,23 +52,20 @@ def show(run: str, out: str, as_json: bool) -> None:
     if as_json:
         print_json(_plain(entry))
         return
-    for name, value in (
-        ("run", entry.path),
-        ("status", entry.status),
-        ("configuration", f"{entry.name}, seed {entry.seed}"),
-        ("started (UTC)", entry.started),
-        ("finished" if entry.parts else "epochs", _epochs(entry)),
-        ("test photos right", _score(entry)),
-        ("reproducible", entry.reproducibility or "-"),
-        ("size", f"{entry.size_bytes / 1e6:.1f} MB, {'with' if entry.has_model else 'without'} a model"),
-        ("stopped by", entry.error),
-    ):
-        if value is not None:
-            click.echo(f"{name + ':':<19}{value}")
-    for why in entry.missing:
-        click.echo(f"missing:           {why}")
-    if entry.status not in ("finished", "running"):
-        click.echo(f"go on with:        finetunekit resume {entry.path}")
+    facts = [
+        ("run:", entry.path),
+        ("status:", entry.status),
+        ("configuration:", f"{entry.name}, seed {entry.seed}"),
+        ("started (UTC):", entry.started),
+        ("finished:" if entry.parts else "epochs:", _epochs(entry)),
+        ("test photos right:", _score(entry)),
+        ("reproducible:", entry.reproducibility or "-"),
+        ("size:", f"{entry.size_bytes / 1e6:.1f} MB, {'with' if entry.has_model else 'without'} a model"),
+        ("stopped by:", entry.error),
+        *(("missing:", why) for why in entry.missing),
+        ("go on with:", None if entry.status in ("finished", "running") else f"finetunekit resume {entry.path}"),
+    ]
+    print_table([(name, value) for name, value in facts if value is not None])
 
 
 @command.command("prune")
@@ -94,14 +88,13 @@ def prune_old(out: str, keep: int, unfinished: bool, models: bool, yes: bool, as
             prune(entry, what)
         if not as_json:
             of = f"the model of {entry.path}" if models else str(entry.path)
-            click.echo(f"{done} {of} ({entry.status}, {freed[entry.path] / 1e6:.1f} MB)")
+            print_lines([f"{done} {of} ({entry.status}, {freed[entry.path] / 1e6:.1f} MB)"])
     if as_json:
         print_json({"is_deleted": yes, "runs": [str(path) for path in freed], "bytes": sum(freed.values())})
         return
     counted = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
-    click.echo(
-        f"{counted}, {sum(freed.values()) / 1e6:.1f} MB" + ("" if yes or not chosen else "; delete them with --yes")
-    )
+    advice = "" if yes or not chosen else "; delete them with --yes"
+    print_lines([f"{counted}, {sum(freed.values()) / 1e6:.1f} MB{advice}"])
 
 
 def _plain(entry: RunEntry) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from finetunekit.cli.common import load_host, print_json
+from finetunekit.cli.common import load_host, print_json, print_lines
 
 
 @click.command("schema")
@@ -26,4 +26,4 @@ def command(out: Path | None) -> None:
         print_json(schema)
         return
     write_whole(out, to_json(schema))
-    click.echo(str(out))
+    print_lines([out])

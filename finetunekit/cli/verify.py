@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from finetunekit.cli.common import json_option, out_option, print_json
+from finetunekit.cli.common import json_option, out_option, print_json, print_lines
 
 
 @click.command("verify")
@@ -35,6 +35,5 @@ def command(ctx: click.Context, run: str, out: str, as_json: bool) -> None:
     if as_json:
         print_json(dataclasses.asdict(verdict))
     else:
-        for line in verdict_lines(verdict):
-            click.echo(line)
+        print_lines(verdict_lines(verdict))
     ctx.exit(verdict.exit_code)

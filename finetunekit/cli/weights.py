@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from finetunekit.cli.common import json_option, load_host, make_progress, print_json, print_table
+from finetunekit.cli.common import json_option, load_host, make_progress, print_json, print_lines, print_table
 from finetunekit.errors import WeightsError
 
 
@@ -42,10 +42,8 @@ def list_weights(as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table(
-            ("backbone", "here", "licence", "sources"),
-            [(r["backbone"], "yes" if r["cached"] else "no", r["licence"], len(r["sources"])) for r in rows],
-        )
+        shown = [(r["backbone"], "yes" if r["cached"] else "no", r["licence"], len(r["sources"])) for r in rows]
+        print_table(shown, ("backbone", "here", "licence", "sources"), right=(3,))
 
 
 @command.command("fetch")
@@ -55,7 +53,7 @@ def fetch(backbone: str) -> None:
     from finetunekit.models.weights import resolve_weights
 
     found = resolve_weights(backbone, _backbone(backbone), explicit=None, say=make_progress().say)
-    click.echo(str(found.path))
+    print_lines([found.path])
 
 
 @command.command("where")
@@ -67,4 +65,4 @@ def where(backbone: str) -> None:
     status = weights_status(backbone, _backbone(backbone))
     if not status.is_cached:
         raise WeightsError(f"{backbone}: no verified weights here. Fetch them: finetunekit weights fetch {backbone}")
-    click.echo(str(status.path))
+    print_lines([status.path])

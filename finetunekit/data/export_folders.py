@@ -139,7 +139,7 @@ def _scratch_beside(root: Path) -> Iterator[Path]:
 def _list_into(source: Chosen, scratch: Path, progress: Progress) -> PhotoListing:
     """What the source makes, it makes in the scratch folder, so that moving it costs nothing."""
     progress.say(f"making photos with data source '{source.name}' ({source.registered.origin})")
-    context = SourceContext(root=None, cache_dir=scratch / "made", seed=0, say=progress.tick)
+    context = SourceContext(root=None, cache_dir=scratch / "made", seed=0, say=progress.show)
     listing = ask_source(source, context)
     if not listing.photos:
         raise DataError(f"data source '{source.name}' lists no photo, so that there is nothing to write.")

@@ -21,7 +21,8 @@ from finetunekit.data.listing import list_photos
 from finetunekit.errors import ConfigError, DataError, RunFolderError
 from finetunekit.plugins.host import PluginHost
 from finetunekit.system.files import to_json, write_whole
-from finetunekit.system.progress import Progress, padded, terminal_width
+from finetunekit.system.progress import Progress
+from finetunekit.system.terminal import printable, table
 from finetunekit.types import DISPLAY, TEST, TRAIN, VALID, PhotoListing
 
 SCHEMA_NAME = "finetunekit.schema.json"
@@ -201,13 +202,11 @@ def _describe(classes: Sequence[str], extends: str) -> str:
 
 
 def _table(counts: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
-    shown = [printable(label) for label in counts][:_CLASSES_COUNTED]
-    width = max(len("class"), *map(terminal_width, shown))
-    yield f"{'class':{width}}  {TRAIN:>6}  {VALID:>6}  {TEST:>6}"
-    for label, count in zip(shown, counts.values(), strict=False):
-        yield f"{padded(label, width)}  {count[TRAIN]:>6}  {count[VALID]:>6}  {count[TEST]:>6}"
-    if len(counts) > len(shown):
-        yield f"and {len(counts) - len(shown)} classes more"
+    splits = (TRAIN, VALID, TEST)
+    rows = [(label, *(count[split] for split in splits)) for label, count in counts.items()]
+    yield from table(rows[:_CLASSES_COUNTED], ("class", *splits), right=(1, 2, 3))
+    if len(rows) > _CLASSES_COUNTED:
+        yield f"and {len(rows) - _CLASSES_COUNTED} classes more"
 
 
 def _draws(plan: Plan, photos: int) -> Iterator[str]:
@@ -244,11 +243,6 @@ def _flow(value: Any) -> str:
     stream = io.StringIO()
     yaml.dump(value, stream)
     return stream.getvalue().removesuffix("...\n").strip()
-
-
-def printable(text: str) -> str:
-    """Text that stays in its comment: line breaks and bytes that are no text as Python escapes."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _command(path: Path, verb: str = "run") -> str:

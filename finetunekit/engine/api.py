@@ -16,9 +16,10 @@ from finetunekit.engine.result import RunResult
 from finetunekit.engine.write_reports import write_reports
 from finetunekit.errors import ConfigError, RunFolderError
 from finetunekit.plugins.host import PluginHost
+from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import BASELINES, CONFIG, STATE, FinishedRun, find_run, new_run_path, run_from
 from finetunekit.system.files import locked, sweep
-from finetunekit.system.progress import Progress, default_progress
+from finetunekit.system.progress import Progress
 
 if TYPE_CHECKING:
     from finetunekit.runs.reproducibility import BitComparison

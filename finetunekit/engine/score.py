@@ -88,7 +88,7 @@ def _predict(context: StageContext, photos: PixelStore, prepared: Prepared, spli
     """Probabilities `(photos, classes)` of one split."""
     from finetunekit.models.forward import mean_over_flip
 
-    context.progress.tick(f"evaluating {split} photos")
+    context.progress.show(f"evaluating {split} photos")
     decoded = photos.split(split)
     return mean_over_flip(
         lambda pixels: prepared.predict(decoded.with_pixels(pixels), split),

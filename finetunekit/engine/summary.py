@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetunekit.evaluation.baselines.text import baseline_lines
-from finetunekit.runs.test_split_ledger import WIDTH_COLUMNS, Openings, opened_sentence
+from finetunekit.runs.test_split_ledger import Openings, opened_sentence
 from finetunekit.statistics.multiple import best_of_interval
-from finetunekit.system.formatting import show_between, show_percent
-from finetunekit.system.progress import show_duration
+from finetunekit.system.formatting import show_between, show_duration, show_percent
+from finetunekit.system.terminal import WIDTH_COLUMNS, shorten, wrap
 
 
 def summary_lines(
@@ -38,11 +37,11 @@ def summary_lines(
         _worst_pair(test, metrics["classes"]),
         _validation(metrics["last_epoch"]),
     ]
-    main += [line for note in metrics.get("notes", ()) for line in textwrap.wrap(note, WIDTH_COLUMNS)]
+    main += [line for note in metrics.get("notes", ()) for line in wrap(note)]
     if metrics["stand_in"]:
         # Claims and calibration say nothing here; the warning takes their lines.
         opened = [] if openings is None else [opened_sentence(openings)]
-        return (*_fit(f"STAND-IN PHOTOS: {metrics['stand_in']}", 2), *main, *opened, took)
+        return (*wrap(f"STAND-IN PHOTOS: {metrics['stand_in']}"), *main, *opened, took)
     opened = ["How often this test split was opened could not be recorded."]
     if openings is not None and openings.openings == 0:  # a run folder that came from elsewhere
         opened = ["The ledger of this machine holds no opening of this test split."]
@@ -61,15 +60,14 @@ def _without_test(metrics: Mapping[str, Any]) -> list[str]:
         f" 95 % interval {show_between(accuracy['interval'])}."
     )
     said += [*metrics.get("notes", ()), "The test split stayed shut (evaluate.test: false): no network saw its photos."]
-    return [line for part in said for line in textwrap.wrap(part, WIDTH_COLUMNS)]
+    return [line for part in said for line in wrap(part)]
 
 
 def _accuracy_lines(test: Mapping[str, Any]) -> list[str]:
     accuracy = test["accuracy"]
-    return textwrap.wrap(
+    return wrap(
         f"{accuracy['successes']:,} of {accuracy['photos']:,} test photos right: {show_percent(accuracy['value'])}. On endless"
-        f" photos like these it would be {show_between(accuracy['interval'])} (95 % interval).",
-        WIDTH_COLUMNS,
+        f" photos like these it would be {show_between(accuracy['interval'])} (95 % interval)."
     )
 
 
@@ -89,7 +87,7 @@ def _worst_pair(test: Mapping[str, Any], classes: Sequence[str]) -> str:
     start = f"Commonest mistake: {count:,} of {sum(test['confusion'][true]):,} '"
     middle, end = "' photos taken for '", "'."
     room = (WIDTH_COLUMNS - len(start + middle + end)) // 2
-    return start + _shorten(classes[true], room) + middle + _shorten(classes[given], room) + end
+    return start + shorten(classes[true], room) + middle + shorten(classes[given], room) + end
 
 
 def _validation(epoch: Mapping[str, Any]) -> str:
@@ -119,14 +117,6 @@ def _calibration(calibration: Mapping[str, Any]) -> str:
     return f"Confidence: {show_percent(mean)} on average, {show_percent(right)} right: not calibrated{way}."
 
 
-def _fit(text: str, lines: int) -> list[str]:
-    return textwrap.wrap(text, WIDTH_COLUMNS, max_lines=lines, placeholder=" …")
-
-
-def _shorten(name: str, width: int) -> str:
-    return name if len(name) <= width else name[: width - 1] + "…"
-
-
 def claim_sentence(openings: Openings, correct: int, photos: int) -> str:
     """What the openings so far do to a figure, for a newcomer; lines of at most 80 columns.
 
@@ -145,4 +135,4 @@ def claim_sentence(openings: Openings, correct: int, photos: int) -> str:
         f"{opened_sentence(openings)} As the best of them it would be partly luck: its interval is then"
         f" {100 * interval.low:.1f} to {100 * interval.high:.1f} %."
     )
-    return textwrap.fill(text, WIDTH_COLUMNS)
+    return "\n".join(wrap(text))

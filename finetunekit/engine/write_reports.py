@@ -68,7 +68,7 @@ def write_reports(
         spoilt += sorted(before.keys() - _stamps(path).keys())
         if spoilt:
             progress.say(f"warning: {component_label(chosen)} changed what it may only read: {', '.join(spoilt)}")
-        progress.tick(f"{component_label(chosen)} done")
+        progress.show(f"{component_label(chosen)} done")
     progress.close()
     return tuple(written), tuple(missing)
 

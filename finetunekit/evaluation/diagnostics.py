@@ -75,7 +75,7 @@ def write_baselines(path: Path, inputs: BaselineInputs, metrics: Mapping[str, An
 def _write(
     name: str, job: Callable[[], None], path: Path, metrics: Mapping[str, Any], progress: Progress
 ) -> dict[str, Any]:
-    progress.tick(f"measuring: {name}")
+    progress.show(f"measuring: {name}")
     started = time.perf_counter()
     try:
         job()

@@ -13,12 +13,13 @@ from finetunekit.config.planning import prepare
 from finetunekit.config.preset import read_document
 from finetunekit.config.sections import PixelsSection
 from finetunekit.config.yaml_source import dump_yaml
-from finetunekit.data.preset_from_photos import check_name, check_out, printable, write_checked
+from finetunekit.data.preset_from_photos import check_name, check_out, write_checked
 from finetunekit.errors import ConfigError, FinetuneKitError, did_you_mean
 from finetunekit.experiments.probe_ranking import Ranking, candidate_text, candidate_words
 from finetunekit.models.weights import weights_availability
 from finetunekit.plugins.host import PluginHost
 from finetunekit.system.progress import Progress
+from finetunekit.system.terminal import printable
 
 Size = int | Literal["native"]
 #: What a probe measures, as `--set` texts: one linear layer, solved once on photos as they are.

@@ -23,9 +23,10 @@ from finetunekit.experiments.run_group import (
     make_group_folder,
     read_group,
 )
+from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import CROSS_VALIDATION, PREDICTIONS, FinishedRun
 from finetunekit.system.files import to_csv, work_in
-from finetunekit.system.progress import Progress, default_progress
+from finetunekit.system.progress import Progress
 from finetunekit.types import TEST
 
 if TYPE_CHECKING:

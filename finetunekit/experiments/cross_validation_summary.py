@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetunekit.evaluation.scores import score_splits
 from finetunekit.runs.test_split_ledger import Openings, opened_sentence
+from finetunekit.system.terminal import wrap
 from finetunekit.types import TEST
-
-WIDTH_COLUMNS = 80
 
 
 def pool_scores(rows: Sequence[Mapping[str, Any]], metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -90,7 +88,7 @@ def fold_lines(scores: Mapping[str, Any]) -> tuple[str, ...]:
     if scores["groups"]:
         text.append("Photos of one group err together: the interval over photos is then too narrow.")
     text.append(_opened(scores["openings"]))
-    return tuple(line for part in text for line in textwrap.wrap(part, WIDTH_COLUMNS, break_on_hyphens=False))
+    return tuple(line for part in text for line in wrap(part))
 
 
 def _opened(openings: Mapping[str, Any] | None) -> str:

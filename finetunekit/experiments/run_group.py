@@ -23,7 +23,8 @@ from finetunekit.errors import FinetuneKitError, RunError, RunFolderError
 from finetunekit.plugins.host import PluginHost
 from finetunekit.runs.folder import ENVIRONMENT, PHOTOS, PLAN, RUN_GROUPS, STATE, FinishedRun, new_run_path, read_status
 from finetunekit.system.files import locked, to_json, write_whole
-from finetunekit.system.progress import Progress, show_duration
+from finetunekit.system.formatting import show_duration
+from finetunekit.system.progress import Progress
 
 Outcomes = Mapping[Hashable, RunResult | RunError]
 """Key of a member → its finished run, or why it failed."""

@@ -19,9 +19,10 @@ from finetunekit.experiments.run_group import (
     make_group_folder,
     read_group,
 )
+from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import SEEDS, FinishedRun, drop_model
 from finetunekit.system.files import work_in
-from finetunekit.system.progress import Progress, default_progress
+from finetunekit.system.progress import Progress
 
 
 def run_seeds(

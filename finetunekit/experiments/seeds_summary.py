@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from finetunekit.runs.test_split_ledger import WIDTH_COLUMNS
 from finetunekit.statistics import summarise_seeds, wilson_interval
 from finetunekit.system.formatting import show_between, show_percent
+from finetunekit.system.terminal import wrap
 
 
 def summarise_runs(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -100,7 +99,7 @@ def seeds_lines(metrics: Sequence[Mapping[str, Any]], *, is_sharing_views: bool 
     )
     if is_sharing_views:
         text.append("All seeds shared their augmented views, so the spread over seeds is too narrow.")
-    return tuple(line for part in text for line in textwrap.wrap(part, WIDTH_COLUMNS))
+    return tuple(line for part in text for line in wrap(part))
 
 
 def _check_seeds(metrics: Sequence[Mapping[str, Any]]) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from finetunekit.experiments.seeds_summary import seeds_lines, summarise_runs
 from finetunekit.runs.folder import PLAN, FinishedRun
 from finetunekit.runs.test_predictions import read_test_predictions
 from finetunekit.statistics import Claim, ClaimCheck, Interval, check_claim, wilson_interval
+from finetunekit.system.terminal import table, wrap
 
 __all__ = [
     "EXIT_CODES",
@@ -30,8 +29,6 @@ __all__ = [
     "verdict_lines",
     "verify_run",
 ]
-
-WIDTH_COLUMNS = 80
 
 EXIT_CODES = {"reproduced": 0, "not reproduced": 5, "too few photos": 6}
 """Exit code of `verify` for each outcome; 1 to 4 are errors, 2 among them: nothing to verify, or a stand-in."""
@@ -110,7 +107,7 @@ def verify_run(path: Path) -> Verdict:
 def verdict_lines(verdict: Verdict) -> list[str]:
     """The verdict in words, the outcome first; lines of at most 80 columns."""
     check = verdict.check
-    text = [outcome_sentence(check), "", *_figures(verdict), "", _tested(check)]
+    text = [_tested(check)]
     if check.smallest_margin >= check.margin:
         passed = math.ceil(1e4 * check.smallest_margin) / 1e4
         text.append(f"Only a margin above {_points(passed)} would pass; it has to be stated before the run.")
@@ -122,7 +119,7 @@ def verdict_lines(verdict: Verdict) -> list[str]:
     if verdict.changes:
         text.append(f"This run is not quite the preset: {', '.join(verdict.changes)}.")
     text.append(f"Published: {' '.join(verdict.source.split())}")
-    return [line for part in text for line in (textwrap.wrap(part, WIDTH_COLUMNS) or [""])]
+    return [*wrap(outcome_sentence(check)), "", *_figures(verdict), "", *(line for part in text for line in wrap(part))]
 
 
 def _expected(run: FinishedRun) -> Expected:
@@ -164,19 +161,20 @@ def outcome_sentence(check: ClaimCheck) -> str:
     return f"TOO FEW PHOTOS TO SAY: {shown}."
 
 
-def _figures(verdict: Verdict) -> Iterator[str]:
+def _figures(verdict: Verdict) -> list[str]:
     check, published = verdict.check, verdict.published_interval
     value, photos = check.claim.value, check.claim.photos
     counted = "" if photos is None else f"{value * photos:,.0f} of {photos:,}"
     own = f"{check.observed_correct:,} of {check.observed_photos:,}"
-    width = max(len(counted), len(own), 1)
     between = "photos not known" if published is None else _between(published)
-    yield f"published   {counted:>{width}}  {100 * value:5.1f} %   {between}"
     observed = 100 * check.observed_correct / check.observed_photos
-    yield f"this run    {own:>{width}}  {observed:5.1f} %   {_between(verdict.observed_interval)}"
     low, high = 100 * check.interval.low, 100 * check.interval.high
-    between = f"(95 % interval {low:+.1f} to {high:+.1f} points)"
-    yield f"difference  {'':{width}}  {100 * check.difference:+5.1f}     {between}"
+    rows = (
+        ("published", counted, f"{100 * value:.1f}", "%", between),
+        ("this run", own, f"{observed:.1f}", "%", _between(verdict.observed_interval)),
+        ("difference", "", f"{100 * check.difference:+.1f}", "", f"(95 % interval {low:+.1f} to {high:+.1f} points)"),
+    )
+    return table(rows, right=(1, 2))
 
 
 def _tested(check: ClaimCheck) -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shlex
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from finetunekit.runs.test_split_ledger import Openings, opened_sentence
+from finetunekit.system.terminal import shorten, table, wrap
 from finetunekit.types import TEST, VALID
 
-WIDTH_COLUMNS = 80
 _NAMES = {VALID: "validation", TEST: "test"}
 _GRID_ROWS = 20
-_VALUE = 14  # columns
+_VALUE_COLUMNS = 14
+_HEADER = ("", "value", "right", "%", "95 %", "change", "95 %", "s")
 
 
 def ablation_lines(record: Mapping[str, Any]) -> tuple[str, ...]:
@@ -25,14 +25,14 @@ def ablation_lines(record: Mapping[str, Any]) -> tuple[str, ...]:
     Returns:
         Lines of at most 80 columns; first of all that the photos are a stand-in, where they are.
     """
-    lines = _wrapped(f"STAND-IN PHOTOS: {record['stand_in']}") if record["stand_in"] else []
+    lines = wrap(f"STAND-IN PHOTOS: {record['stand_in']}") if record["stand_in"] else []
     for split in record["splits"]:
         for curve in record["curves"]:
             lines += [*_curve_lines(record, curve, split), ""]
         if record["mode"] == "grid" and len(record["curves"]) > 1:
             lines += [*_grid_lines(record, split), ""]
     for text in sentences(record):
-        lines += _wrapped(text)
+        lines += wrap(text)
     return tuple(lines)
 
 
@@ -73,11 +73,16 @@ def _opened(openings: Mapping[str, Any] | None) -> str:
 def _curve_lines(record: Mapping[str, Any], curve: Mapping[str, Any], split: str) -> Iterator[str]:
     photos = next((c["scores"][split]["photos"] for c in record["cells"] if c["scores"]), 0)
     named = curve["key"] if curve["key"] == curve["path"] else f"{curve['key']} ({curve['path']})"
-    yield from _wrapped(f"{named}, {photos:,} {_NAMES[split]} photos")
-    yield f"  {'value':<{_VALUE}}{'right':>7}{'%':>6}  {'95 %':^14}  {'change':>7}  {'95 %':^16}{'s':>6}"
-    for i, point in enumerate(curve["points"]):
-        mark = ">" if i == curve["own"] else " "
-        yield _row(mark, point["value"], record["cells"][point["cell"]], split)
+    yield from wrap(f"{named}, {photos:,} {_NAMES[split]} photos")
+    rows = [
+        (
+            ">" if i == curve["own"] else "",
+            shorten(point["value"], _VALUE_COLUMNS),
+            *_row(record["cells"][point["cell"]], split),
+        )
+        for i, point in enumerate(curve["points"])
+    ]
+    yield from table(rows, _HEADER, right=range(2, 8))
     yield "> the preset's own; change: points of accuracy against it, same photos"
 
 
@@ -85,25 +90,22 @@ def _grid_lines(record: Mapping[str, Any], split: str) -> Iterator[str]:
     """Every cell, the best first."""
     scored = [cell for cell in record["cells"] if cell["scores"]]
     ranked = sorted(scored, key=lambda cell: (-cell["scores"][split]["correct"], cell["scores"][split]["log_loss"]))
-    yield from _wrapped(f"every combination, by {_NAMES[split]} accuracy; the first is first partly by luck")
-    for cell in ranked[:_GRID_ROWS]:
-        yield from _wrapped(f"{'>' if cell['is_preset'] else ' '} {_values(cell)}")
-        yield _row(" ", "", cell, split)
+    yield from wrap(f"every combination, by {_NAMES[split]} accuracy; the first is first partly by luck")
+    rows = [(">" if cell["is_preset"] else "", _values(cell), *_row(cell, split)) for cell in ranked[:_GRID_ROWS]]
+    yield from table(rows, _HEADER, right=range(2, 8), wrapped=(1,))
     if len(ranked) > _GRID_ROWS:
         yield f"and {len(ranked) - _GRID_ROWS} more in ablation.json"
 
 
-def _row(mark: str, value: str, cell: Mapping[str, Any], split: str) -> str:
-    shown = value if len(value) < _VALUE else value[: _VALUE - 2] + "…"
+def _row(cell: Mapping[str, Any], split: str) -> tuple[str, ...]:
     if cell["scores"] is None:
-        return f"{mark} {shown:<{_VALUE}} failed"
+        return ("failed", "", "", "", "", "")
     score = cell["scores"][split]
-    right, share = number(score["correct"]), f"{100 * score['accuracy']:.1f}"
-    text = f"{mark} {shown:<{_VALUE}}{right:>7}{share:>6}  {percents(interval_of(score)):^14}"
     against = score["against_preset"]
     points = "" if against is None else f"{100 * against['difference']:+.1f}"
     between = "" if against is None else points_of(interval_of(against))
-    return f"{text}  {points:>7}  {between:^16}{cell['seconds']:>6.0f}"
+    right, share = number(score["correct"]), f"{100 * score['accuracy']:.1f}"
+    return right, share, percents(interval_of(score)), points, between, f"{cell['seconds']:.0f}"
 
 
 def interval_of(score: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -130,10 +132,6 @@ def points_of(interval: Mapping[str, Any]) -> str:
 
 def _values(cell: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in cell["values"].items())
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH_COLUMNS, subsequent_indent="", break_on_hyphens=False)
 
 
 def spread_words(seeds: Sequence[int]) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 
 from finetunekit.data.audit.findings import SEVERITIES, AuditReport, Finding, Seen, counts_line
+from finetunekit.system.terminal import WIDTH_COLUMNS, shorten, terminal_width, wrap
 
-COLUMNS = 80
 NAMED = 3
 
 
@@ -19,9 +18,9 @@ def audit_lines(report: AuditReport, named: int = NAMED) -> Iterator[str]:
         named: Photos, or clusters of them, that are named of each finding.
     """
     if report.stand_in:
-        yield from textwrap.wrap(report.stand_in, COLUMNS)
+        yield from wrap(report.stand_in)
     splits = ", ".join(f"{count:,} {split}" for split, count in report.photos.items() if count)
-    yield from textwrap.wrap(f"{splits}; {len(report.classes)} classes: {', '.join(report.classes)}", COLUMNS)
+    yield from wrap(f"{splits}; {len(report.classes)} classes: {', '.join(report.classes)}")
     if report.sizes:
         width, height = report.sizes["width_px"], report.sizes["height_px"]
         yield f"width {width[0]} to {width[2]} px, height {height[0]} to {height[2]} px, most {width[1]} x {height[1]}"
@@ -32,13 +31,11 @@ def audit_lines(report: AuditReport, named: int = NAMED) -> Iterator[str]:
     yield ""
     yield f"{counts_line(report)}; {report.seconds:.1f} s"
     for line in report.looked_at:
-        yield from textwrap.wrap(f"looked at: {line}", COLUMNS, subsequent_indent="  ")
+        yield from wrap(f"looked at: {line}", hanging=2)
 
 
 def _finding_lines(finding: Finding, named: int) -> Iterator[str]:
-    yield from textwrap.wrap(
-        f"{finding.severity:<8}{finding.kind}: {finding.title}", COLUMNS, subsequent_indent=" " * 8
-    )
+    yield from wrap(f"{finding.severity:<8}{finding.kind}: {finding.title}", hanging=8)
     for group in finding.groups[:named]:
         for i, seen in enumerate(group[:4]):
             yield _photo_line(seen, "  = " if i else "")
@@ -46,7 +43,7 @@ def _finding_lines(finding: Finding, named: int) -> Iterator[str]:
             yield f"{'':12}and {len(group) - 4} more of it"
     if len(finding.groups) > named:
         yield f"{'':8}and {len(finding.groups) - named:,} more (--html shows them, --json lists all)"
-    yield from textwrap.wrap(finding.remedy, COLUMNS, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    yield from wrap(finding.remedy, indent=8)
 
 
 def _photo_line(seen: Seen, mark: str) -> str:
@@ -55,9 +52,5 @@ def _photo_line(seen: Seen, mark: str) -> str:
         seen.note if seen.path.startswith(f"{seen.split}/") else f"in {seen.split}{', ' * bool(seen.note)}{seen.note}"
     )
     note = f"  {words}" if words else ""
-    line = f"{'':8}{mark}{seen.path}{note}"
-    if len(line) <= COLUMNS:
-        return line
-    room = max(12, COLUMNS - 8 - len(mark) - len(note) - 1)
-    shown = seen.path if len(seen.path) <= room else "…" + seen.path[-room + 1 :]
-    return f"{'':8}{mark}{shown}{note}"
+    room = max(12, WIDTH_COLUMNS - 8 - len(mark) - terminal_width(note))
+    return f"{'':8}{mark}{shorten(seen.path, room, keep='end')}{note}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,8 +9,8 @@ from finetunekit.runs.comparison import ChangedPhoto, ComparedRun, Comparison, R
 from finetunekit.runs.config_diff import Change
 from finetunekit.statistics import Equivalence, Interval
 from finetunekit.statistics.intervals import normal_quantile
+from finetunekit.system.terminal import WIDTH_COLUMNS, shorten, table, wrap
 
-WIDTH_COLUMNS = 80
 SHOWN_ROWS = 10
 
 
@@ -27,18 +26,18 @@ def comparison_lines(comparison: Comparison, *, is_all: bool = False) -> list[st
     """
     lines = list(_stand_in_lines(comparison.runs))
     for pair in comparison.pairs:
-        lines += [line for text in verdict_sentences(comparison, pair) for line in _fill(text)]
+        lines += [line for text in verdict_sentences(comparison, pair) for line in wrap(text)]
     lines += ["", *_run_lines(comparison.runs)]
     for pair in comparison.pairs:
         lines += ["", *_pair_lines(comparison, pair, None if is_all else SHOWN_ROWS)]
     advice = "These are trained networks, not recipes; another seed may differ (run --seeds)."
-    return [*lines, "", *_fill(advice)]
+    return [*lines, "", *wrap(advice)]
 
 
 def _stand_in_lines(runs: Sequence[ComparedRun]) -> Iterator[str]:
     for sentence in dict.fromkeys(run.stand_in for run in runs if run.stand_in):
         numbers = [str(run.number) for run in runs if run.stand_in == sentence]
-        yield from _fill(f"STAND-IN PHOTOS in run {', '.join(numbers)}: {sentence}")
+        yield from wrap(f"STAND-IN PHOTOS in run {', '.join(numbers)}: {sentence}")
 
 
 def verdict_sentences(comparison: Comparison, pair: RunPair) -> Iterator[str]:
@@ -85,7 +84,7 @@ def _run_lines(runs: Sequence[ComparedRun]) -> Iterator[str]:
     for run in runs:
         low, high = 100 * run.interval.low, 100 * run.interval.high
         seed = "" if run.seed is None else f", seed {run.seed}"
-        yield f"run {run.number}  {_tail(str(run.path), WIDTH_COLUMNS - 8 - len(seed))}{seed}"
+        yield f"run {run.number}  {shorten(str(run.path), WIDTH_COLUMNS - 8 - len(seed), keep='end')}{seed}"
         share = 100 * run.correct / run.photos
         yield f"       {run.correct} of {run.photos} right: {share:.1f} % (95 % interval {low:.1f} to {high:.1f} %)"
         if run.copies:
@@ -95,15 +94,15 @@ def _run_lines(runs: Sequence[ComparedRun]) -> Iterator[str]:
 def _pair_lines(comparison: Comparison, pair: RunPair, limit: int | None) -> Iterator[str]:
     yield f"run {pair.second} against run {pair.first}, on the same {_photos(pair.common)}"
     if pair.only_first or pair.only_second:
-        yield from _fill(
+        yield from wrap(
             f"Their test photos differ: only the {pair.common} they share count here; {pair.only_first} are in run"
             f" {pair.first} only, {pair.only_second} in run {pair.second} only.",
-            "  ",
+            indent=2,
         )
     yield from _score_lines(comparison, pair)
     for number, photos in ((pair.second, pair.gained), (pair.first, pair.lost)):
         yield f"  only run {number} is right: {_photos(len(photos))}"
-        yield from _table(_photo_rows(pair, photos), (30, 10, 15, 15), limit)
+        yield from _rows(_photo_rows(photos), ("path", "true", *_names(pair)), (30, 10, 15, 15), limit)
     yield from _change_lines("configuration", pair, pair.configuration, limit)
     if pair.machine or pair.is_machine_known:
         yield from _change_lines("machine and versions", pair, pair.machine, limit)
@@ -131,8 +130,7 @@ def _score_lines(comparison: Comparison, pair: RunPair) -> Iterator[str]:
             f" ({about(needed.photos_low)} to {about(needed.photos_high)}; power {100 * needed.power:.0f} %)",
         ),
     )
-    for name, text in rows:
-        yield f"  {name:9} {text}"
+    yield from table(rows, indent=2)
 
 
 def log_loss_words(interval: Interval) -> str:
@@ -142,8 +140,12 @@ def log_loss_words(interval: Interval) -> str:
     return "probabilities better" if interval.high < 0.0 else "probabilities worse"
 
 
-def _photo_rows(pair: RunPair, photos: Iterable[ChangedPhoto]) -> list[tuple[str, ...]]:
-    rows = [
+def _names(pair: RunPair) -> tuple[str, str]:
+    return f"run {pair.first}", f"run {pair.second}"
+
+
+def _photo_rows(photos: Iterable[ChangedPhoto]) -> list[tuple[str, ...]]:
+    return [
         (
             photo.path,
             photo.true,
@@ -152,7 +154,6 @@ def _photo_rows(pair: RunPair, photos: Iterable[ChangedPhoto]) -> list[tuple[str
         )
         for photo in photos
     ]
-    return [("path", "true", f"run {pair.first}", f"run {pair.second}"), *rows] if rows else []
 
 
 def _change_lines(title: str, pair: RunPair, changes: Sequence[Change], limit: int | None) -> Iterator[str]:
@@ -161,34 +162,26 @@ def _change_lines(title: str, pair: RunPair, changes: Sequence[Change], limit: i
         return
     yield f"  {title}: {_count(len(changes), 'difference')}"
     rows = [(change.key, _value(change.first), _value(change.second)) for change in changes]
-    yield from _table([("", f"run {pair.first}", f"run {pair.second}"), *rows], (34, 19, 19), limit)
+    yield from _rows(rows, ("", *_names(pair)), (34, 19, 19), limit)
 
 
-def _table(rows: Sequence[Sequence[str]], widest: Sequence[int], limit: int | None) -> Iterator[str]:
-    """Aligned columns below a header; the first column keeps its end, the others their beginning."""
-    shown = rows if limit is None else rows[: limit + 1]
-    cut = [[_tail(row[0], widest[0]), *map(_head, row[1:], widest[1:])] for row in shown]
-    widths = [max(len(row[i]) for row in cut) for i in range(len(widest))] if cut else []
-    for row in cut:
-        yield "    " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+def _rows(
+    rows: Sequence[Sequence[str]], header: Sequence[str], widest: Sequence[int], limit: int | None
+) -> Iterator[str]:
+    """A table; of what is too long the first column keeps its end, the others their beginning."""
+    shown = rows[:limit]
+    cut = [[shorten(row[0], widest[0], keep="end"), *map(shorten, row[1:], widest[1:])] for row in shown]
+    yield from table(cut, header, indent=4) if cut else ()
     if len(shown) < len(rows):
         yield f"    and {len(rows) - len(shown)} more: --all shows them"
 
 
 def _said(name: str, probability: float) -> str:
-    return f"{_head(name, 10)} {100 * probability:.0f} %"
+    return f"{shorten(name, 10)} {100 * probability:.0f} %"
 
 
 def _value(value: Any) -> str:
     return "-" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _tail(text: str, width: int) -> str:
-    return text if len(text) <= width else "…" + text[1 - width :]
-
-
-def _head(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _change(interval: Interval) -> str:
@@ -220,7 +213,3 @@ def _count(number: int, noun: str) -> str:
 
 def _photos(number: int) -> str:
     return _count(number, "photo")
-
-
-def _fill(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(text, WIDTH_COLUMNS, initial_indent=indent, subsequent_indent=indent)

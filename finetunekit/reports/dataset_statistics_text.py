@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from finetunekit.data.profile.summary_statistics import QUANTILES, SetStatistics, shown_root
-from finetunekit.system.progress import terminal_width
+from finetunekit.system.terminal import shorten, table
 from finetunekit.types import SPLITS
 
 _TITLES = {"min": "min", "p05": "5 %", "median": "median", "p95": "95 %", "max": "max"}
@@ -46,18 +46,18 @@ def statistics_lines(found: SetStatistics) -> Iterator[str]:
 def _class_lines(found: SetStatistics) -> Iterator[str]:
     splits = [split for split in SPLITS if split in found.counts]
     head = ["class", *splits, "all", "median px", "median kB"]
-    rows = [
+    rows: list[list[object]] = [
         [
-            shortened(label),
-            *(str(of.counts.get(split, 0)) for split in splits),
-            str(of.photos),
+            shorten(label, LONGEST_NAME),
+            *(of.counts.get(split, 0) for split in splits),
+            of.photos,
             f"{of.median_width_px:.0f} x {of.median_height_px:.0f}",
             f"{of.median_size_kb:.1f}",
         ]
         for label, of in found.classes.items()
     ]
-    total = ["all", *(str(found.counts[split]) for split in splits), str(found.photos), "", ""]
-    yield from columns([head, *rows, total])
+    total = ["all", *(found.counts[split] for split in splits), found.photos, "", ""]
+    yield from table([*rows, total], head, right=range(1, len(head)))
 
 
 def _quantity_lines(found: SetStatistics) -> Iterator[str]:
@@ -65,7 +65,7 @@ def _quantity_lines(found: SetStatistics) -> Iterator[str]:
         [title, *(form.format(found.quantiles[name][quantile]) for quantile in QUANTILES)]
         for name, (title, form) in _QUANTITIES.items()
     ]
-    yield from columns([["", *_TITLES.values()], *rows])
+    yield from table(rows, ["", *_TITLES.values()], right=range(1, 1 + len(_TITLES)))
 
 
 def _channel_lines(found: SetStatistics) -> Iterator[str]:
@@ -78,7 +78,7 @@ def _channel_lines(found: SetStatistics) -> Iterator[str]:
         [split, *(form.format(mean, std) for mean, std in zip(of.mean, of.std, strict=True))]
         for split, of in found.channels.items()
     ]
-    yield from columns([head, *rows])
+    yield from table(rows, head, right=range(1, len(head)))
 
 
 def _problem_lines(problems: Sequence[str]) -> Iterator[str]:
@@ -93,22 +93,3 @@ def _problem_lines(problems: Sequence[str]) -> Iterator[str]:
 
 def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name or 'none'} {count}" for name, count in counts.items())
-
-
-def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows with the first column to the left and numbers to the right, two spaces between them."""
-    widths = [max(terminal_width(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        first = row[0] + " " * (widths[0] - terminal_width(row[0]))
-        rest = (" " * (width - terminal_width(cell)) + cell for cell, width in zip(row[1:], widths[1:], strict=True))
-        yield "  ".join((first, *rest)).rstrip()
-
-
-def shortened(name: str) -> str:
-    """A class name that leaves room for its numbers; without control characters."""
-    clean = "".join(c if c.isprintable() else "?" for c in name)
-    if terminal_width(clean) <= LONGEST_NAME:
-        return clean
-    while terminal_width(clean) > LONGEST_NAME - 1:
-        clean = clean[:-1]
-    return clean + "…"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from finetunekit.runs.folder import REPORTS
+from finetunekit.system.progress import Progress
 from finetunekit.types import TEST, TRAIN, VALID
 
 _NONE = "–"
@@ -99,3 +101,49 @@ def _image(path: Path) -> str:
     # white, since figures are drawn for paper and a notebook may be dark
     style = "max-width: 100%; background: white"
     return f'<p><img alt="{shown}" title="{shown}" style="{style}" src="data:image/svg+xml;base64,{content}"></p>'
+
+
+# ---- progress --------------------------------------------------------------------------------------------------------------------
+
+
+def is_in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this, so that output can be replaced; False in a terminal, IPython's included."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and getattr(shell, "kernel", None) is not None
+
+
+def default_progress() -> Progress:
+    """Progress for where this runs: in the notebook's output, or on stderr."""
+    return NotebookProgress() if is_in_notebook() else Progress()
+
+
+class NotebookProgress(Progress):
+    """Every line said, and below them what is done now, in one output that is replaced as it grows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[str] = []
+        self._handle: Any = None
+
+    def say(self, line: str) -> None:
+        """Add one whole line in place of what was shown below."""
+        self._lines.append(line)
+        self._update()
+
+    def close(self) -> None:
+        """Leave the lines alone."""
+        if self._handle is not None:
+            self._update()
+
+    def _draw(self, what: str, done: int, total: int | None, left: str) -> None:
+        self._update(", ".join(filter(None, [what, f"{done} of {total}" if total else "", left])))
+
+    def _update(self, live: str = "") -> None:
+        text = "\n".join([*self._lines, *filter(None, [live])])
+        bundle = {"text/plain": text, "text/html": f'<pre style="white-space: pre-wrap">{escape(text)}</pre>'}
+        if self._handle is None:
+            display = sys.modules["IPython"].display.display
+            self._handle = display(bundle, raw=True, display_id=True)
+        else:
+            self._handle.update(bundle, raw=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import textwrap
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from finetunekit.runs.config_diff import environment_changes
 from finetunekit.runs.folder import MODEL, FinishedRun
+from finetunekit.system.terminal import wrap
 
 WALL_CLOCK = ("seconds", "images_per_s")
 Level = Literal["bitwise", "same machine", "statistical"]
@@ -81,7 +81,7 @@ def replay_lines(verdict: BitComparison, level: str | None) -> tuple[str, ...]:
     lines += [f"Since the first run, {line}." for line in verdict.environment]
     if level is not None:
         lines.append(f"The first run was recorded as reproducible: {level}.")
-    return tuple(part for line in lines for part in textwrap.wrap(line, 80))
+    return tuple(part for line in lines for part in wrap(line))
 
 
 def _differences(first: FinishedRun, second: FinishedRun) -> Iterator[str]:

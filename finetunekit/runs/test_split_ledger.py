@@ -31,8 +31,6 @@ __all__ = [
 LOCK_TIMEOUT_S = 10.0
 """An append takes milliseconds; whoever holds the lock longer is stuck."""
 
-WIDTH_COLUMNS = 80
-
 
 @dataclass(frozen=True, slots=True)
 class Openings:

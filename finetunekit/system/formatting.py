@@ -29,3 +29,13 @@ def one_line(error: object, limit: int = 300) -> str:
     """Text of an error on one line of bounded length; its class where it says nothing."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def show_duration(seconds: float) -> str:
+    """`41 s`, `6 min 10 s`, `2 h 05 min`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,52 +1,32 @@
-"""What a long job says while it works: whole lines on stderr, and on a terminal one live line below them."""
+"""What a long job says while it works: whole lines on stderr, and on a terminal a bar below them."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-import textwrap
 import time
-import unicodedata
 from collections.abc import Callable
-from html import escape
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
+
+from finetunekit.system.formatting import show_duration
+from finetunekit.system.terminal import printable, wrap
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 _REFRESH_S = 0.2
-
-
-def show_duration(seconds: float) -> str:
-    """`41 s`, `6 min 10 s`, `2 h 05 min`."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def terminal_width(text: str) -> int:
-    """Columns that a text takes on a terminal. Source: Unicode UAX 11: wide and full-width letters take two, marks none."""
-    marks = ("Mn", "Me", "Cf")
-    return sum(
-        0 if unicodedata.category(c) in marks else 2 if unicodedata.east_asian_width(c) in ("W", "F") else 1
-        for c in text
-    )
-
-
-def padded(text: str, width: int) -> str:
-    """A text with the blanks behind it that fill so many columns of a terminal."""
-    return text + " " * (width - terminal_width(text))
+_BAR_COLUMNS = 24
 
 
 class Progress:
-    """Prints progress; quiet ones print nothing. No colour and no live line off a terminal."""
+    """Prints progress; quiet ones print nothing. No bar off a terminal, and no colour anywhere."""
 
     def __init__(self, stream: TextIO | None = None, *, is_quiet: bool = False) -> None:
         self._stream = stream or sys.stderr
         self._is_quiet = is_quiet
-        self._is_live = not is_quiet and self._stream.isatty()
-        self._live_width = 0
-        self._shown_at = 0.0
+        self._is_terminal = not is_quiet and self._stream.isatty()
+        self._live: Live | None = None
+        self._shown_at = float("-inf")
 
     def say(self, line: str) -> None:
         """Print one whole line, wrapped between words on a terminal.
@@ -55,96 +35,69 @@ class Progress:
         """
         if self._is_quiet:
             return
-        self._clear()
-        if self._is_live:
-            columns = shutil.get_terminal_size().columns - 1
-            line = textwrap.fill(line, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-        encoding = self._stream.encoding or "utf-8"
-        self._stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        self.close()
+        whole = printable(" ".join(line.splitlines()))
+        lines = wrap(whole, hanging=2, width=shutil.get_terminal_size().columns) if self._is_terminal else [whole]
+        self._stream.write("".join(f"{self._encodable(part)}\n" for part in lines))
         self._stream.flush()
 
-    def tick(self, text: str) -> None:
-        """Replace the live line, a few times a second at most; it is cut to 79 columns."""
+    def show(self, what: str, done: int = 0, total: int | None = None, left_s: float | None = None) -> None:
+        """Show what is done now, until the next line is said; a few times a second at most.
+
+        Args:
+            what: The job.
+            done: Parts of it that are done.
+            total: Parts that it has; without them there is no bar.
+            left_s: Seconds that it will take yet, where that can be told.
+        """
         now = time.monotonic()
-        if not self._is_live or now - self._shown_at < _REFRESH_S:
+        if self._is_quiet or now - self._shown_at < _REFRESH_S:
             return
         self._shown_at = now
-        line = text[:79]
-        self._stream.write("\r" + line.ljust(self._live_width))
-        self._stream.flush()
-        self._live_width = len(line)
+        self._draw(printable(what), done, total, "" if left_s is None else f"{show_duration(left_s)} left")
 
     def counter(self, what: str) -> Callable[[int, int], None]:
-        """A callback `(done, total)` that keeps the live line current, with the time left."""
+        """A callback `(done, total)` that shows how far a job is, with the time left."""
         started = time.monotonic()
 
         def count(done: int, total: int) -> None:
-            left_s = (time.monotonic() - started) / max(done, 1) * (total - done)
-            self.tick(f"{what}: {done} of {total}, {show_duration(left_s)} left")
+            self.show(what, done, total, (time.monotonic() - started) / max(done, 1) * (total - done))
             if done >= total:
                 self.close()
 
         return count
 
     def close(self) -> None:
-        """Take the live line away, so that what is printed next does not stand behind it. Progress may go on afterwards."""
-        self._clear()
-        self._stream.flush()
+        """Take the bar away, so that what is printed next does not stand beside it. Progress may go on afterwards."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
-    def _clear(self) -> None:
-        if self._live_width:
-            self._stream.write("\r" + " " * self._live_width + "\r")
-            self._live_width = 0
-
-
-_REFRESH_S = 0.2
-
-
-# ---- progress --------------------------------------------------------------------------------------------------------------------
-
-
-def is_in_notebook() -> bool:
-    """Whether a Jupyter kernel runs this, so that output can be replaced; False in a terminal, IPython's included."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and getattr(shell, "kernel", None) is not None
-
-
-def default_progress() -> Progress:
-    """Progress for where this runs: in the notebook's output, or on stderr."""
-    return NotebookProgress() if is_in_notebook() else Progress()
-
-
-class NotebookProgress(Progress):
-    """Every line said, and below them the live line, in one output that is replaced as it grows."""
-
-    def __init__(self) -> None:
-        super().__init__(is_quiet=True)
-        self._lines: list[str] = []
-        self._live = ""
-        self._handle: Any = None
-        self._updated_at = 0.0
-
-    def say(self, line: str) -> None:
-        """Add one whole line; the live line goes."""
-        self._lines.append(line)
-        self._live = ""
-        self._update()
-
-    def tick(self, text: str) -> None:
-        """Replace the live line, a few times a second at most."""
-        now = time.monotonic()
-        if now - self._updated_at < _REFRESH_S:
+    def _draw(self, what: str, done: int, total: int | None, left: str) -> None:
+        if not self._is_terminal:
             return
-        self._updated_at = now
-        self._live = text
-        self._update()
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
 
-    def _update(self) -> None:
-        text = "\n".join([*self._lines, *filter(None, [self._live])])
-        bundle = {"text/plain": text, "text/html": f'<pre style="white-space: pre-wrap">{escape(text)}</pre>'}
-        if self._handle is None:
-            display = sys.modules["IPython"].display.display
-            self._handle = display(bundle, raw=True, display_id=True)
-        else:
-            self._handle.update(bundle, raw=True)
+        if self._live is None:
+            self._live = _open_live(self._stream)
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        counted = () if total is None else (ProgressBar(total, done, width=_BAR_COLUMNS), Text(f"{done}/{total}"))
+        grid.add_row(*counted, Text(self._encodable(what), no_wrap=True, overflow="ellipsis"), Text(left))
+        self._live.update(grid, refresh=True)
+
+    def _encodable(self, text: str) -> str:
+        encoding = self._stream.encoding or "utf-8"
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _open_live(stream: TextIO) -> Live:
+    """A line that is drawn anew when it is told to and leaves nothing behind. What other code prints stays where it goes."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(file=stream, color_system=None, no_color=True)
+    live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
+    live.start()
+    return live

@@ -12,7 +12,7 @@ import numpy as np
 from finetunekit.errors import RunError
 from finetunekit.models.conv_gradient import fast_gradients
 from finetunekit.models.weight_arrays import assign, copies, views
-from finetunekit.system.progress import show_duration
+from finetunekit.system.formatting import show_duration
 from finetunekit.training.batches import prefetched
 from finetunekit.training.callbacks import callback_arrays, moving_variables, restore_callbacks
 from finetunekit.training.health_checks import non_finite_loss_error, stuck_line
@@ -146,10 +146,8 @@ def _run_epoch(job: FitJob, epoch: int, pace: Throughput) -> tuple[Row, float]:
             last, before = time.perf_counter(), last
             pace.step(size, last - before)
             left_s = (total * (job.total_epochs - epoch) - seen) * pace.draw_s(last - started, seen)
-            job.progress.tick(
-                f"epoch {epoch + 1}/{job.total_epochs}  {seen}/{total}  loss {loss_sum / seen:.4f}  "
-                f"{seen / (last - started):.0f} images/s  {show_duration(left_s)} left"
-            )
+            pace_words = f"loss {loss_sum / seen:.4f}  {seen / (last - started):.0f} images/s"
+            job.progress.show(f"epoch {epoch + 1}/{job.total_epochs}  {pace_words}", seen, total, left_s)
     finally:
         batches.close()
     trained_s = time.perf_counter() - started

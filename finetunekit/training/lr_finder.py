@@ -170,7 +170,7 @@ def _losses(
     try:
         for step, (rate, batch) in enumerate(zip(rates, batches, strict=False), start=1):
             optimizer.learning_rate.assign(rate)
-            progress.tick(f"step {step}/{len(rates)}  rate {rate:.1e}")
+            progress.show(f"rate {rate:.1e}", step, len(rates))
             loss = float(model.train_on_batch(batch.x, batch.y, sample_weights(batch.y, weights)))
             average = _SMOOTHING * average + (1 - _SMOOTHING) * loss
             smooth = average / (1 - _SMOOTHING**step)  # as if there had been steps before the first

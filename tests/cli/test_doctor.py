@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import socket
@@ -15,7 +14,6 @@ from helpers_plugins import invoke
 
 from finetunekit.cli.doctor_checks import _reach, examine
 from finetunekit.system.environment import describe_environment, resolve_precision
-from finetunekit.system.progress import Progress, show_duration
 
 
 def test_doctor_looks_at_everything_without_network(own_cache: Path) -> None:
@@ -77,54 +75,3 @@ def test_tensorflow_starts_without_a_word_on_stderr() -> None:
     code = "from finetunekit.system.environment import start_tensorflow; start_tensorflow(); print('started')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert (done.stdout, done.stderr) == ("started\n", "")
-
-
-def test_durations_are_readable() -> None:
-    assert [show_duration(s) for s in (0.4, 59.4, 60, 3599, 7500)] == [
-        "0 s",
-        "59 s",
-        "1 min 00 s",
-        "59 min 59 s",
-        "2 h 05 min",
-    ]
-
-
-class Terminal(io.StringIO):
-    """A stream that claims to be a terminal."""
-
-    encoding = "utf-8"
-
-    def isatty(self) -> bool:
-        return True
-
-
-def test_the_live_line_is_cleared_before_a_whole_line() -> None:
-    stream = Terminal()
-    progress = Progress(stream)
-    progress.tick("x" * 200)
-    progress.say("whole")
-    assert stream.getvalue() == "\r" + "x" * 79 + "\r" + " " * 79 + "\r" + "whole\n"
-
-
-def test_nothing_live_off_a_terminal_and_nothing_at_all_when_quiet() -> None:
-    class Pipe(io.StringIO):
-        encoding = "ascii"
-
-    stream = Pipe()
-    progress = Progress(stream)
-    progress.tick("live")
-    progress.say("猫 cat")
-    assert stream.getvalue() == "\\u732b cat\n"
-    quiet = Pipe()
-    Progress(quiet, is_quiet=True).say("whole")
-    assert quiet.getvalue() == ""
-
-
-def test_a_long_line_is_wrapped_between_words_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
-    line = "weights: " + "word " * 12 + "/a/path/that/is/longer/than/the/terminal/is/wide.npz"
-    stream = Terminal()
-    Progress(stream).say(line)
-    lines = stream.getvalue().splitlines()
-    assert all(len(part) < 40 for part in lines[:-1])
-    assert lines[-1] == "  /a/path/that/is/longer/than/the/terminal/is/wide.npz"

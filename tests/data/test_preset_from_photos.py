@@ -19,7 +19,8 @@ from finetunekit.config.planning import prepare
 from finetunekit.config.yaml_source import read_yaml
 from finetunekit.data.preset_from_photos import NewPreset, choose_draws, write_preset
 from finetunekit.errors import ConfigError, DataError, FinetuneKitError
-from finetunekit.system.progress import Progress, terminal_width
+from finetunekit.system.progress import Progress
+from finetunekit.system.terminal import terminal_width
 
 QUIET = Progress(is_quiet=True)
 
@@ -240,7 +241,7 @@ def test_names_of_two_columns_a_letter_line_up_as_others_do() -> None:
     write_counted_photos(Path("cats"), {".": 10}, ("猫", "lynx"))
     result = invoke("presets", "new", "mine", "--data", "cats")
     rows = result.stdout.splitlines()[:3]
-    assert len({terminal_width(row[: row.rindex("  ")]) for row in rows}) == 1
+    assert len(set(map(terminal_width, rows))) == 1
     table = [line for line in Path("mine.yaml").read_text(encoding="utf-8").splitlines() if line.startswith("#   ")]
     assert len({terminal_width(line) for line in table[:3]}) == 1
 

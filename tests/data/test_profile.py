@@ -27,10 +27,11 @@ from finetunekit.models.preprocessing import as_input
 from finetunekit.reports.contact_sheet import choose_photos, make_sheet
 from finetunekit.reports.contact_sheet_page import sheet_page
 from finetunekit.reports.contact_sheet_png import MAX_HEIGHT_PX, sheet_png, wrapped
-from finetunekit.reports.dataset_statistics_text import columns, shortened, statistics_lines
+from finetunekit.reports.dataset_statistics_text import statistics_lines
 from finetunekit.runs.folder import FORMAT
 from finetunekit.system.files import to_csv
-from finetunekit.system.progress import Progress, terminal_width
+from finetunekit.system.progress import Progress
+from finetunekit.system.terminal import terminal_width
 from finetunekit.types import PhotoListing, PhotoRecord, PixelContract
 
 QUIET = Progress(io.StringIO())
@@ -140,14 +141,6 @@ def test_the_table_fits_80_columns_and_numbers_are_below_each_other(
     assert len(rows) == 4
     assert len({terminal_width(row[: row.index("  8 x 8")]) for row in rows[:3]}) == 1
     assert "channels, RGB / 255; every photo weighs the same:" in lines
-
-
-def test_names_are_measured_as_a_terminal_shows_them() -> None:
-    assert (terminal_width("猫cat"), terminal_width("e\u0301")) == (5, 1)
-    assert shortened("a" * 40) == "a" * 27 + "…"
-    assert terminal_width(shortened("猫" * 40)) <= 28
-    assert shortened("a\nb") == "a?b"
-    assert list(columns([["猫", "1"], ["ab", "22"]])) == ["猫   1", "ab  22"]
 
 
 def test_json_has_the_same_figures(photos: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers_terminal import Terminal
 from PIL import Image
 
 import finetunekit as ftk
@@ -45,29 +45,6 @@ def stopped_run(tiny_yaml: Path, *settings: str) -> Path:
     return path
 
 
-class Terminal(io.StringIO):
-    """A stream that claims to be a terminal."""
-
-    encoding = "utf-8"
-
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_counter_that_is_done_and_a_closed_progress_leave_an_empty_line() -> None:
-    stream = Terminal()
-    count = Progress(stream).counter("reading")
-    count(2, 2)
-    assert stream.getvalue().endswith("\r" + " " * len("reading: 2 of 2, 0 s left") + "\r")
-    progress = Progress(stream)
-    progress.tick("evaluating")
-    progress.close()
-    written = stream.getvalue()
-    assert written.endswith("\revaluating\r" + " " * len("evaluating") + "\r")
-    progress.close()
-    assert stream.getvalue() == written
-
-
 def test_an_end_and_an_interruption_leave_no_live_line_and_say_how_to_go_on(tiny_yaml: Path) -> None:
     plugin = tiny_yaml.parent / "stop.py"
     plugin.write_text(STOP)
@@ -79,9 +56,9 @@ def test_an_end_and_an_interruption_leave_no_live_line_and_say_how_to_go_on(tiny
     assert result.summary[-1].endswith(" since it was taken up again.")
     assert result.summary[-1] == summarise(result.path)[-1]
     for stream in (stopped, resumed):
-        assert "reading photos" in stream.getvalue()  # there was one
-        assert stream.getvalue()[-1] in "\n\r"
-        assert not stream.getvalue().splitlines()[-1].strip() or stream.getvalue()[-1] == "\n"
+        screens = stream.screens()
+        assert any("reading photos" in line for screen in screens for line in screen)  # there was one
+        assert "━" not in "".join(screens[-1])
 
 
 def test_the_command_that_was_interrupted_names_the_one_that_goes_on(

@@ -15,7 +15,8 @@ from run_folders import CLASSES, STAND_IN, make_metrics
 
 from finetunekit.engine.result import RunResult
 from finetunekit.engine.summary import summary_lines
-from finetunekit.system.progress import Progress, default_progress, is_in_notebook
+from finetunekit.reports.notebook import default_progress, is_in_notebook
+from finetunekit.system.progress import Progress
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"><rect id="a" width="4" height="4"/></svg>'
 VOID = {"img"}
@@ -107,13 +108,14 @@ def test_outside_a_kernel_progress_goes_to_stderr(capsys: pytest.CaptureFixture[
 
 
 CELL = """
-from finetunekit.system.progress import NotebookProgress, default_progress, is_in_notebook
+from finetunekit.reports.notebook import NotebookProgress, default_progress, is_in_notebook
 progress = default_progress()
 assert is_in_notebook() and type(progress) is NotebookProgress
 progress.say("<first>")
-progress.tick("epoch 1")
-progress.tick("epoch 1 again, too soon")
+progress.show("epoch 1", 3, 4, 61.0)
+progress.show("epoch 1 again, too soon")
 progress.say("second")
+progress.counter("photos")(1, 1)
 """
 
 
@@ -132,5 +134,5 @@ def test_in_a_kernel_all_lines_share_one_output_and_the_live_line_goes() -> None
     shown = [m["content"] for m in seen if m["msg_type"] in ("display_data", "update_display_data")]
     assert len({content["transient"]["display_id"] for content in shown}) == 1
     texts = [content["data"]["text/plain"] for content in shown]
-    assert texts == ["<first>", "<first>\nepoch 1", "<first>\nsecond"]
+    assert texts == ["<first>", "<first>\nepoch 1, 3 of 4, 1 min 01 s left", "<first>\nsecond", "<first>\nsecond"]
     assert "&lt;first&gt;" in shown[0]["data"]["text/html"]

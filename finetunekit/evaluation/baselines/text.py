@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 from finetunekit.statistics import mcnemar_exact
-
-WIDTH_COLUMNS = 80
+from finetunekit.system.terminal import shorten, table, wrap
 
 
 def baseline_sentences(baselines: Mapping[str, Any]) -> list[str]:
@@ -40,11 +38,8 @@ def baseline_lines(baselines: Mapping[str, Any]) -> tuple[str, ...]:
         (baseline["title"], baseline["accuracy"]) for baseline in baselines["baselines"] if baseline.get("accuracy")
     ]
     rows.append(("fine-tuned" if baselines.get("is_finetuned", True) else "this run", baselines["tuned"]))
-    width = min(54, max(len(title) for title, _ in rows))
-    table = [
-        f"  {_cut(title, width):{width}}  {_of(score):>10}  {100 * score['value']:5.1f} %" for title, score in rows
-    ]
-    return (*textwrap.wrap(" ".join(baselines["words"]), WIDTH_COLUMNS), *table)
+    cells = [(shorten(title, 54), _of(score), f"{100 * score['value']:.1f} %") for title, score in rows]
+    return (*wrap(" ".join(baselines["words"])), *table(cells, right=(1, 2), indent=2))
 
 
 def _against(baseline: Mapping[str, Any], baselines: Mapping[str, Any]) -> str:
@@ -80,7 +75,3 @@ def _of(score: Mapping[str, Any]) -> str:
 
 def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"

@@ -15,8 +15,9 @@ from finetunekit.experiments.ablation.record import Finished, check_same_photos,
 from finetunekit.experiments.run_group import Conclusion, GroupResult, Member, Outcomes, RunGroup
 from finetunekit.reports.ablation_page import ablation_page, figures
 from finetunekit.reports.ablation_text import ablation_lines
+from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import CONFIG, FinishedRun, drop_model
-from finetunekit.system.progress import Progress, default_progress
+from finetunekit.system.progress import Progress
 
 ABLATION, PAGE = "ablation.json", "ablation.html"
 

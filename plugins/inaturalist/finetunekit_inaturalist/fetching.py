@@ -195,7 +195,7 @@ class _Fetching:
         if self.fetched % SAY_EVERY == 0:
             self.progress.say(line)
         else:
-            self.progress.tick(line)
+            self.progress.show(line)
 
     def _restore(self, photo: Photo) -> None:
         """Fetch a photo again that is gone from its place or was changed there."""
