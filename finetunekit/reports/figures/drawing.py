@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 from finetunekit.reports.fonts import embedded_font_css, missing_letters, pick_fonts
 from finetunekit.reports.text_drawing import spell_out
-from finetunekit.system.progress import terminal_width
+from finetunekit.system.terminal import terminal_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
