@@ -229,7 +229,7 @@ def test_the_table_fits_80_columns_and_marks_the_presets_own(ablated: Ablated) -
     lines = ablation_lines(ablated.printed)
     assert all(len(line) <= 80 for line in lines)
     assert lines[0] == "image_size (pixels.size_px), 9 validation photos"
-    assert [line[:4] for line in lines if line.startswith(">")][:2] == ["> 8 ", "> th"]
+    assert [line[:4] for line in lines if line.startswith(">")][:2] == [">  8", "> th"]
     text = " ".join(lines)
     assert "95 % intervals over 2 seeds" in text
     assert "2 differences were looked at, and none is corrected for that" in text
