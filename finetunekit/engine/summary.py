@@ -41,7 +41,7 @@ def summary_lines(
     if metrics["stand_in"]:
         # Claims and calibration say nothing here; the warning takes their lines.
         opened = [] if openings is None else [opened_sentence(openings)]
-        return (*wrap(f"STAND-IN PHOTOS: {metrics['stand_in']}"), *main, *opened, took)
+        return (*wrap(shorten(f"STAND-IN PHOTOS: {metrics['stand_in']}", 140)), *main, *opened, took)
     opened = ["How often this test split was opened could not be recorded."]
     if openings is not None and openings.openings == 0:  # a run folder that came from elsewhere
         opened = ["The ledger of this machine holds no opening of this test split."]

@@ -319,7 +319,7 @@ def test_a_cell_that_cannot_train_is_noted_and_the_others_go_on(
     assert base["scores"] is not None
     assert failed["scores"] is None
     assert failed["failed"] == {"0": "the loss is not finite"}
-    assert any(re.match(r"  9 +failed", line) for line in result.summary)
+    assert any(re.match(r"   9 +failed", line) for line in result.summary)
     assert "seed 0: the loss is not finite" in " ".join(result.summary)
 
 

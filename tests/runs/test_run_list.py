@@ -65,12 +65,12 @@ def test_a_run_that_another_process_writes_is_running(out: Path) -> None:
         assert json.loads(invoke("show", "a-1", "--out", str(out), "--json"))["status"] == "running"
         assert "a-1" not in invoke("prune", "--out", str(out), "--keep", "0", "--yes")
         assert (out / "a-1" / CONFIG).is_file()
-    assert "status:            killed" in invoke("show", "a-1", "--out", str(out))
+    assert "status:             killed" in invoke("show", "a-1", "--out", str(out))
 
 
 def test_show_says_why_it_stopped_and_how_to_go_on(out: Path) -> None:
     shown = invoke("show", "a-3", "--out", str(out))
-    assert "stopped by:        boom" in shown
+    assert "stopped by:         boom" in shown
     assert "finetunekit resume" in shown
 
 
