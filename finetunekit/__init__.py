@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from finetunekit.system.keyed_random import draw_uniform
     from finetunekit.system.network import Client, Closed, Refused, Unreachable, is_offline, is_web_url
     from finetunekit.system.progress import Progress
+    from finetunekit.system.terminal import terminal_width
 
 
 _LAZY = {
@@ -87,6 +88,7 @@ _LAZY = {
     "open_table": "finetunekit.data.tables",
     "PhotoTable": "finetunekit.data.tables",
     "TABLE_SUFFIXES": "finetunekit.data.tables",
+    "terminal_width": "finetunekit.system.terminal",
     "verify_run": "finetunekit.experiments.verify",
     "read_options": "finetunekit.config.options_file",
     "dump_yaml": "finetunekit.config.yaml_source",
@@ -163,6 +165,7 @@ __all__ = [
     "run_seeds",
     "show_duration",
     "split_by_class",
+    "terminal_width",
     "to_csv",
     "verify_run",
     "write_whole",
