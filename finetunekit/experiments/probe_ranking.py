@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.config.plan import Plan
+from finetunekit.data.decoded_photos import PixelStore
 from finetunekit.errors import FinetuneKitError, RunError
 from finetunekit.evaluation.probe_features import ProbeFeatures, open_probe
 from finetunekit.models.linear_probe.cross_validation import NestedScores, Recipe, cross_validate
@@ -19,7 +20,6 @@ from finetunekit.system.progress import Progress
 from finetunekit.types import TRAIN, VALID
 
 if TYPE_CHECKING:
-    from finetunekit.data.decoded_photos import PixelStore
     from finetunekit.data.index import PhotoIndex
 
 #: Splits that a ranking may look at. Never the test split: a backbone chosen by it would be scored on what it was chosen by.
