@@ -6,9 +6,6 @@ import base64
 import functools
 import importlib.util
 import io
-import itertools
-import os
-import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -63,7 +60,7 @@ def pick_fonts(texts: Iterable[str], bold: bool = False) -> tuple[Path, ...]:
     wanted = {c for text in texts for c in text if needs_glyph(c)}
     chosen: list[Path] = []
     for path in font_files(bold):
-        found = wanted & coverage(path) if wanted or not chosen else set()
+        found = wanted & coverage(path)
         if found or not chosen:
             chosen.append(path)
             wanted -= found
@@ -73,11 +70,9 @@ def pick_fonts(texts: Iterable[str], bold: bool = False) -> tuple[Path, ...]:
 
 
 def missing_letters(text: str, fonts: Iterable[Path]) -> tuple[str, ...]:
-    """Letters of a text that none of the fonts has, each once, in order; Pillow's own font has ASCII at least."""
+    """Letters of a text that none of the fonts has, each once, in order."""
     covered = [coverage(path) for path in fonts]
-    return tuple(
-        dict.fromkeys(c for c in text if needs_glyph(c) and not c.isascii() and not any(c in f for f in covered))
-    )
+    return tuple(dict.fromkeys(c for c in text if needs_glyph(c) and not any(c in letters for letters in covered)))
 
 
 def font_report() -> dict[str, str | None]:
@@ -115,64 +110,41 @@ def coverage(path: Path) -> frozenset[str]:
         return frozenset()
 
 
+def base_font(bold: bool = False) -> Path:
+    """Matplotlib's DejaVu Sans: Latin, Greek, Cyrillic, Arabic, Hebrew."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return _package_folder("matplotlib") / "mpl-data" / "fonts" / "ttf" / name
+
+
 def font_files(bold: bool = False) -> Iterator[Path]:
     """Every font file worth asking, the base font, which has the Latin letters, first."""
-    base = base_font(bold)
-    if base is not None:
-        yield base
-    yield from (path for path in _other_fonts() if path != base)
-
-
-def base_font(bold: bool = False) -> Path | None:
-    """Matplotlib's DejaVu Sans (Latin, Greek, Cyrillic, Arabic, Hebrew), else the first font with Latin letters, else None."""
-    folder = _package_folder("matplotlib")
-    if folder is not None:
-        return folder / "mpl-data" / "fonts" / "ttf" / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
-    return next((path for path in _other_fonts() if set("Az09") <= coverage(path)), None)
-
-
-def _other_fonts() -> Iterator[Path]:
+    yield base_font(bold)
     for package in FONT_PACKAGES:
-        folder = _package_folder(package)
-        if folder is not None:
-            yield from _fonts_under(folder)
-    system = (path for folder in _system_folders() for path in _fonts_under(folder))
-    yield from itertools.islice(system, MAX_FONTS_OPENED)
-
-
-def _package_folder(package: str) -> Path | None:
-    """Where a package lies, without importing it."""
-    spec = importlib.util.find_spec(package)
-    return Path(spec.origin).parent if spec is not None and spec.origin else None
+        if importlib.util.find_spec(package) is not None:
+            yield from _sorted(_package_folder(package).rglob("*"))
+    yield from _system_fonts()
 
 
 @functools.cache
-def _fonts_under(folder: Path) -> tuple[Path, ...]:
-    """Font files of a folder, upright regular sans-serif ones first, then by name."""
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in (".ttf", ".otf", ".ttc"))
-    usable = (path for path in files if not any(word in path.name.lower() for word in _CLAIMS_EVERYTHING))
-    return tuple(
-        sorted(usable, key=lambda path: (any(word in path.name.lower() for word in _LAST), path.name, str(path)))
-    )
+def _system_fonts() -> tuple[Path, ...]:
+    from matplotlib.font_manager import findSystemFonts
+
+    return tuple(_sorted(map(Path, findSystemFonts()))[:MAX_FONTS_OPENED])
 
 
-def _system_folders() -> tuple[Path, ...]:
-    home = Path.home()
-    if sys.platform == "win32":
-        roots = (
-            Path(os.environ.get("WINDIR", "C:/Windows")) / "Fonts",
-            home / "AppData/Local/Microsoft/Windows/Fonts",
-        )
-    elif sys.platform == "darwin":
-        roots = (Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts")
-    else:
-        roots = (
-            Path("/usr/share/fonts"),
-            Path("/usr/local/share/fonts"),
-            home / ".local/share/fonts",
-            home / ".fonts",
-        )
-    return tuple(root for root in roots if root.is_dir())
+def _package_folder(package: str) -> Path:
+    """Where a package lies, without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"{package} is not installed", name=package)
+    return Path(spec.origin).parent
+
+
+def _sorted(files: Iterable[Path]) -> list[Path]:
+    """Font files, upright regular sans-serif ones first, then by name."""
+    fonts = (path for path in files if path.suffix.lower() in (".ttf", ".otf", ".ttc"))
+    usable = (path for path in fonts if not any(word in path.name.lower() for word in _CLAIMS_EVERYTHING))
+    return sorted(usable, key=lambda path: (any(word in path.name.lower() for word in _LAST), path.name, str(path)))
 
 
 def embedded_font_css(texts: Iterable[str]) -> str:
@@ -186,8 +158,7 @@ def embedded_font_css(texts: Iterable[str]) -> str:
         where the base font has every letter, or no font has the others.
     """
     whole = "".join(texts)
-    base = base_font()
-    rare = missing_letters(whole, [base] if base is not None else [])
+    rare = missing_letters(whole, [base_font()])
     rules: list[str] = []
     for path in pick_fonts(["".join(rare)])[1:] if rare else ():
         letters = "".join(c for c in rare if c in coverage(path))

@@ -15,17 +15,15 @@ from finetunekit.reports.fonts import coverage, has_shaping, missing_letters, ne
 if TYPE_CHECKING:
     from PIL import ImageFont
 
-    Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
 REGULAR_WEIGHT, BOLD_WEIGHT = 400, 700
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Letters that one font shows; `font` is None where there is no font file at all and Pillow's own is used."""
+    """Letters that one font shows."""
 
     letters: str
-    font: Path | None
+    font: Path
 
 
 def visual_runs(text: str, bold: bool = False) -> tuple[Run, ...]:
@@ -63,7 +61,7 @@ def is_right_to_left(text: str) -> bool:
 
 
 def _merged(text: str, fonts: Sequence[Path]) -> Iterator[Run]:
-    letters, font = "", None
+    letters, font = "", fonts[0]
     for cluster in _clusters(text):
         chosen = _font_of(cluster, fonts, font)
         if letters and chosen != font:
@@ -74,12 +72,12 @@ def _merged(text: str, fonts: Sequence[Path]) -> Iterator[Run]:
         yield Run(letters, font)
 
 
-def _font_of(cluster: str, fonts: Sequence[Path], current: Path | None) -> Path | None:
+def _font_of(cluster: str, fonts: Sequence[Path], current: Path) -> Path:
     """The font in use if it has the cluster (spaces follow their neighbours), else the first that has it."""
     needed = {c for c in cluster if needs_glyph(c)}
-    if not needed and current is not None:
+    if not needed:
         return current
-    return next((font for font in fonts if needed <= coverage(font)), fonts[0] if fonts else None)
+    return next((font for font in fonts if needed <= coverage(font)), fonts[0])
 
 
 def _clusters(text: str) -> Iterator[str]:
@@ -96,12 +94,10 @@ def _clusters(text: str) -> Iterator[str]:
 
 
 @functools.lru_cache(maxsize=256)
-def load_font(path: Path | None, size_px: float, bold: bool = False) -> Font:
+def load_font(path: Path, size_px: float, bold: bool = False) -> ImageFont.FreeTypeFont:
     """Open a font at a size; a variable font at its regular or bold weight, since its default may be its thinnest."""
     from PIL import ImageFont
 
-    if path is None:
-        return ImageFont.load_default(size_px)
     font = ImageFont.truetype(path, size_px)
     try:
         axes = font.get_variation_axes()

@@ -275,26 +275,34 @@ def _svg(figure: Figure, drawing: Drawing, description: str) -> ElementTree.Elem
 
 
 def _own(element: ElementTree.Element, name: str) -> None:
-    element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
+    """Drop matplotlib's names and indentation, and show the whole of a shortened text where a reader points at it."""
+    element.tag, element.tail = element.tag.removeprefix(f"{{{_SVG}}}"), None
+    if element.tag not in ("text", "title"):
+        element.text = None
     values = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
-    whole = values["id"].removeprefix(_WHOLE) if values.get("id", "").startswith(_WHOLE) else None
-    if element.tag == "g":
-        values.pop("id", None)
+    given = values.pop("id", "") if element.tag == "g" else ""
     text = element.find(f"{{{_SVG}}}text")
-    if whole is not None and text is not None and text.text != whole:
-        ElementTree.SubElement(text, f"{{{_SVG}}}title").text = whole
-    for key, value in values.items():
-        if key == "id":
-            values[key] = f"{name}-{value}"
-        elif key == "style":
-            values[key] = re.sub(r"font-family: [^;]*;? ?", "", value)
-        elif key == "href":
-            values[key] = f"#{name}-{value[1:]}" if value.startswith("#") else "".join(value.split())
-        elif key == "clip-path":
-            values[key] = value.replace("url(#", f"url(#{name}-")
+    if given.startswith(_WHOLE) and text is not None and text.text != given.removeprefix(_WHOLE):
+        ElementTree.SubElement(text, f"{{{_SVG}}}title").text = given.removeprefix(_WHOLE)
     if values.get("transform", "").startswith("rotate(-0 "):
         del values["transform"]
-    element.attrib = values
+    element.attrib = {key: _rewritten(key, value, name) for key, value in values.items()}
+
+
+def _rewritten(key: str, value: str, name: str) -> str:
+    """An attribute: identifiers begin with the figure's name, fonts are the page's, a hundredth of a pixel is enough."""
+    match key:
+        case "id":
+            return f"{name}-{value}"
+        case "href":
+            return f"#{name}-{value[1:]}" if value.startswith("#") else "".join(value.split())
+        case "clip-path":
+            return value.replace("url(#", f"url(#{name}-")
+        case "style":
+            return re.sub(r"font-family: [^;]*;? ?", "", value)
+        case "d" | "x" | "y" | "transform":
+            return re.sub(r"(\.\d\d)\d+", r"\1", " ".join(value.split()))
+    return value
 
 
 def _variable(colour: re.Match[str]) -> str:

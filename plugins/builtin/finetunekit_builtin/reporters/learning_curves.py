@@ -70,7 +70,9 @@ def draw_learning_curves(options: LearningCurvesOptions, rows: Sequence[Row]) ->
     if not rows:
         raise RunError("learning_curves: epochs.csv has no row. Train at least one epoch, or drop this reporter.")
     title = "Learning curves: loss and accuracy by epoch"
-    said = ". ".join(f"{column} of {'; '.join(_legends(rows, column))}" for column in UNITS)
+    said = ". ".join(f"{column} of {legend}" for column in UNITS for legend in _legends(rows, column)).replace(
+        "\n", "; "
+    )
     size = (options.panel_width_px, options.panel_height_px)
     draw = partial(_draw, rows=rows, columns=tuple(UNITS), size=size)
     return Drawing("learning-curves", title, f"Two line plots over {len(rows)} epochs. {said}.", draw)
