@@ -13,7 +13,7 @@ import pytest
 from helpers_plugins import SMALL, write
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("tensorflow", "keras", "scipy", "sklearn", "matplotlib", "statsmodels", "pandas")
+HEAVY = ("tensorflow", "keras", "scipy", "sklearn", "matplotlib", "jinja2", "statsmodels", "pandas")
 #: Command → exit code. None of them may load what is heavy, nor numpy.
 LIGHT = {
     "--help": 0,

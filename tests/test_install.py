@@ -24,6 +24,13 @@ import finetunekit
 
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted(path.relative_to(ROOT / "presets").as_posix() for path in (ROOT / "presets").rglob("*.yaml"))
+#: Templates of pages, by their place in the wheel.
+TEMPLATES = sorted(
+    path.relative_to(root).as_posix()
+    for root in (ROOT, ROOT / "plugins" / "builtin")
+    for pattern in ("finetunekit/reports/templates/*.html", "finetunekit_builtin/reporters/page/*.[hm]*")
+    for path in root.glob(pattern)
+)
 #: At start-up, ahead of everything else: the borrowed folder goes to the end of the path, and its .pth files are not read, so that the
 #: editable install there stays out of sight.
 BORROW = "import sys; sys.path.append({borrowed!r})\n"
@@ -95,6 +102,7 @@ def test_the_wheel_holds_every_preset_the_types_marker_and_the_entry_points(buil
     assert PRESETS
     assert {f"finetunekit_builtin/presets/{preset}" for preset in PRESETS} <= names
     assert {"finetunekit/py.typed", "finetunekit/cli/run.py", "finetunekit_builtin/vgg16.py"} <= names
+    assert {*TEMPLATES, "finetunekit/reports/templates/style.css"} <= names
     assert "[finetunekit]\nbuiltin = finetunekit_builtin" in entry_points
     assert "efficientnet_lite = finetunekit_efficientnet_lite" in entry_points
     assert "keras_applications = finetunekit_keras_applications" in entry_points
@@ -112,7 +120,7 @@ def test_the_wheel_holds_code_presets_and_licence_only(built: Built) -> None:
     strange = [
         name
         for name in names
-        if not re.search(r"\.(py|typed|yaml|json|tsv|css|mplstyle)$|dist-info/", name)
+        if not re.search(r"\.(py|typed|yaml|json|tsv|css|html|md|mplstyle)$|dist-info/", name)
         and not name.startswith(templates)
     ]
     assert strange == []
@@ -123,6 +131,9 @@ def test_the_sdist_holds_what_a_packager_needs(built: Built) -> None:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     assert {"pyproject.toml", "LICENSE", "README.md", "Makefile", "tests/test_install.py", "docs/generate.py"} <= names
     assert {f"presets/{preset}" for preset in PRESETS} <= names
+    assert {
+        name.replace("finetunekit_builtin", "plugins/builtin/finetunekit_builtin", 1) for name in TEMPLATES
+    } <= names
     assert not [name for name in names if name.startswith((".venv", "runs/", "images/", ".git/"))]
 
 

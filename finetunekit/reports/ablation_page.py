@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetunekit.reports.ablation_text import interval_of, number, percents, points_of, sentences, spread_words
-from finetunekit.reports.figures import CurvePoint, Drawing, curve_plot, inline_svg, svg_file
-from finetunekit.reports.html import Html, PageSection, document, h, join, minus, scrolling, table
+from finetunekit.reports.figures import CurvePoint, Drawing, curve_plot, svg_file
+from finetunekit.reports.pages import TEMPLATES, render_page
+from finetunekit.reports.words import minus
 from finetunekit.types import TEST
 
 _UNITS = {"pixels.size_px": "input side, px", "pixels.source_px": "long side of the photos, px"}
@@ -40,15 +41,18 @@ def ablation_page(record: Mapping[str, Any]) -> bytes:
     Args:
         record: Content of `ablation.json`.
     """
-    lead = [h("p", text, at={"class": "lead"}) for text in _lead(record)]
-    sections = [
-        PageSection(f"curve-{i}-{split}", f"{curve['key']}, {_split_words(split)}", _section(record, i, split))
-        for split in record["splits"]
-        for i, curve in enumerate(record["curves"])
-    ]
-    sections.append(PageSection("cells", "Every cell", _cells(record)))
-    sections.append(PageSection("again", "Again", scrolling(h("pre", _command(record)), "The command")))
-    return document(f"{record['name']}, varied", join(lead), sections, stand_in=record["stand_in"])
+    keys = [curve["key"] for curve in record["curves"]]
+    return render_page(
+        TEMPLATES / "ablation.html",
+        title=f"{record['name']}, varied",
+        stand_in=record["stand_in"],
+        lead=_lead(record),
+        spread=spread_words(record["seeds"]),
+        curves=[_curve(record, i, split) for split in record["splits"] for i in range(len(keys))],
+        keys=keys,
+        cells=[_cell(record, cell, keys) for cell in record["cells"]],
+        command=_command(record),
+    )
 
 
 def _lead(record: Mapping[str, Any]) -> list[str]:
@@ -58,33 +62,24 @@ def _lead(record: Mapping[str, Any]) -> list[str]:
     return [f"{counted}: {how}.", *sentences(record)]
 
 
-def _section(record: Mapping[str, Any], i: int, split: str) -> Html:
+def _curve(record: Mapping[str, Any], i: int, split: str) -> dict[str, Any]:
     curve = record["curves"][i]
-    plot = _plot(record, curve, split, f"plot-{i}-{split}")
-    rows = [
-        [_value(point["value"], j == curve["own"]), *_figures(record["cells"][point["cell"]], split)]
-        for j, point in enumerate(curve["points"])
-    ]
-    head = [curve["path"], "right", "accuracy, %", "95 %", "to the preset, points", "95 %", "log loss", "s a run"]
-    caption = f"{_split_words(split)} photos; intervals {spread_words(record['seeds'])}"
-    drawn = h("figure", Html(inline_svg(plot))) if plot is not None else h("p", "No cell of it could be finished.")
-    return join([drawn, table(head, rows, caption=caption, numbers=range(1, len(head)))])
+    return {
+        "name": f"curve-{i}-{split}",
+        "key": curve["key"],
+        "path": curve["path"],
+        "split": _split_words(split),
+        "plot": _plot(record, curve, split, f"plot-{i}-{split}"),
+        "rows": [
+            [{"value": point["value"], "is_own": j == curve["own"]}, *_figures(record["cells"][point["cell"]], split)]
+            for j, point in enumerate(curve["points"])
+        ],
+    }
 
 
-def _cells(record: Mapping[str, Any]) -> Html:
-    split = record["splits"][-1]
-    keys = [curve["key"] for curve in record["curves"]]
-    head = [*keys, "right", "accuracy, %", "95 %", "to the preset, points", "95 %", "log loss", "s a run", "runs"]
-    rows = [
-        [
-            *(cell["values"][key] for key in keys),
-            *_figures(cell, split),
-            ", ".join(run["folder"] for run in cell["runs"]) or "–",
-        ]
-        for cell in record["cells"]
-    ]
-    caption = f"{_split_words(split)} photos; the first is the preset itself"
-    return table(head, rows, caption=caption, numbers=range(len(keys), len(head) - 1))
+def _cell(record: Mapping[str, Any], cell: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    folders = ", ".join(run["folder"] for run in cell["runs"]) or "–"
+    return [*(cell["values"][key] for key in keys), *_figures(cell, record["splits"][-1]), folders]
 
 
 def _figures(cell: Mapping[str, Any], split: str) -> list[str]:
@@ -101,10 +96,6 @@ def _figures(cell: Mapping[str, Any], split: str) -> list[str]:
         f"{score['log_loss']:.3f}",
         f"{cell['seconds']:.0f}",
     ]
-
-
-def _value(value: str, is_own: bool) -> Html | str:
-    return h("strong", f"{value} (the preset's)") if is_own else value
 
 
 def _split_words(split: str) -> str:

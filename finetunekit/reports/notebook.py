@@ -1,31 +1,25 @@
-"""In a notebook: a finished run that shows itself, and progress in one place of the output. Nothing here needs IPython to be installed."""
+"""In a notebook: a finished run that shows itself. Nothing here needs IPython to be installed."""
 
 from __future__ import annotations
 
-import base64
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from finetunekit.reports.pages import TEMPLATES, render
+from finetunekit.reports.thumbnails import data_address
 from finetunekit.runs.folder import REPORTS
 from finetunekit.system.progress import Progress
 from finetunekit.types import TEST, TRAIN, VALID
 
 _NONE = "–"
 _SCORES = (("accuracy", "accuracy"), ("macro F1", "macro_f1"), ("log loss, nats", "log_loss"))
-_LEFT, _RIGHT = ' style="text-align: left"', ' style="text-align: right"'
-
-
-# ---- a result --------------------------------------------------------------------------------------------------------------------
 
 
 def result_html(path: Path, metrics: Mapping[str, Any], summary: Sequence[str]) -> str:
     """A finished run as HTML: its sentences, its scores with their intervals, its figures, and where it lies.
-
-    Figures are images of their own rather than elements of the page: names inside one cannot meet those of another, and
-    nothing in them runs.
 
     Args:
         path: The run folder; its SVG reports are read from there, and those that are gone are left out.
@@ -35,33 +29,20 @@ def result_html(path: Path, metrics: Mapping[str, Any], summary: Sequence[str]) 
     Returns:
         One `<div>`, every text in it escaped.
     """
-    figures = [_image(path) for path in sorted((path / REPORTS).glob("*.svg"))]
-    return "\n".join(
-        [
-            '<div class="finetunekit-run">',
-            f'<pre style="white-space: pre-wrap">{escape(chr(10).join(summary))}</pre>',
-            _scores(metrics),
-            _classes(metrics),
-            *figures,
-            f"<p><code>{escape(str(path))}</code></p>",
-            "</div>",
-        ]
-    )
-
-
-def _scores(metrics: Mapping[str, Any]) -> str:
     splits = [split for split in (TRAIN, VALID, TEST) if split in metrics]
-    rows = [[title, *(_score(metrics[split].get(key)) for split in splits)] for title, key in _SCORES]
     photos = ["photos", *(str(metrics[split]["photos"]) for split in splits)]
-    return _table(["", *splits], [photos, *rows])
-
-
-def _classes(metrics: Mapping[str, Any]) -> str:
-    rows = [
-        [metrics["classes"][one["index"]], str(one["support"]), _score(one["recall"]), _score(one["precision"])]
-        for one in metrics.get(TEST, {}).get("classes", ())
-    ]
-    return _table([f"{TEST} class", "photos", "recall", "precision"], rows) if rows else ""
+    return render(
+        TEMPLATES / "notebook.html",
+        path=path,
+        summary=summary,
+        splits=splits,
+        scores=[photos, *([title, *(_score(metrics[split].get(key)) for split in splits)] for title, key in _SCORES)],
+        classes=[
+            [metrics["classes"][one["index"]], str(one["support"]), _score(one["recall"]), _score(one["precision"])]
+            for one in metrics.get(TEST, {}).get("classes", ())
+        ],
+        figures=[_figure(file) for file in sorted((path / REPORTS).glob("*.svg"))],
+    )
 
 
 def _score(score: Mapping[str, Any] | None) -> str:
@@ -84,23 +65,9 @@ def _number(value: float | None, is_share: bool) -> str:
     return f"{value * 100:.1f}" if is_share else f"{value:.3f}"
 
 
-def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = "".join(f"<th{_LEFT if n == 0 else _RIGHT}>{escape(cell)}</th>" for n, cell in enumerate(header))
-    body = "".join(f"<tr>{_cells(row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _cells(row: Iterable[str]) -> str:
-    first, *others = map(escape, row)
-    return f"<th{_LEFT}>{first}</th>" + "".join(f"<td{_RIGHT}>{cell}</td>" for cell in others)
-
-
-def _image(path: Path) -> str:
-    content = base64.b64encode(path.read_bytes()).decode("ascii")
-    shown = escape(path.stem.replace("_", " "))
-    # white, since figures are drawn for paper and a notebook may be dark
-    style = "max-width: 100%; background: white"
-    return f'<p><img alt="{shown}" title="{shown}" style="{style}" src="data:image/svg+xml;base64,{content}"></p>'
+def _figure(path: Path) -> tuple[str, str]:
+    """What it shows, and the figure as an address that needs no network."""
+    return path.stem.replace("_", " "), data_address(path.read_bytes(), "image/svg+xml")
 
 
 # ---- progress --------------------------------------------------------------------------------------------------------------------

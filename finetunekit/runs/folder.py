@@ -179,7 +179,7 @@ class FinishedRun:
     Attributes:
         path: The run folder.
         views: SHA-256 of a photo file → its small view, `(height, width, 3)` uint8, the right way up; empty but in the process that
-            trained. `finetunekit.reports.html.make_thumbnail` reads the file where there is none.
+            trained. `finetunekit.reports.thumbnails.make_thumbnail` reads the file where there is none.
     """
 
     path: Path

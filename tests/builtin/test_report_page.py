@@ -18,7 +18,7 @@ from run_folders import make_pictured_run
 from finetunekit import FinishedRun
 from finetunekit.config.yaml_source import parse_yaml
 from finetunekit.evaluation.scores import score_splits
-from finetunekit.reports.html import minus
+from finetunekit.reports.words import minus
 from finetunekit.runs.folder import (
     BASELINES,
     ENVIRONMENT,
@@ -186,10 +186,6 @@ def test_a_run_solved_in_closed_form_has_no_epochs_and_is_not_called_fine_tuned(
     assert "this run adds, points" in said
     assert "Each baseline against this run, photo by photo" in said
     assert "fine-tuned" not in said
-
-
-def test_negative_numbers_have_a_minus_sign() -> None:
-    assert minus("-6.7 to +6.7; (-1) at 2026-11-23, top-1, 1e-3") == "−6.7 to +6.7; (−1) at 2026-11-23, top-1, 1e-3"
 
 
 def test_a_run_is_named_by_its_page_as_well(made: Path, tmp_path: Path, page: bytes) -> None:

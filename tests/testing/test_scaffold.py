@@ -103,7 +103,7 @@ reports: [{{name: my_reporter}}]
     page = (result.path / "reports" / "my_reporter.html").read_text(encoding="utf-8")
     with (photos / "photos.csv").open(encoding="utf-8") as stream:
         tested = [row["label"] for row in csv.DictReader(stream) if row["split"] == "test"]
-    assert re.findall(r"<th>(\w+)</th><td>\d of (\d)</td>", page) == [
+    assert re.findall(r'<th scope="row">(\w+)</th>\s*<td class="number">\d of (\d)</td>', page) == [
         (n, str(tested.count(n))) for n in sorted(set(tested))
     ]
     stages = json.loads((result.path / "run.json").read_text(encoding="utf-8"))["stages"]

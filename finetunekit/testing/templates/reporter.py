@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 
 from pydantic import Field
 
 from finetunekit import FinishedRun, Options, hookimpl
 from finetunekit.plugins.hookspecs import Register
+from finetunekit.reports.pages import render_page
+
+PAGE = """
+{% extends "page.html" %}
+{% block main %}
+{% call section("recognised", "Recognised") %}
+{{ table(["class", "recognised"], rows, "Test photos of each class", [1]) }}
+{% endcall %}
+{% endblock %}
+"""
 
 
 class MyComponentOptions(Options):
@@ -27,16 +36,13 @@ def build_my_component(options: MyComponentOptions, run: FinishedRun) -> Mapping
     Returns:
         File name → content; the engine writes it under the run's `reports/`.
     """
-    rows = [_row(name, scores) for name, scores in zip(run.classes, run.metrics["test"]["classes"], strict=True)]
-    note = f"<p>{escape(run.stand_in)}</p>" if run.stand_in else ""
-    table = f"<table>{''.join(rows)}</table>"
-    page = f"<!doctype html><meta charset='utf-8'><h1>{escape(options.title)}</h1>{note}{table}\n"
-    return {"my_component.html": page.encode()}
-
-
-def _row(name: str, scores: Mapping[str, Mapping[str, object]]) -> str:
-    recall = scores["recall"]
-    return f"<tr><th>{escape(name)}</th><td>{recall['successes']} of {recall['photos']}</td></tr>"
+    recalls = [scores["recall"] for scores in run.metrics["test"]["classes"]]
+    rows = [
+        (name, f"{recall['successes']} of {recall['photos']}")
+        for name, recall in zip(run.classes, recalls, strict=True)
+    ]
+    page = render_page(PAGE, title=options.title, stand_in=run.stand_in, names=run.classes, rows=rows)
+    return {"my_component.html": page}
 
 
 @hookimpl

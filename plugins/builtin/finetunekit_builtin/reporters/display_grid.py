@@ -26,7 +26,7 @@ from finetunekit.reports.figures import (
     one_line,
     shortened,
 )
-from finetunekit.reports.html import Thumbnail, make_thumbnail
+from finetunekit.reports.thumbnails import Thumbnail, make_thumbnail
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

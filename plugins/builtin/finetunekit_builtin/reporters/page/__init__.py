@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from finetunekit.reports.fonts import embedded_font_css
-from finetunekit.reports.html import PageSection, document
+from pydantic import Field
 
-from .album import Album
+from finetunekit import Options
+from finetunekit.reports.pages import render_page
+from finetunekit.reports.thumbnails import Album
+
+from ..confusion_matrix import draw_confusion_matrix
+from ..learning_curves import UNITS, draw_curve
+from ..reliability import draw_reliability
+from ..solved import is_solved
 from .card import ModelCardOptions, build_model_card
-from .closing import (
-    commands_section,
-    display_section,
-    environment_section,
-    licences_section,
-    openings_section,
-)
-from .data import data_section
-from .mistakes import classes_section, confusion_section, mistakes_section, reliability_section
-from .options import HtmlOptions
-from .plan import plan_section
-from .scores import baselines_section, curves_section, scores_section
-from .verdict import lead
+from .data import count_photos, samples
+from .mistakes import display, mistakes
+from .plan import plan
+from .scores import classes, compare_baselines, scores
+from .verdict import glance, sentences
 
 if TYPE_CHECKING:
     from finetunekit import FinishedRun
@@ -30,8 +30,24 @@ if TYPE_CHECKING:
 __all__ = ["HtmlOptions", "ModelCardOptions", "build_html", "build_model_card"]
 
 PAGE = "report.html"
-TEXT_BYTES = 600_000
-"""Kept free for everything that is no photo; a page of 100 classes needs about half of it."""
+
+
+class HtmlOptions(Options):
+    """Options of `html`."""
+
+    samples_per_class: int = Field(
+        3, ge=0, le=20, description="Training photos shown of each class; at most 36 in all."
+    )
+    mistakes: int = Field(12, ge=0, le=60, description="Test photos shown that were got wrong, most confident first.")
+    display: int = Field(16, ge=0, le=60, description="Display photos shown, chosen by the run's seed.")
+    thumbnail_px: int = Field(144, ge=48, le=320, description="Side of a photo in the page, in pixels.")
+    max_mb: float = Field(
+        3.0,
+        ge=0.2,
+        le=50.0,
+        allow_inf_nan=False,
+        description="Size of the page; photos beyond it are left out, which is said.",
+    )
 
 
 def build_html(options: HtmlOptions, run: FinishedRun) -> Mapping[str, bytes]:
@@ -44,35 +60,42 @@ def build_html(options: HtmlOptions, run: FinishedRun) -> Mapping[str, bytes]:
     Returns:
         `report.html`: one file that fetches nothing and runs no script.
     """
-    album = Album(run, options.thumbnail_px, round(options.max_mb * 1e6) - TEXT_BYTES)
-    sections = [section for section in _sections(options, run, album) if section is not None]
-    title = (
-        f"{run.config.get('name', run.path.name)}: {', '.join(run.classes)}" if len(run.classes) <= 6 else _many(run)
+    name = str(run.config.get("name", run.path.name))
+    title = f"{name}: {', '.join(run.classes) if len(run.classes) <= 6 else f'{len(run.classes)} classes'}"
+    album = Album(run, options.thumbnail_px, round(options.max_mb * 1e6))
+    source, settings = str(run.plan["source"]), run.state.get("settings") or ()
+    page = render_page(
+        Path(__file__).with_name(PAGE),
+        title=title,
+        stand_in=run.stand_in,
+        names=[title, *run.classes],
+        run=run,
+        name=name,
+        album=album,
+        mistakes=mistakes(run, album, options.mistakes),  # they take their photos first, should the page get full
+        sentences=sentences(run),
+        glance=glance(run),
+        photos=count_photos(run),
+        samples=samples(run, options.samples_per_class),
+        plan=plan(run),
+        is_solved=is_solved(run),
+        scores=scores(run),
+        compared=compare_baselines(run),
+        classes=classes(run),
+        display=display(run, options.display),
+        folder=shlex.quote(run.path.name),
+        run_command=shlex.join(["finetunekit", "run", source, *(part for one in settings for part in ("--set", one))]),
+        **_figures(run),
     )
-    fonts = embedded_font_css([title, *run.classes])
-    return {PAGE: document(title, lead(run), sections, font_css=fonts, stand_in=run.stand_in)}
+    return {PAGE: page}
 
 
-def _many(run: FinishedRun) -> str:
-    return f"{run.config.get('name', run.path.name)}: {len(run.classes)} classes"
-
-
-def _sections(options: HtmlOptions, run: FinishedRun, album: Album) -> tuple[PageSection | None, ...]:
-    """In the order of the page; mistakes take their photos first, should the page get full."""
-    mistakes = mistakes_section(run, album, options.mistakes)
-    return (
-        data_section(run, album, options.samples_per_class),
-        plan_section(run),
-        curves_section(run),
-        scores_section(run),
-        baselines_section(run),
-        confusion_section(run),
-        classes_section(run),
-        reliability_section(run),
-        mistakes,
-        display_section(run, album, options.display),
-        openings_section(run),
-        environment_section(run),
-        licences_section(run),
-        commands_section(run),
-    )
+def _figures(run: FinishedRun) -> dict[str, Any]:
+    """What the run's scores can be drawn as; nothing where it has none."""
+    test = run.metrics.get("test") or {}
+    counts = tuple(tuple(int(n) for n in row) for row in test.get("confusion") or ())
+    return {
+        "curves": [] if is_solved(run) or not run.epochs else [draw_curve(run.epochs, column) for column in UNITS],
+        "confusion": draw_confusion_matrix(counts, run.classes, "test", is_titled=False) if counts else None,
+        "reliability": draw_reliability(test["calibration"], "test") if test.get("calibration") else None,
+    }

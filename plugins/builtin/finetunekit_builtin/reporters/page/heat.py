@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from finetunekit.reports.html import Thumbnail
+from finetunekit.reports.thumbnails import Thumbnail
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,54 +5,61 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from finetunekit.reports.html import Child, Html, PageSection, definitions, h, join, table
+from finetunekit.reports.words import counted
 
 from ..solved import is_solved
-from .words import count
 
 if TYPE_CHECKING:
     from finetunekit import FinishedRun
 
-HEAD = ("layer", "class", "output", "parameters", "trains")
 
-
-def plan_section(run: FinishedRun) -> PageSection:
+def plan(run: FinishedRun) -> dict[str, Any]:
     """Components, pixels, weights, stages, layers."""
     layers = run.plan.get("layers") or ()
-    pairs = [*_components(run), *_pixels(run), *_stages(run)]
-    return PageSection("plan", "Plan", join([*_frozen(layers), definitions(pairs), *_layers(layers)]))
+    return {
+        "components": list(_components(run)),
+        "pairs": [*_weights(run), *_pixels(run), *_stages(run)],
+        "trained": _trained(layers),
+        "layers": [
+            (
+                layer["path"],
+                layer["class_name"],
+                _shape(layer.get("output_shape")),
+                f"{layer['parameters']:,}",
+                _trains(layer),
+            )
+            for layer in layers
+        ],
+    }
 
 
-def _frozen(layers: Sequence[Mapping[str, Any]]) -> Iterator[Html]:
-    if not layers:
-        return
+def _trained(layers: Sequence[Mapping[str, Any]]) -> str:
     total = sum(layer["parameters"] for layer in layers)
     trained = sum(layer["parameters"] for layer in layers if _rate(layer) > 0)
     parts = [layer for layer in layers if layer["parameters"]]
     frozen = sum(1 for layer in parts if _rate(layer) == 0)
     share = f" ({100 * trained / total:.1f} %)" if total else ""
-    yield h(
-        "p",
+    return (
         f"{trained:,} of {total:,} parameters were trained{share}; {frozen} of {len(parts)} layers with parameters were "
-        "frozen in the last stage.",
+        "frozen in the last stage."
     )
 
 
-def _components(run: FinishedRun) -> Iterator[tuple[Child, Child]]:
-    yield "preset", str(run.plan.get("source", run.config.get("name", "–")))
-    settings = run.state.get("settings") or ()
-    if settings:
-        yield "changed by --set", join([h("code", setting) for setting in settings], ", ")
+def _components(run: FinishedRun) -> Iterator[tuple[str, str, str]]:
+    """Kind, name with options, origin."""
     for component in run.plan.get("components", ()):
         if component["kind"] != "reporter" and not _is_unused(run, component):
             options = ", ".join(f"{key} {_plain(value)}" for key, value in component["options"].items())
-            origin = f"{component['distribution']} {component['version'] or ''}".strip()
-            text = f"{component['name']}" + (f" ({options})" if options else "")
-            yield f"{component['kind']}", [text, " ", h("span", f"from {origin}", at={"class": "muted small"})]
+            name = f"{component['name']} ({options})" if options else component["name"]
+            yield component["kind"], name, f"{component['distribution']} {component['version'] or ''}".strip()
+
+
+def _weights(run: FinishedRun) -> Iterator[tuple[str, str]]:
     weights = run.optional("weights.json")
     if weights:
-        where = weights.get("location") or weights.get("kind")
-        yield "pretrained weights", f"{where}{_checksum(weights)}"
+        sha256 = weights.get("arrays_sha256")
+        checksum = f", arrays SHA-256 {str(sha256)[:16]}…" if sha256 else ""
+        yield "pretrained weights", f"{weights.get('location') or weights.get('kind')}{checksum}"
 
 
 def _is_unused(run: FinishedRun, component: Mapping[str, Any]) -> bool:
@@ -64,11 +71,7 @@ def _is_unused(run: FinishedRun, component: Mapping[str, Any]) -> bool:
     return bool(component["kind"] == "data source" and is_first == (run.stand_in is not None))
 
 
-def _checksum(weights: Mapping[str, Any]) -> str:
-    return f", arrays SHA-256 {str(weights['arrays_sha256'])[:16]}…" if weights.get("arrays_sha256") else ""
-
-
-def _pixels(run: FinishedRun) -> Iterator[tuple[Child, Child]]:
+def _pixels(run: FinishedRun) -> Iterator[tuple[str, str]]:
     pixels, fed = run.config.get("pixels"), run.state.get("pixels")
     if pixels:
         size = pixels["size_px"]
@@ -100,13 +103,13 @@ def _formula(fed: Mapping[str, Any]) -> str:
     return f"({shifted}) ÷ {stds}" if any(std != 1 for std in fed["std"]) else shifted
 
 
-def _stages(run: FinishedRun) -> Iterator[tuple[Child, Child]]:
+def _stages(run: FinishedRun) -> Iterator[tuple[str, str]]:
     modes = run.state.get("stages") or ()
     for number, stage in enumerate(run.config.get("stages") or ()):
         optimizer = stage.get("optimizer") or {}
         rate = f", learning rate {optimizer['learning_rate']:g}" if "learning_rate" in optimizer else ""
         momentum = f", momentum {optimizer['momentum']:g}" if optimizer.get("momentum") else ""
-        epochs = count(stage["epochs"], "epoch") if "epochs" in stage else stage.get("kind", "")
+        epochs = counted(stage["epochs"], "epoch") if "epochs" in stage else stage.get("kind", "")
         freeze = (stage.get("freeze") or {}).get("name", "none")
         text = f"{epochs}, {optimizer.get('name', '')}{rate}{momentum}; freezing: {freeze}"
         if stage.get("kind") == "solve":
@@ -126,22 +129,6 @@ def _stages(run: FinishedRun) -> Iterator[tuple[Child, Child]]:
             else "each photo once an epoch"
         )
         yield "batches", f"of {train['batch_size']}; {draws}; computed in {run.state.get('precision', '–')}"
-
-
-def _layers(layers: Sequence[Mapping[str, Any]]) -> Iterator[Html]:
-    if layers:
-        rows = [
-            [
-                layer["path"],
-                layer["class_name"],
-                _shape(layer.get("output_shape")),
-                f"{layer['parameters']:,}",
-                _trains(layer),
-            ]
-            for layer in layers
-        ]
-        shown = table(HEAD, rows, caption="Layers in the order of the forward pass", numbers=(3,))
-        yield h("details", h("summary", f"All {count(len(layers), 'layer')}, frozen or trained"), shown)
 
 
 def _rate(layer: Mapping[str, Any]) -> float:

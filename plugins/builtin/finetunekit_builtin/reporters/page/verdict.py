@@ -6,21 +6,17 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from finetunekit import ConfigError, FinetuneKitError
-from finetunekit.reports.html import Html, IntervalRow, h, interval_plot, join, minus
-
-from .words import between, of, percent
+from finetunekit.reports.figures import Drawing, IntervalRow, interval_plot
+from finetunekit.reports.words import between, minus, of, percent
 
 if TYPE_CHECKING:
     from finetunekit import FinishedRun
 
-
-def lead(run: FinishedRun) -> Html:
-    """The first paragraphs and the plot below them."""
-    paragraphs = [h("p", text, at={"class": "lead" if i else "lead first"}) for i, text in enumerate(_sentences(run))]
-    return join([*paragraphs, _facts_line(run), *_at_a_glance(run)])
+SHARE = "test photos right, with 95 % intervals"
 
 
-def _sentences(run: FinishedRun) -> Iterator[str]:
+def sentences(run: FinishedRun) -> Iterator[str]:
+    """The result, what it adds, and how it stands to what was published."""
     baselines = run.optional("baselines.json")
     accuracy = (run.metrics.get("test") or {}).get("accuracy")
     if baselines:
@@ -33,16 +29,12 @@ def _sentences(run: FinishedRun) -> Iterator[str]:
     if baselines and len(baselines["words"]) > 1:
         yield minus(" ".join(baselines["words"][1:]))
     yield from run.metrics.get("notes", ())  # such as a stage that was reverted
-    published = _published(run)
-    if published:
-        yield published
+    if run.config.get("expected"):
+        yield _published(run)
 
 
-def _published(run: FinishedRun) -> str | None:
-    """How the run stands to the published result of its preset, where it states one."""
-    expected = run.config.get("expected")
-    if not expected:
-        return None
+def _published(run: FinishedRun) -> str:
+    """How the run stands to the published result of its preset."""
     if run.stand_in:
         return "The published result of this preset is about its own photos; a run on a stand-in says nothing about it."
     from finetunekit import outcome_sentence, verify_run  # numpy, which no listing needs
@@ -51,29 +43,15 @@ def _published(run: FinishedRun) -> str | None:
         check = verify_run(run.path).check
     except ConfigError as exc:
         return f"The published result could not be tested: {exc}"
-    value = f"{percent(check.claim.value)}" + (f" of {check.claim.photos:,} photos" if check.claim.photos else "")
-    sentence = outcome_sentence(check)
-    return f"Published: {value}. {sentence[0]}{sentence[1:]}"
+    of_photos = f" of {check.claim.photos:,} photos" if check.claim.photos else ""
+    return f"Published: {percent(check.claim.value)}{of_photos}. {outcome_sentence(check)}"
 
 
-def _facts_line(run: FinishedRun) -> Html:
-    config = run.config
-    backbone = (config.get("backbone") or {}).get("name")
-    parts = [
-        str(config.get("name", run.path.name)),
-        f"backbone {backbone}" if backbone else "",
-        f"{len(run.classes)} classes",
-        f"seed {config.get('seed', 0)}",
-        str(run.state.get("ended", ""))[:10],
-    ]
-    return h("p", " · ".join(part for part in parts if part), at={"class": "muted small"})
-
-
-def _at_a_glance(run: FinishedRun) -> Iterator[Html]:
+def glance(run: FinishedRun) -> Drawing | None:
+    """The run beside what it has to beat; None where there is nothing beside it."""
     rows = list(_rows(run))
-    if len(rows) > 1:
-        axis = "test photos right, with 95 % intervals"
-        yield h("figure", interval_plot(rows, name="glance", title="This run beside what it has to beat", axis=axis))
+    title = "This run beside what it has to beat"
+    return interval_plot(rows, name="glance", title=title, axis=SHARE) if len(rows) > 1 else None
 
 
 def _rows(run: FinishedRun) -> Iterator[IntervalRow]:

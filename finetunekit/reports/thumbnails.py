@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetunekit.errors import DataError
-from finetunekit.reports.html.markup import Child, Html, h
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from finetunekit.runs.folder import FinishedRun
+
 MAX_PHOTO_PIXELS = 100_000_000
+TEXT_BYTES = 600_000
+"""Kept free on a page for everything that is no photo; one of 100 classes needs about half of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,31 @@ class Thumbnail:
     width_px: int = 0
     height_px: int = 0
     problem: str = ""
+
+    @property
+    def address(self) -> str:
+        """The picture as an address that needs no network."""
+        return data_address(self.content or b"", "image/jpeg")
+
+
+class Album:
+    """The photos of a run on one page, until the page is full."""
+
+    def __init__(self, run: FinishedRun, side_px: int, max_bytes: int) -> None:
+        self._run = run
+        self._side_px = side_px
+        self._left_bytes = max_bytes - TEXT_BYTES
+
+    def take(self, path: str, sha256: str) -> Thumbnail:
+        """The photo that the run's rows call `path`."""
+        file, views = self._run.photo_path(path), self._run.views
+        return self.bounded(make_thumbnail(file, sha256, self._side_px, quality=82, views=views))
+
+    def bounded(self, thumbnail: Thumbnail) -> Thumbnail:
+        """The picture, or the sentence that the page is full."""
+        self._left_bytes -= len(thumbnail.content or b"") * 4 // 3
+        is_shown = self._left_bytes >= 0 or thumbnail.content is None
+        return thumbnail if is_shown else Thumbnail(None, problem="left out: the page has reached its size")
 
 
 def make_thumbnail(
@@ -87,25 +115,6 @@ def _fit(pixels: NDArray[np.uint8], side_px: int, quality: int) -> Thumbnail:
     return Thumbnail(stream.getvalue(), *size)
 
 
-def data_uri(content: bytes, media_type: str = "image/jpeg") -> str:
-    """A picture as an address that needs no network."""
+def data_address(content: bytes, media_type: str) -> str:
+    """A file as an address that needs no network."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def photo_figure(thumbnail: Thumbnail, alt: str, caption: Child, *, kind: str = "", beside: Child = None) -> Html:
-    """A photo with a caption, or a box that says why there is none.
-
-    Args:
-        thumbnail: The picture.
-        alt: What it shows, for those who cannot see it.
-        caption: Below it.
-        kind: `right`, `wrong` or nothing: the frame.
-        beside: Shown at the photo's right.
-    """
-    if thumbnail.content is None:
-        picture = h("span", thumbnail.problem, at={"class": "gone"})
-    else:
-        size: dict[str, str | int] = {"width": thumbnail.width_px, "height": thumbnail.height_px}
-        picture = h("img", at={"src": data_uri(thumbnail.content), "alt": alt, **size})
-    frames = h("span", picture, beside, at={"class": "frames"})
-    return h("figure", frames, h("figcaption", caption), at={"class": f"photo {kind}".strip()})
