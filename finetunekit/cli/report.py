@@ -15,7 +15,7 @@ def command(run: str, out: str) -> None:
 
     Says again what the run found, and how often its test split has been opened by now.
     """
-    from finetunekit.engine.api import rebuild_reports, summarise
+    from finetunekit.engine.api import rebuild_reports, summarise_run
 
-    print_lines(summarise(run, out=out))
+    print_lines(summarise_run(run, out=out))
     print_lines(rebuild_reports(run, out=out, progress=make_progress()))

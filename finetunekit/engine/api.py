@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,15 @@ from typing import TYPE_CHECKING
 
 from finetunekit.config.plan import Plan
 from finetunekit.config.planning import prepare
-from finetunekit.engine.pipeline import RunSequence, initial_files
+from finetunekit.engine.pipeline import RunPipeline
 from finetunekit.engine.result import RunResult
 from finetunekit.engine.write_reports import write_reports
 from finetunekit.errors import ConfigError, RunFolderError
 from finetunekit.plugins.host import PluginHost
 from finetunekit.reports.notebook import default_progress
-from finetunekit.runs.folder import BASELINES, CONFIG, STATE, FinishedRun, find_run, new_run_path, run_from
-from finetunekit.system.files import locked, sweep
+from finetunekit.runs.folder import BASELINES, CONFIG, PLAN, FinishedRun, find_run, run_from
+from finetunekit.runs.run_record import RunRecord
+from finetunekit.system.files import locked, sweep, to_json
 from finetunekit.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ __all__ = [
     "resume",
     "run",
     "run_plan",
-    "summarise",
+    "summarise_run",
 ]
 
 
@@ -89,23 +89,20 @@ def resume(
         RunFolderError: If there is no such run, another process writes it, or something changed.
         As `run`.
     """
-    from finetunekit.runs.checkpoint import load_checkpoint
-    from finetunekit.runs.resume_check import Earlier, reopened_state
-
     progress = progress or default_progress()
     path = find_run(run, Path(out)).resolve()
     with locked(path), run_from(path):
         sweep(path)
-        state = reopened_state(FinishedRun(path).state)
+        record = RunRecord.reopen(path, progress.say)
         plan, host = prepare(str(path / CONFIG), progress=progress)
-        plan = dataclasses.replace(plan, source=state["preset"])
-        earlier = Earlier(state, load_checkpoint(path, progress.say), is_forced)
-        sequence = RunSequence(plan, host, path, progress, state, earlier)
-        if state["status"] != "finished":
-            return sequence.execute()
-        if state.get("reported"):
+        plan = dataclasses.replace(plan, source=record.state["preset"])
+        pipeline = RunPipeline(plan, host, record, progress, is_forced=is_forced)
+        if record.state["status"] != "finished":
+            record.note(PLAN, to_json(plan.to_dict()))
+            return pipeline.run()
+        if record.state.get("reported"):
             progress.say(f"{path} is finished; nothing is left to do.")
-        return sequence.finish_reports()
+        return pipeline.finish_reports()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +137,7 @@ def replay(run: str | Path, *, out: str | Path = "runs", progress: Progress | No
     from finetunekit.runs.reproducibility import compare_bits, replay_lines
 
     progress = progress or default_progress()
-    path, folder = _finished(run, out).resolve(), Path(out).resolve()
+    path, folder = _find_finished_run(run, out).resolve(), Path(out).resolve()
     with run_from(path):
         plan, host = prepare(str(path / CONFIG), progress=progress)
         result = run_plan(plan, host, (), folder, progress)
@@ -149,15 +146,7 @@ def replay(run: str | Path, *, out: str | Path = "runs", progress: Progress | No
     return Replay(path, result, verdict, replay_lines(verdict, first.state.get("reproducibility", {}).get("level")))
 
 
-def run_plan(
-    plan: Plan,
-    host: PluginHost,
-    settings: Sequence[str],
-    out: Path,
-    progress: Progress,
-    *,
-    folder_name: str | None = None,
-) -> RunResult:
+def run_plan(plan: Plan, host: PluginHost, settings: Sequence[str], out: Path, progress: Progress) -> RunResult:
     """Run a plan; see `run`.
 
     Args:
@@ -166,7 +155,6 @@ def run_plan(
         settings: Noted in `run.json`.
         out: Folder in which the run's own folder is made.
         progress: Where progress is printed.
-        folder_name: What the name of that folder begins with; default: the configuration's name.
 
     Raises:
         ConfigError: If the plan is that of several runs.
@@ -176,13 +164,12 @@ def run_plan(
         raise ConfigError(
             "train.folds: a cross-validation is several runs. Use finetunekit.run_folds, or set train.fold too."
         )
-    files = initial_files(plan, settings)
-    path = new_run_path(out, folder_name or plan.config.name, files)
-    with locked(path):
-        return RunSequence(plan, host, path, progress, json.loads(files[STATE])).execute()
+    record = RunRecord.create(out, plan, settings)
+    with locked(record.path):
+        return RunPipeline(plan, host, record, progress).run()
 
 
-def summarise(run: str | Path, *, out: str | Path = "runs") -> tuple[str, ...]:
+def summarise_run(run: str | Path, *, out: str | Path = "runs") -> tuple[str, ...]:
     """What a finished run says of itself, with the openings of its test split as they stand now.
 
     Args:
@@ -198,18 +185,10 @@ def summarise(run: str | Path, *, out: str | Path = "runs") -> tuple[str, ...]:
     from finetunekit.engine.summary import summary_lines
     from finetunekit.runs.test_split_ledger import read_openings
 
-    finished = FinishedRun(_finished(run, out))
+    finished = FinishedRun(_find_finished_run(run, out))
     openings = read_openings(finished.state["test_content_key"])
     baselines = finished.optional(BASELINES)
     return summary_lines(finished.metrics, openings, finished.metrics["seconds"]["whole"], baselines=baselines)
-
-
-def _finished(run: str | Path, out: str | Path) -> Path:
-    path = find_run(run, Path(out))
-    status = FinishedRun(path).state["status"]
-    if status != "finished":
-        raise RunFolderError(f"{path}: is '{status}'; reports are made from finished runs.")
-    return path
 
 
 def rebuild_reports(run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None) -> tuple[Path, ...]:
@@ -228,9 +207,17 @@ def rebuild_reports(run: str | Path, *, out: str | Path = "runs", progress: Prog
         ConfigError: If a reporter that it names is not installed any more.
     """
     progress = progress or Progress()
-    path = _finished(run, out)
+    path = _find_finished_run(run, out)
     plan, _ = prepare(str(path / CONFIG), progress=progress)
     if not plan.config.evaluate.test:
         raise RunFolderError(f"{path}: left its test split shut (evaluate.test: false); reports show test scores.")
     with locked(path):
         return write_reports(plan.reports, path, progress, plan.config.save.report_timeout_s)[0]
+
+
+def _find_finished_run(run: str | Path, out: str | Path) -> Path:
+    path = find_run(run, Path(out))
+    status = FinishedRun(path).state["status"]
+    if status != "finished":
+        raise RunFolderError(f"{path}: is '{status}'; reports are made from finished runs.")
+    return path

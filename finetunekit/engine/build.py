@@ -41,7 +41,7 @@ def build_context(
     from finetunekit.config.pixel_contract import contract_of
     from finetunekit.models.classifier import build_classifier
     from finetunekit.models.feature_cache import open_cache
-    from finetunekit.runs.reproducibility import reproducibility
+    from finetunekit.runs.reproducibility import reproducibility_level
     from finetunekit.system.resource_check import check_budget, network_budget
     from finetunekit.training.prepare_stage import build_augmenter
     from finetunekit.training.stage_context import StageContext
@@ -56,7 +56,7 @@ def build_context(
     contract = contract_of(config.pixels, plan.spec)
     augmenter = build_augmenter(plan)
     is_keyed = augmenter is None or augmenter.is_deterministic
-    level, why = reproducibility(is_deterministic=config.deterministic, is_keyed=is_keyed)
+    level, why = reproducibility_level(is_deterministic=config.deterministic, is_keyed=is_keyed)
     record.state |= {
         "precision": precision,
         "pixels": dataclasses.asdict(contract),

@@ -1,4 +1,4 @@
-"""One run, step by step: the sequence and the hook calls, nothing else."""
+"""One run, step by step: the order of the steps and the hook calls, nothing else."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import shlex
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetunekit.config.plan import Plan, config_text
-from finetunekit.config.sections import RunConfig
 from finetunekit.data.listing import describe_photos, index_measured_listing, list_photos_excluding, measure_listing
 from finetunekit.engine.result import RunResult, read_result
 from finetunekit.engine.write_reports import write_reports
@@ -21,14 +18,10 @@ from finetunekit.plugins.host import PluginHost
 from finetunekit.runs.checkpoint import remove_checkpoints
 from finetunekit.runs.folder import (
     AUDIT,
-    CONFIG,
     EXCLUDED,
-    FORMAT,
     MODEL,
     MODEL_H5,
     PHOTOS,
-    PLAN,
-    STATE,
     FinishedRun,
     note_seconds,
 )
@@ -44,34 +37,32 @@ if TYPE_CHECKING:
     from finetunekit.data.known_photos import KnownPhotos, Measurements
     from finetunekit.evaluation.baselines.inputs import BaselineInputs
     from finetunekit.models.classifier import Classifier
-    from finetunekit.runs.resume_check import Earlier
     from finetunekit.training.stage_context import Prepared, StageContext
 
 
-class RunSequence:
-    """The state of one run while it goes on; `execute` reads top to bottom."""
+class RunPipeline:
+    """One run while it goes on; `run` reads top to bottom.
+
+    Attributes:
+        plan: What is run.
+        host: The plugins that the plan was made with; hears of the run.
+        record: Of the run's folder, new or reopened.
+        progress: Where progress is printed.
+        is_forced: Go on with a run that another process left, although something changed.
+    """
 
     def __init__(
-        self,
-        plan: Plan,
-        host: PluginHost,
-        path: Path,
-        progress: Progress,
-        state: Mapping[str, Any],
-        earlier: Earlier | None = None,
+        self, plan: Plan, host: PluginHost, record: RunRecord, progress: Progress, *, is_forced: bool = False
     ) -> None:
-        self.plan, self.host, self.path, self.progress = plan, host, path, progress
-        self.config: RunConfig = plan.config
-        self.earlier = earlier
+        self.plan, self.host, self.record, self.progress, self.is_forced = plan, host, record, progress, is_forced
+        self.path, self.config = record.path, plan.config
         self.rows: Sequence[Mapping[str, Any]] = ()
         self.views: PhotoViews | None = None
-        self.record = RunRecord(path, dict(state), {PLAN: to_json(plan.to_dict())} if earlier else None)
 
-    # ---- the sequence ------------------------------------------------------------------------------------------------------------
+    # ---- the steps ---------------------------------------------------------------------------------------------------------------
 
     def finish_reports(self) -> RunResult:
         """What is left to do where an earlier process ended after the scores: maybe reports, maybe nothing."""
-        self.record.unsettled = None
         metrics = FinishedRun(self.path).metrics
         # the time between the two processes is not counted
         self.record.started = time.time() - metrics["seconds"]["whole"]
@@ -81,7 +72,7 @@ class RunSequence:
             self.host.notify("after_run", metrics=metrics, run_path=self.path)
         return read_result(self.path)
 
-    def execute(self) -> RunResult:
+    def run(self) -> RunResult:
         """Run it; see `finetunekit.run`."""
         from finetunekit.system.memory import free_models
 
@@ -187,10 +178,8 @@ class RunSequence:
         from finetunekit.training.run_log import RunLog
         from finetunekit.training.stages import Training
 
-        if self.earlier is not None:
-            self.record.settle(self.earlier, config_text(self.plan), self.progress)
-        checkpoint = self.earlier.checkpoint if self.earlier else None
-        log = RunLog(self.path, self.host, context.classifier, checkpoint)
+        self.record.check_unchanged(config_text(self.plan), self.progress, is_forced=self.is_forced)
+        log = RunLog(self.path, self.host, context.classifier, self.record.checkpoint)
         try:
             return Training(context, self.host, self.record, log).run()
         except BaseException:
@@ -242,31 +231,12 @@ class RunSequence:
         if isinstance(exc, KeyboardInterrupt):
             exc.add_note(f"go on with: finetunekit resume {shlex.quote(str(self.path))}")
         self.host.notify("on_run_error", error=exc, run_path=self.path)
-        if self.record.unsettled is not None:
+        if self.record.pending is not None:
             return  # refused: the folder stays as it was left
-        if self.earlier is None and "stages" not in self.record.state and isinstance(exc, FinetuneKitError):
+        if not self.record.is_resumed and "stages" not in self.record.state and isinstance(exc, FinetuneKitError):
             shutil.rmtree(self.path, ignore_errors=True)  # nothing was trained: the error says all there is to know
             return
         try:
             self.record.finish(status)
         except FinetuneKitError as second:  # the first error is the one to show
             self.progress.say(f"warning: {second}")
-
-
-def initial_files(plan: Plan, settings: Sequence[str]) -> dict[str, str]:
-    """What a run folder holds from its first moment on: enough to begin again wherever the run is killed."""
-    state = {
-        "format": FORMAT,
-        "status": "running",
-        "name": plan.config.name,
-        "seed": plan.config.seed,
-        "preset": plan.source,
-        "settings": list(settings),
-        "folder": str(Path.cwd()),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    return {
-        CONFIG: config_text(plan),
-        PLAN: to_json(plan.to_dict()),
-        STATE: to_json(state),
-    }

@@ -20,7 +20,7 @@ WALL_CLOCK = ("seconds", "images_per_s")
 Level = Literal["bitwise", "same machine", "statistical"]
 
 
-def reproducibility(*, is_deterministic: bool, is_keyed: bool) -> tuple[Level, str]:
+def reproducibility_level(*, is_deterministic: bool, is_keyed: bool) -> tuple[Level, str]:
     """How far a run can be repeated, and why.
 
     Args:

@@ -6,41 +6,14 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from finetunekit.errors import RunFolderError
-from finetunekit.runs.checkpoint import Checkpoint
 from finetunekit.runs.config_diff import Change, environment_changes, plan_changes
 from finetunekit.runs.folder import ENVIRONMENT, PHOTOS, PLAN, WEIGHTS
 
 _SHOWN = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Earlier:
-    """What another process left of a run.
-
-    Attributes:
-        state: Content of its `run.json`.
-        checkpoint: How far it came; None: not to the end of its first epoch.
-        is_forced: Go on although something changed.
-    """
-
-    state: Mapping[str, Any]
-    checkpoint: Checkpoint | None
-    is_forced: bool
-
-
-def reopened_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """`run.json` of a run that goes on: what it says of its end is gone, when it was taken up is noted."""
-    kept = {key: value for key, value in state.items() if key not in ("error", "ended")}
-    if kept["status"] != "finished":
-        kept["status"] = "running"
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {**kept, "resumed": [*kept.get("resumed", []), now]}
 
 
 def changes_since(path: Path, now: Mapping[str, str]) -> list[str]:

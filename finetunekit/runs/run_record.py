@@ -1,21 +1,19 @@
-"""What the folder of a run is told while it goes on, and what it is not told before it is known that it may."""
+"""The record of one run while it goes on: `run.json`, and what its folder is not told before it is known that the run may go on."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
-from finetunekit.runs.checkpoint import remove_checkpoints
-from finetunekit.runs.folder import CONFIG, STATE
+from finetunekit.config.plan import Plan, config_text
+from finetunekit.runs.checkpoint import Checkpoint, load_checkpoint, remove_checkpoints
+from finetunekit.runs.folder import CONFIG, FORMAT, PLAN, STATE, FinishedRun, new_run_path
 from finetunekit.system.files import to_json, write_whole
 from finetunekit.system.progress import Progress
-
-if TYPE_CHECKING:
-    from finetunekit.runs.resume_check import Earlier
 
 
 @dataclass
@@ -25,57 +23,111 @@ class RunRecord:
     Attributes:
         path: The run folder.
         state: Content of `run.json`.
-        unsettled: Files that the folder of a resumed run would get, until it is known that the run may go on; None from then on.
+        pending: Files that the folder of a resumed run would get, until it is known that the run may go on; None from then on.
+        checkpoint: How far an earlier process came; None: not to the end of its first epoch.
         started: Clock when the run began, in seconds since 1970.
     """
 
     path: Path
     state: dict[str, Any]
-    unsettled: dict[str, str] | None = None
+    pending: dict[str, str] | None = None
+    checkpoint: Checkpoint | None = None
     started: float = field(default_factory=time.time)
+
+    @classmethod
+    def create(cls, out: Path, plan: Plan, settings: Sequence[str]) -> Self:
+        """Make the folder of a new run; from its first moment on it holds enough to begin again wherever the run is killed.
+
+        Args:
+            out: Folder of runs.
+            plan: The run's plan.
+            settings: The user's `--set` texts.
+
+        Raises:
+            RunFolderError: If `out` cannot be written.
+        """
+        state = {
+            "format": FORMAT,
+            "status": "running",
+            "name": plan.config.name,
+            "seed": plan.config.seed,
+            "preset": plan.source,
+            "settings": list(settings),
+            "folder": str(Path.cwd()),
+            "started": _now(),
+        }
+        files = {CONFIG: config_text(plan), PLAN: to_json(plan.to_dict()), STATE: to_json(state)}
+        return cls(new_run_path(out, plan.config.name, files), state)
+
+    @classmethod
+    def reopen(cls, path: Path, say: Callable[[str], None]) -> Self:
+        """The record of a run that another process left: what it says of its end is gone, when it was taken up is noted.
+
+        Args:
+            path: The run folder, locked.
+            say: Hears of a damaged checkpoint.
+
+        Raises:
+            RunFolderError: If there is no record that can be read.
+        """
+        left = FinishedRun(path).state
+        state = {key: value for key, value in left.items() if key not in ("error", "ended")}
+        state["resumed"] = [*left.get("resumed", []), _now()]
+        if left["status"] == "finished":
+            return cls(path, state)
+        return cls(path, {**state, "status": "running"}, {}, load_checkpoint(path, say))
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether another process began the run."""
+        return "resumed" in self.state
 
     def note(self, name: str, content: str) -> None:
         """Write a file of the run folder; while it is not known whether an earlier run may go on, only keep it in mind."""
-        if self.unsettled is None:
+        if self.pending is None:
             write_whole(self.path / name, content)
         else:
-            self.unsettled[name] = content
+            self.pending[name] = content
 
-    def settle(self, earlier: Earlier, config: str, progress: Progress) -> None:
-        """Refuse to go on with what has changed since an earlier process left the run; else write what is known by now.
+    def check_unchanged(self, config: str, progress: Progress, *, is_forced: bool) -> None:
+        """Refuse to go on with what has changed since an earlier process left the run; else write what is pending.
 
         Args:
-            earlier: What that process left.
             config: What `config.yaml` will hold.
             progress: Receives a warning for each change that is gone on with all the same.
+            is_forced: Go on although something changed.
 
         Raises:
             RunFolderError: If something has changed and going on was not forced.
         """
         from finetunekit.runs.resume_check import changes_since, refuse_changes
 
-        if self.unsettled is None:
+        if self.pending is None:
             return
-        noted: Mapping[str, str] = self.unsettled
+        noted: Mapping[str, str] = self.pending
         changes = changes_since(self.path, noted)
-        if not earlier.is_forced:
+        if not is_forced:
             refuse_changes(self.path, changes)
         for change in changes:
             progress.say(f"warning: changed since, and gone on with all the same: {change}")
         self.state["forced"] = [*self.state.get("forced", []), *changes]
-        self.unsettled = None
+        self.pending = None
         for name, content in {**noted, CONFIG: config}.items():
             write_whole(self.path / name, content)
         self.write_state()
 
     def write_state(self) -> None:
         """Write `run.json`, once the run may go on."""
-        if self.unsettled is None:
+        if self.pending is None:
             write_whole(self.path / STATE, to_json(self.state))
 
     def finish(self, status: str) -> None:
         """Write how the run ended; a finished one needs no checkpoint."""
-        self.state |= {"status": status, "ended": datetime.now(UTC).isoformat(timespec="seconds")}
+        self.state |= {"status": status, "ended": _now()}
         self.write_state()
         if status == "finished":
             remove_checkpoints(self.path)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

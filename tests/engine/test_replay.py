@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import finetunekit as ftk
 from finetunekit.cli import main
 from finetunekit.runs.folder import ENVIRONMENT, EPOCHS, METRICS, MODEL
-from finetunekit.runs.reproducibility import compare_bits, reproducibility
+from finetunekit.runs.reproducibility import compare_bits, reproducibility_level
 from finetunekit.system.files import to_csv
 from finetunekit.system.progress import Progress
 
@@ -21,9 +21,9 @@ QUIET = Progress(is_quiet=True)
 
 
 def test_levels() -> None:
-    assert reproducibility(is_deterministic=True, is_keyed=True)[0] == "bitwise"
-    assert reproducibility(is_deterministic=False, is_keyed=True)[0] == "same machine"
-    assert reproducibility(is_deterministic=True, is_keyed=False)[0] == "statistical"
+    assert reproducibility_level(is_deterministic=True, is_keyed=True)[0] == "bitwise"
+    assert reproducibility_level(is_deterministic=False, is_keyed=True)[0] == "same machine"
+    assert reproducibility_level(is_deterministic=True, is_keyed=False)[0] == "statistical"
 
 
 def test_a_replay_is_the_same_and_says_what_differs_first_where_it_is_not(tiny_yaml: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import finetunekit as ftk
 from finetunekit.cli import main
-from finetunekit.engine.api import resume, summarise
+from finetunekit.engine.api import resume, summarise_run
 from finetunekit.errors import RunFolderError
 from finetunekit.runs.checkpoint import FOLDER, Checkpoint, checkpoint_paths, load_checkpoint, save_checkpoint
 from finetunekit.runs.folder import CONFIG, ENVIRONMENT, METRICS, read_status
@@ -54,7 +54,7 @@ def test_an_end_and_an_interruption_leave_no_live_line_and_say_how_to_go_on(tiny
         ftk.run(str(tiny_yaml), settings=["stages[0].epochs=3"], out=out, progress=Progress(stopped))
     result = resume("last", out=out, progress=Progress(resumed))
     assert result.summary[-1].endswith(" since it was taken up again.")
-    assert result.summary[-1] == summarise(result.path)[-1]
+    assert result.summary[-1] == summarise_run(result.path)[-1]
     for stream in (stopped, resumed):
         screens = stream.screens()
         assert any("reading photos" in line for screen in screens for line in screen)  # there was one

@@ -9,7 +9,7 @@ import pytest
 from conftest import TINY, write_photos
 
 import finetunekit as ftk
-from finetunekit.engine.api import rebuild_reports, summarise
+from finetunekit.engine.api import rebuild_reports, summarise_run
 from finetunekit.errors import ConfigError, RunFolderError
 from finetunekit.runs.test_predictions import read_test_predictions
 from finetunekit.system.progress import Progress
@@ -46,7 +46,7 @@ def test_it_says_so(shut: ftk.RunResult) -> None:
     assert "of 6 validation photos right" in text
     assert "The test split stayed shut (evaluate.test: false): no network saw its photos." in text
     assert all(len(line) <= 80 for line in shut.summary)
-    assert summarise(shut.path)[:-1] == shut.summary[:-1]
+    assert summarise_run(shut.path)[:-1] == shut.summary[:-1]
 
 
 def test_what_needs_test_scores_is_refused_in_one_line(shut: ftk.RunResult, tiny_yaml: Path) -> None:

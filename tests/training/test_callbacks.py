@@ -120,7 +120,7 @@ class Kept(list[tuple[Row, StageState, list[NDArray[Any]]]]):
 
 def record_of(stage: FitStage) -> StageRecord:
     """The record of a stage, of which nothing is written."""
-    run = RunRecord(Path(), {"stages": [{}]}, unsettled={})
+    run = RunRecord(Path(), {"stages": [{}]}, pending={})
     return StageRecord(run, 0, stage.name, "the untrained head", Progress(is_quiet=True))
 
 

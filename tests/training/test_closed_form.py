@@ -15,7 +15,7 @@ from finetunekit.config.plan_text import plan_lines
 from finetunekit.config.planning import prepare
 from finetunekit.config.training_sections import SolveStage
 from finetunekit.data.decoded_photos import DecodedPhotos
-from finetunekit.engine.api import resume, run, summarise
+from finetunekit.engine.api import resume, run, summarise_run
 from finetunekit.errors import ConfigError
 from finetunekit.evaluation.probe_features import open_probe
 from finetunekit.models.linear_probe.linear import fit_linear
@@ -111,7 +111,7 @@ def test_a_stage_that_made_it_worse_is_put_back_and_said_so(tiny_yaml: Path) -> 
     )
     assert sentence in shown
     assert finished.metrics["notes"] == [sentence]
-    assert sentence in " ".join(summarise(finished.path))
+    assert sentence in " ".join(summarise_run(finished.path))
     assert finished.metrics["last_epoch"]["stage"] == "probe"
     assert len(finished.epochs) == 3  # the log keeps what was tried
 
@@ -186,7 +186,7 @@ def test_only_a_lower_loss_earns_the_new_weights_and_a_resumed_stage_agrees(afte
     variable, network = _Variable(1.0), _Network(0.5)
     photo = DecodedPhotos(np.zeros((1, 1, 1, 3), np.uint8), np.zeros(1, np.int64), ("a",))
     validator = Validator(network, photo, None, 0)
-    record = StageRecord(RunRecord(Path(), {"stages": [{}]}, unsettled={}), 0, "b", "a", Progress(is_quiet=True))
+    record = StageRecord(RunRecord(Path(), {"stages": [{}]}, pending={}), 0, "b", "a", Progress(is_quiet=True))
     first = RevertUnlessBetter([variable], validator, record)
     variable.assign(np.array([7.0]))
     network.loss = after
