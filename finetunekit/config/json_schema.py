@@ -17,6 +17,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from finetunekit.config.sections import DataSection, RunConfig
 from finetunekit.config.training_sections import Component
 from finetunekit.plugins.host import PluginHost
+from finetunekit.system.formatting import one_line
 from finetunekit.types import Options, Registered
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -151,7 +152,7 @@ class _Writer:
             models = _Models.of(entry.options, f"{kind} {entry.name}: ")
         except PydanticInvalidForJsonSchema as exc:
             origin = entry.origin
-            reason = " ".join(str(exc).split())
+            reason = one_line(exc)
             self.host.warn(f"warning: plugin '{origin.plugin}' ({origin}): options of {kind} '{entry.name}': {reason}")
             return {}
         found = self.convert(models.schemas[entry.options.__name__], reading, models)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from finetunekit.errors import ConfigError
+from finetunekit.system.formatting import one_line
 
 #: Keys and list positions from the document's root to a value.
 KeyPath: TypeAlias = tuple[str | int, ...]
@@ -97,7 +98,7 @@ def parse_yaml(text: str, shown: str) -> Any:
         raise ConfigError(f"{where}: not valid YAML: {problem}") from exc
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
         # ruamel lets errors of its scalar constructors and of its parser's own tables through
-        raise ConfigError(f"{shown}: not valid YAML: {' '.join(str(exc).split())}") from exc
+        raise ConfigError(f"{shown}: not valid YAML: {one_line(exc)}") from exc
 
 
 def plain(node: Any, shown: str) -> Any:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from finetunekit.data.index import shown_path
 from finetunekit.data.known_photos import photo_sha256
-from finetunekit.data.opening import one_line, printable
 from finetunekit.data.parallel import bounded
 from finetunekit.errors import DataError
+from finetunekit.system.formatting import one_line, printable
 from finetunekit.types import PhotoListing, PhotoRecord
 
 EXCLUSION_COLUMNS = ("path", "sha256", "split", "label", "reason")

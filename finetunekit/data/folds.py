@@ -8,10 +8,10 @@ from pathlib import Path
 
 from finetunekit.data.grouping import group_keys
 from finetunekit.data.index import IndexedPhoto, PhotoIndex, photo_order
-from finetunekit.data.opening import printable
 from finetunekit.data.parallel import bounded
 from finetunekit.data.splitting import assign, fold_targets
 from finetunekit.errors import DataError
+from finetunekit.system.formatting import printable
 from finetunekit.types import DISPLAY, SPLITS, TEST, TRAIN, VALID
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.data.known_photos import KnownPhotos, Measured, Measurements, measure_photos
-from finetunekit.data.opening import printable
 from finetunekit.data.parallel import Progress, bounded
 from finetunekit.errors import DataError
 from finetunekit.system.files import to_csv
+from finetunekit.system.formatting import printable
 from finetunekit.types import DISPLAY, SPLITS, TEST, TRAIN, VALID, PhotoListing, PhotoRecord
 
 NO_LABEL = -1

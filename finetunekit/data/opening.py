@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetunekit.errors import DataError
+from finetunekit.system.formatting import one_line, printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,11 +61,6 @@ def _register_formats() -> None:
     Image.init()
     if importlib.util.find_spec("pillow_heif"):
         importlib.import_module("pillow_heif").register_heif_opener()
-
-
-def printable(text: str) -> str:
-    """The text on one line; line breaks, control characters, undecodable bytes and backslashes as Python escapes."""
-    return repr(text)[1:-1]
 
 
 def photo_error(path: Path, cause: str, remedy: str = REPLACE) -> DataError:
@@ -201,12 +197,6 @@ def undecodable(path: Path, exc: BaseException) -> DataError:
     if "truncated" in str(exc):
         return truncated(path)
     return photo_error(path, f"cannot be decoded ({one_line(exc)})")
-
-
-def one_line(exc: BaseException) -> str:
-    """What an exception says, on one line; its class where it says nothing."""
-    reason = (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
-    return printable(" ".join(reason.split())) or type(exc).__name__
 
 
 def _too_large(path: Path, claim: str, max_pixels: int) -> DataError:

@@ -11,7 +11,6 @@ from typing import Literal
 
 from finetunekit.data.grouping import group_keys, hash_keys, relations_of
 from finetunekit.data.known_photos import KnownPhotos, measure_photos
-from finetunekit.data.opening import printable
 from finetunekit.data.parallel import Progress, bounded
 from finetunekit.data.splitting import (
     assign,
@@ -22,6 +21,7 @@ from finetunekit.data.splitting import (
 )
 from finetunekit.errors import ConfigError, DataError
 from finetunekit.system.files import to_csv, write_whole
+from finetunekit.system.formatting import printable
 from finetunekit.types import DISPLAY, TEST, TRAIN, VALID, PhotoListing, PhotoRecord
 
 

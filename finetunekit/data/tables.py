@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from finetunekit.data.opening import printable
 from finetunekit.errors import DataError, did_you_mean
+from finetunekit.system.formatting import printable
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 JSONL_SUFFIXES = (".jsonl", ".ndjson")

@@ -17,6 +17,7 @@ from finetunekit.data.photo_paths import find_photos, labelled_photos, splits_of
 from finetunekit.errors import DataError, RunFolderError
 from finetunekit.runs.folder import MODEL, FinishedRun, find_run
 from finetunekit.system.environment import start_tensorflow
+from finetunekit.system.formatting import one_line
 
 if TYPE_CHECKING:
     from finetunekit.runs.test_split_ledger import Openings
@@ -226,7 +227,7 @@ def load(run: str | Path, *, out: str | Path = "runs") -> LoadedRun:
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, OSError, TypeError, KeyError) as exc:
-        raise RunFolderError(f"{path}: cannot be loaded ({' '.join(str(exc).split())[:200]}).") from exc
+        raise RunFolderError(f"{path}: cannot be loaded ({one_line(exc)}).") from exc
     return LoadedRun(finished, finished.classes, logits_of(model))
 
 

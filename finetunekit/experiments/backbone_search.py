@@ -18,6 +18,7 @@ from finetunekit.errors import ConfigError, FinetuneKitError, did_you_mean
 from finetunekit.experiments.probe_ranking import Ranking, candidate_text, candidate_words
 from finetunekit.models.weights import weights_availability
 from finetunekit.plugins.host import PluginHost
+from finetunekit.system.formatting import one_line, printable
 from finetunekit.system.progress import Progress
 from finetunekit.system.terminal import printable
 
@@ -73,7 +74,7 @@ def list_candidates(
                 try:
                     plan, _ = prepare(preset, settings=[*settings, *changes], progress=Progress(is_quiet=True))
                 except FinetuneKitError as exc:
-                    left_out[candidate_text(name, size, contract)] = " ".join(str(exc).split())
+                    left_out[candidate_text(name, size, contract)] = one_line(exc)
                     continue
                 if all(_network(plan) != _network(other) for other in plans):
                     plans.append(plan)

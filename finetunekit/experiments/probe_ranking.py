@@ -16,6 +16,7 @@ from finetunekit.errors import FinetuneKitError, RunError
 from finetunekit.evaluation.probe_features import ProbeFeatures, open_probe
 from finetunekit.models.linear_probe.cross_validation import NestedScores, Recipe, cross_validate
 from finetunekit.statistics import Interval, mean_interval, photo_log_losses, wilson_interval
+from finetunekit.system.formatting import one_line
 from finetunekit.system.progress import Progress
 from finetunekit.types import TRAIN, VALID
 
@@ -126,7 +127,7 @@ def rank_probes(
         try:
             tried.append(_try(plan, index, labels, progress, folds, decoded))
         except (FinetuneKitError, ValueError) as exc:
-            problems[name] = " ".join(str(exc).split())
+            problems[name] = one_line(exc)
             progress.say(f"left out: {problems[name]}")
     if not tried:
         reasons = "; ".join(f"{name}: {why}" for name, why in problems.items())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from finetunekit.config.plan import Chosen, Plan
 from finetunekit.errors import PluginError
 from finetunekit.plugins.components import call_builder, component_label
+from finetunekit.system.formatting import one_line
 from finetunekit.types import Backbone, Features
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def build_classifier(plan: Plan, num_classes: int, precision: str) -> Classifier
         whole = keras.Model(inputs, logits, name="logits")
         saved = keras.Model(inputs, probabilities, name=_model_name(plan.config.name))
     except ValueError as exc:  # such as a layer name that both use
-        reason = " ".join(str(exc).split())[:300]
+        reason = one_line(exc)
         raise PluginError(
             f"{component_label(plan.head)} cannot be joined to {component_label(plan.backbone)}: {reason}"
         ) from exc

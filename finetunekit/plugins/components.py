@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetunekit.errors import FinetuneKitError, PluginError
 from finetunekit.plugins.guard import guarded
+from finetunekit.system.formatting import one_line
 
 if TYPE_CHECKING:
     from finetunekit.config.plan import Chosen, Plan
@@ -31,9 +32,7 @@ def call_builder(chosen: Chosen, *arguments: Any) -> Any:
     except FinetuneKitError:
         raise
     except (Exception, SystemExit) as exc:
-        raise PluginError(
-            f"{component_label(chosen)} failed: {type(exc).__name__}: {' '.join(str(exc).split())[:300]}"
-        ) from exc
+        raise PluginError(f"{component_label(chosen)} failed: {type(exc).__name__}: {one_line(exc)}") from exc
 
 
 def impurity_notes(plan: Plan) -> list[str]:

@@ -21,6 +21,7 @@ import pluggy
 from finetunekit.errors import PluginError, UnknownComponentError, did_you_mean
 from finetunekit.plugins import hookspecs
 from finetunekit.plugins.guard import guarded
+from finetunekit.system.formatting import one_line
 from finetunekit.types import BackboneSpec, Builder, Options, Origin, Registered
 
 GROUP = "finetunekit"
@@ -94,7 +95,7 @@ class PluginHost:
             self._adopt(origin, load())
         except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever a stranger's module raises is one line, by name
             where = _place_in(file, exc) if file else ""
-            self._reject(BrokenPlugin(origin, where + _one_line(exc)), exc, is_required=is_required)
+            self._reject(BrokenPlugin(origin, where + _said(exc)), exc, is_required=is_required)
 
     def _adopt(self, origin: Origin, plugin: Any) -> None:
         if self._manager.has_plugin(origin.plugin):
@@ -147,9 +148,7 @@ class PluginHost:
                 with guarded(f"plugin '{plugin}' ({self.origins[plugin]})"):
                     self._call(hook_name, plugin, **{name: _own(value) for name, value in arguments.items()})
             except (Exception, SystemExit) as exc:  # noqa: BLE001 - a listener must not stop the run; it is named
-                self.warn(
-                    f"warning: plugin '{plugin}' ({self.origins[plugin]}) failed in {hook_name}: {_one_line(exc)}"
-                )
+                self.warn(f"warning: plugin '{plugin}' ({self.origins[plugin]}) failed in {hook_name}: {_said(exc)}")
 
     # ---- asking ------------------------------------------------------------------------------------------------------------------
 
@@ -285,7 +284,6 @@ def _place_in(file: Path, exc: BaseException) -> str:
     return f"{file}:{lines[-1]}: " if lines else ""
 
 
-def _one_line(exc: BaseException, limit: int = 300) -> str:
-    text = " ".join(str(exc).split())
-    line = text if isinstance(exc, PluginError) else f"{type(exc).__name__}: {text}" if text else type(exc).__name__
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+def _said(exc: BaseException) -> str:
+    text, name = one_line(exc), type(exc).__name__
+    return text if isinstance(exc, PluginError) or text == name else f"{name}: {text}"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from finetunekit.data.decode import decode_photo
 from finetunekit.data.index import shown_path
-from finetunekit.data.opening import printable
 from finetunekit.data.parallel import gather
 from finetunekit.data.profile.opening import PhotoSet
 from finetunekit.errors import ConfigError, DataError, did_you_mean
+from finetunekit.system.formatting import printable
 from finetunekit.types import SPLITS, TRAIN, PhotoRecord
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetunekit.system.files import replacing
+from finetunekit.system.formatting import one_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,7 +82,7 @@ def load_checkpoint(run_path: Path, say: Callable[[str], None]) -> Checkpoint | 
         try:
             return _read(path)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as exc:
-            reason = " ".join(str(exc).split()) or type(exc).__name__
+            reason = one_line(exc)
             say(f"warning: {path} is damaged ({reason}) and passed over; the epoch before it is trained again.")
     return None
 

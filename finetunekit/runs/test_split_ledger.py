@@ -17,6 +17,7 @@ from pathlib import Path
 
 from finetunekit.errors import RunFolderError
 from finetunekit.runs.config_diff import config_key
+from finetunekit.system.files import file_lock
 from finetunekit.system.user_dirs import STATE_VARIABLE, state_dir
 
 __all__ = [
@@ -115,19 +116,15 @@ def opened_sentence(openings: Openings) -> str:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    import filelock
-
-    lock = filelock.FileLock(path.with_suffix(".lock"), timeout=LOCK_TIMEOUT_S)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with lock:
+        with file_lock(path.with_suffix(".lock"), timeout_s=LOCK_TIMEOUT_S):
             yield
-    except filelock.Timeout as exc:
+    except TimeoutError as exc:
         raise RunFolderError(
             f"{path}: another process has held this ledger of test split openings for {LOCK_TIMEOUT_S:g} s;"
             " this opening is not recorded."
         ) from exc
-    except (OSError, NotImplementedError) as exc:  # NotImplementedError: a file system without locks
+    except OSError as exc:
         raise _unusable(path, "written", exc) from exc
 
 

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -144,19 +144,46 @@ def locked(path: Path, *, lock: str = LOCK, job: str = "writing this run") -> It
     Raises:
         RunFolderError: If another process holds it, or it cannot be written.
     """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock(path / lock, timeout_s=_LOCK_TIMEOUT_S))
+        except TimeoutError as exc:
+            raise RunFolderError(f"{path}: another process is {job}. Wait for it, or use another folder.") from exc
+        except OSError as exc:
+            raise RunFolderError(
+                f"{path}: cannot be written ({exc.strerror or exc}). Make it writable, or use another folder."
+            ) from exc
+        yield
+
+
+@contextmanager
+def file_lock(path: Path, *, timeout_s: float, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a lock file; the operating system drops the lock when the process ends, a crash included.
+
+    Args:
+        path: The file; it and its folder are made where they are not there.
+        timeout_s: How long to wait for another process that holds it.
+        on_wait: Called once if another process holds it.
+
+    Raises:
+        TimeoutError: If another process still holds it.
+        OSError: If the file cannot be written, or its file system has no locks.
+    """
     import filelock
 
-    held = filelock.FileLock(path / lock, timeout=_LOCK_TIMEOUT_S)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        held.acquire()
-    except filelock.Timeout as exc:
-        raise RunFolderError(f"{path}: another process is {job}. Wait for it, or use another folder.") from exc
-    except OSError as exc:
-        raise RunFolderError(
-            f"{path}: cannot be written ({exc.strerror or exc}). Make it writable, or use another folder."
-        ) from exc
+        try:
+            lock.acquire(timeout=0 if on_wait else timeout_s)
+        except filelock.Timeout:
+            if on_wait is None:
+                raise
+            on_wait()
+            lock.acquire(timeout=timeout_s)
+    except NotImplementedError as exc:
+        raise OSError(errno.ENOTSUP, "its file system has no locks", str(path)) from exc
     try:
         yield
     finally:
-        held.release()
+        lock.release()

@@ -1,4 +1,4 @@
-"""Amounts as people read them."""
+"""Amounts, names and errors as people read them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,16 @@ def show_between(interval: Mapping[str, Any]) -> str:
     return f"between {100 * low:.1f} and {100 * high:.1f} %"
 
 
+def printable(text: str) -> str:
+    """The text on one line; line breaks, control characters, undecodable bytes and backslashes as Python escapes."""
+    return repr(text)[1:-1]
+
+
 def one_line(error: object, limit: int = 300) -> str:
-    """Text of an error on one line of bounded length; its class where it says nothing."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """Text of an error on one printable line of bounded length; its class where it says nothing."""
+    said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    text = " ".join(said.split()) or type(error).__name__
+    text = text if text.isprintable() else printable(text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -13,9 +13,9 @@ STATE_VARIABLE = "FINETUNEKIT_STATE"
 
 def cache_dir() -> Path:
     """`$FINETUNEKIT_CACHE`, or the user's cache folder: weights, features, drawn photos. Deleting it costs time only."""
-    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("finetunekit"))
+    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("finetunekit")).expanduser()
 
 
 def state_dir() -> Path:
     """`$FINETUNEKIT_STATE`, or the user's state folder: the ledger of test split openings."""
-    return Path(os.environ.get(STATE_VARIABLE) or platformdirs.user_state_dir("finetunekit"))
+    return Path(os.environ.get(STATE_VARIABLE) or platformdirs.user_state_dir("finetunekit")).expanduser()

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from finetunekit.data.decode import decode_photo, fit_photo, load_photos, shrink_photo
-from finetunekit.data.opening import photo_suffixes, pillow_guard, printable
+from finetunekit.data.opening import photo_suffixes, pillow_guard
 from finetunekit.errors import DataError
+from finetunekit.system.formatting import printable
 
 LIMIT = 100_000_000
 RAMP_16 = np.linspace(0, 65535, 4096).round().astype(np.uint16).reshape(64, 64)

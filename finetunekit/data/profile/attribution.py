@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetunekit.data.opening import printable
 from finetunekit.errors import DataError
+from finetunekit.system.formatting import printable
 
 FILE = "ATTRIBUTION.csv"
 _NEEDED = ("sha256", "licence", "licence_url", "author", "observation_url")

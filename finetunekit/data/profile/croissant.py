@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from finetunekit.data.opening import open_photo_file, pillow_guard, printable, read_header
+from finetunekit.data.opening import open_photo_file, pillow_guard, read_header
 from finetunekit.data.parallel import bounded, gather
 from finetunekit.data.profile.attribution import Credit, read_credits
 from finetunekit.data.profile.opening import PhotoSet
 from finetunekit.errors import ConfigError, DataError
 from finetunekit.system.files import to_json
+from finetunekit.system.formatting import printable
 from finetunekit.types import DISPLAY, TEST, TRAIN, VALID, PhotoRecord
 
 if TYPE_CHECKING:

@@ -15,17 +15,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import platformdirs
-
 from finetunekit.errors import WeightsError
 from finetunekit.system.formatting import one_line
+from finetunekit.system.user_dirs import cache_dir
 from finetunekit.types import Arrays, BackboneSpec
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CACHE_VARIABLE = "FINETUNEKIT_CACHE"
 Kind = Literal["path", "framework", "url", "package_index"]
 
 
@@ -98,8 +96,7 @@ class WeightsStatus:
 
 def weights_cache_dir() -> Path:
     """`$FINETUNEKIT_CACHE/weights`, else `weights` in the user's cache folder. Not created here."""
-    root = os.environ.get(CACHE_VARIABLE)
-    return Path(root or platformdirs.user_cache_dir("finetunekit")).expanduser() / "weights"
+    return cache_dir() / "weights"
 
 
 def cached_path(name: str) -> Path:

@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import filelock
-
 from finetunekit.errors import WeightsError
-from finetunekit.models.weights.cache import CACHE_VARIABLE, safe_name, weights_cache_dir
+from finetunekit.models.weights.cache import safe_name, weights_cache_dir
 from finetunekit.models.weights.download import whole_timeout_s
+from finetunekit.system.files import file_lock
 from finetunekit.system.formatting import one_line
+from finetunekit.system.user_dirs import CACHE_VARIABLE
 from finetunekit.types import BackboneSpec
 
 FETCHING = "fetching"
@@ -61,24 +61,17 @@ def unwritable(root: Path, error: OSError) -> WeightsError:
 @contextlib.contextmanager
 def only_fetcher(name: str, spec: BackboneSpec, say: Callable[[str], None], timeout_s: float) -> Iterator[None]:
     """Hold the lock of one cache entry. The system frees it when a process dies."""
-    root = weights_cache_dir()
-    lock = filelock.FileLock(root / f"{safe_name(name)}.lock")
+    lock = weights_cache_dir() / f"{safe_name(name)}.lock"
     limit_s = 60 + sum(whole_timeout_s(timeout_s, source.size_mb) for source in spec.weight_sources)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
+    waiting = f"{name}: another process is fetching these weights; waiting for it"
+    with contextlib.ExitStack() as stack:
         try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            say(f"{name}: another process is fetching these weights; waiting for it")
-            lock.acquire(timeout=limit_s)
-    except filelock.Timeout as exc:
-        raise WeightsError(
-            f"{name}: another process has held {lock.lock_file} for {limit_s:.0f} s; end it and try again."
-        ) from exc
-    except OSError as exc:
-        raise unwritable(root, exc) from exc
-    try:
+            stack.enter_context(file_lock(lock, timeout_s=limit_s, on_wait=lambda: say(waiting)))
+        except TimeoutError as exc:
+            raise WeightsError(
+                f"{name}: another process has held {lock} for {limit_s:.0f} s; end it and try again."
+            ) from exc
+        except OSError as exc:
+            raise unwritable(lock.parent, exc) from exc
         remove_leftovers(name)
         yield
-    finally:
-        lock.release()
