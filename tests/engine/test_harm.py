@@ -104,8 +104,13 @@ def test_a_photo_that_vanishes_is_one_line_and_the_next_run_works(tiny_yaml: Pat
     )
     tiny_yaml.write_text(tiny_yaml.read_text().replace("plugins: [", f"plugins: [{plugin}, "))
     out = tiny_yaml.parent / "runs"
-    with pytest.raises(DataError, match=r"red-0\.png: no such file") as stopped:
-        ftk.run(str(tiny_yaml), settings=["head={name: vanish}"], out=out, progress=QUIET)
+    vanish = ["head={name: vanish}"]
+    assert ftk.run(str(tiny_yaml), settings=vanish, out=out, progress=QUIET).path.is_dir()  # it was decoded before
+    victim.write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"red-0\.png: no such file"
+    ) as stopped:  # known by its content, not decoded yet
+        ftk.run(str(tiny_yaml), settings=vanish, out=out, progress=QUIET)
     assert len(str(stopped.value).splitlines()) == 1
     victim.write_bytes(content)
     assert ftk.run(str(tiny_yaml), out=out, progress=QUIET).path.is_dir()
