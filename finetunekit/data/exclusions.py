@@ -12,7 +12,7 @@ from finetunekit.data.index import shown_path
 from finetunekit.data.known_photos import photo_sha256
 from finetunekit.data.parallel import bounded
 from finetunekit.errors import DataError
-from finetunekit.system.formatting import one_line, printable
+from finetunekit.system.formatting import escaped, one_line
 from finetunekit.types import PhotoListing, PhotoRecord
 
 EXCLUSION_COLUMNS = ("path", "sha256", "split", "label", "reason")
@@ -83,7 +83,7 @@ def exclusions_csv(rows: Sequence[Mapping[str, str]]) -> str:
 
 def _rows(file: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """Each line's place and values."""
-    name = printable(str(file))
+    name = escaped(str(file))
     try:
         text = file.expanduser().read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:

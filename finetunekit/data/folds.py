@@ -11,7 +11,7 @@ from finetunekit.data.index import IndexedPhoto, PhotoIndex, photo_order
 from finetunekit.data.parallel import bounded
 from finetunekit.data.splitting import assign, fold_targets
 from finetunekit.errors import DataError
-from finetunekit.system.formatting import printable
+from finetunekit.system.formatting import escaped
 from finetunekit.types import DISPLAY, SPLITS, TEST, TRAIN, VALID
 
 
@@ -39,7 +39,7 @@ def fold_of_photos(index: PhotoIndex, folds: int, *, seed: int) -> dict[Path, in
     lacking = [label for label in index.classes if any((label, str(fold + 1)) not in there for fold in range(folds))]
     if lacking:
         problems = [
-            f"{printable(str(index.root))}: class '{printable(label)}' has {labels.count(label)} photos in"
+            f"{escaped(str(index.root))}: class '{escaped(label)}' has {labels.count(label)} photos in"
             f" {len({key for key, of in zip(keys, labels, strict=True) if of == label})} groups, too few for {folds} folds."
             " Add some, or lower train.folds."
             for label in lacking

@@ -18,7 +18,7 @@ from finetunekit.data.known_photos import KnownPhotos, Measured, Measurements, m
 from finetunekit.data.parallel import Progress, bounded
 from finetunekit.errors import DataError
 from finetunekit.system.files import to_csv
-from finetunekit.system.formatting import printable
+from finetunekit.system.formatting import escaped
 from finetunekit.types import DISPLAY, SPLITS, TEST, TRAIN, VALID, PhotoListing, PhotoRecord
 
 NO_LABEL = -1
@@ -151,13 +151,13 @@ def indexed_photo(record: PhotoRecord, root: Path, measured: Measured | None) ->
 def check_listing(listing: PhotoListing) -> tuple[str, ...]:
     """What is wrong with the splits and classes of a listing, one line each; no photo is read."""
     counts = _count_labels(listing.photos)
-    root = printable(str(listing.root))
+    root = escaped(str(listing.root))
     empty = [split for split in (TRAIN, VALID, TEST) if not counts[split]]
     problems = [f"{root}: no {split} photos. Put some into {split}/<class>/." for split in empty]
     problems += bounded([*_check_records(listing.photos)])
     if len(counts[TRAIN]) == 1:
         (only,) = counts[TRAIN]
-        problems.append(f"{root}: train has one class only, '{printable(only)}'. At least two are needed.")
+        problems.append(f"{root}: train has one class only, '{escaped(only)}'. At least two are needed.")
     twins = list(_case_twins(counts))
     problems += [_describe_twins(root, names) for names in twins]
     settled = {name for names in twins for name in names}
@@ -176,10 +176,10 @@ def shown_path(path: Path, root: Path) -> str:
     if text.startswith(above):
         text = text[len(above) :]
     elif str(root) != os.curdir or os.path.isabs(text):
-        return printable(path.as_posix())
+        return escaped(path.as_posix())
     if text.isprintable() and os.sep == "/" and not {"\\", "'"} & set(text):
         return text  # as the line below, for nearly every name and four times as fast
-    return "/".join(printable(part) for part in text.split(os.sep))
+    return "/".join(escaped(part) for part in text.split(os.sep))
 
 
 def manifest_rows(index: PhotoIndex) -> list[dict[str, str | int]]:
@@ -220,9 +220,9 @@ def _count_labels(records: Sequence[PhotoRecord]) -> dict[str, Counter[str]]:
 
 def _check_records(records: Sequence[PhotoRecord]) -> Iterator[str]:
     for record in records:
-        name = printable(str(record.path))
+        name = escaped(str(record.path))
         if record.split not in SPLITS:
-            yield f"{name}: unknown split '{printable(record.split)}'. Allowed: {', '.join(SPLITS)}."
+            yield f"{name}: unknown split '{escaped(record.split)}'. Allowed: {', '.join(SPLITS)}."
         elif record.label is None and record.split != DISPLAY:
             yield f"{name}: has no class. Every {record.split} photo needs one."
 
@@ -237,7 +237,7 @@ def _case_twins(counts: Mapping[str, Counter[str]]) -> Iterator[tuple[str, ...]]
 
 
 def _describe_twins(root: str, names: Sequence[str]) -> str:
-    shown = " and ".join(f"'{printable(name)}'" for name in names)
+    shown = " and ".join(f"'{escaped(name)}'" for name in names)
     return f"{root}: classes {shown} differ only in case or in the encoding of accents. Give them one name."
 
 
@@ -248,12 +248,12 @@ def _check_coverage(root: str, counts: Mapping[str, Counter[str]], settled: set[
         missing = sorted(set(train) - set(found) - settled) if found and split != DISPLAY else []
         for name in missing:
             yield (
-                f"{root}: class '{printable(name)}' has {train[name]} train {_noun(train[name])} but none in {split}."
+                f"{root}: class '{escaped(name)}' has {train[name]} train {_noun(train[name])} but none in {split}."
                 f" Add some, or take the class out of train."
             )
         for name in sorted(set(found) - set(train) - settled) if train else []:
             yield (
-                f"{root}: class '{printable(name)}' has {found[name]} {split} {_noun(found[name])} but none in train."
+                f"{root}: class '{escaped(name)}' has {found[name]} {split} {_noun(found[name])} but none in train."
                 f" Add some, or take the class out of {split}."
             )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetunekit.errors import DataError
-from finetunekit.system.formatting import one_line, printable
+from finetunekit.system.formatting import escaped, one_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,7 +65,7 @@ def _register_formats() -> None:
 
 def photo_error(path: Path, cause: str, remedy: str = REPLACE) -> DataError:
     """One line on one file: which, what is wrong with it, what to do."""
-    return DataError(f"{printable(str(path))}: {cause}. {remedy}")
+    return DataError(f"{escaped(str(path))}: {cause}. {remedy}")
 
 
 class _PillowGuard:

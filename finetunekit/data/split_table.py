@@ -21,7 +21,7 @@ from finetunekit.data.splitting import (
 )
 from finetunekit.errors import ConfigError, DataError
 from finetunekit.system.files import to_csv, write_whole
-from finetunekit.system.formatting import printable
+from finetunekit.system.formatting import escaped
 from finetunekit.types import DISPLAY, TEST, TRAIN, VALID, PhotoListing, PhotoRecord
 
 
@@ -100,7 +100,7 @@ def make_split(
     _check_request(request)
     photos = tuple({p.path: p for p in listing.photos if p.label is not None and p.split != DISPLAY}.values())
     if not photos:
-        raise DataError(f"{printable(str(listing.root))}: no labelled photos to split.")
+        raise DataError(f"{escaped(str(listing.root))}: no labelled photos to split.")
     found = measure_photos([p.path for p in photos], max_pixels=max_pixels, known=known, progress=progress)
     if found.problems:
         raise DataError(bounded([*found.problems.values()]))
@@ -191,7 +191,7 @@ def _place(
 def _unlucky(labels: Sequence[str], parts: Sequence[str], names: Sequence[str]) -> list[str]:
     there = set(zip(labels, parts, strict=True))
     return [
-        f"class '{printable(label)}' ({labels.count(label)} photos) has none in {'fold ' if part.isdigit() else ''}{part}"
+        f"class '{escaped(label)}' ({labels.count(label)} photos) has none in {'fold ' if part.isdigit() else ''}{part}"
         for label in sorted(set(labels))
         for part in names
         if (label, part) not in there

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from finetunekit.errors import DataError, did_you_mean
-from finetunekit.system.formatting import printable
+from finetunekit.system.formatting import escaped
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
@@ -70,18 +70,18 @@ class PhotoTable:
         Raises:
             DataError: If the named column is not there, several could be meant, or a needed one is missing.
         """
-        name = printable(str(self.path))
+        name = escaped(str(self.path))
         if asked is not None:
             if asked not in self.columns:
-                raise DataError(f"{name}: no column '{printable(asked)}'.{did_you_mean(asked, self.columns)}")
+                raise DataError(f"{name}: no column '{escaped(asked)}'.{did_you_mean(asked, self.columns)}")
             return asked
         found = [column for column in self.columns if _folded(column) in COLUMN_NAMES[role]]
         if len(found) > 1:
-            listed = ", ".join(f"'{printable(column)}'" for column in found)
+            listed = ", ".join(f"'{escaped(column)}'" for column in found)
             raise DataError(f"{name}: columns {listed} could each be the {role}. Say which: {role}_column.")
         if not found and is_needed:
             known = ", ".join(COLUMN_NAMES[role][:4])
-            columns = ", ".join(printable(column) for column in self.columns[:12])
+            columns = ", ".join(escaped(column) for column in self.columns[:12])
             raise DataError(f"{name}: no {role} column ({known}, …) among: {columns}. Say which it is: {role}_column.")
         return found[0] if found else None
 
@@ -95,7 +95,7 @@ def open_table(path: Path) -> PhotoTable:
     """
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
-        raise DataError(f"{printable(str(path))}: is no table. Allowed: {', '.join(TABLE_SUFFIXES)}.")
+        raise DataError(f"{escaped(str(path))}: is no table. Allowed: {', '.join(TABLE_SUFFIXES)}.")
     try:
         if suffix in PARQUET_SUFFIXES:
             columns, read = _open_parquet(path)
@@ -104,10 +104,10 @@ def open_table(path: Path) -> PhotoTable:
         else:
             columns, read = _open_csv(path, _text(path))
     except OSError as exc:
-        raise DataError(f"{printable(str(path))}: cannot be read ({exc.strerror or exc}).") from exc
-    twice = sorted({printable(column) for column in columns if columns.count(column) > 1})
+        raise DataError(f"{escaped(str(path))}: cannot be read ({exc.strerror or exc}).") from exc
+    twice = sorted({escaped(column) for column in columns if columns.count(column) > 1})
     if twice:
-        raise DataError(f"{printable(str(path))}: two columns are called '{twice[0]}'. Rename one.")
+        raise DataError(f"{escaped(str(path))}: two columns are called '{twice[0]}'. Rename one.")
     return PhotoTable(path, columns, read)
 
 
@@ -119,7 +119,7 @@ def _text(path: Path) -> str:
     with path.open("rb") as stream:
         data = stream.read(LARGEST_TABLE_BYTES + 1)
     if len(data) > LARGEST_TABLE_BYTES:
-        raise DataError(f"{printable(str(path))}: is larger than {LARGEST_TABLE_BYTES // 2**20} MiB. Split it.")
+        raise DataError(f"{escaped(str(path))}: is larger than {LARGEST_TABLE_BYTES // 2**20} MiB. Split it.")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", errors="replace")
     return data.decode("utf-8-sig", errors="surrogateescape")
@@ -207,7 +207,7 @@ def _parse_object(path: Path, line: int, content: str) -> dict[str, Any]:
 
 def _open_parquet(path: Path) -> tuple[tuple[str, ...], _Reader]:
     if importlib.util.find_spec("pyarrow") is None:
-        raise DataError(f"{printable(str(path))}: Parquet needs pyarrow: pip install 'finetunekit[table]'")
+        raise DataError(f"{escaped(str(path))}: Parquet needs pyarrow: pip install 'finetunekit[table]'")
     columns = tuple(json.loads(_parquet_lines(path, ())[0]))
 
     def read(chosen: Sequence[str]) -> Iterator[Row]:
@@ -235,10 +235,10 @@ def _parquet_lines(path: Path, columns: Sequence[str]) -> list[str]:
     if done.returncode not in (0, 3) or (done.returncode == 0 and not done.stdout):
         raise _broken(path, None, f"crashes pyarrow (exit status {done.returncode})")
     if done.returncode == 3:
-        raise _broken(path, None, printable(done.stderr.strip().split("\n")[-1]))
+        raise _broken(path, None, escaped(done.stderr.strip().split("\n")[-1]))
     return done.stdout.splitlines()
 
 
 def _broken(path: Path, line: int | None, cause: str) -> DataError:
-    where = printable(str(path)) + ("" if line is None else f":{line}")
+    where = escaped(str(path)) + ("" if line is None else f":{line}")
     return DataError(f"{where}: {cause}. Mend the table.")

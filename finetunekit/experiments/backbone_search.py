@@ -18,7 +18,7 @@ from finetunekit.errors import ConfigError, FinetuneKitError, did_you_mean
 from finetunekit.experiments.probe_ranking import Ranking, candidate_text, candidate_words
 from finetunekit.models.weights import weights_availability
 from finetunekit.plugins.host import PluginHost
-from finetunekit.system.formatting import one_line, printable
+from finetunekit.system.formatting import one_line
 from finetunekit.system.progress import Progress
 from finetunekit.system.terminal import printable
 

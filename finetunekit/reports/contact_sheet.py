@@ -13,7 +13,7 @@ from finetunekit.data.index import shown_path
 from finetunekit.data.parallel import gather
 from finetunekit.data.profile.opening import PhotoSet
 from finetunekit.errors import ConfigError, DataError, did_you_mean
-from finetunekit.system.formatting import printable
+from finetunekit.system.formatting import escaped
 from finetunekit.types import SPLITS, TRAIN, PhotoRecord
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _make_tile(path: Path, shown: str, max_pixels: int, tile_px: int) -> Tile:
     try:
         pixels = decode_photo(path, max_pixels=max_pixels)
     except DataError as exc:
-        reason = str(exc).removeprefix(f"{printable(str(path))}: ").partition(". ")[0]
+        reason = str(exc).removeprefix(f"{escaped(str(path))}: ").partition(". ")[0]
         return Tile(shown, None, problem=reason)
     photo = Image.fromarray(pixels)
     scale = tile_px / max(photo.size)

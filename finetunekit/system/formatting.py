@@ -25,8 +25,8 @@ def show_between(interval: Mapping[str, Any]) -> str:
     return f"between {100 * low:.1f} and {100 * high:.1f} %"
 
 
-def printable(text: str) -> str:
-    """The text on one line; line breaks, control characters, undecodable bytes and backslashes as Python escapes."""
+def escaped(text: str) -> str:
+    """The text as within a Python literal: line breaks, control characters, undecodable bytes and backslashes escaped, so that no two texts look alike."""
     return repr(text)[1:-1]
 
 
@@ -34,7 +34,7 @@ def one_line(error: object, limit: int = 300) -> str:
     """Text of an error on one printable line of bounded length; its class where it says nothing."""
     said = (error.strerror if isinstance(error, OSError) else None) or str(error)
     text = " ".join(said.split()) or type(error).__name__
-    text = text if text.isprintable() else printable(text)
+    text = text if text.isprintable() else escaped(text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

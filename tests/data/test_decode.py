@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from finetunekit.data.decode import decode_photo, fit_photo, load_photos, shrink_photo
 from finetunekit.data.opening import photo_suffixes, pillow_guard
 from finetunekit.errors import DataError
-from finetunekit.system.formatting import printable
+from finetunekit.system.formatting import escaped
 
 LIMIT = 100_000_000
 RAMP_16 = np.linspace(0, 65535, 4096).round().astype(np.uint16).reshape(64, 64)
@@ -373,7 +373,7 @@ def test_a_line_break_in_a_file_name_does_not_break_the_line(tmp_path: Path) -> 
     with pytest.raises(DataError, match=r"two\\nlines\.jpg: is not a photo") as caught:
         decode_photo(path, max_pixels=LIMIT)
     assert len(str(caught.value).splitlines()) == 1
-    assert printable("猫\\\udcff") == r"猫\\\udcff"
+    assert escaped("猫\\\udcff") == r"猫\\\udcff"
 
 
 def test_pillows_warnings_do_not_leak_and_ours_are_not_hidden(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetunekit.errors import DataError
-from finetunekit.system.formatting import printable
+from finetunekit.system.formatting import escaped
 
 FILE = "ATTRIBUTION.csv"
 _NEEDED = ("sha256", "licence", "licence_url", "author", "observation_url")
@@ -44,10 +44,10 @@ def read_credits(root: Path) -> Mapping[str, Credit]:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as exc:
-        raise DataError(f"{printable(str(path))}: cannot be read ({exc}). Mend it, or move it away.") from exc
+        raise DataError(f"{escaped(str(path))}: cannot be read ({exc}). Mend it, or move it away.") from exc
     lacking = [name for name in _NEEDED if rows and name not in rows[0]]
     if lacking:
-        raise DataError(f"{printable(str(path))}: has no column {', '.join(lacking)}. Mend it, or move it away.")
+        raise DataError(f"{escaped(str(path))}: has no column {', '.join(lacking)}. Mend it, or move it away.")
     return {
         row["sha256"]: Credit(row["licence"], row["licence_url"], row["author"], row["observation_url"]) for row in rows
     }

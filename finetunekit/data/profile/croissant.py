@@ -25,7 +25,7 @@ from finetunekit.data.profile.attribution import Credit, read_credits
 from finetunekit.data.profile.opening import PhotoSet
 from finetunekit.errors import ConfigError, DataError
 from finetunekit.system.files import to_json
-from finetunekit.system.formatting import printable
+from finetunekit.system.formatting import escaped
 from finetunekit.types import DISPLAY, TEST, TRAIN, VALID, PhotoRecord
 
 if TYPE_CHECKING:
@@ -129,14 +129,14 @@ def _relative(path: Path, folder: Path, root: Path) -> str:
     absolute = Path(os.path.abspath(path))
     if not absolute.is_relative_to(folder):
         raise ConfigError(
-            f"{printable(str(folder))}: the metadata names photos relative to itself, and {printable(str(path))} does not lie below."
-            f" Write it to {printable(str(root / 'croissant.json'))}."
+            f"{escaped(str(folder))}: the metadata names photos relative to itself, and {escaped(str(path))} does not lie below."
+            f" Write it to {escaped(str(root / 'croissant.json'))}."
         )
     relative = absolute.relative_to(folder).as_posix()
     try:
         relative.encode("utf-8")
     except UnicodeEncodeError as exc:
-        raise DataError(f"{printable(str(path))}: its name is no text, which metadata needs. Rename it.") from exc
+        raise DataError(f"{escaped(str(path))}: its name is no text, which metadata needs. Rename it.") from exc
     return relative
 
 
@@ -150,7 +150,7 @@ def _read_file(path: Path, relative: str, photos: PhotoSet) -> _File:
         size_bytes = os.fstat(file.fileno()).st_size
     recorded = photos.sha256.get(path, sha256)
     if recorded != sha256:
-        raise DataError(f"{printable(str(path))}: has changed since the run. Put back the photo, or run again.")
+        raise DataError(f"{escaped(str(path))}: has changed since the run. Put back the photo, or run again.")
     return _File(relative, sha256, size_bytes, Image.MIME.get(kind, "application/octet-stream"))
 
 
