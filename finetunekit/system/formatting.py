@@ -26,7 +26,7 @@ def show_between(interval: Mapping[str, Any]) -> str:
 
 
 def escaped(text: str) -> str:
-    """The text as within a Python literal: line breaks, control characters, undecodable bytes and backslashes escaped, so that no two texts look alike."""
+    """The text as in a Python literal: line breaks, control characters, broken bytes and backslashes escaped; no two look alike."""
     return repr(text)[1:-1]
 
 
