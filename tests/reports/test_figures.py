@@ -13,6 +13,7 @@ from PIL import Image
 from finetunekit.reports.figures import CurvePoint, Drawing, IntervalRow, curve_plot, inline_svg, interval_plot
 from finetunekit.reports.figures import png_file as png
 from finetunekit.reports.figures import svg_file as svg
+from finetunekit.reports.fonts import font_report
 
 AWKWARD = ("<&\">'", "$x^2$ _ \\frac", "fill: #0072b2", "أسد", "nul\x00 and line\nbreak")
 
@@ -83,3 +84,9 @@ def test_letters_without_a_font_are_spelled_out_in_a_png_which_says_so() -> None
         heights = [Image.open(io.BytesIO(png(named(label)))).height for label in ("a", "\U0010fffd")]
         assert heights[1] > heights[0]
         assert "\U0010fffd" in svg(named("\U0010fffd")).decode()
+
+
+def test_letters_of_a_font_at_hand_are_drawn_in_it() -> None:
+    if font_report()["Japanese"] is None:
+        pytest.skip("no font with Japanese letters is installed")
+    assert len({png(drawing(label)) for label in ("猫", "虎", "狮")}) == 3  # and none of them the same box

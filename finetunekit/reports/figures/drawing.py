@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from xml.etree import ElementTree
 
-from finetunekit.reports.fonts import embedded_font_css, missing_letters, pick_fonts
+from finetunekit.reports.fonts import base_font, coverage, embedded_font_css, missing_letters, pick_fonts
 from finetunekit.reports.text_drawing import spell_out
 from finetunekit.system.terminal import terminal_width
 
@@ -148,6 +148,7 @@ def png_file(drawing: Drawing, stand_in: str | None = None, scale: int = 2) -> b
         _add_caption(figure, stand_in or "", WARNING)
         if _spell_out_missing(figure):
             _add_caption(figure, _NO_FONT, MUTED)
+        _thicken(figure)
         figure.savefig(drawn, format="png", pil_kwargs={"compress_level": 0})
     with Image.open(drawn) as picture:
         picture.convert("RGB").save(stream, "PNG")
@@ -237,17 +238,39 @@ def _drawn(drawing: Drawing, scale: int = 1) -> Iterator[Figure]:
     """The figure, drawn in our style and in fonts that have its letters; the style holds until it is written."""
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.font_manager import FontProperties, fontManager
 
     with matplotlib.rc_context(fname=STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # an SVG's reader has fonts too
         figure = Figure(figsize=(drawing.size_px[0] / 72, drawing.size_px[1] / 72), dpi=72 * scale)
         drawing.draw(figure)
-        others = pick_fonts(text.get_text() for text in _texts(figure))[1:]
-        for path in set(map(str, others)) - {font.fname for font in fontManager.ttflist}:
-            fontManager.addfont(path)
-        matplotlib.rcParams["font.sans-serif"] = ["DejaVu Sans", *(FontProperties(fname=p).get_name() for p in others)]
+        _use_fonts(figure)
         yield figure
+
+
+def _use_fonts(figure: Figure) -> None:
+    """Let each text fall back to fonts that have the letters that DejaVu Sans lacks."""
+    from matplotlib.font_manager import FontEntry, fontManager
+
+    others = pick_fonts(text.get_text() for text in _texts(figure))[1:]
+    known = {font.name for font in fontManager.ttflist}
+    for path in (path for path in others if str(path) not in known):  # by its path: no other font has that name
+        fontManager.ttflist += [FontEntry(fname=str(path), name=str(path), weight=weight) for weight in (400, 700)]
+    for text in _texts(figure) if others else ():
+        text.set_fontfamily(["DejaVu Sans", *map(str, others)])
+
+
+def _thicken(figure: Figure) -> None:
+    """Outline letters of variable fonts whose lightest weight is thin: it is the one that matplotlib draws."""
+    from matplotlib.font_manager import get_font, ttfFontProperty
+    from matplotlib.patheffects import withStroke
+
+    others = pick_fonts(text.get_text() for text in _texts(figure))[1:]
+    thin = [coverage(path) for path in others if int(ttfFontProperty(get_font(str(path))).weight) < 400]
+    for text in _texts(figure) if thin else ():
+        rare = missing_letters(text.get_text(), [base_font()])
+        if any(letter in letters for letter in rare for letters in thin):
+            width = text.get_fontproperties().get_size_in_points() * (0.09 if text.get_fontweight() == "bold" else 0.05)
+            text.set_path_effects([withStroke(linewidth=width, foreground=text.get_color())])
 
 
 def _svg(figure: Figure, drawing: Drawing, description: str) -> ElementTree.Element:
