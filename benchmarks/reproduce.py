@@ -26,7 +26,6 @@ from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from common import (
     EPOCHS,
@@ -49,7 +48,7 @@ from finetunekit.experiments.ablation.running import cell_key
 from finetunekit.experiments.run_group import known_runs
 from finetunekit.experiments.seeds_summary import summarise_runs
 from finetunekit.statistics import wilson_interval
-from finetunekit.system.formatting import show_duration
+from finetunekit.system.formatting import show_duration, show_percent, show_range
 from finetunekit.system.progress import Progress
 
 
@@ -217,7 +216,7 @@ def published_words(trial: Trial) -> str:
     if expected.correct is None or expected.photos is None:
         return f"about {100 * expected.value:.0f} %, photos not given"
     interval = wilson_interval(expected.correct, expected.photos)
-    return f"{expected.correct} of {expected.photos} ({_percents(expected.value, asdict(interval))})"
+    return f"{expected.correct} of {expected.photos} ({show_percent(expected.value)}; {show_range(interval)})"
 
 
 def _came_out(found: Sequence[FinishedRun]) -> list[str]:
@@ -229,18 +228,10 @@ def _came_out(found: Sequence[FinishedRun]) -> list[str]:
     stand_in = " (stand-in photos)" if summary["stand_in"] else ""
     return [
         f"{counts} of {summary['photos']}{stand_in}",
-        f"{100 * whole['mean']:.1f} %",
-        _between(whole["interval"]),
-        "–" if spread is None else _between(spread["interval"]),
+        show_percent(whole["mean"]),
+        show_range(whole["interval"]),
+        "–" if spread is None else show_range(spread["interval"]),
     ]
-
-
-def _percents(value: float, interval: Mapping[str, Any]) -> str:
-    return f"{100 * value:.1f} %; {_between(interval)}"
-
-
-def _between(interval: Mapping[str, Any]) -> str:
-    return f"{100 * max(0.0, interval['low']):.1f} to {100 * min(1.0, interval['high']):.1f}"
 
 
 def parse_arguments() -> argparse.Namespace:

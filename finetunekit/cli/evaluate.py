@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines
+from finetunekit.system.formatting import show_percent, show_range
 from finetunekit.system.terminal import wrap
 
 
@@ -65,12 +66,11 @@ def _seen_lines(seen: Mapping[str, int], photos: int) -> Iterator[str]:
 
 def _echo_scores(scores: Mapping[str, Any], classes: Sequence[str], what: str) -> None:
     accuracy = scores["accuracy"]
-    interval = accuracy["interval"]
     recalls = [(name, row["recall"]) for name, row in zip(classes, scores["classes"], strict=True) if row["recall"]]
     print_lines(
         [
-            f"{accuracy['successes']} of {accuracy['photos']} {what} right: {100 * accuracy['value']:.1f} % "
-            f"(95 % interval {100 * interval['low']:.1f} to {100 * interval['high']:.1f} %)",
+            f"{accuracy['successes']} of {accuracy['photos']} {what} right: {show_percent(accuracy['value'])} "
+            f"(95 % interval {show_range(accuracy['interval'])} %)",
             *(f"  {name}: {recall['successes']} of {recall['photos']} found" for name, recall in recalls),
         ]
     )

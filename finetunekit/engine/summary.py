@@ -8,7 +8,7 @@ from typing import Any
 from finetunekit.evaluation.baselines.text import baseline_lines
 from finetunekit.runs.test_split_ledger import Openings, opened_sentence
 from finetunekit.statistics.multiple import best_of_interval
-from finetunekit.system.formatting import show_between, show_duration, show_percent
+from finetunekit.system.formatting import show_between, show_duration, show_percent, show_range
 from finetunekit.system.terminal import WIDTH_COLUMNS, shorten, wrap
 
 
@@ -133,6 +133,6 @@ def claim_sentence(openings: Openings, correct: int, photos: int) -> str:
         return "This test split has now been opened once: the interval stands as it is."
     text = (
         f"{opened_sentence(openings)} As the best of them it would be partly luck: its interval is then"
-        f" {100 * interval.low:.1f} to {100 * interval.high:.1f} %."
+        f" {show_range(interval)} %."
     )
     return "\n".join(wrap(text))

@@ -86,7 +86,7 @@ def _write(
 
 def _write_baselines(path: Path, inputs: BaselineInputs) -> None:
     run = FinishedRun(path)
-    rows = [row for row in run.predictions if row["split"] == TEST]
+    rows = run.split_predictions(TEST)
     tuned = np.array([inputs.index.classes.index(row["predicted"]) for row in rows], dtype=np.int64)
     baselines, overlap = measure_baselines(inputs, tuned, is_finetuned=is_finetuned(run.state["stages"]))
     write_whole(path / BASELINES, to_json(baselines))
@@ -105,7 +105,7 @@ def _write_gradcam(path: Path, classifier: Classifier, inputs: BaselineInputs, m
     if layer is None:
         write_whole(path / GRADCAM, to_json({"layer": None, "words": MISSING, "maps": {}}))
         return
-    rows = [row for row in FinishedRun(path).predictions if row["split"] == TEST]
+    rows = FinishedRun(path).split_predictions(TEST)
     shown = _worst(rows, most)
     if not shown:
         return

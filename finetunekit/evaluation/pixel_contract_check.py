@@ -15,6 +15,7 @@ from finetunekit.models.classifier import build_backbone
 from finetunekit.models.linear_probe.cross_validation import Recipe, fit_chosen
 from finetunekit.statistics import photo_log_losses
 from finetunekit.system.environment import resolve_precision
+from finetunekit.system.formatting import show_percent
 from finetunekit.training.stage_context import StageContext
 from finetunekit.types import Backbone
 
@@ -109,5 +110,5 @@ def contract_lines(measured: Mapping[str, Any], backbone: str) -> Iterator[str]:
         score = measured[key]
         yield (
             f"  {how}, {score['contract']}: {score['correct']} of {measured['valid_photos']} validation photos right "
-            f"({100 * score['accuracy']:.1f} %), log loss {score['log_loss']:.3f}"
+            f"({show_percent(score['accuracy'])}), log loss {score['log_loss']:.3f}"
         )

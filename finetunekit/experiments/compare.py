@@ -164,12 +164,12 @@ def _pair(
 def _changed_photo(
     first: TestPredictions, content: str, before: NDArray[np.float64], after: NDArray[np.float64]
 ) -> ChangedPhoto:
-    answer = first.by_content[content]
+    prediction = first.by_content[content]
     was, now = int(before.argmax()), int(after.argmax())
     return ChangedPhoto(
-        path=answer.path,
+        path=prediction.path,
         sha256=content,
-        true=answer.true,
+        true=prediction.true,
         first=first.classes[was],
         first_probability=float(before[was]),
         second=first.classes[now],

@@ -178,8 +178,7 @@ class FoldGroup(RunGroup):
         rows = [
             {"fold": fold, **row}
             for fold, run in enumerate(runs, start=1)
-            for row in FinishedRun(run.path).predictions
-            if row["split"] == TEST
+            for row in FinishedRun(run.path).split_predictions(TEST)
         ]
         scores = {
             **pool_scores(rows, [run.metrics for run in runs]),

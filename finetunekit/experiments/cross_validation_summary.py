@@ -8,6 +8,7 @@ from typing import Any
 
 from finetunekit.evaluation.scores import score_splits
 from finetunekit.runs.test_split_ledger import Openings, opened_sentence
+from finetunekit.system.formatting import show_percent, show_range
 from finetunekit.system.terminal import wrap
 from finetunekit.types import TEST
 
@@ -70,15 +71,14 @@ def fold_lines(scores: Mapping[str, Any]) -> tuple[str, ...]:
         Lines of at most 80 columns; first of all that the photos are a stand-in, where they are.
     """
     accuracy, folds, spread = scores["pooled"]["accuracy"], len(scores["folds"]), scores["over_folds"]["accuracy"]
-    low, high = accuracy["interval"]["low"], accuracy["interval"]["high"]
     text = [f"STAND-IN PHOTOS: {scores['stand_in']}"] if scores["stand_in"] else []
     text.append(
-        f"{folds} folds: {accuracy['successes']:,} of {accuracy['photos']:,} photos right ({_percent(accuracy['value'])}),"
-        f" 95 % interval over photos {100 * low:.1f} to {100 * high:.1f} %."
+        f"{folds} folds: {accuracy['successes']:,} of {accuracy['photos']:,} photos right ({show_percent(accuracy['value'])}),"
+        f" 95 % interval over photos {show_range(accuracy['interval'])} %."
         " Each photo was predicted by a network that was not trained on it."
     )
     text.append(
-        f"Single folds: {_percent(spread['smallest'])} to {_percent(spread['largest'])}, standard deviation"
+        f"Single folds: {show_percent(spread['smallest'])} to {show_percent(spread['largest'])}, standard deviation"
         f" {100 * spread['standard_deviation']:.1f} points. Folds share training photos, so this spread is no interval."
     )
     text.append(
@@ -95,7 +95,3 @@ def _opened(openings: Mapping[str, Any] | None) -> str:
     if openings is None:
         return "That its test photos were scored could not be recorded."
     return f"The test split without folds is among these photos. {opened_sentence(Openings(**openings))}"
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"

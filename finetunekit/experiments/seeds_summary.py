@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from finetunekit.reports.words import counted
 from finetunekit.statistics import summarise_seeds, wilson_interval
 from finetunekit.system.formatting import show_between, show_percent
 from finetunekit.system.terminal import wrap
@@ -50,8 +51,8 @@ def summarise_runs(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             for run, score in zip(metrics, scores, strict=True)
         ],
         "over_seeds": {
-            "accuracy": _over_seeds([score["value"] for score in scores]),
-            "log_loss": _over_seeds([run["test"]["log_loss"]["value"] for run in metrics]),
+            "accuracy": over_seeds([score["value"] for score in scores]),
+            "log_loss": over_seeds([run["test"]["log_loss"]["value"] for run in metrics]),
         },
         "over_photos": {
             "accuracy": {
@@ -83,7 +84,7 @@ def seeds_lines(metrics: Sequence[Mapping[str, Any]], *, is_sharing_views: bool 
     whole, spread = summary["over_photos"]["accuracy"], summary["over_seeds"]["accuracy"]
     text = [f"STAND-IN PHOTOS: {summary['stand_in']}"] if summary["stand_in"] else []
     text.append(
-        f"{_seeds(number)} on the same {photos:,} test photos: {show_percent(whole['mean'])} right on average"
+        f"{counted(number, 'seed')} on the same {photos:,} test photos: {show_percent(whole['mean'])} right on average"
         f" ({min(counts):,}{f' to {max(counts):,}' if number > 1 else ''})."
     )
     if spread is None:
@@ -113,10 +114,7 @@ def _check_seeds(metrics: Sequence[Mapping[str, Any]]) -> None:
         raise ValueError("all seeds must be scored on the same test photos and classes")
 
 
-def _over_seeds(values: Sequence[float]) -> dict[str, Any] | None:
+def over_seeds(values: Sequence[float]) -> dict[str, Any] | None:
+    """`summarise_seeds` as plain values."""
     summary = summarise_seeds(values)
     return None if summary is None else asdict(summary)
-
-
-def _seeds(number: int) -> str:
-    return f"{number:,} seed{'' if number == 1 else 's'}"

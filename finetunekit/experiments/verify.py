@@ -11,21 +11,17 @@ from typing import Any
 import pydantic
 
 from finetunekit.config.sections import Expected
-from finetunekit.engine.summary import summary_lines
 from finetunekit.errors import ConfigError, RunFolderError
-from finetunekit.experiments.seeds_summary import seeds_lines, summarise_runs
 from finetunekit.runs.folder import PLAN, FinishedRun
 from finetunekit.runs.test_predictions import read_test_predictions
 from finetunekit.statistics import Claim, ClaimCheck, Interval, check_claim, wilson_interval
+from finetunekit.system.formatting import show_percent, show_points, show_points_range, show_range
 from finetunekit.system.terminal import table, wrap
 
 __all__ = [
     "EXIT_CODES",
     "Verdict",
     "outcome_sentence",
-    "seeds_lines",
-    "summarise_runs",
-    "summary_lines",
     "verdict_lines",
     "verify_run",
 ]
@@ -80,8 +76,8 @@ def verify_run(path: Path) -> Verdict:
 
     Source: `finetunekit.statistics.check_claim`.
     """
-    answers = read_test_predictions(path)
-    run = answers.run
+    predictions = read_test_predictions(path)
+    run = predictions.run
     if run.stand_in:
         raise ConfigError(
             f"{path}: ran on a stand-in, which says nothing about the published result. Run the preset on its photos"
@@ -89,7 +85,7 @@ def verify_run(path: Path) -> Verdict:
         )
     expected = _expected(run)
     claim = _claim(expected, run.path)
-    correct, photos = answers.count_correct(), len(answers.by_content)
+    correct, photos = predictions.count_correct(), len(predictions.by_content)
     check = check_claim(claim, correct, photos, margin=expected.margin_points / 100.0, direction=expected.direction)
     return Verdict(
         path=path,
@@ -98,7 +94,7 @@ def verify_run(path: Path) -> Verdict:
         check=check,
         published_interval=wilson_interval(claim.value * claim.photos, claim.photos) if claim.photos else None,
         observed_interval=wilson_interval(correct, photos),
-        copies=answers.copies,
+        copies=predictions.copies,
         changes=tuple(s for s in run.state.get("settings", ()) if not s.startswith(NO_CHANGE)),
         exit_code=EXIT_CODES[check.outcome],
     )
@@ -110,7 +106,7 @@ def verdict_lines(verdict: Verdict) -> list[str]:
     text = [_tested(check)]
     if check.smallest_margin >= check.margin:
         passed = math.ceil(1e4 * check.smallest_margin) / 1e4
-        text.append(f"Only a margin above {_points(passed)} would pass; it has to be stated before the run.")
+        text.append(f"Only a margin above {show_points(passed)} would pass; it has to be stated before the run.")
     text.append(_photos_needed(check))
     if not check.is_published_error_known:
         text.append("How many photos the published figure rests on is not known, so its own error is left out.")
@@ -150,7 +146,7 @@ def _claim(expected: Expected, path: Path) -> Claim:
 
 def outcome_sentence(check: ClaimCheck) -> str:
     """The outcome in one sentence."""
-    margin = _points(check.margin)
+    margin = show_points(check.margin)
     if check.outcome == "reproduced":
         how = "at least as accurate as" if check.direction == "at_least" else "as accurate as"
         return f"REPRODUCED: this run is {how} published, to within {margin}."
@@ -166,40 +162,31 @@ def _figures(verdict: Verdict) -> list[str]:
     value, photos = check.claim.value, check.claim.photos
     counted = "" if photos is None else f"{value * photos:,.0f} of {photos:,}"
     own = f"{check.observed_correct:,} of {check.observed_photos:,}"
-    between = "photos not known" if published is None else _between(published)
+    between = "photos not known" if published is None else f"(95 % interval {show_range(published)} %)"
     observed = 100 * check.observed_correct / check.observed_photos
-    low, high = 100 * check.interval.low, 100 * check.interval.high
+    observed_between = f"(95 % interval {show_range(verdict.observed_interval)} %)"
+    difference_between = f"(95 % interval {show_points_range(check.interval)} points)"
     rows = (
         ("published", counted, f"{100 * value:.1f}", "%", between),
-        ("this run", own, f"{observed:.1f}", "%", _between(verdict.observed_interval)),
-        ("difference", "", f"{100 * check.difference:+.1f}", "", f"(95 % interval {low:+.1f} to {high:+.1f} points)"),
+        ("this run", own, f"{observed:.1f}", "%", observed_between),
+        ("difference", "", f"{100 * check.difference:+.1f}", "", difference_between),
     )
     return table(rows, right=(1, 2))
 
 
 def _tested(check: ClaimCheck) -> str:
-    low, high = 100 * check.margin_interval.low, 100 * check.margin_interval.high
     side = "worse" if check.direction == "at_least" else "worse or better"
     return (
-        f"Tested: is this run at most {_points(check.margin)} {side} than published? 90 % interval of the difference:"
-        f" {low:+.1f} to {high:+.1f} points ({check.interval.method.capitalize()}). The margin was stated with the preset."
+        f"Tested: is this run at most {show_points(check.margin)} {side} than published? 90 % interval of the difference:"
+        f" {show_points_range(check.margin_interval)} points ({check.interval.method.capitalize()}). The margin was stated with the preset."
     )
 
 
 def _photos_needed(check: ClaimCheck) -> str:
     if check.photos_needed is None:
         return (
-            f"No number of photos would settle a margin of {_points(check.margin)}: the published figure's own"
+            f"No number of photos would settle a margin of {show_points(check.margin)}: the published figure's own"
             " photos are too few."
         )
-    rate = 100 * check.claim.value
-    return f"{check.photos_needed:,} test photos would settle it for a run that gets exactly {rate:.1f} % right."
-
-
-def _between(interval: Interval) -> str:
-    return f"(95 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f} %)"
-
-
-def _points(fraction: float) -> str:
-    text = f"{100 * fraction:.3g}"
-    return f"{text} point{'' if text == '1' else 's'}"
+    rate = show_percent(check.claim.value)
+    return f"{check.photos_needed:,} test photos would settle it for a run that gets exactly {rate} right."

@@ -7,10 +7,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finetunekit.reports.ablation_text import interval_of, number, percents, points_of, sentences, spread_words
+from finetunekit.reports.ablation_text import interval_of, number, sentences, spread_words
 from finetunekit.reports.figures import CurvePoint, Drawing, curve_plot, svg_file
 from finetunekit.reports.pages import TEMPLATES, render_page
 from finetunekit.reports.words import minus
+from finetunekit.system.formatting import show_points_range, show_range
 from finetunekit.types import TEST
 
 _UNITS = {"pixels.size_px": "input side, px", "pixels.source_px": "long side of the photos, px"}
@@ -90,9 +91,9 @@ def _figures(cell: Mapping[str, Any], split: str) -> list[str]:
     return [
         f"{number(score['correct'])} of {score['photos']:,}",
         f"{100 * score['accuracy']:.1f}",
-        percents(interval_of(score)),
+        show_range(interval_of(score)),
         "–" if against is None else minus(f"{100 * against['difference']:+.1f}"),
-        "–" if against is None else minus(points_of(interval_of(against))),
+        "–" if against is None else minus(show_points_range(interval_of(against))),
         f"{score['log_loss']:.3f}",
         f"{cell['seconds']:.0f}",
     ]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from finetunekit.runs.test_split_ledger import Openings, opened_sentence
+from finetunekit.system.formatting import show_points_range, show_range
 from finetunekit.system.terminal import shorten, table, wrap
 from finetunekit.types import TEST, VALID
 
@@ -103,9 +104,9 @@ def _row(cell: Mapping[str, Any], split: str) -> tuple[str, ...]:
     score = cell["scores"][split]
     against = score["against_preset"]
     points = "" if against is None else f"{100 * against['difference']:+.1f}"
-    between = "" if against is None else points_of(interval_of(against))
+    between = "" if against is None else show_points_range(interval_of(against))
     right, share = number(score["correct"]), f"{100 * score['accuracy']:.1f}"
-    return right, share, percents(interval_of(score)), points, between, f"{cell['seconds']:.0f}"
+    return right, share, show_range(interval_of(score)), points, between, f"{cell['seconds']:.0f}"
 
 
 def interval_of(score: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -118,16 +119,6 @@ def interval_of(score: Mapping[str, Any]) -> Mapping[str, Any]:
 def number(count: float) -> str:
     """A count, or a mean of counts with one decimal."""
     return f"{count:,.0f}" if count == int(count) else f"{count:,.1f}"
-
-
-def percents(interval: Mapping[str, Any]) -> str:
-    """`69.1 to 81.0`, cut at 0 and 100 %: the t-interval knows nothing of them."""
-    return f"{100 * max(0.0, interval['low']):.1f} to {100 * min(1.0, interval['high']):.1f}"
-
-
-def points_of(interval: Mapping[str, Any]) -> str:
-    """`-20.1 to +3.0`, in percentage points."""
-    return f"{100 * max(-1.0, interval['low']):+.1f} to {100 * min(1.0, interval['high']):+.1f}"
 
 
 def _values(cell: Mapping[str, Any]) -> str:

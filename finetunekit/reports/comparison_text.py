@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from finetunekit.reports.words import counted
 from finetunekit.runs.comparison import ChangedPhoto, ComparedRun, Comparison, RunPair
 from finetunekit.runs.config_diff import Change
 from finetunekit.statistics import Equivalence, Interval
 from finetunekit.statistics.intervals import normal_quantile
+from finetunekit.system.formatting import show_percent, show_points, show_points_range, show_range
 from finetunekit.system.terminal import WIDTH_COLUMNS, shorten, table, wrap
 
 SHOWN_ROWS = 10
@@ -65,30 +67,31 @@ def verdict_sentences(comparison: Comparison, pair: RunPair) -> Iterator[str]:
 def _needed(pair: RunPair) -> str:
     needed = pair.scores.photos_needed
     if needed.photos <= pair.common:
-        return f"On so many, {_points(needed.difference)} would mostly have shown ({100 * needed.power:.0f} % power)."
-    return f"Telling {_points(needed.difference)} apart would take about {about(needed.photos)} photos like these."
+        return (
+            f"On so many, {show_points(needed.difference)} would mostly have shown ({100 * needed.power:.0f} % power)."
+        )
+    return f"Telling {show_points(needed.difference)} apart would take about {about(needed.photos)} photos like these."
 
 
 def _equivalence(test: Equivalence, pair: RunPair) -> str:
-    call_with_timeout = f"to within {_points(test.margin)} ({_change(test.interval)})"
+    margin = f"to within {show_points(test.margin)} ({_change(test.interval)})"
     if test.is_equivalent:
-        return f"They are equally accurate {call_with_timeout}."
+        return f"They are equally accurate {margin}."
     z = normal_quantile(test.interval.level)
     # Source: Tango's interval where no photo changed sides, plus or minus z² / (photos + z²).
     least = int(z * z * (1.0 - test.margin) / test.margin) + 1
     more = f" That takes {least:,} photos even if none changes sides." if pair.common < least else ""
-    return f"They were not shown to be equally accurate {call_with_timeout}.{more}"
+    return f"They were not shown to be equally accurate {margin}.{more}"
 
 
 def _run_lines(runs: Sequence[ComparedRun]) -> Iterator[str]:
     for run in runs:
-        low, high = 100 * run.interval.low, 100 * run.interval.high
         seed = "" if run.seed is None else f", seed {run.seed}"
         yield f"run {run.number}  {shorten(str(run.path), WIDTH_COLUMNS - 8 - len(seed), keep='end')}{seed}"
-        share = 100 * run.correct / run.photos
-        yield f"       {run.correct} of {run.photos} right: {share:.1f} % (95 % interval {low:.1f} to {high:.1f} %)"
+        share = show_percent(run.correct / run.photos)
+        yield f"       {run.correct} of {run.photos} right: {share} (95 % interval {show_range(run.interval)} %)"
         if run.copies:
-            yield f"       {_count(run.copies, 'test photo')} left out: copies of others, and a copy counts once"
+            yield f"       {counted(run.copies, 'test photo')} left out: copies of others, and a copy counts once"
 
 
 def _pair_lines(comparison: Comparison, pair: RunPair, limit: int | None) -> Iterator[str]:
@@ -126,7 +129,7 @@ def _score_lines(comparison: Comparison, pair: RunPair) -> Iterator[str]:
         *(holm if len(comparison.pairs) > 1 else ()),
         (
             "photos",
-            f"{about(needed.photos)} to tell {_points(needed.difference)} apart"
+            f"{about(needed.photos)} to tell {show_points(needed.difference)} apart"
             f" ({about(needed.photos_low)} to {about(needed.photos_high)}; power {100 * needed.power:.0f} %)",
         ),
     )
@@ -160,7 +163,7 @@ def _change_lines(title: str, pair: RunPair, changes: Sequence[Change], limit: i
     if not changes:
         yield f"  {title}: the same"
         return
-    yield f"  {title}: {_count(len(changes), 'difference')}"
+    yield f"  {title}: {counted(len(changes), 'difference')}"
     rows = [(change.key, _value(change.first), _value(change.second)) for change in changes]
     yield from _rows(rows, ("", *_names(pair)), (34, 19, 19), limit)
 
@@ -185,16 +188,11 @@ def _value(value: Any) -> str:
 
 
 def _change(interval: Interval) -> str:
-    return f"{100 * interval.level:.0f} % interval {100 * interval.low:+.1f} to {100 * interval.high:+.1f}"
+    return f"{100 * interval.level:.0f} % interval {show_points_range(interval)}"
 
 
 def _nats(interval: Interval, level: float) -> str:
     return f"{100 * level:.0f} % interval {interval.low:+.4f} to {interval.high:+.4f}"
-
-
-def _points(fraction: float) -> str:
-    points = 100 * fraction
-    return "1 point" if abs(points - 1.0) < 1e-9 else f"{points:g} points"
 
 
 def p_words(value: float) -> str:
@@ -207,9 +205,5 @@ def about(photos: int) -> str:
     return f"{int(float(f'{photos:.1e}')):,}"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _photos(number: int) -> str:
-    return _count(number, "photo")
+    return counted(number, "photo")

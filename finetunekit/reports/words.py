@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from finetunekit.system.formatting import show_percent, show_range
+
 NONE = "–"
 
 
@@ -26,12 +28,12 @@ def of(score: Mapping[str, Any] | None) -> str:
 
 def percent(share: float | None) -> str:
     """`91.3 %`."""
-    return NONE if share is None else f"{100 * share:.1f} %"
+    return NONE if share is None else show_percent(share)
 
 
 def between(interval: Mapping[str, Any] | None) -> str:
     """`86.6 to 95.2 %`, an interval of a share."""
-    return f"{100 * max(0.0, interval['low']):.1f} to {100 * min(1.0, interval['high']):.1f} %" if interval else NONE
+    return f"{show_range(interval)} %" if interval else NONE
 
 
 def between_plain(interval: Mapping[str, Any] | None) -> str:

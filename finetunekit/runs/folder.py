@@ -243,6 +243,10 @@ class FinishedRun:
         """Rows of `predictions.csv`, as text: split, path, sha256, true, predicted, and `p_<class>` for each class."""
         return self._csv(PREDICTIONS)
 
+    def split_predictions(self, split: str) -> list[Mapping[str, str]]:
+        """Rows of `predictions.csv` of one split."""
+        return [row for row in self.predictions if row.get("split") == split]
+
     @functools.cached_property
     def photos(self) -> tuple[Mapping[str, str], ...]:
         """Rows of the photo manifest, as text: path, sha256, label, split, width_px, height_px."""

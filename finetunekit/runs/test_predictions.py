@@ -1,4 +1,4 @@
-"""A finished run's answers on its test photos, one a distinct photo, checked before anything is computed from them."""
+"""A finished run's predictions of its test photos, one a distinct photo, checked before anything is computed from them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from finetunekit.types import TEST
 
 @dataclass(frozen=True, slots=True)
 class TestPrediction:
-    """What a run said about one test photo.
+    """A run's prediction of one test photo.
 
     Attributes:
         path: As shown in `predictions.csv`.
         true: Class name.
-        probabilities: One a class, in the order of `Answers.classes`.
+        probabilities: One a class, in the order of `TestPredictions.classes`.
     """
 
     path: str
@@ -32,12 +32,12 @@ class TestPrediction:
 
 @dataclass(frozen=True, slots=True)
 class TestPredictions:
-    """A run's answers on the test split.
+    """A run's predictions of the test split.
 
     Attributes:
         run: The finished run.
         classes: Class names; position is the class index.
-        by_content: SHA-256 of a photo → the answer, in the order of `predictions.csv`. A photo that lies in the split
+        by_content: SHA-256 of a photo → its prediction, in the order of `predictions.csv`. A photo that lies in the split
             several times counts once: a copy is no further evidence.
         copies: Rows left out as copies.
     """
@@ -51,8 +51,8 @@ class TestPredictions:
         """Probabilities `(photos, classes)` and labels `(photos,)` of chosen photos, in the order of `classes`."""
         columns = [self.classes.index(name) for name in classes]
         chosen = [self.by_content[content] for content in contents]
-        probabilities = np.array([[answer.probabilities[i] for i in columns] for answer in chosen], np.float64)
-        labels = np.array([list(classes).index(answer.true) for answer in chosen], np.int64)
+        probabilities = np.array([[prediction.probabilities[i] for i in columns] for prediction in chosen], np.float64)
+        labels = np.array([list(classes).index(prediction.true) for prediction in chosen], np.int64)
         return probabilities.reshape(-1, len(columns)), labels
 
     def count_correct(self) -> int:
@@ -62,7 +62,7 @@ class TestPredictions:
 
 
 def read_test_predictions(path: Path) -> TestPredictions:
-    """Read a finished run's test answers.
+    """Read a finished run's test predictions.
 
     Args:
         path: Run folder.
@@ -75,13 +75,13 @@ def read_test_predictions(path: Path) -> TestPredictions:
     _check_finished(run)
     classes = run.classes
     by_content: dict[str, TestPrediction] = {}
-    rows = [row for row in run.predictions if row.get("split") == TEST]
+    rows = run.split_predictions(TEST)
     for row in rows:
-        content, answer = _parse(row, classes, path)
-        known = by_content.setdefault(content, answer)
-        if known.true != answer.true:
+        content, prediction = _parse(row, classes, path)
+        known = by_content.setdefault(content, prediction)
+        if known.true != prediction.true:
             raise ConfigError(
-                f"{path}: test photos {known.path} ('{known.true}') and {answer.path} ('{answer.true}') are the same"
+                f"{path}: test photos {known.path} ('{known.true}') and {prediction.path} ('{prediction.true}') are the same"
                 " photo with two classes. Correct the photos' folders and run again."
             )
     if not rows and run.config.get("evaluate", {}).get("test", True) is False:
@@ -103,12 +103,12 @@ def _parse(row: Mapping[str, str], classes: Sequence[str], path: Path) -> tuple[
     where = f"{path / PREDICTIONS}: {row.get('path')}"
     try:
         probabilities = tuple(float(row[f"p_{name}"]) for name in classes)
-        answer = TestPrediction(row["path"], row["true"], probabilities)
+        prediction = TestPrediction(row["path"], row["true"], probabilities)
         content = row["sha256"]
     except (KeyError, TypeError, ValueError) as exc:  # TypeError: a short row has None where text should be
         raise RunFolderError(f"{where}: the row is damaged ({exc}). Run again, or restore the file.") from exc
-    if not content or answer.true not in classes:
-        raise RunFolderError(f"{where}: has no checksum or an unknown class '{answer.true}'.")
+    if not content or prediction.true not in classes:
+        raise RunFolderError(f"{where}: has no checksum or an unknown class '{prediction.true}'.")
     if not all(math.isfinite(p) and p >= 0 for p in probabilities) or abs(sum(probabilities) - 1.0) > 1e-3:
         raise RunFolderError(f"{where}: its probabilities do not sum to 1.")
-    return content, answer
+    return content, prediction

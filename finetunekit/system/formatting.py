@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
+
+
+class HasEnds(Protocol):
+    """An interval, such as `finetunekit.statistics.Interval`; as plain values it is a mapping with `low` and `high`."""
+
+    @property
+    def low(self) -> float:
+        """Lower end."""
+
+    @property
+    def high(self) -> float:
+        """Upper end."""
 
 
 def show_bytes(count: int) -> str:
@@ -18,11 +30,34 @@ def show_percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
-def show_between(interval: Mapping[str, Any]) -> str:
-    """`between 86.6 and 95.2 %`, of an interval's `low` and `high` as fractions."""
-    # The t-interval knows nothing of 0 and 100 %; the text does.
-    low, high = max(0.0, interval["low"]), min(1.0, interval["high"])
+def show_between(interval: Mapping[str, Any] | HasEnds) -> str:
+    """`between 86.6 and 95.2 %`, an interval of fractions."""
+    low, high = _ends(interval, 0.0)
     return f"between {100 * low:.1f} and {100 * high:.1f} %"
+
+
+def show_range(interval: Mapping[str, Any] | HasEnds) -> str:
+    """`86.6 to 95.2`, an interval of fractions in per cent."""
+    low, high = _ends(interval, 0.0)
+    return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def show_points_range(interval: Mapping[str, Any] | HasEnds) -> str:
+    """`-20.1 to +3.0`, an interval of a difference of fractions in percentage points."""
+    low, high = _ends(interval, -1.0)
+    return f"{100 * low:+.1f} to {100 * high:+.1f}"
+
+
+def show_points(fraction: float) -> str:
+    """`5.89 points`, `1 point`."""
+    text = f"{100 * fraction:g}"
+    return f"{text} point{'' if text == '1' else 's'}"
+
+
+def _ends(interval: Mapping[str, Any] | HasEnds, least: float) -> tuple[float, float]:
+    """Within what is possible: a t-interval knows nothing of 0 and 100 %, the text does."""
+    low, high = (interval["low"], interval["high"]) if isinstance(interval, Mapping) else (interval.low, interval.high)
+    return max(least, low), min(1.0, high)
 
 
 def escaped(text: str) -> str:

@@ -9,8 +9,10 @@ from click.testing import CliRunner
 from run_folders import CLASSES, STAND_IN, answers, make_metrics, make_run, photo_row, spread
 
 from finetunekit.cli import main
+from finetunekit.engine.summary import summary_lines
 from finetunekit.errors import ConfigError, RunFolderError
-from finetunekit.experiments.verify import seeds_lines, summarise_runs, summary_lines, verdict_lines, verify_run
+from finetunekit.experiments.seeds_summary import seeds_lines, summarise_runs
+from finetunekit.experiments.verify import verdict_lines, verify_run
 from finetunekit.runs.test_split_ledger import Openings
 from finetunekit.statistics import wilson_interval
 

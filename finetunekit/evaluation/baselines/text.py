@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetunekit.statistics import mcnemar_exact
+from finetunekit.system.formatting import show_percent, show_points_range
 from finetunekit.system.terminal import shorten, table, wrap
 
 
@@ -38,15 +39,15 @@ def baseline_lines(baselines: Mapping[str, Any]) -> tuple[str, ...]:
         (baseline["title"], baseline["accuracy"]) for baseline in baselines["baselines"] if baseline.get("accuracy")
     ]
     rows.append(("fine-tuned" if baselines.get("is_finetuned", True) else "this run", baselines["tuned"]))
-    cells = [(shorten(title, 54), _of(score), f"{100 * score['value']:.1f} %") for title, score in rows]
+    cells = [(shorten(title, 54), _of(score), show_percent(score["value"])) for title, score in rows]
     return (*wrap(" ".join(baselines["words"])), *table(cells, right=(1, 2), indent=2))
 
 
 def _against(baseline: Mapping[str, Any], baselines: Mapping[str, Any]) -> str:
     against, score = baseline["against"], baseline["accuracy"]
     points, photos = 100 * against["difference"], f"{score['photos']:,} photos"
-    low, high = 100 * against["interval"]["low"], 100 * against["interval"]["high"]
-    tested = f"{points:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, {_p(against['p_adjusted'])}"
+    between = show_points_range(against["interval"])
+    tested = f"{points:+.1f} points, 95 % interval {between}, {_p(against['p_adjusted'])}"
     beside = f"{baseline['title']} ({_of(score)} right)"
     run = f"{'Fine-tuning' if baselines['is_finetuned'] else 'This run'} ({_of(baselines['tuned'])} right)"
     if not against["is_told_apart"]:
@@ -61,11 +62,10 @@ def _pixels(change: Mapping[str, Any] | None) -> str | None:
     if change is None or mcnemar_exact(change["gained"], change["lost"]).p_exact >= 0.05:
         return None
     points = 100 * change["difference"]
-    low, high = 100 * change["interval"]["low"], 100 * change["interval"]["high"]
     way = "would serve it better" if points > 0 else "would serve it worse"
     return (
         f"The backbone's own pixel contract {way} than the preset's: it changes the probe by {points:+.1f} points "
-        f"(95 % interval {low:+.1f} to {high:+.1f})."
+        f"(95 % interval {show_points_range(change['interval'])})."
     )
 
 

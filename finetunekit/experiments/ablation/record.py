@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from finetunekit.errors import RunFolderError
 from finetunekit.evaluation.scores import split_arrays
 from finetunekit.experiments.ablation.layout import Layout
+from finetunekit.experiments.seeds_summary import over_seeds
 from finetunekit.runs.folder import FinishedRun
 from finetunekit.statistics import (
     mean_interval,
     photo_log_losses,
-    summarise_seeds,
     tango_interval,
     wilson_interval,
 )
@@ -80,7 +80,7 @@ class Finished:
 
 def _scored(run: FinishedRun, split: str) -> Scored:
     """A photo that lies in the split several times counts once: a copy is no further evidence."""
-    rows = list({row["sha256"]: row for row in run.predictions if row["split"] == split}.values())
+    rows = list({row["sha256"]: row for row in run.split_predictions(split)}.values())
     rows.sort(key=lambda row: row["sha256"])
     probabilities, labels = split_arrays(rows, run.classes, split)
     return Scored(
@@ -210,13 +210,12 @@ def _score(scored: Sequence[Scored]) -> dict[str, Any]:
     photos = len(scored[0].is_right)
     correct = [int(one.is_right.sum()) for one in scored]
     mean = statistics.fmean(correct)
-    spread = summarise_seeds([count / photos for count in correct])
     return {
         "correct": mean,
         "photos": photos,
         "accuracy": mean / photos,
         "interval": asdict(wilson_interval(mean, photos)),
-        "over_seeds": None if spread is None else asdict(spread),
+        "over_seeds": over_seeds([count / photos for count in correct]),
         "log_loss": statistics.fmean(one.log_loss for one in scored),
     }
 
@@ -238,11 +237,10 @@ def _against(pairs: Sequence[tuple[Scored, Scored]]) -> dict[str, Any]:
         interval = tango_interval(gained, lost, photos)
     else:
         interval = mean_interval(changes.mean(axis=0), bounds=(-1.0, 1.0))
-    spread = summarise_seeds(changes.mean(axis=1).tolist())
     return {
         "difference": float(changes.mean()),
         "gained": gained,
         "lost": lost,
         "interval": asdict(interval),
-        "over_seeds": None if spread is None else asdict(spread),
+        "over_seeds": over_seeds(changes.mean(axis=1).tolist()),
     }

@@ -70,7 +70,7 @@ def _counts(split: str, run: FinishedRun) -> Counts:
         return tuple(tuple(int(n) for n in row) for row in known)
     index = {name: i for i, name in enumerate(run.classes)}
     counts = [[0] * len(index) for _ in index]
-    rows = [row for row in run.predictions if row["split"] == split and row["true"] in index]
+    rows = [row for row in run.split_predictions(split) if row["true"] in index]
     if not rows:
         raise RunError(
             f"confusion_matrix: predictions.csv has no labelled photo of split '{split}'. Choose another with `split`."

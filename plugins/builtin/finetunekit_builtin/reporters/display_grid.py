@@ -79,13 +79,13 @@ def build_display_grid(options: DisplayGridOptions, run: FinishedRun) -> Mapping
     Raises:
         RunError: If the run predicted no display photo.
     """
-    rows = [row for row in run.predictions if row["split"] == "display"]
+    rows = run.split_predictions("display")
     if not rows:
         raise RunError(
             "display_grid: predictions.csv has no photo of split 'display'. Add display photos, or drop this reporter."
         )
     seed = int(run.config.get("seed", 0)) if options.seed is None else options.seed
-    truths = {row["sha256"]: row["true"] for row in run.predictions if row["split"] == "test" and row["true"]}
+    truths = {row["sha256"]: row["true"] for row in run.split_predictions("test") if row["true"]}
     chosen = choose_rows(rows, options.photos, seed)
     tiles = [_tile(row, truths.get(row["sha256"]), options, run) for row in chosen]
     drawing = draw_display_grid(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def mistakes(run: FinishedRun, album: Album, most: int) -> dict[str, Any]:
     """Test photos that were got wrong, most confident first: row, picture, map."""
-    test = [row for row in run.predictions if row["split"] == "test" and row["true"]]
+    test = [row for row in run.split_predictions("test") if row["true"]]
     wrong = sorted((row for row in test if row["predicted"] != row["true"]), key=_by_confidence)
     maps = (run.optional("gradcam.json") or {}).get("maps") or {}
     is_cropped = (run.config.get("pixels") or {}).get("fit") == "crop"
@@ -40,7 +40,7 @@ def _pictures(row: Row, album: Album, map_: Any, is_cropped: bool) -> tuple[Thum
 
 def display(run: FinishedRun, most: int) -> dict[str, Any]:
     """Display photos drawn by the run's seed: row and true class, where that is known."""
-    rows = [row for row in run.predictions if row["split"] == "display"]
-    truths = {row["sha256"]: row["true"] for row in run.predictions if row["split"] == "test" and row["true"]}
+    rows = run.split_predictions("display")
+    truths = {row["sha256"]: row["true"] for row in run.split_predictions("test") if row["true"]}
     shown = [(row, truths.get(row["sha256"]) or row["true"]) for row in choose(rows, most, run)]
     return {"photos": len(rows), "shown": shown}
