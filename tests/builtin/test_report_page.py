@@ -169,6 +169,17 @@ def test_a_run_without_optional_files_still_has_a_page(made: Path, tmp_path: Pat
     assert "no list of its photos" in said
 
 
+def test_what_the_pretraining_had_seen_is_a_table(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "run")
+    row = {"class": "lynx", "relation": "seen as itself", "by_name": "lynx", "by_photos": None}
+    overlap = {"words": ["It knew one class."], "pretrained_on": "ImageNet", "caution": "Beware.", "rows": [row]}
+    write_whole(tmp_path / "run" / OVERLAP, to_json(overlap))
+    said = text_of(build_html(HtmlOptions(), FinishedRun(tmp_path / "run"))["report.html"])
+    assert "It knew one class." in said
+    assert "lynx seen as itself lynx –" in said
+    assert "Caution. Beware." in said
+
+
 def test_a_run_solved_in_closed_form_has_no_epochs_and_is_not_called_fine_tuned(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made, tmp_path / "run")
     stage = {"kind": "solve", "name": "probe", "solver": "logistic", "epochs": 1, "freeze": {"name": "none"}}

@@ -18,7 +18,7 @@ from ..learning_curves import UNITS, draw_curve
 from ..reliability import draw_reliability
 from ..solved import is_solved
 from .card import ModelCardOptions, build_model_card
-from .data import count_photos, samples
+from .data import count_photos, overlap_rows, samples
 from .mistakes import display, mistakes
 from .plan import plan
 from .scores import classes, compare_baselines, scores
@@ -77,6 +77,7 @@ def build_html(options: HtmlOptions, run: FinishedRun) -> Mapping[str, bytes]:
         glance=glance(run),
         photos=count_photos(run),
         samples=samples(run, options.samples_per_class),
+        overlap_rows=overlap_rows(run),
         plan=plan(run),
         is_solved=is_solved(run),
         scores=scores(run),

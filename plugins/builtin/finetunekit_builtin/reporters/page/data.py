@@ -49,5 +49,11 @@ def choose(rows: Iterable[Row], count: int, run: FinishedRun) -> list[Row]:
     return sorted(rows, key=rank)[:count]
 
 
+def overlap_rows(run: FinishedRun) -> list[list[str | None]]:
+    """Each class, and what the pretraining knew of it."""
+    rows = (run.optional("overlap.json") or {}).get("rows", ())
+    return [[row[key] for key in ("class", "relation", "by_name", "by_photos")] for row in rows]
+
+
 def _photos(run: FinishedRun) -> tuple[Row, ...]:
     return run.photos if (run.path / "photos.csv").is_file() else ()
