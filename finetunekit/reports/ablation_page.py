@@ -47,20 +47,14 @@ def ablation_page(record: Mapping[str, Any]) -> bytes:
         TEMPLATES / "ablation.html",
         title=f"{record['name']}, varied",
         stand_in=record["stand_in"],
-        lead=_lead(record),
+        record=record,
+        sentences=sentences(record),
         spread=spread_words(record["seeds"]),
         curves=[_curve(record, i, split) for split in record["splits"] for i in range(len(keys))],
         keys=keys,
         cells=[_cell(record, cell, keys) for cell in record["cells"]],
         command=_command(record),
     )
-
-
-def _lead(record: Mapping[str, Any]) -> list[str]:
-    cells, seeds = len(record["cells"]), len(record["seeds"])
-    how = "every combination of values" if record["mode"] == "grid" else "one setting at a time differs from the preset"
-    counted = f"{cells} cell{'' if cells == 1 else 's'}, {seeds} seed{'' if seeds == 1 else 's'} each"
-    return [f"{counted}: {how}.", *sentences(record)]
 
 
 def _curve(record: Mapping[str, Any], i: int, split: str) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def render_page(
         title: Of the page and its heading.
         stand_in: The sentence to show before everything else where the photos are a stand-in.
         names: Texts whose letters the page brings along where few machines have them.
-        values: What the template shows. Text is escaped; figures are `Markup`.
+        values: What the template shows: texts, which are escaped; a `Thumbnail` as `photo`, a `Drawing` as `figure`.
 
     Returns:
         UTF-8 HTML in one file, the same bytes for the same values.
@@ -53,8 +53,8 @@ def render(template: Path | str, **values: object) -> str:
     """Fill in a template of any kind.
 
     Args:
-        template: Its file, or the text of an HTML template. In `.html` what an expression shows is escaped, in `.md` it is put on one
-            line without Markdown's marks; `|safe` exempts what is markup on purpose.
+        template: Its file, or the text of an HTML template. What an expression shows is escaped; in `.md` it is put on one line without
+            Markdown's marks. `|safe` exempts what is markup on purpose.
         values: What it shows; a name that is missing is an error.
 
     Returns:
@@ -70,7 +70,7 @@ def render(template: Path | str, **values: object) -> str:
 @functools.cache
 def _environment(folder: Path) -> Environment:
     """Where templates of a folder, and those they extend or import, are compiled once."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_eval_context, select_autoescape
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_eval_context
     from markupsafe import Markup
 
     @pass_eval_context
@@ -80,7 +80,7 @@ def _environment(folder: Path) -> Environment:
 
     environment = Environment(
         loader=FileSystemLoader([folder, TEMPLATES]),
-        autoescape=select_autoescape(["html"]),
+        autoescape=lambda name: name is None or not name.endswith(".md"),
         undefined=StrictUndefined,
         extensions=["jinja2.ext.do"],
         trim_blocks=True,

@@ -114,7 +114,9 @@ def _check_file(subject: Subject, name: str, content: bytes) -> None:
             subject.require(len({len(row) for row in rows}) <= 1, f"{name}: its rows differ in length; {hint}.")
         elif suffix in (".html", ".htm"):
             markup = re.sub(r"<script\b.*?</script>", "", content.decode("utf-8"), flags=re.DOTALL | re.IGNORECASE)
-            subject.require(AWKWARD_CLASSES[0] not in markup, f"{name}: {hint} (html.escape).")
+            subject.require(
+                AWKWARD_CLASSES[0] not in markup, f"{name}: {hint} (html.escape, or finetunekit.reports.pages)."
+            )
 
 
 def _refuse_constant(name: str) -> None:

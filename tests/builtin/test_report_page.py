@@ -20,6 +20,7 @@ from finetunekit.config.yaml_source import parse_yaml
 from finetunekit.evaluation.scores import score_splits
 from finetunekit.reports.words import minus
 from finetunekit.runs.folder import (
+    AUDIT,
     BASELINES,
     ENVIRONMENT,
     GRADCAM,
@@ -144,6 +145,34 @@ def test_mistakes_stand_beside_where_the_network_looked(made: Path, page: bytes)
     ]
     assert len(heat) == len(wrong)
     assert "Grad-CAM" in text_of(page)
+
+
+def test_what_the_audit_found_stands_with_its_photos(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "run")
+    row = FinishedRun(made).photos[0]
+    seen = {"path": row["path"], "sha256": row["sha256"], "split": "train", "label": "<b>", "note": "the same photo"}
+    found = {"kind": "leak", "severity": "error", "title": "1 photo is there twice", "remedy": "Leave it out"}
+    audit = {"findings": [{**found, "groups": [[seen], [seen]]}, {**found, "severity": "note", "groups": [[seen]]}]}
+    write_whole(tmp_path / "run" / AUDIT, to_json(audit))
+    page = build_html(HtmlOptions(samples_per_class=0), FinishedRun(tmp_path / "run"))["report.html"]
+    said = text_of(page)
+    assert "error: 1 photo is there twice. Leave it out" in said
+    assert "leak: 2 photos of those found" in said
+    assert said.count(f"{row['path']} (train, <b>); the same photo") == 2
+
+
+def test_a_result_stands_beside_the_published_one(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "run")
+    for name, change in (
+        (PLAN, {"expected": {"value": 0.5, "photos": 160, "source": "a paper"}}),
+        (STATE, {"stand_in": None}),
+    ):
+        content = json.loads((tmp_path / "run" / name).read_text())
+        (content["config"] if name == PLAN else content).update(change)
+        write_whole(tmp_path / "run" / name, to_json(content))
+    page = build_html(HtmlOptions(), FinishedRun(tmp_path / "run"))["report.html"]
+    assert "Published: 50.0 % of 160 photos. " in text_of(page)
+    assert "published: 80 of 160, 50.0 %" in text_of(page)
 
 
 def test_photos_that_are_gone_are_said_to_be_gone(made: Path, tmp_path: Path) -> None:
