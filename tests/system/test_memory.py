@@ -10,7 +10,7 @@ import pytest
 
 from finetunekit.errors import RunError
 from finetunekit.models.linear_probe import scaling
-from finetunekit.models.linear_probe.linear import fit_linear
+from finetunekit.models.linear_probe.linear import Solver, fit_linear
 from finetunekit.models.linear_probe.nearest_neighbours import nearest_labels
 from finetunekit.system import memory
 from finetunekit.system.resource_check import Budget, check_budget, network_budget
@@ -72,7 +72,7 @@ def test_what_goes_to_disk_lies_in_the_cache_and_asks_for_its_room_first(
 
 @pytest.mark.parametrize("solver", ["logistic", "ridge"])
 def test_a_probe_whose_arrays_lie_on_disk_has_the_same_bits(
-    solver: str, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    solver: Solver, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 200)
@@ -100,18 +100,19 @@ def test_many_rows_are_taken_in_blocks_and_come_out_as_few_do(monkeypatch: pytes
         scaling.scale_features(np.where(np.arange(500)[:, None] == 499, np.nan, features))
 
 
+@pytest.mark.parametrize("solver", ["logistic", "ridge"])
 def test_a_fit_on_many_photos_takes_memory_for_blocks_of_them_only(
-    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    solver: Solver, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos, channels = 40_000, 128
     labels = np.arange(photos) % 3
     features = np.random.default_rng(0).normal(size=(photos, channels)).astype(np.float32)
     copy_bytes = photos * channels * 8  # one array of all photos in float64
     monkeypatch.setattr(memory, "free_memory_bytes", lambda: 1000)
-    fit_linear(features[:50], labels[:50], 3, penalty=1.0, solver="logistic")  # what is imported is not counted
+    fit_linear(features[:50], labels[:50], 3, penalty=1.0, solver=solver)  # what is imported is not counted
     tracemalloc.start()
     try:
-        fit_linear(features, labels, 3, penalty=1.0, solver="logistic").logits(features)
+        fit_linear(features, labels, 3, penalty=1.0, solver=solver).logits(features)
         fitted_bytes = tracemalloc.get_traced_memory()[1]
         tracemalloc.reset_peak()
         nearest_labels(features, labels, features[:500])

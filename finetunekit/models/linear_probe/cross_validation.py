@@ -84,8 +84,8 @@ def choose_penalty(
     check_leaving_out(labels, recipe, groups=groups)
     fold = stratified_folds(labels, recipe.folds, groups=groups, seed=recipe.seed)
     number = int(fold.max()) + 1
-    parts = [_Part(features, labels, classes, fold == k, recipe.solver) for k in range(number)]
-    tried = list(_search(parts, len(labels), count))
+    fitters = [Fitter(features[fold != k], labels[fold != k], classes, recipe.solver) for k in range(number)]
+    tried = list(_search(fitters, features, labels, fold, count))
     penalty, log_loss = min(tried, key=lambda pair: pair[1])
     return PenaltyChoice(penalty, log_loss, number, tuple(tried))
 
@@ -118,33 +118,21 @@ def _too_few(labels: IntArray, groups: Sequence[str] | None) -> ValueError:
     return ValueError(f"{photos}{copies} cannot be cross-validated; give `penalty:` or more photos")
 
 
-def _search(parts: Sequence[_Part], photos: int, count: Count | None) -> Iterator[tuple[float, float]]:
+def _search(
+    fitters: Sequence[Fitter], features: NDArray[Any], labels: IntArray, fold: IntArray, count: Count | None
+) -> Iterator[tuple[float, float]]:
     best, worse = float("inf"), 0
     for position, penalty in enumerate(PENALTIES):
         total = 0.0
-        for k, part in enumerate(parts):
-            total += part.left_out_loss(penalty)
+        for k, fitter in enumerate(fitters):
+            probabilities = fitter.fit(penalty).probabilities(features[fold == k])
+            total += float(photo_log_losses(probabilities, labels[fold == k]).sum())
             if count:
-                count(position * len(parts) + k + 1, len(PENALTIES) * len(parts))
-        yield penalty, total / photos
+                count(position * len(fitters) + k + 1, len(PENALTIES) * len(fitters))
+        yield penalty, total / len(labels)
         best, worse = (total, 0) if total < best else (best, worse + 1)
         if worse == PATIENCE:
             return
-
-
-class _Part:
-    """One fold: fitted on the other photos, penalty after penalty."""
-
-    def __init__(
-        self, features: NDArray[Any], labels: IntArray, classes: int, is_left_out: NDArray[np.bool_], solver: Solver
-    ) -> None:
-        self._fitter = Fitter(features[~is_left_out], labels[~is_left_out], classes, solver)
-        self._features, self._labels = features[is_left_out], labels[is_left_out]
-
-    def left_out_loss(self, penalty: float) -> float:
-        """Sum of the log losses of the photos left out, in nats."""
-        probabilities = self._fitter.fit(penalty).probabilities(self._features)
-        return float(photo_log_losses(probabilities, self._labels).sum())
 
 
 def fit_chosen(
