@@ -31,15 +31,14 @@ import numpy as np
 from common import describe_machine, new_parser
 from PIL import Image, ImageEnhance, ImageOps
 
+from finetunekit.config.planning import prepare
 from finetunekit.data.audit.audit import audit_listing
 from finetunekit.data.audit.audited_photos import AuditedPhotos, audited_photos
 from finetunekit.data.audit.duplicates import ALIKE, find_pairs
 from finetunekit.data.audit.findings import AuditReport
 from finetunekit.data.audit.labels import suspect_labels
-from finetunekit.data.audit.target import plan_for_folder
 from finetunekit.data.known_photos import KnownPhotos, measure_photos, open_known_photos
 from finetunekit.evaluation.label_audit import check_features, choose_backbone
-from finetunekit.plugins.host import load_plugins
 from finetunekit.statistics import softmax, wilson_interval
 from finetunekit.system.progress import Progress
 from finetunekit.types import PhotoListing, PhotoRecord
@@ -307,8 +306,8 @@ def measure_labels(root: Path, rng: random.Random) -> None:
         target = path.parent.parent / wrong / f"swapped-{path.name}"
         path.rename(target)
         swapped.add(target)
-    host = load_plugins(print)
-    plan = choose_backbone(plan_for_folder(root, host), host)
+    plan, host = prepare("small-data", settings=[f"data.root='{root}'"], progress=QUIET)
+    plan = choose_backbone(plan, host)
     if plan is None:
         print("labels: no pretrained weights are here; finetunekit weights fetch NAME")
     else:
