@@ -43,7 +43,7 @@ from finetunekit import FinishedRun
 from finetunekit.config.planning import prepare
 from finetunekit.config.sections import Expected
 from finetunekit.config.yaml_source import read_yaml
-from finetunekit.experiments.ablation.planning import identity_of
+from finetunekit.experiments.ablation.layout import identity_of
 from finetunekit.experiments.ablation.running import cell_key
 from finetunekit.experiments.run_group import known_runs
 from finetunekit.experiments.seeds_summary import summarise_runs

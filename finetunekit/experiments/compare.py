@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from finetunekit.runs.comparison import ChangedPhoto, ComparedRun, Comparison, R
 from finetunekit.runs.config_diff import configuration_changes, machine_changes
 from finetunekit.runs.folder import ENVIRONMENT
 from finetunekit.runs.test_predictions import TestPredictions, read_test_predictions
-from finetunekit.statistics import PairedComparison, compare_predictions, holm, wilson_interval
+from finetunekit.statistics import compare_predictions, holm, wilson_interval
 
 ALPHA = 0.05
 """Chance of telling apart runs that are equally accurate, over all pairs of one comparison."""
@@ -52,15 +53,12 @@ def compare_runs(
     for side in sides[1:]:
         _check_same_classes(sides[0], side)
     contents = [_common_photos(sides[0], side, is_strict) for side in sides[1:]]
-    scores = [
-        _score(sides[0], side, common, margin_points, log_loss_margin)
-        for side, common in zip(sides[1:], contents, strict=True)
-    ]
-    adjusted = holm([score.mcnemar.p_exact for score in scores])
     pairs = [
-        _pair(sides[0], side, number, common, score, p)
-        for number, (side, common, score, p) in enumerate(zip(sides[1:], contents, scores, adjusted, strict=True), 2)
+        _pair(sides[0], side, number, common, margin_points, log_loss_margin)
+        for number, (side, common) in enumerate(zip(sides[1:], contents, strict=True), 2)
     ]
+    adjusted = holm([pair.scores.mcnemar.p_exact for pair in pairs])
+    pairs = [replace(pair, p_adjusted=p, is_told_apart=p < ALPHA) for pair, p in zip(pairs, adjusted, strict=True)]
     runs = tuple(_describe(side, number) for number, side in enumerate(sides, 1))
     return Comparison(runs, tuple(pairs), margin_points, log_loss_margin)
 
@@ -111,34 +109,19 @@ def _common_photos(first: TestPredictions, second: TestPredictions, is_strict: b
     return common
 
 
-def _score(
-    first: TestPredictions,
-    second: TestPredictions,
-    common: Sequence[str],
-    margin_points: float | None,
-    log_loss_margin: float | None,
-) -> PairedComparison:
-    before, labels = first.arrays(common, first.classes)
-    after, _ = second.arrays(common, first.classes)
-    return compare_predictions(
-        before,
-        after,
-        labels,
-        accuracy_margin=None if margin_points is None else margin_points / 100.0,
-        log_loss_margin=log_loss_margin,
-    )
-
-
 def _pair(
     first: TestPredictions,
     second: TestPredictions,
     number: int,
     common: Sequence[str],
-    scores: PairedComparison,
-    p: float,
+    margin_points: float | None,
+    log_loss_margin: float | None,
 ) -> RunPair:
-    before, _ = first.arrays(common, first.classes)
+    """Compare two runs by themselves, as if they were the only pair."""
+    before, labels = first.arrays(common, first.classes)
     after, _ = second.arrays(common, first.classes)
+    margin = None if margin_points is None else margin_points / 100.0
+    scores = compare_predictions(before, after, labels, accuracy_margin=margin, log_loss_margin=log_loss_margin)
 
     def changed(rows: Sequence[int]) -> tuple[ChangedPhoto, ...]:
         return tuple(_changed_photo(first, common[row], before[row], after[row]) for row in rows)
@@ -150,8 +133,8 @@ def _pair(
         only_first=len(first.by_content) - len(common),
         only_second=len(second.by_content) - len(common),
         scores=scores,
-        p_adjusted=p,
-        is_told_apart=p < ALPHA,
+        p_adjusted=scores.mcnemar.p_exact,
+        is_told_apart=scores.mcnemar.p_exact < ALPHA,
         is_identical=bool(np.array_equal(before, after)),
         gained=changed(scores.gained),
         lost=changed(scores.lost),

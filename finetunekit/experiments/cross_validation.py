@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -66,17 +66,11 @@ def run_folds(
         raise ConfigError(f"{plan.source}: train.folds is not set, or train.fold is. Set train.folds alone.")
     if not plan.config.evaluate.test:
         raise ConfigError(f"{plan.source}: a cross-validation scores test photos; leave out evaluate.test: false.")
-    dealt = deal_photos(plan, progress)
-    path, state = make_group_folder(
-        CROSS_VALIDATION,
-        plan,
-        settings,
-        Path(out),
-        progress,
-        files={FOLDS: dealt.to_csv()},
-        planned=plan.config.train.folds,
-    )
-    return FoldGroup(path=path, state=state, progress=progress, plan=plan, dealt=dealt, is_new=True).run()
+    index, fold_of = _deal(plan, progress)
+    files, planned = {FOLDS: _folds_csv(index, fold_of)}, plan.config.train.folds
+    path, state = make_group_folder(CROSS_VALIDATION, plan, settings, Path(out), progress, files, planned=planned)
+    group = FoldGroup(path=path, state=state, progress=progress, plan=plan, index=index, fold_of=fold_of, is_new=True)
+    return group.run()
 
 
 def resume_folds(path: Path, *, is_forced: bool = False, progress: Progress | None = None) -> GroupResult:
@@ -95,52 +89,34 @@ def resume_folds(path: Path, *, is_forced: bool = False, progress: Progress | No
     state = read_group(path, CROSS_VALIDATION)
     with work_in(state["folder"]):
         plan, _ = prepare(config_path(path, CROSS_VALIDATION), progress=progress)
-        dealt = deal_photos(plan, progress)
-        if dealt.to_csv() != FinishedRun(path).text(FOLDS):
+        index, fold_of = _deal(plan, progress)
+        if _folds_csv(index, fold_of) != FinishedRun(path).text(FOLDS):
             raise RunFolderError(f"{path}: photos, labels or folds have changed since. Run the cross-validation anew.")
-        group = FoldGroup(path=path, state=state, progress=progress, plan=plan, dealt=dealt)
-        return group.resume(is_forced=is_forced)
+        group = FoldGroup(path=path, state=state, progress=progress, plan=plan, index=index, fold_of=fold_of)
+        return group.run(is_forced=is_forced)
 
 
-@dataclass(frozen=True, slots=True)
-class DealtPhotos:
-    """Every photo, and the fold that it was dealt to.
-
-    Attributes:
-        index: The photos, in the splits they come with.
-        fold_of: Path of a photo → its fold, from 1.
-    """
-
-    index: PhotoIndex
-    fold_of: Mapping[Path, int]
-
-    @property
-    def photos(self) -> Sequence[IndexedPhoto]:
-        """Photos that are in a fold, each once."""
-        return list({photo.path: photo for photo in self.index.photos if photo.path in self.fold_of}.values())
-
-    def to_csv(self) -> str:
-        """The folds as a table that the data source `table` reads."""
-        rows = [
-            {"file_name": p.shown, "sha256": p.sha256, "label": p.label, "group": p.group or "", "fold": self.fold_of[p.path]}
-            for p in self.photos
-        ]  # fmt: skip
-        return to_csv(rows, ("file_name", "sha256", "label", "group", "fold"))
-
-
-def deal_photos(plan: Plan, progress: Progress) -> DealtPhotos:
-    """Deal the photos of a plan into its folds, so that all that can be wrong with them is said before the first run.
-
-    Raises:
-        DataError: If photos cannot be read, or a fold would lack a class.
-    """
+def _deal(plan: Plan, progress: Progress) -> tuple[PhotoIndex, dict[Path, int]]:
+    """Every photo, in the splits it comes with, and its fold: so all that can be wrong with them is said before the first run."""
     from finetunekit.data.folds import fold_of_photos
     from finetunekit.data.listing import index_listing, list_photos
 
     index = index_listing(plan, list_photos(plan, progress), progress)
-    folds = plan.config.train.folds
-    assert folds is not None
-    return DealtPhotos(index, fold_of_photos(index, folds, seed=plan.config.train.fold_seed))
+    return index, fold_of_photos(index, plan.config.train.folds or 0, seed=plan.config.train.fold_seed)
+
+
+def _dealt_photos(index: PhotoIndex, fold_of: Mapping[Path, int]) -> list[IndexedPhoto]:
+    """Photos that are in a fold, each once."""
+    return list({photo.path: photo for photo in index.photos if photo.path in fold_of}.values())
+
+
+def _folds_csv(index: PhotoIndex, fold_of: Mapping[Path, int]) -> str:
+    """The folds as a table that the data source `table` reads."""
+    rows = [
+        {"file_name": p.shown, "sha256": p.sha256, "label": p.label, "group": p.group or "", "fold": fold_of[p.path]}
+        for p in _dealt_photos(index, fold_of)
+    ]
+    return to_csv(rows, ("file_name", "sha256", "label", "group", "fold"))
 
 
 @dataclass(kw_only=True)
@@ -149,32 +125,30 @@ class FoldGroup(RunGroup):
 
     Attributes:
         plan: Of the cross-validation.
-        dealt: Its photos.
+        index: Its photos, in the splits they come with.
+        fold_of: Path of a photo → its fold, from 1.
     """
 
     file = CROSS_VALIDATION
 
     plan: Plan
-    dealt: DealtPhotos
+    index: PhotoIndex
+    fold_of: Mapping[Path, int]
 
     @cached_property
     def members(self) -> Sequence[Member]:
         """One a fold."""
-        folds, name = range(1, self.state["planned"] + 1), self.plan.config.name[:70]
-        return [Member(fold, f"fold {fold}", f"{name}-fold-{fold}", (f"train.fold={fold}",)) for fold in folds]
-
-    def key_of(self, run: FinishedRun) -> Hashable:
-        """Its fold."""
-        return int(run.config["train"]["fold"])
+        folds = {f"{self.state['name'][:70]}-fold-{fold}": fold for fold in range(1, self.state["planned"] + 1)}
+        return [Member(name, f"fold {fold}", name, (f"train.fold={fold}",)) for name, fold in folds.items()]
 
     def accept(self, member: Member, result: RunResult, *, is_new: bool) -> None:
         """Its own run noted the opening of its test photos; some of them are of the test split that the photos come with."""
-        self._record_opening(self.dealt.index.split(TEST))
+        self._record_opening(self.index.split(TEST))
 
     def conclude(self, outcomes: Outcomes) -> Conclusion:
         """The scores of all photos together."""
         runs = [run for member in self.members if isinstance(run := outcomes[member.key], RunResult)]
-        self._record_opening(self.dealt.photos)
+        self._record_opening(_dealt_photos(self.index, self.fold_of))
         rows = [
             {"fold": fold, **row}
             for fold, run in enumerate(runs, start=1)
@@ -182,8 +156,8 @@ class FoldGroup(RunGroup):
         ]
         scores = {
             **pool_scores(rows, [run.metrics for run in runs]),
-            "groups": len({photo.group for photo in self.dealt.index.photos if photo.group is not None}),
-            "openings": self._record_opening(self.dealt.index.split(TEST)),
+            "groups": len({photo.group for photo in self.index.photos if photo.group is not None}),
+            "openings": self._record_opening(self.index.split(TEST)),
         }
         return scores, fold_lines(scores), {PREDICTIONS: to_csv(rows, tuple(rows[0]))}
 
@@ -196,8 +170,8 @@ class FoldGroup(RunGroup):
         from finetunekit.data.index import content_key
         from finetunekit.runs.test_split_ledger import config_key, record_opening
 
-        values, index = self.plan.to_dict(), self.dealt.index
-        everything = content_key((photo.sha256, photo.label or "") for photo in index.photos)
+        values = self.plan.to_dict()
+        everything = content_key((photo.sha256, photo.label or "") for photo in self.index.photos)
         key = config_key(values["config"], components=values["components"], photo_keys=[everything])
         try:
             test = content_key((photo.sha256, photo.label or "") for photo in photos)

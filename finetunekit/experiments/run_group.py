@@ -1,4 +1,4 @@
-"""Many runs of one question in one folder: the group's file, its members, and the one loop that runs those that are missing."""
+"""Many runs of one question in one folder: its file, its members, and the one loop that runs those that are missing."""
 
 from __future__ import annotations
 
@@ -60,8 +60,7 @@ class GroupResult:
     Attributes:
         path: Its folder; the runs lie in it.
         runs: One result a finished member: a seed, a fold, or a cell and seed of an ablation.
-        scores: Content of its file: `seeds.json`, with the mean over seeds and its intervals; `cross_validation.json`, with the scores
-            of all photos; `ablation.json`, with every cell and its difference to the preset.
+        scores: Content of `seeds.json`, `cross_validation.json` or `ablation.json`.
         summary: Sentences for the user, at most 80 columns a line.
         files: What was written beside the runs, the group's file last.
     """
@@ -78,16 +77,16 @@ class RunGroup(ABC):
     """Many runs of one question in one folder. A kind of group says what its members are and what they say together.
 
     Attributes:
+        file: By which the folder is known.
+        notes_failures: Whether a member whose training cannot go on is noted, and the others go on.
         path: The folder.
-        state: What the group's file holds before there are scores; `preset` and `settings` at least, as the user gave them.
+        state: Content of the file before there are scores; `preset` and `settings` at least, as the user gave them.
         progress: Where progress is printed.
         is_new: Whether the folder was just made for this group.
     """
 
     file: ClassVar[str]
-    """By which the folder is known."""
     notes_failures: ClassVar[bool] = False
-    """Whether a member whose training cannot go on is noted, and the others go on."""
 
     path: Path
     state: Mapping[str, Any]
@@ -99,9 +98,9 @@ class RunGroup(ABC):
     def members(self) -> Sequence[Member]:
         """The runs that the group is to have, in order."""
 
-    @abstractmethod
     def key_of(self, run: FinishedRun) -> Hashable | None:
         """The key of a run that lies in the folder, finished or not; None: it is no member of such a group."""
+        return str(run.state["name"])
 
     def accept(self, member: Member, result: RunResult, *, is_new: bool) -> None:  # noqa: B027  not every kind need do more
         """Look at a member's run as soon as it is finished (`is_new`) or found finished."""
@@ -124,35 +123,26 @@ class RunGroup(ABC):
 
     # ---- the loop ----------------------------------------------------------------------------------------------------------------
 
-    def resume(self, *, is_forced: bool = False) -> GroupResult:
-        """As `run`, of a group that was stopped: what is added has to be like what is there.
-
-        Args:
-            is_forced: Go on although configuration, photos, versions or machine changed.
-
-        Raises:
-            RunFolderError: If something changed. As `run`.
-        """
-        if self.state["status"] != "finished" and not is_forced:
-            self._refuse_changes()
-        return self.run(is_forced=is_forced)
-
     def run(self, *, is_forced: bool = False) -> GroupResult:
         """Take up the member that was under way, run those that are missing, and write what all of them say together.
 
+        Args:
+            is_forced: Go on with a group that was stopped although configuration, photos, versions or machine changed.
+
         Raises:
-            RunFolderError: If another process writes the folder, it cannot be written, or the runs cannot be summed up.
+            RunFolderError: If another process writes the folder, something changed, or the runs cannot be summed up.
             As `finetunekit.run`: what was finished by then is kept.
         """
+        if self.state.get("status") == "running" and not (self.is_new or is_forced):
+            self._refuse_changes()
         with locked(self.path), self._stopped_in_words():
             outcomes = self._run_all(is_forced=is_forced)
             try:
-                found, summary, files = self.conclude(outcomes)
+                scores, summary, files = self.conclude(outcomes)
             except ValueError as exc:
                 raise RunFolderError(f"{self.path}: its runs cannot be summed up: {exc}. Run them anew.") from exc
             runs = tuple(run for member in self.members if isinstance(run := outcomes[member.key], RunResult))
-            folders = [run.path.name for run in runs]
-            scores = {**self.state, "status": "finished", **found, "folders": folders}
+            scores = {**self.state, "status": "finished", **scores, "folders": [run.path.name for run in runs]}
             contents = {**files, self.file: to_json(scores)}
             for name, content in contents.items():
                 write_whole(self.path / name, content)
@@ -160,14 +150,14 @@ class RunGroup(ABC):
 
     def _run_all(self, *, is_forced: bool) -> Outcomes:
         """Every member's run: first those that are finished, then those to do."""
-        known, outcomes = known_runs(self.path, self.key_of), dict[Hashable, RunResult | RunError]()
-        to_do = {m.key: m for m in self.members if m.key not in known or not _is_complete(known[m.key])}
-        self.progress.say(f"{len(self.members)} runs: {len(self.members) - len(to_do)} finished, {len(to_do)} to do")
-        for member in self.members:
-            if member.key not in to_do:
-                outcomes[member.key] = result = read_result(known[member.key])
-                self.accept(member, result, is_new=False)
-        for member, outcome in self._run_members(list(to_do.values()), known, outcomes, is_forced=is_forced):
+        known, outcomes = self._known_runs(), dict[Hashable, RunResult | RunError]()
+        keys = {m.key for m in self.members if m.key in known and _is_complete(known[m.key])}
+        to_do = [member for member in self.members if member.key not in keys]
+        self.progress.say(f"{len(self.members)} runs: {len(keys)} finished, {len(to_do)} to do")
+        for member in (member for member in self.members if member.key in keys):
+            outcomes[member.key] = result = read_result(known[member.key])
+            self.accept(member, result, is_new=False)
+        for member, outcome in self._run_members(to_do, known, outcomes, is_forced=is_forced):
             outcomes[member.key] = outcome
             if isinstance(outcome, RunResult):
                 self.accept(member, outcome, is_new=True)
@@ -176,14 +166,7 @@ class RunGroup(ABC):
     def _run_members(
         self, members: Sequence[Member], known: Mapping[Hashable, Path], outcomes: Outcomes, *, is_forced: bool
     ) -> Iterator[tuple[Member, RunResult | RunError]]:
-        """Run members, or take them up where they were stopped: the one place that says where and in which order that happens.
-
-        Args:
-            members: Those to run.
-            known: Key → run folder that is there.
-            outcomes: What there is so far, by which the time left is told.
-            is_forced: See `resume`.
-        """
+        """Run members, or take up those that are known: the one place that says where and in which order that happens."""
         for number, member in enumerate(members):
             left = self._time_left(members[number:], outcomes)
             self.progress.say(f"run {number + 1} of {len(members)}: {member.label}{left}")
@@ -191,8 +174,7 @@ class RunGroup(ABC):
                 if member.key in known:
                     result = resume(known[member.key], is_forced=is_forced, progress=self.progress)
                 else:
-                    plan, host = self._prepare(member)
-                    result = run_plan(plan, host, self._settings(member), self.path, self.progress)
+                    result = run_plan(*self._prepare(member), self._settings(member), self.path, self.progress)
             except RunError as exc:
                 if not self.notes_failures:
                     raise
@@ -209,14 +191,15 @@ class RunGroup(ABC):
         plan, host = prepare(self.config, settings=settings, seed=member.seed, progress=self.progress)
         return dataclasses.replace(plan, source=self.state["preset"]), host
 
+    def _known_runs(self) -> dict[Hashable, Path]:
+        return known_runs(self.path, self.key_of)
+
     def _time_left(self, members: Sequence[Member], outcomes: Outcomes) -> str:
         """By the runs that are finished, in proportion to what each costs."""
         runs = [(outcomes.get(member.key), member.cost) for member in self.members]
         seconds = [run.metrics["seconds"]["whole"] / cost for run, cost in runs if isinstance(run, RunResult)]
-        if not seconds:
-            return ""
-        left = statistics.fmean(seconds) * sum(member.cost for member in members)
-        return f"; about {show_duration(left)} left for all"
+        left = statistics.fmean(seconds) * sum(member.cost for member in members) if seconds else 0.0
+        return f"; about {show_duration(left)} left for all" if seconds else ""
 
     def _refuse_changes(self) -> None:
         """Refuse to add runs that would differ from those that are there in more than what makes them members."""
@@ -225,18 +208,16 @@ class RunGroup(ABC):
         from finetunekit.runs.resume_check import changes_since, refuse_changes
         from finetunekit.system.environment import describe_environment, start_tensorflow
 
-        known = known_runs(self.path, self.key_of)
-        member = next((member for member in self.members if member.key in known), None)
-        if member is None:
-            return
-        plan, _ = self._prepare(member)
-        start_tensorflow()
-        now = {
-            PLAN: to_json(plan.to_dict()),
-            ENVIRONMENT: to_json(describe_environment()),
-            PHOTOS: manifest_csv(index_listing(plan, list_photos(plan, self.progress), self.progress)),
-        }
-        refuse_changes(self.path, changes_since(known[member.key], now))
+        known = self._known_runs()
+        for member in [member for member in self.members if member.key in known][:1]:
+            plan, _ = self._prepare(member)
+            start_tensorflow()
+            now = {
+                PLAN: to_json(plan.to_dict()),
+                ENVIRONMENT: to_json(describe_environment()),
+                PHOTOS: manifest_csv(index_listing(plan, list_photos(plan, self.progress), self.progress)),
+            }
+            refuse_changes(self.path, changes_since(known[member.key], now))
 
     @contextlib.contextmanager
     def _stopped_in_words(self) -> Iterator[None]:
@@ -250,7 +231,7 @@ class RunGroup(ABC):
             exc.add_note(self.how_to_go_on)
             raise
         except BaseException as exc:
-            if self.is_new and isinstance(exc, FinetuneKitError) and not known_runs(self.path, self.key_of):
+            if self.is_new and isinstance(exc, FinetuneKitError) and not self._known_runs():
                 shutil.rmtree(self.path, ignore_errors=True)
             else:
                 self.progress.say(self.how_to_go_on)
@@ -270,8 +251,9 @@ def known_runs(path: Path, key_of: Callable[[FinishedRun], Hashable | None]) -> 
         key = key_of(run)
         if key is None:
             continue
-        is_better = key not in found or run.state["status"] == "finished" or found[key].state["status"] != "finished"
-        found[key] = run if is_better else found[key]
+        other = found.get(key)
+        if other is None or run.state["status"] == "finished" or other.state["status"] != "finished":
+            found[key] = run
     return {key: run.path for key, run in found.items()}
 
 
@@ -289,8 +271,7 @@ def make_group_folder(
     settings: Sequence[str],
     out: Path,
     progress: Progress,
-    *,
-    files: Mapping[str, str] | None = None,
+    files: Mapping[str, str],
     **facts: Any,
 ) -> tuple[Path, dict[str, Any]]:
     """Make the folder of a new group; say where the same one waits to be gone on with.
@@ -299,31 +280,22 @@ def make_group_folder(
         file: The group's file.
         plan: The configuration that its members vary.
         settings: The user's `--set` texts.
-        out: Where the folder is made.
+        out: Where the folder is made; RunFolderError if it cannot be written.
         progress: Is told of groups like this one that were stopped.
         files: What else the folder holds from its first moment on, name → content.
         facts: What else the group's file holds, by which the members are known again; `planned`, their number, at least.
 
     Returns:
         The folder, and the content of the group's file.
-
-    Raises:
-        RunFolderError: If `out` cannot be written.
     """
-    noun, config = RUN_GROUPS[file], config_text(plan)
+    noun, config, name = RUN_GROUPS[file], config_text(plan), plan.config.name
     for stopped in _stopped_alike(out, file, config, facts):
         progress.say(f"note: the same {noun} were stopped in {stopped}; finetunekit resume goes on with them")
-    state = {
-        "status": "running",
-        "name": plan.config.name,
-        "preset": plan.source,
-        "settings": list(settings),
-        "folder": str(Path.cwd()),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        **facts,
-    }
-    contents = {file: to_json(state), config_path(out, file).name: config, **(files or {})}
-    return new_run_path(out, f"{plan.config.name}-{noun}", contents), state
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    state = {"status": "running", "name": name, "preset": plan.source, "settings": list(settings)}
+    state |= {"folder": str(Path.cwd()), "started": started, **facts}
+    contents = {file: to_json(state), config_path(out, file).name: config, **files}
+    return new_run_path(out, f"{name}-{noun}", contents), state
 
 
 def read_group(path: Path, file: str) -> dict[str, Any]:

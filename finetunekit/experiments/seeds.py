@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,7 +55,7 @@ def run_seeds(
     if not plan.config.evaluate.test:
         raise ConfigError("evaluate.test: false leaves seeds no score to sum up. Use `ablate`, or leave it out.")
     numbers = [plan.config.seed + number for number in range(seeds)]
-    path, state = make_group_folder(SEEDS, plan, settings, Path(out), progress, seeds=numbers, planned=seeds)
+    path, state = make_group_folder(SEEDS, plan, settings, Path(out), progress, {}, seeds=numbers, planned=seeds)
     return SeedGroup(path=path, state=state, progress=progress, is_new=True).run()
 
 
@@ -74,7 +74,7 @@ def resume_seeds(path: Path, *, is_forced: bool = False, progress: Progress | No
     path = path.resolve()
     group = SeedGroup(path=path, state=read_group(path, SEEDS), progress=progress or default_progress())
     with work_in(group.state["folder"]):
-        return group.resume(is_forced=is_forced)
+        return group.run(is_forced=is_forced)
 
 
 @dataclass(kw_only=True)
@@ -86,12 +86,8 @@ class SeedGroup(RunGroup):
     @cached_property
     def members(self) -> Sequence[Member]:
         """One a seed."""
-        name = str(self.state["name"])[:60]
-        return [Member(seed, f"seed {seed}", f"{name}-seed-{seed}", seed=seed) for seed in self.state["seeds"]]
-
-    def key_of(self, run: FinishedRun) -> Hashable:
-        """Its seed."""
-        return int(run.state["seed"])
+        seeds = {f"{self.state['name'][:60]}-seed-{seed}": seed for seed in self.state["seeds"]}
+        return [Member(name, f"seed {seed}", name, seed=seed) for name, seed in seeds.items()]
 
     def accept(self, member: Member, result: RunResult, *, is_new: bool) -> None:
         """Keep its model where `save.seeds` says so."""
@@ -103,7 +99,7 @@ class SeedGroup(RunGroup):
         """The mean over seeds, with the interval over seeds and that over photos."""
         from finetunekit.experiments.seeds_summary import seeds_lines, summarise_runs
 
-        runs = [run for run in outcomes.values() if isinstance(run, RunResult)]
-        metrics = sorted((run.metrics for run in runs), key=lambda one: int(one["seed"]))
+        runs = [run for member in self.members if isinstance(run := outcomes[member.key], RunResult)]
+        metrics = [run.metrics for run in runs]
         is_sharing = FinishedRun(runs[0].path).config["view_seed"] is not None
         return summarise_runs(metrics), seeds_lines(metrics, is_sharing_views=is_sharing), {}

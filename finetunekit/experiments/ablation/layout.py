@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from finetunekit.config.plan import Plan
+from finetunekit.config.planning import prepare
 from finetunekit.config.yaml_source import parse_path
 from finetunekit.errors import ConfigError
-from finetunekit.experiments.ablation.planning import Plans, identity_of
 from finetunekit.experiments.ablation.vary import Choice, Varied, number_of, parse_varied, show_value
-from finetunekit.runs.config_diff import NOT_A_CHOICE, plan_changes
+from finetunekit.runs.config_diff import NOT_A_CHOICE, config_key, plan_changes
 from finetunekit.system.progress import Progress
 
 MAX_CELLS = 1000
@@ -113,7 +115,7 @@ def lay_out(
         raise ConfigError("nothing varies. Say what does: --vary KEY=VALUE,VALUE.")
     _check_keys(varied)
     shared = (*LEAN, f"evaluate.test={'true' if is_test else 'false'}")
-    plans = Plans(preset, (*settings, *shared), seed, progress, {one.path: one.key for one in varied})
+    plans = _Plans(preset, (*settings, *shared), seed, progress, {one.path: one.key for one in varied})
     base = plans.get(())
     if base is None:
         raise ConfigError(plans.problems)
@@ -134,6 +136,21 @@ def lay_out(
     return Layout(
         str(preset), base.config.name, axes, tuple(cells), base.config.seed, is_grid, is_test, tuple(settings)
     )
+
+
+def identity_of(plan: Mapping[str, Any]) -> str:
+    """What tells one cell from another: its choices and the versions of what gave its components, not its seed.
+
+    Args:
+        plan: Content of `plan.json`.
+
+    Returns:
+        SHA-256, hexadecimal.
+    """
+    components = [one for one in plan["components"] if one["kind"] != "reporter"]
+    versions = [[one["kind"], one["name"], one["distribution"], one["version"]] for one in components]
+    text = json.dumps([config_key(plan["config"], components=components), plan["config"]["view_seed"], versions])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def cell_name(layout: Layout, cell: Cell) -> str:
@@ -191,7 +208,7 @@ def _check_base(plan: Plan) -> None:
         raise ConfigError("train.folds: a cell of an ablation is one run. Leave out train.folds.")
 
 
-def _axis(varied: Varied, base: Plan, plans: Plans) -> Axis:
+def _axis(varied: Varied, base: Plan, plans: _Plans) -> Axis:
     """Find the preset's own value among the choices, or put it there: by size among numbers, after them, or first of what is none."""
     ours = base.to_dict()
     theirs = [None if (plan := plans.get(choice.settings)) is None else plan.to_dict() for choice in varied.choices]
@@ -228,3 +245,41 @@ def _combinations(axes: Sequence[Axis], *, is_grid: bool) -> Iterator[tuple[int,
         for choice in range(len(axis.varied.choices)):
             if choice != axis.own:
                 yield (*own[:place], choice, *own[place + 1 :])
+
+
+class _Plans:
+    """Plans by their settings, each made once; problems are kept."""
+
+    def __init__(
+        self,
+        preset: str | Path,
+        shared: tuple[str, ...],
+        seed: int | None,
+        progress: Progress | None,
+        keys: Mapping[str, str],
+    ) -> None:
+        self.preset, self.shared, self.seed, self.progress = preset, shared, seed, progress
+        self.keys = keys  # path as --set takes it → key as the user wrote it
+        self.problems: list[str] = []
+        self._known: dict[tuple[str, ...], Plan | None] = {}
+
+    def get(self, settings: tuple[str, ...]) -> Plan | None:
+        """None where it has problems."""
+        if settings not in self._known:
+            self._known[settings] = self._make(settings)
+        return self._known[settings]
+
+    def _make(self, settings: tuple[str, ...]) -> Plan | None:
+        try:
+            asked = (*self.shared, *settings)
+            return prepare(self.preset, settings=asked, seed=self.seed, progress=self.progress)[0]
+        except ConfigError as exc:
+            said = [self._as_written(problem) for problem in exc.problems]
+            self.problems += [problem for problem in said if problem not in self.problems]
+            return None
+
+    def _as_written(self, problem: str) -> str:
+        for path, key in self.keys.items():
+            if problem.startswith(f"--set {path}:"):
+                return f"--vary {key}{problem.removeprefix(f'--set {path}')}"
+        return problem

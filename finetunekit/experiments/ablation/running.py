@@ -9,8 +9,7 @@ from pathlib import Path
 
 from finetunekit.engine.api import RunResult
 from finetunekit.errors import ConfigError, RunFolderError
-from finetunekit.experiments.ablation.layout import Layout, cell_label, cell_name, lay_out
-from finetunekit.experiments.ablation.planning import identity_of
+from finetunekit.experiments.ablation.layout import Layout, cell_label, cell_name, identity_of, lay_out
 from finetunekit.experiments.ablation.record import Finished, check_same_photos, make_record
 from finetunekit.experiments.run_group import Conclusion, GroupResult, Member, Outcomes, RunGroup
 from finetunekit.reports.ablation_page import ablation_page, figures
@@ -62,18 +61,10 @@ def run_ablation(
     if seeds < 1:
         raise ConfigError(f"seeds: at least 1. Received: {seeds}")
     path = Path("runs") / f"{layout.name}-ablation" if out is None else Path(out)
-    _make_folder(path)
-    state = {"preset": layout.preset, "settings": settings, "seeds": [layout.seed + i for i in range(seeds)]}
-    return AblationGroup(path=path, state=state, progress=progress, layout=layout).run()
-
-
-def _make_folder(path: Path) -> None:
     if (path / CONFIG).exists():
         raise ConfigError(f"{path}: is the folder of a run. Choose another folder with --out.")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise RunFolderError(f"{path}: cannot be made ({exc.strerror or exc}). Choose another with --out.") from exc
+    state = {"preset": layout.preset, "settings": settings, "seeds": [layout.seed + i for i in range(seeds)]}
+    return AblationGroup(path=path, state=state, progress=progress, layout=layout).run()
 
 
 @dataclass(kw_only=True)
