@@ -1,6 +1,6 @@
 """finetunekit: fine-tune a pretrained image classifier on a few hundred photos, and hear how sure the result is.
 
-What a plugin author or a notebook imports. `run` and `load` are resolved on first use, so that importing this stays cheap.
+What a plugin author or a notebook imports. Nearly all of it is resolved on first use, so that importing this stays cheap.
 """
 
 from __future__ import annotations
@@ -16,24 +16,6 @@ from finetunekit.errors import (
     RunError,
     WeightsError,
     did_you_mean,
-)
-from finetunekit.plugins.hookspecs import hookimpl
-from finetunekit.types import (
-    Augmentation,
-    Backbone,
-    BackboneSpec,
-    Features,
-    Fill,
-    FreezeDecision,
-    LayerInfo,
-    LayerRate,
-    Options,
-    PhotoListing,
-    PhotoRecord,
-    PixelContract,
-    PretrainedTop,
-    SourceContext,
-    WeightSource,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +37,7 @@ if TYPE_CHECKING:
     from finetunekit.models.freezing import leaf_layers
     from finetunekit.models.layer_names import count_names_anew
     from finetunekit.models.weights.fit import named_variables
+    from finetunekit.plugins.hookspecs import hookimpl
     from finetunekit.runs.folder import FinishedRun
     from finetunekit.system.files import append_line, locked, to_csv, write_whole
     from finetunekit.system.formatting import show_duration
@@ -62,48 +45,70 @@ if TYPE_CHECKING:
     from finetunekit.system.network import Client, Closed, Refused, Unreachable, is_offline, is_web_url
     from finetunekit.system.progress import Progress
     from finetunekit.system.terminal import terminal_width
+    from finetunekit.types import (
+        Augmentation,
+        Backbone,
+        BackboneSpec,
+        Features,
+        Fill,
+        FreezeDecision,
+        LayerInfo,
+        LayerRate,
+        Options,
+        PhotoListing,
+        PhotoRecord,
+        PixelContract,
+        PretrainedTop,
+        SourceContext,
+        WeightSource,
+    )
 
 
+#: Module → what comes from it, on first use.
 _LAZY = {
-    "run": "finetunekit.engine.api",
-    "run_ablation": "finetunekit.experiments.ablation",
-    "RunResult": "finetunekit.engine.result",
-    "run_folds": "finetunekit.experiments.cross_validation",
-    "resume_folds": "finetunekit.experiments.cross_validation",
-    "run_seeds": "finetunekit.experiments.seeds",
-    "resume_seeds": "finetunekit.experiments.seeds",
-    "GroupResult": "finetunekit.experiments.run_group",
-    "load": "finetunekit.evaluation.predictor",
-    "LoadedRun": "finetunekit.evaluation.predictor",
-    "FinishedRun": "finetunekit.runs.folder",
-    "decode_photo": "finetunekit.data.decode",
-    "draw_uniform": "finetunekit.system.keyed_random",
-    "count_names_anew": "finetunekit.models.layer_names",
-    "leaf_layers": "finetunekit.models.freezing",
-    "named_variables": "finetunekit.models.weights.fit",
-    "resample": "finetunekit.data.resampling",
-    "outcome_sentence": "finetunekit.experiments.verify",
-    "photo_suffixes": "finetunekit.data.opening",
-    "split_by_class": "finetunekit.data.splitting",
-    "open_table": "finetunekit.data.tables",
-    "PhotoTable": "finetunekit.data.tables",
-    "TABLE_SUFFIXES": "finetunekit.data.tables",
-    "terminal_width": "finetunekit.system.terminal",
-    "verify_run": "finetunekit.experiments.verify",
-    "read_options": "finetunekit.config.options_file",
-    "dump_yaml": "finetunekit.config.yaml_source",
-    "append_line": "finetunekit.system.files",
-    "locked": "finetunekit.system.files",
-    "to_csv": "finetunekit.system.files",
-    "write_whole": "finetunekit.system.files",
-    "Client": "finetunekit.system.network",
-    "Closed": "finetunekit.system.network",
-    "Refused": "finetunekit.system.network",
-    "Unreachable": "finetunekit.system.network",
-    "is_offline": "finetunekit.system.network",
-    "is_web_url": "finetunekit.system.network",
-    "Progress": "finetunekit.system.progress",
-    "show_duration": "finetunekit.system.formatting",
+    "finetunekit.config.options_file": ("read_options",),
+    "finetunekit.config.yaml_source": ("dump_yaml",),
+    "finetunekit.data.decode": ("decode_photo",),
+    "finetunekit.data.opening": ("photo_suffixes",),
+    "finetunekit.data.resampling": ("resample",),
+    "finetunekit.data.splitting": ("split_by_class",),
+    "finetunekit.data.tables": ("open_table", "PhotoTable", "TABLE_SUFFIXES"),
+    "finetunekit.engine.api": ("run",),
+    "finetunekit.engine.result": ("RunResult",),
+    "finetunekit.evaluation.predictor": ("load", "LoadedRun"),
+    "finetunekit.experiments.ablation": ("run_ablation",),
+    "finetunekit.experiments.cross_validation": ("run_folds", "resume_folds"),
+    "finetunekit.experiments.run_group": ("GroupResult",),
+    "finetunekit.experiments.seeds": ("run_seeds", "resume_seeds"),
+    "finetunekit.experiments.verify": ("outcome_sentence", "verify_run"),
+    "finetunekit.models.freezing": ("leaf_layers",),
+    "finetunekit.models.layer_names": ("count_names_anew",),
+    "finetunekit.models.weights.fit": ("named_variables",),
+    "finetunekit.plugins.hookspecs": ("hookimpl",),
+    "finetunekit.runs.folder": ("FinishedRun",),
+    "finetunekit.system.files": ("append_line", "locked", "to_csv", "write_whole"),
+    "finetunekit.system.formatting": ("show_duration",),
+    "finetunekit.system.keyed_random": ("draw_uniform",),
+    "finetunekit.system.network": ("Client", "Closed", "Refused", "Unreachable", "is_offline", "is_web_url"),
+    "finetunekit.system.progress": ("Progress",),
+    "finetunekit.system.terminal": ("terminal_width",),
+    "finetunekit.types": (
+        "Augmentation",
+        "Backbone",
+        "BackboneSpec",
+        "Features",
+        "Fill",
+        "FreezeDecision",
+        "LayerInfo",
+        "LayerRate",
+        "Options",
+        "PhotoListing",
+        "PhotoRecord",
+        "PixelContract",
+        "PretrainedTop",
+        "SourceContext",
+        "WeightSource",
+    ),
 }
 
 __all__ = [
@@ -173,8 +178,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'finetunekit' has no attribute '{name}'")
-    import importlib
+    for module, names in _LAZY.items():
+        if name in names:
+            import importlib
 
-    return getattr(importlib.import_module(_LAZY[name]), name)
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module 'finetunekit' has no attribute '{name}'")
