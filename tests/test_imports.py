@@ -24,10 +24,7 @@ LIGHT = {
     "doctor --help": 0,
     "data --help": 0,
     "data fetch --taxon cat": 2,
-    "presets list": 0,
     "presets show felidae4": 0,
-    "plugins list": 0,
-    "weights list": 0,
     "plan felidae4": 0,
     "plan felidae4 --json": 0,
     "run felidae5": 2,
@@ -38,7 +35,14 @@ LIGHT = {
     "run felidae4 --set head.units=many": 2,
     "run broken.yaml": 2,
     "run wrong.yaml": 2,
+    "presets list": 0,
+    "plugins list": 0,
+    "weights list": 0,
 }
+#: These print tables, which rich lays out.
+WITH_TABLES = ("presets list", "plugins list", "weights list")
+#: These answer before anything of pydantic's or of a plugin's is loaded.
+LIGHTEST = ("--help", "--version", "run --help", "data --help")
 #: These look at photos or at runs, and may load numpy before they find what is wrong.
 WITH_NUMPY = {"data stats nowhere": 2, "ablate felidae4 --vary image_size=4,8": 2}
 #: Runs commands one after the other as the entry point does, and reports what was imported by the end of each, whatever its exit code.
@@ -84,7 +88,14 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize(("command", "code"), LIGHT.items())
 def test_listings_plans_and_config_errors_load_nothing_heavy(command: str, code: int, reports: Any) -> None:
     assert reports[command]["code"] == code
-    assert not {*HEAVY, "numpy"} & set(reports[command]["modules"])
+    loaded = set(reports[command]["modules"])
+    assert not {*HEAVY, "numpy"} & loaded
+    assert command in WITH_TABLES or "rich" not in loaded
+
+
+def test_help_waits_for_no_other_package(tmp_path: Path) -> None:
+    for command, report in report_of(RUNNER, *LIGHTEST, cwd=tmp_path).items():
+        assert not {"pydantic", "pluggy", "rich"} & set(report["modules"]), command
 
 
 @pytest.mark.parametrize(("command", "code"), WITH_NUMPY.items())
@@ -96,7 +107,7 @@ def test_errors_about_photos_and_runs_load_numpy_at_most(command: str, code: int
 def test_importing_finetunekit_loads_nothing_heavy_not_even_numpy(tmp_path: Path) -> None:
     code = "import json, sys, finetunekit; print(json.dumps({'modules': sorted(sys.modules)}))"
     modules = report_of(code, cwd=tmp_path)["modules"]
-    assert not {*HEAVY, "numpy", "PIL", "ruamel", "click"} & set(modules)
+    assert not {*HEAVY, "numpy", "PIL", "ruamel", "click", "rich", "pydantic", "pluggy"} & set(modules)
 
 
 def test_everything_that_finetunekit_offers_is_there() -> None:

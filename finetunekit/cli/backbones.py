@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from finetunekit.cli.common import json_option, load_host, print_json, print_lines, print_table
 from finetunekit.system.terminal import wrap
-
-if TYPE_CHECKING:
-    from finetunekit.types import PixelContract, Registered
 
 HEADER = ("name", "M par", "G m-a", "px", "top-1", "licence", "pixels", "from")
 LEGEND = (
@@ -29,53 +25,19 @@ def command(name: str | None, as_json: bool) -> None:
 
     Nothing is built and no network is asked.
     """
+    from finetunekit.models.backbone_facts import describe_backbone
+
     host = load_host()
     if name is not None:
-        facts = describe(host.find("backbone", name, "backbones"))
+        facts = describe_backbone(host.find("backbone", name, "backbones"))
         print_json(facts) if as_json else _print_facts(facts)
         return
-    rows = [describe(entry) for _, entry in sorted(host.registries["backbone"].items())]
+    rows = [describe_backbone(entry) for _, entry in sorted(host.registries["backbone"].items())]
     if as_json:
         print_json(rows)
         return
     print_table(map(_line, rows), HEADER, right=(1, 2, 3, 4))
     print_lines(["", *wrap(LEGEND)])
-
-
-def describe(entry: Registered) -> dict[str, Any]:
-    """Everything that is known of a backbone without building it, as plain values."""
-    from finetunekit.models.weights import weights_availability
-
-    spec = entry.spec
-    assert spec is not None  # PluginHost refuses a backbone without one
-    found = weights_availability(entry.name, spec)
-    return {
-        "name": entry.name,
-        "title": spec.title,
-        "parameters": spec.parameters,
-        "multiply_adds": spec.multiply_adds,
-        "native_size_px": spec.native_size_px,
-        "min_size_px": spec.min_size_px,
-        "top_1_percent": spec.top_1_percent,
-        "published": spec.published,
-        "pretrained_on": spec.pretrained_on,
-        "licence": spec.licence,
-        "attribution": spec.attribution,
-        "reference": spec.reference,
-        "pixels": {**dataclasses.asdict(spec.pixels), "range": pixel_range(spec.pixels)},
-        "has_own_answers": spec.top is not None,
-        "weights": {"place": found.place, "is_on_disk": found.is_on_disk, "words": found.words},
-        "sources": [f"{source.kind}: {source.location}" for source in spec.weight_sources],
-        "plugin": entry.origin.plugin,
-        "from": str(entry.origin),
-        "options": sorted(entry.options.model_fields),
-    }
-
-
-def pixel_range(pixels: PixelContract) -> tuple[float, float]:
-    """What the darkest and the brightest value of any channel become."""
-    pairs = list(zip(pixels.mean, pixels.std, strict=True))
-    return min(-mean / std for mean, std in pairs), max((255 * pixels.scale - mean) / std for mean, std in pairs)
 
 
 def _line(facts: dict[str, Any]) -> tuple[str, ...]:
@@ -99,6 +61,8 @@ def _shown_range(pixels: dict[str, Any]) -> str:
 
 def _print_facts(facts: dict[str, Any]) -> None:
     """One fact a line, long ones wrapped below themselves."""
+    from finetunekit.models.backbone_facts import pixel_formula
+
     pixels = facts["pixels"]
     formula = pixel_formula(pixels)
     cost = facts["multiply_adds"]
@@ -124,16 +88,3 @@ def _print_facts(facts: dict[str, Any]) -> None:
     }
     print_lines([facts["name"]])
     print_table(lines.items(), wrapped=(1,), indent=2)
-
-
-def pixel_formula(pixels: dict[str, Any]) -> str:
-    """What is done to pixels, steps that change nothing left out: `(rgb - 127) / 128`."""
-    scale, mean, std = pixels["scale"], pixels["mean"], pixels["std"]
-    text = pixels["order"] if scale == 1 else f"{pixels['order']} * {scale:.4g}"
-    text = text if not any(mean) else f"({text} - {_numbers(mean)})"
-    return text if set(std) == {1.0} else f"{text} / {_numbers(std)}"
-
-
-def _numbers(values: list[float] | tuple[float, ...]) -> str:
-    """One number where all are the same."""
-    return f"{values[0]:g}" if len(set(values)) == 1 else f"({', '.join(f'{value:g}' for value in values)})"

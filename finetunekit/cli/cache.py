@@ -44,4 +44,4 @@ def clear() -> None:
     """Delete every entry."""
     from finetunekit.models.feature_cache import open_cache
 
-    click.echo(f"freed {open_cache(make_progress().say).clear() / 1e6:.1f} MB")
+    print_lines([f"freed {open_cache(make_progress().say).clear() / 1e6:.1f} MB"])

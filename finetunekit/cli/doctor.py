@@ -16,7 +16,7 @@ def command(as_json: bool, offline: bool) -> None:
 
     Exits with 1 where something is amiss that every run needs: Python, TensorFlow, a folder to write to.
     """
-    from finetunekit.cli.doctor_checks import examine
+    from finetunekit.engine.machine_checks import examine
 
     findings = []
     for finding in examine(is_offline=offline):

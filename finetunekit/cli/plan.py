@@ -11,7 +11,6 @@ from finetunekit.cli.common import json_option, make_progress, preset_options, p
 if TYPE_CHECKING:
     from finetunekit.config.plan import Plan
     from finetunekit.system.progress import Progress
-    from finetunekit.training.cost_preview import Preview
 
 
 @click.command("plan")
@@ -55,7 +54,9 @@ def _notes(plan: Plan) -> list[str]:
 def _show_layers(plan: Plan, progress: Progress, *, as_json: bool) -> None:
     import dataclasses
 
-    found = _preview(plan, progress)
+    from finetunekit.training.cost_preview import preview_plan
+
+    found = preview_plan(plan, progress)
     if as_json:
         print_json({**plan.to_dict(), "preview": dataclasses.asdict(found)})
         return
@@ -63,30 +64,3 @@ def _show_layers(plan: Plan, progress: Progress, *, as_json: bool) -> None:
     from finetunekit.training.cost_text import preview_lines
 
     print_lines([*plan_lines(plan), *_notes(plan), "", *preview_lines(found, screen_width())])
-
-
-def _preview(plan: Plan, progress: Progress) -> Preview:
-    import time
-
-    from finetunekit.data.folds import choose_fold, fold_of_photos
-    from finetunekit.data.index import build_index
-    from finetunekit.data.listing import list_photos
-    from finetunekit.training.cost_preview import count_photos, preview
-
-    started = time.perf_counter()
-    listing = list_photos(plan, progress)
-    counter = progress.counter("reading photos")
-    index = build_index(listing, max_pixels=plan.config.data.max_photo_pixels, progress=counter)
-    train = plan.config.train
-    if train.folds is not None:
-        fold_of = fold_of_photos(index, train.folds, seed=train.fold_seed)
-        index = choose_fold(index, fold_of, train.fold or 1, train.folds)
-    return preview(
-        plan,
-        photo_counts=count_photos(index),
-        num_classes=len(index.classes),
-        is_calibrated=True,
-        stand_in=index.stand_in,
-        photos_s=2 * (time.perf_counter() - started),  # a run decodes every photo twice: to check it, and to use it
-        progress=progress,
-    )

@@ -93,7 +93,7 @@ def describe_run(path: Path) -> RunEntry:
     except RunFolderError:
         status = "unreadable"
     test = _json(path / METRICS).get("test", {}).get("accuracy", {})
-    planned = [stage.get("epochs", 0) for stage in _json(path / PLAN).get("config", {}).get("stages", [])]
+    planned = [stage.get("epochs", 1) for stage in _json(path / PLAN).get("config", {}).get("stages", [])]
     return RunEntry(
         path=path,
         name=state.get("name", path.name),

@@ -152,6 +152,34 @@ def count_photos(index: PhotoIndex) -> dict[str, int]:
     return counts
 
 
+def preview_plan(plan: Plan, progress: Progress) -> Preview:
+    """Read the photos of a plan, of the first fold where it has several, and say what a run of them will cost.
+
+    Raises:
+        DataError: If the photos cannot be listed or read.
+        As `preview`.
+    """
+    from finetunekit.data.folds import choose_fold, fold_of_photos
+    from finetunekit.data.index import build_index
+    from finetunekit.data.listing import list_photos
+
+    started, train = time.perf_counter(), plan.config.train
+    counter = progress.counter("reading photos")
+    index = build_index(list_photos(plan, progress), max_pixels=plan.config.data.max_photo_pixels, progress=counter)
+    if train.folds is not None:
+        fold_of = fold_of_photos(index, train.folds, seed=train.fold_seed)
+        index = choose_fold(index, fold_of, train.fold or 1, train.folds)
+    return preview(
+        plan,
+        photo_counts=count_photos(index),
+        num_classes=len(index.classes),
+        is_calibrated=True,
+        stand_in=index.stand_in,
+        photos_s=time.perf_counter() - started,  # a run decodes every photo once, as here
+        progress=progress,
+    )
+
+
 def preview(
     plan: Plan,
     *,

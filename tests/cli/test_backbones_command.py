@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from finetunekit_builtin.vgg16 import VGG16_SPEC
 
 from finetunekit.cli import main
-from finetunekit.cli.backbones import pixel_formula, pixel_range
+from finetunekit.models.backbone_facts import pixel_formula, pixel_range
 from finetunekit.models.weights import weights_availability
 from finetunekit.models.weights.resolve import framework_file
 from finetunekit.types import PixelContract

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from conftest import write_counted_photos
 from helpers_plugins import SMALL, command, invoke, write
 
 from finetunekit import __version__, errors
@@ -193,6 +194,23 @@ def test_no_colour_and_no_carriage_return_off_a_terminal(folder: Path) -> None:
     done = command("plan", "felidae4", "--set", "nope=1", cwd=folder)
     assert "\x1b" not in done.stderr
     assert "\r" not in done.stderr
+
+
+def test_a_name_cannot_send_commands_to_the_terminal(folder: Path) -> None:
+    name = "a\x1b[2Jb[bold]c"
+    for arguments in (
+        ("runs", "list", "--out", name),
+        ("plan", f"{name}.yaml"),
+        ("run", "felidae4", "--set", f"{name}=1"),
+    ):
+        result = invoke(*arguments)
+        assert r"a\x1b[2Jb[bold]c" in result.stdout + result.stderr
+        assert "\x1b" not in result.stdout + result.stderr
+    write_counted_photos(folder / "photos", {"train": 2, "valid": 1, "test": 1}, ("a\x1b[2Jb", "[red]c"))
+    result = invoke("data", "stats", "photos")
+    assert "\x1b" not in result.stdout
+    assert r"a\x1b[2Jb" in result.stdout
+    assert "[red]c" in result.stdout
 
 
 def test_names_in_any_script_are_printed_where_the_terminal_cannot(folder: Path) -> None:

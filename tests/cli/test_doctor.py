@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers_plugins import invoke
 
-from finetunekit.cli.doctor_checks import _reach, examine
+from finetunekit.engine.machine_checks import _reach, examine
 from finetunekit.system.environment import describe_environment, resolve_precision
 
 

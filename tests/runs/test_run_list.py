@@ -29,7 +29,7 @@ def out(tmp_path: Path) -> Path:
         }
         write_whole(path / CONFIG, "name: x\n")
         write_whole(path / STATE, json.dumps(state | ({"error": "boom"} if status == "failed" else {})))
-        write_whole(path / PLAN, json.dumps({"config": {"stages": [{"epochs": 2}, {"epochs": 3}]}}))
+        write_whole(path / PLAN, json.dumps({"config": {"stages": [{"kind": "solve"}, {"epochs": 4}]}}))
         write_whole(path / EPOCHS, "epoch\n1\n2\n")
         if status == "finished":
             write_whole(path / METRICS, json.dumps({"test": {"accuracy": {"successes": 4, "photos": 6}}}))
