@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from finetunekit.config.options_file import read_options
     from finetunekit.config.yaml_source import dump_yaml
     from finetunekit.data.decode import decode_photo
-    from finetunekit.data.opening import photo_suffixes
+    from finetunekit.data.photo_file import photo_suffixes
     from finetunekit.data.resampling import resample
     from finetunekit.data.splitting import split_by_class
     from finetunekit.data.tables import TABLE_SUFFIXES, PhotoTable, open_table
@@ -69,7 +69,7 @@ _LAZY = {
     "finetunekit.config.options_file": ("read_options",),
     "finetunekit.config.yaml_source": ("dump_yaml",),
     "finetunekit.data.decode": ("decode_photo",),
-    "finetunekit.data.opening": ("photo_suffixes",),
+    "finetunekit.data.photo_file": ("photo_suffixes",),
     "finetunekit.data.resampling": ("resample",),
     "finetunekit.data.splitting": ("split_by_class",),
     "finetunekit.data.tables": ("open_table", "PhotoTable", "TABLE_SUFFIXES"),

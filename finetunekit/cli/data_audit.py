@@ -104,7 +104,7 @@ def _open(
     """The plan that lists the photos, installed plugins, and whether it is a preset's."""
     from finetunekit.config.planning import prepare
     from finetunekit.data.audit.target import plan_for_photos
-    from finetunekit.data.profile.opening import check_there, choose_source, photo_root, source_of
+    from finetunekit.data.profile.photo_set import check_there, choose_source, photo_root, source_of
     from finetunekit.errors import ConfigError
     from finetunekit.plugins.host import load_plugins
 
@@ -165,7 +165,7 @@ def _looked(chosen: Plan | None) -> str:
 
 
 def _write_fix(path: Path, report: AuditReport, progress: Progress) -> None:
-    from finetunekit.data.audit.exclusion_list import exclusion_rows
+    from finetunekit.data.audit.findings import exclusion_rows
     from finetunekit.data.exclusions import exclusions_csv
     from finetunekit.system.files import write_whole
 

@@ -71,7 +71,7 @@ def split(
     data: {source: table, root: splits.csv}.
     """
     from finetunekit.data.known_photos import open_known_photos
-    from finetunekit.data.profile.opening import open_photo_set
+    from finetunekit.data.profile.photo_set import open_photo_set
     from finetunekit.data.split_table import SplitRequest, make_split, write_split
 
     progress = make_progress()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from finetunekit.data.profile.opening import PhotoSet
+    from finetunekit.data.profile.photo_set import PhotoSet
     from finetunekit.system.progress import Progress
 
 
@@ -24,7 +24,7 @@ def choose_set(
         ConfigError: If it means nothing, or the preset is wrong.
         DataError: If the photos cannot be listed.
     """
-    from finetunekit.data.profile.opening import open_photo_set
+    from finetunekit.data.profile.photo_set import open_photo_set
 
     chosen = open_photo_set(argument, settings=settings, source=source, options=options, progress=progress)
     for note in chosen.listing.notes:

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.data.opening import check_file_size, open_photo_file, pillow_guard, read_header, undecodable
 from finetunekit.data.parallel import Progress, bounded, gather
+from finetunekit.data.photo_file import check_file_size, open_photo_file, pillow_guard, read_header, undecodable
 from finetunekit.errors import DataError
 from finetunekit.system.memory import empty_array
 
@@ -39,8 +39,8 @@ Pixels: TypeAlias = NDArray[np.uint8]
 Resize: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
 Fit: TypeAlias = Literal["stretch", "crop"]
 
-#: Long side of a small view: thumbnails of default size are made from it.
-VIEW_PX = 160
+#: Long side of a miniature: thumbnails of default size are made from it.
+MINIATURE_PX = 160
 # Source of the tag numbers and their values: TIFF 6.0, sections 4 and 19.
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLE_FORMAT = 258, 262, 339
 WHITE_IS_ZERO, UNSIGNED = 0, 1
@@ -110,13 +110,13 @@ def shrink_photo(pixels: Pixels, *, source_px: int) -> Pixels:
     return np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.LANCZOS))
 
 
-def small_view(pixels: Pixels) -> Pixels:
-    """A photo as reports show it: its long side at most `VIEW_PX`; a smaller one stays as it is."""
+def miniature(pixels: Pixels) -> Pixels:
+    """A photo as reports show it: its long side at most `MINIATURE_PX`; a smaller one stays as it is."""
     from PIL import Image
 
-    view = Image.fromarray(np.ascontiguousarray(pixels))
-    view.thumbnail((VIEW_PX, VIEW_PX), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    return np.asarray(view)
+    small = Image.fromarray(np.ascontiguousarray(pixels))
+    small.thumbnail((MINIATURE_PX, MINIATURE_PX), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return np.asarray(small)
 
 
 def fit_photo(pixels: Pixels, *, size_px: int, resize: Resize, fit: Fit, source_px: int | None = None) -> Pixels:

@@ -1,4 +1,4 @@
-"""The photos of a run as its network is fed them, each file decoded once; and small views of them for reports."""
+"""The photos of a run as its network is fed them, each file decoded once; and miniatures of them for reports."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.data.decode import Pixels, decode_photo, fit_photo, small_view
-from finetunekit.data.opening import pillow_guard
+from finetunekit.data.decode import Pixels, decode_photo, fit_photo, miniature
 from finetunekit.data.parallel import bounded, gather
+from finetunekit.data.photo_file import pillow_guard
 from finetunekit.errors import DataError
 from finetunekit.system.memory import empty_array, scratch_folder
 from finetunekit.system.progress import Progress
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from finetunekit.config.sections import RunConfig
     from finetunekit.data.index import PhotoIndex
 
-_VIEWS_IN_MEMORY_BYTES = 16 * 2**20
+_MINIATURES_IN_MEMORY_BYTES = 16 * 2**20
 _WORKERS = 2
 
 
@@ -77,7 +77,12 @@ class PixelStore:
     """
 
     def __init__(
-        self, config: RunConfig, progress: Progress, *, splits: Sequence[str] = SPLITS, views: PhotoViews | None = None
+        self,
+        config: RunConfig,
+        progress: Progress,
+        *,
+        splits: Sequence[str] = SPLITS,
+        miniatures: Miniatures | None = None,
     ) -> None:
         """For the photos that `expect` or `bind` names.
 
@@ -85,10 +90,10 @@ class PixelStore:
             config: Says how photos are fed.
             progress: Says what is under way.
             splits: Photos of other splits are not kept.
-            views: Receives a small view of every photo that is decoded.
+            miniatures: Receives a miniature of every photo that is decoded.
         """
         self._feed, self._max_pixels = config.pixels, config.data.max_photo_pixels
-        self._progress, self._splits, self._views = progress, splits, views
+        self._progress, self._splits, self._miniatures = progress, splits, miniatures
         self._row: dict[Path, int] = {}
         self._pixels: NDArray[np.uint8] | None = None
         self._is_there = np.zeros(0, np.bool_)
@@ -111,8 +116,8 @@ class PixelStore:
         fitted = fit_photo(pixels, size_px=feed.size_px, resize=feed.resize, fit=feed.fit, source_px=feed.source_px)
         self._room()[row] = fitted
         self._is_there[row] = True
-        if self._views is not None:
-            self._views.put(sha256, small_view(pixels))
+        if self._miniatures is not None:
+            self._miniatures.put(sha256, miniature(pixels))
 
     def bind(self, index: PhotoIndex) -> PixelStore:
         """Say which photos the splits have; what was put in before stays."""
@@ -184,11 +189,11 @@ class PixelStore:
         self._row = {path: row for row, path in enumerate(order)}
 
 
-class PhotoViews(Mapping[str, NDArray[np.uint8]]):
-    """Content of a photo file → its small view, in a file without a name where they are many; gone with the process."""
+class Miniatures(Mapping[str, NDArray[np.uint8]]):
+    """Content of a photo file → its miniature, in a file without a name where they are many; gone with the process."""
 
     def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(_VIEWS_IN_MEMORY_BYTES, dir=str(scratch_folder()))  # noqa: SIM115
+        self._file = tempfile.SpooledTemporaryFile(_MINIATURES_IN_MEMORY_BYTES, dir=str(scratch_folder()))  # noqa: SIM115
         weakref.finalize(self, self._file.close)
         self._places: dict[str, tuple[int, tuple[int, ...]]] = {}
         self._lock = threading.Lock()

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from finetunekit.data.grouping import group_keys
 from finetunekit.data.index import IndexedPhoto, PhotoIndex, photo_order
 from finetunekit.data.parallel import bounded
-from finetunekit.data.splitting import assign, fold_targets
+from finetunekit.data.splitting import assign, fold_targets, group_keys
 from finetunekit.errors import DataError
 from finetunekit.system.formatting import escaped
 from finetunekit.types import DISPLAY, SPLITS, TEST, TRAIN, VALID

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from finetunekit.data.decode import Pixels
 from finetunekit.data.measure import SIDE_PX, TRAITS, Traits, measure_stream
-from finetunekit.data.opening import check_file_size, open_photo_file, pillow_guard
 from finetunekit.data.parallel import Progress, gather
+from finetunekit.data.photo_file import check_file_size, open_photo_file, pillow_guard
 from finetunekit.errors import DataError
 from finetunekit.system.user_dirs import cache_dir
 

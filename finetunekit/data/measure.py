@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.data.decode import BROKEN_EXIF, Pixels, decode_image
-from finetunekit.data.opening import open_photo_file, pillow_guard, read_header, undecodable
+from finetunekit.data.photo_file import open_photo_file, pillow_guard, read_header, undecodable
 
 if TYPE_CHECKING:
     from PIL import Image

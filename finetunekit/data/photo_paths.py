@@ -17,7 +17,7 @@ def find_photos(paths: Iterable[str | Path]) -> list[Path]:
     Raises:
         DataError: With every path that does not exist or holds no photo.
     """
-    from finetunekit.data.opening import photo_suffixes
+    from finetunekit.data.photo_file import photo_suffixes
 
     found: list[Path] = []
     problems: list[str] = []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from finetunekit.data.grouping import group_keys, hash_keys, relations_of
+from finetunekit.data.index import shown_path
 from finetunekit.data.known_photos import KnownPhotos, measure_photos
 from finetunekit.data.parallel import Progress, bounded
 from finetunekit.data.splitting import (
@@ -17,8 +18,11 @@ from finetunekit.data.splitting import (
     assign_by_hash,
     count_targets,
     fold_targets,
+    group_keys,
+    hash_keys,
     share_targets,
 )
+from finetunekit.data.tables import open_table
 from finetunekit.errors import ConfigError, DataError
 from finetunekit.system.files import to_csv, write_whole
 from finetunekit.system.formatting import escaped
@@ -105,7 +109,7 @@ def make_split(
     if found.problems:
         raise DataError(bounded([*found.problems.values()]))
     contents = [found.photos[photo.path].sha256 for photo in photos]
-    relations, notes = relations_of(photos, listing.root, group_by=request.group_by, clusters=request.clusters)
+    relations, notes = _relations(photos, listing.root, group_by=request.group_by, clusters=request.clusters)
     keys, groups = hash_keys(relations, contents) if request.by == "hash" else group_keys(relations, contents)
     labels = [photo.label or "" for photo in photos]
     names, parts = _place(keys, labels, request)
@@ -167,6 +171,61 @@ def _check_request(request: SplitRequest) -> None:
         raise ConfigError(
             "--by hash: clusters change with the photos, so that photos would move. Split by class instead."
         )
+
+
+def _relations(
+    photos: Sequence[PhotoRecord], root: Path, *, group_by: str | None, clusters: Path | None
+) -> tuple[list[list[str | None]], list[str]]:
+    """Group of each photo by the source, by expression, by cluster; only those that are there.
+
+    Args:
+        photos: Photos.
+        root: Folder that paths are shown relative to.
+        group_by: Regular expression looked for in each shown path; what its first group, or all of it, matches is the group.
+        clusters: Table of files and their clusters.
+
+    Returns:
+        One group or None for each photo, for each kind of group; and a note on photos in none.
+
+    Raises:
+        ConfigError: If the expression is none.
+        DataError: If the table cannot be used, or a rule matches no photo.
+    """
+    relations = [[photo.group for photo in photos]] if any(photo.group is not None for photo in photos) else []
+    notes = []
+    if group_by is not None:
+        relations.append(_matches(group_by, [shown_path(photo.path, root) for photo in photos]))
+    if clusters is not None:
+        relations.append(_clusters(clusters, photos, root))
+    for relation in relations:
+        single = relation.count(None)
+        notes += [f"{single} of {len(photos)} photos are in no group and are placed one by one"] if single else []
+    return relations, notes
+
+
+def _matches(pattern: str, names: Sequence[str]) -> list[str | None]:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as exc:
+        raise ConfigError(f"--group-by {pattern}: is no regular expression ({exc}).") from exc
+    found = [compiled.search(name) for name in names]
+    if not any(found):
+        raise DataError(f"--group-by {pattern}: matches none of {len(names)} photos. The first is {names[0]}.")
+    return [None if match is None else match.group(1 if compiled.groups else 0) for match in found]
+
+
+def _clusters(path: Path, photos: Sequence[PhotoRecord], root: Path) -> list[str | None]:
+    table = open_table(path)
+    columns = [table.find(role, is_needed=True) or "" for role in ("file", "group")]
+    cluster_of: dict[str, str] = {}
+    for _, (name, cluster) in table.read(columns):
+        if isinstance(name, str) and cluster is not None:
+            for base in (root, path.parent):
+                cluster_of.setdefault(os.path.abspath(base / name), str(cluster))
+    found = [cluster_of.get(os.path.abspath(photo.path)) for photo in photos]
+    if not any(found):
+        raise DataError(f"--clusters {path}: names none of the photos. Names are relative to {root} or to the table.")
+    return found
 
 
 def _place(

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
+from finetunekit.errors import ConfigError
 from finetunekit.types import TEST, TRAIN, VALID
 
 #: Class → part → photos that it should get.
@@ -121,6 +122,46 @@ def assign_by_hash(keys: Sequence[str], shares: Mapping[str, float], *, seed: in
     return tuple(_by_draw(_draw(seed, key), shares) for key in keys)
 
 
+def group_keys(
+    relations: Sequence[Sequence[str | None]], contents: Sequence[str]
+) -> tuple[list[str], tuple[str | None, ...]]:
+    """Photos related in any way, and copies of one file, as one group.
+
+    Args:
+        relations: For each kind of group, the group of each photo; None: in none.
+        contents: Hash of each photo's content.
+
+    Returns:
+        What each photo's place is drawn from, equal within a group; and the group it is written with, None where it is in none.
+    """
+    first = merge_groups([*relations, list(contents)])
+    smallest: dict[int, str] = {}
+    for position, sha in zip(first, contents, strict=True):
+        smallest[position] = min(sha, smallest.get(position, sha))
+    named: dict[int, str] = {}
+    for values in relations:
+        for position, value in zip(first, values, strict=True):
+            if value is not None:
+                named.setdefault(position, value)
+    names = _apart(named)
+    return [smallest[position] for position in first], tuple(names.get(position) for position in first)
+
+
+def hash_keys(
+    relations: Sequence[Sequence[str | None]], contents: Sequence[str]
+) -> tuple[list[str], tuple[str | None, ...]]:
+    """Keys that no other photo can change: the group's own name, else the content; otherwise as `group_keys`.
+
+    Raises:
+        ConfigError: If there is more than one kind of group: photos could then move when others join their groups.
+    """
+    if len(relations) > 1:
+        raise ConfigError("--by hash: one kind of group only: the table's column, or --group-by.")
+    groups = tuple(relations[0]) if relations else (None,) * len(contents)
+    keys = [f"photo {sha}" if group is None else f"group {group}" for group, sha in zip(groups, contents, strict=True)]
+    return keys, groups
+
+
 def merge_groups(relations: Sequence[Sequence[Hashable | None]]) -> tuple[int, ...]:
     """Photos that share a value in any relation are one group, and so on along the chain.
 
@@ -130,8 +171,16 @@ def merge_groups(relations: Sequence[Sequence[Hashable | None]]) -> tuple[int, .
     Returns:
         For each photo the position of the first photo of its group.
     """
-    number = len(relations[0]) if relations else 0
-    parent = list(range(number))
+    pairs = []
+    for values in relations:
+        first: dict[Hashable, int] = {}
+        pairs += [(first.setdefault(value, i), i) for i, value in enumerate(values) if value is not None]
+    return join_pairs(len(relations[0]) if relations else 0, pairs)
+
+
+def join_pairs(photos: int, pairs: Iterable[tuple[int, int]]) -> tuple[int, ...]:
+    """Photos that pairs of positions connect are one group: for each photo the position of the first one of its group."""
+    parent = list(range(photos))
 
     def root(i: int) -> int:
         while parent[i] != i:
@@ -139,14 +188,20 @@ def merge_groups(relations: Sequence[Sequence[Hashable | None]]) -> tuple[int, .
             i = parent[i]
         return i
 
-    for values in relations:
-        first: dict[Hashable, int] = {}
-        for i, value in enumerate(values):
-            if value is None:
-                continue
-            one, other = root(first.setdefault(value, i)), root(i)
-            parent[max(one, other)] = min(one, other)
-    return tuple(root(i) for i in range(number))
+    for pair in pairs:
+        one, other = map(root, pair)
+        parent[max(one, other)] = min(one, other)
+    return tuple(map(root, range(photos)))
+
+
+def _apart(named: Mapping[int, str]) -> dict[int, str]:
+    """Groups of different kinds may have one name: the later ones get a number."""
+    seen: Counter[str] = Counter()
+    apart = {}
+    for position, name in named.items():
+        seen[name] += 1
+        apart[position] = name if seen[name] == 1 else f"{name} ({seen[name]})"
+    return apart
 
 
 def _shares(count: int, valid: float, test: float) -> dict[str, int]:

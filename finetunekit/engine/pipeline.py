@@ -31,7 +31,7 @@ from finetunekit.system.progress import Progress
 from finetunekit.types import SPLITS, TRAIN, VALID
 
 if TYPE_CHECKING:
-    from finetunekit.data.decoded_photos import PhotoViews, PixelStore
+    from finetunekit.data.decoded_photos import Miniatures, PixelStore
     from finetunekit.data.exclusions import ExcludedPhoto
     from finetunekit.data.index import PhotoIndex
     from finetunekit.data.known_photos import KnownPhotos, Measurements
@@ -57,7 +57,7 @@ class RunPipeline:
         self.plan, self.host, self.record, self.progress, self.is_forced = plan, host, record, progress, is_forced
         self.path, self.config = record.path, plan.config
         self.rows: Sequence[Mapping[str, Any]] = ()
-        self.views: PhotoViews | None = None
+        self.miniatures: Miniatures | None = None
 
     # ---- the steps ---------------------------------------------------------------------------------------------------------------
 
@@ -140,11 +140,13 @@ class RunPipeline:
         return index, photos.bind(index)
 
     def _pixel_store(self) -> PixelStore:
-        from finetunekit.data.decoded_photos import PhotoViews, PixelStore
+        from finetunekit.data.decoded_photos import Miniatures, PixelStore
 
         is_open = self.config.evaluate.test
-        self.views = PhotoViews() if is_open and self.plan.reports else None
-        return PixelStore(self.config, self.progress, splits=SPLITS if is_open else (TRAIN, VALID), views=self.views)
+        self.miniatures = Miniatures() if is_open and self.plan.reports else None
+        return PixelStore(
+            self.config, self.progress, splits=SPLITS if is_open else (TRAIN, VALID), miniatures=self.miniatures
+        )
 
     def _note_photos(self, index: PhotoIndex, excluded: Sequence[ExcludedPhoto]) -> None:
         from finetunekit.data.index import manifest_csv
@@ -211,7 +213,7 @@ class RunPipeline:
         started = time.perf_counter()
         reports = self.plan.reports if self.config.evaluate.test else ()  # they show test scores
         _, missing = write_reports(
-            reports, self.path, self.progress, self.config.save.report_timeout_s, views=self.views
+            reports, self.path, self.progress, self.config.save.report_timeout_s, miniatures=self.miniatures
         )
         self.record.state["missing"] = [dataclasses.asdict(report) for report in missing]
         now_s = {"report_s": time.perf_counter() - started, "whole": time.time() - self.record.started}

@@ -34,7 +34,7 @@ def write_reports(
     path: Path,
     progress: Progress,
     timeout_s: float = 600.0,
-    views: Mapping[str, NDArray[np.uint8]] | None = None,
+    miniatures: Mapping[str, NDArray[np.uint8]] | None = None,
 ) -> tuple[tuple[Path, ...], tuple[MissingReport, ...]]:
     """Rebuild every report of a finished run from its folder; a reporter that fails or hangs is named and the others go on.
 
@@ -43,7 +43,7 @@ def write_reports(
         path: The run folder.
         progress: Receives the warnings.
         timeout_s: How long to wait for each.
-        views: Of photos that this process has decoded; see `FinishedRun`.
+        miniatures: Of photos that this process has decoded; see `FinishedRun`.
 
     Returns:
         The files written, and the reports that are missing.
@@ -54,7 +54,7 @@ def write_reports(
         before = _stamps(path)
         try:
             files = call_with_timeout(
-                timeout_s, component_label(chosen), partial(call_builder, chosen, FinishedRun(path, views or {}))
+                timeout_s, component_label(chosen), partial(call_builder, chosen, FinishedRun(path, miniatures or {}))
             )
             _check_files(chosen, files)
             for name, content in files.items():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from finetunekit.data.decode import decode_photo
 from finetunekit.data.index import shown_path
 from finetunekit.data.parallel import gather
-from finetunekit.data.profile.opening import PhotoSet
+from finetunekit.data.profile.photo_set import PhotoSet
 from finetunekit.errors import ConfigError, DataError, did_you_mean
 from finetunekit.system.formatting import escaped
 from finetunekit.types import SPLITS, TRAIN, PhotoRecord

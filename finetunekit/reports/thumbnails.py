@@ -55,8 +55,8 @@ class Album:
 
     def take(self, path: str, sha256: str) -> Thumbnail:
         """The photo that the run's rows call `path`."""
-        file, views = self._run.photo_path(path), self._run.views
-        return self.bounded(make_thumbnail(file, sha256, self._side_px, quality=82, views=views))
+        file, miniatures = self._run.photo_path(path), self._run.miniatures
+        return self.bounded(make_thumbnail(file, sha256, self._side_px, quality=82, miniatures=miniatures))
 
     def bounded(self, thumbnail: Thumbnail) -> Thumbnail:
         """The picture, or the sentence that the page is full."""
@@ -71,7 +71,7 @@ def make_thumbnail(
     side_px: int,
     quality: int = 88,
     *,
-    views: Mapping[str, NDArray[np.uint8]] | None = None,
+    miniatures: Mapping[str, NDArray[np.uint8]] | None = None,
 ) -> Thumbnail:
     """Open a photo, turn it upright, and fit it into a square without cropping.
 
@@ -80,17 +80,17 @@ def make_thumbnail(
         sha256: Checksum that it had in the run: a prediction is shown only beside the pixels it was made from.
         side_px: Side of the square; smaller photos are enlarged to it.
         quality: JPEG quality from 1 to 95.
-        views: Small views at hand, see `FinishedRun`; the file is read where there is none.
+        miniatures: Miniatures at hand, see `FinishedRun`; the file is read where there is none.
 
     Returns:
-        The picture, made from a small view (`finetunekit.data.decode.small_view`) unless it is asked for larger; or why there is none: the
+        The picture, made from a miniature (`finetunekit.data.decode.miniature`) unless it is asked for larger; or why there is none: the
         file is missing, has changed since, or cannot be decoded.
     """
-    from finetunekit.data.decode import VIEW_PX, decode_photo, small_view
+    from finetunekit.data.decode import MINIATURE_PX, decode_photo, miniature
 
-    is_small = side_px <= VIEW_PX
-    if is_small and views and sha256 in views:
-        return _fit(views[sha256], side_px, quality)
+    is_small = side_px <= MINIATURE_PX
+    if is_small and miniatures and sha256 in miniatures:
+        return _fit(miniatures[sha256], side_px, quality)
     try:
         checksum = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
@@ -101,7 +101,7 @@ def make_thumbnail(
         pixels = decode_photo(path, max_pixels=MAX_PHOTO_PIXELS)
     except DataError:
         return Thumbnail(None, problem="photo cannot be decoded")
-    return _fit(small_view(pixels) if is_small else pixels, side_px, quality)
+    return _fit(miniature(pixels) if is_small else pixels, side_px, quality)
 
 
 def _fit(pixels: NDArray[np.uint8], side_px: int, quality: int) -> Thumbnail:

@@ -178,12 +178,12 @@ class FinishedRun:
 
     Attributes:
         path: The run folder.
-        views: SHA-256 of a photo file → its small view, `(height, width, 3)` uint8, the right way up; empty but in the process that
+        miniatures: SHA-256 of a photo file → its miniature, `(height, width, 3)` uint8, the right way up; empty but in the process that
             trained. `finetunekit.reports.thumbnails.make_thumbnail` reads the file where there is none.
     """
 
     path: Path
-    views: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict, compare=False, repr=False)
+    miniatures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict, compare=False, repr=False)
 
     @functools.cached_property
     def config(self) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from finetunekit.config.plan import Chosen
 from finetunekit.data.index import check_listing
-from finetunekit.data.opening import photo_suffixes
+from finetunekit.data.photo_file import photo_suffixes
 from finetunekit.errors import DataError, FinetuneKitError
 from finetunekit.plugins.components import call_builder
 from finetunekit.testing.contract import ContractError, Subject, choose

@@ -15,7 +15,7 @@ import pytest
 from helpers_plugins import invoke
 
 from finetunekit.data.profile.croissant import cite_as, croissant_metadata
-from finetunekit.data.profile.opening import PhotoSet, open_photo_set
+from finetunekit.data.profile.photo_set import PhotoSet, open_photo_set
 from finetunekit.errors import ConfigError, DataError
 from finetunekit.system.progress import Progress
 from finetunekit.types import PhotoListing, PhotoRecord, PixelContract

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from finetunekit.data.decode import decode_photo, fit_photo, load_photos, shrink_photo
-from finetunekit.data.opening import photo_suffixes, pillow_guard
+from finetunekit.data.photo_file import photo_suffixes, pillow_guard
 from finetunekit.errors import DataError
 from finetunekit.system.formatting import escaped
 

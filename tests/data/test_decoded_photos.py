@@ -14,8 +14,8 @@ from PIL import Image
 
 import finetunekit as ftk
 from finetunekit.config.planning import prepare
-from finetunekit.data.decode import VIEW_PX, decode_photo, load_photos, small_view
-from finetunekit.data.decoded_photos import PhotoViews, PixelStore
+from finetunekit.data.decode import MINIATURE_PX, decode_photo, load_photos, miniature
+from finetunekit.data.decoded_photos import Miniatures, PixelStore
 from finetunekit.data.index import PhotoIndex, photo_order
 from finetunekit.data.known_photos import FILE_NAME
 from finetunekit.data.listing import index_listing, list_photos
@@ -130,11 +130,11 @@ def test_photos_of_a_split_that_stays_shut_are_not_kept(tiny_yaml: Path, opened:
 
 
 def test_views_are_small_and_come_back_as_they_were_put() -> None:
-    views = PhotoViews()
+    miniatures = Miniatures()
     large = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
     for name, pixels in (("a", large), ("b", large[:5, :7])):
-        views.put(name, small_view(pixels))
-    assert views["a"].shape == (VIEW_PX * 3 // 4, VIEW_PX, 3)
-    np.testing.assert_array_equal(views["a"], small_view(large))
-    np.testing.assert_array_equal(views["b"], large[:5, :7])
-    assert set(views) == {"a", "b"}
+        miniatures.put(name, miniature(pixels))
+    assert miniatures["a"].shape == (MINIATURE_PX * 3 // 4, MINIATURE_PX, 3)
+    np.testing.assert_array_equal(miniatures["a"], miniature(large))
+    np.testing.assert_array_equal(miniatures["b"], large[:5, :7])
+    assert set(miniatures) == {"a", "b"}

@@ -20,7 +20,7 @@ from finetunekit.data.index import MANIFEST_COLUMNS, build_index, manifest_rows
 from finetunekit.data.known_photos import measure_photos
 from finetunekit.data.measure import COLOURLESS, ORIENTATION, Traits, measure_header
 from finetunekit.data.profile.croissant import croissant_metadata
-from finetunekit.data.profile.opening import PhotoSet, open_photo_set
+from finetunekit.data.profile.photo_set import PhotoSet, open_photo_set
 from finetunekit.data.profile.summary_statistics import channel_statistics, measure_set
 from finetunekit.errors import ConfigError, DataError
 from finetunekit.models.preprocessing import as_input

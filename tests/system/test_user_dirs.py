@@ -11,7 +11,7 @@ from finetunekit_builtin.scanning import Scanner
 from pydantic import ValidationError
 
 from finetunekit import DataError, PhotoListing, SourceContext, decode_photo
-from finetunekit.data.opening import photo_suffixes
+from finetunekit.data.photo_file import photo_suffixes
 
 SIX = tuple(f"{split}/{label}/1.jpg" for split in ("train", "valid", "test") for label in ("cat", "lynx"))
 

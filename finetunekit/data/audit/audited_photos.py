@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from finetunekit.data.index import IndexedPhoto, indexed_photo
 from finetunekit.data.known_photos import Measurements
 from finetunekit.data.measure import TRAITS
-from finetunekit.data.opening import truncated
+from finetunekit.data.photo_file import truncated
 from finetunekit.types import DISPLAY, PhotoListing
 
 

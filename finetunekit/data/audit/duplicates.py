@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from finetunekit.data.audit.align import match_window
 from finetunekit.data.audit.neighbours import Candidates, find_candidates
-from finetunekit.data.audit.views import WINDOWS
+from finetunekit.data.audit.window_vectors import WINDOWS
 from finetunekit.data.known_photos import KnownPhotos
+from finetunekit.data.splitting import join_pairs
 from finetunekit.system.threads import one_thread
 
 #: Least correlation of gradients of two files of one photo. Measured on 1,446 real photos of 320 px: planted re-encodings, mirror images
@@ -77,20 +78,9 @@ def find_pairs(
 
 def clusters(photos: int, pairs: Sequence[DuplicatePair]) -> list[list[int]]:
     """Photos that pairs connect, each cluster in order, those of one photo left out."""
-    parent = list(range(photos))
-
-    def root(of: int) -> int:
-        while parent[of] != of:
-            parent[of] = parent[parent[of]]
-            of = parent[of]
-        return of
-
-    for pair in pairs:
-        one, other = sorted((root(pair.first), root(pair.second)))
-        parent[other] = one
     members: dict[int, list[int]] = {}
-    for position in range(photos):
-        members.setdefault(root(position), []).append(position)
+    for position, first in enumerate(join_pairs(photos, [(pair.first, pair.second) for pair in pairs])):
+        members.setdefault(first, []).append(position)
     return [cluster for cluster in members.values() if len(cluster) > 1]
 
 

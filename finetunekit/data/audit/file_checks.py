@@ -50,7 +50,7 @@ def check_names(photos: AuditedPhotos) -> Iterator[Finding]:
     """Files whose ending names another format than their content has."""
     from PIL import Image
 
-    from finetunekit.data.opening import photo_suffixes
+    from finetunekit.data.photo_file import photo_suffixes
 
     photo_suffixes()  # registers every format
     alike = {"MPO": "JPEG", "HEIF": "AVIF"}

@@ -132,3 +132,18 @@ def exclude(photo: IndexedPhoto, reason: str) -> Exclusion:
 def photos_of(count: int) -> str:
     """`1 photo`, `3 photos`."""
     return f"{count:,} photo" + ("" if count == 1 else "s")
+
+
+def exclusion_rows(report: AuditReport) -> list[dict[str, str]]:
+    """Rows of `EXCLUSION_COLUMNS`, by path; a photo that several findings would leave out has every reason."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for finding in report.findings:
+        if finding.severity == "note":
+            continue
+        for one in finding.exclusions:
+            row = rows.setdefault(
+                (one.path, one.split),
+                {"path": one.path, "sha256": one.sha256, "split": one.split, "label": one.label, "reason": ""},
+            )
+            row["reason"] = f"{row['reason']}; {one.reason}" if row["reason"] else one.reason
+    return [rows[key] for key in sorted(rows)]

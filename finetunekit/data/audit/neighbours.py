@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.data.audit.views import DIMENSIONS, Float32, whole_vectors, window_vectors
+from finetunekit.data.audit.window_vectors import DIMENSIONS, Float32, whole_vectors, window_vectors
 
 #: Up to this many photos everything is compared with everything.
 ONE_CELL = 2048

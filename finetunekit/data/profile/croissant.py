@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from finetunekit.data.opening import open_photo_file, pillow_guard, read_header
 from finetunekit.data.parallel import bounded, gather
+from finetunekit.data.photo_file import open_photo_file, pillow_guard, read_header
 from finetunekit.data.profile.attribution import Credit, read_credits
-from finetunekit.data.profile.opening import PhotoSet
+from finetunekit.data.profile.photo_set import PhotoSet
 from finetunekit.errors import ConfigError, DataError
 from finetunekit.system.files import to_json
 from finetunekit.system.formatting import escaped

@@ -13,7 +13,7 @@ import numpy as np
 from finetunekit.data.known_photos import KnownPhotos, measure_photos
 from finetunekit.data.measure import COLOURLESS, Traits, measure_header
 from finetunekit.data.parallel import Progress, gather
-from finetunekit.data.profile.opening import PhotoSet
+from finetunekit.data.profile.photo_set import PhotoSet
 from finetunekit.errors import DataError
 from finetunekit.types import DISPLAY, SPLITS, PhotoRecord, PixelContract
 

@@ -108,7 +108,7 @@ def choose_rows(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
 
 def _tile(row: Row, truth: str | None, options: DisplayGridOptions, run: FinishedRun) -> Tile:
     side = (options.tile_px - 2 * FRAME_PX) * (options.png_scale if "png" in options.formats else 2)
-    thumbnail = make_thumbnail(run.photo_path(row["path"]), row["sha256"], side, views=run.views)
+    thumbnail = make_thumbnail(run.photo_path(row["path"]), row["sha256"], side, miniatures=run.miniatures)
     predicted = row["predicted"]
     return Tile(row["path"], thumbnail, predicted, float(row[f"p_{predicted}"]), truth or row["true"] or None)
 
