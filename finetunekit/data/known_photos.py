@@ -133,7 +133,7 @@ def measure_photos(
         if known:
             known.add(readings)
         problems |= {one.path: one.problem for one in readings if one.measured is None}
-        found |= {one.path: one.measured for one in readings if one.measured is not None}
+        found |= _packed({one.path: one.measured for one in readings if one.measured is not None})
         count += sum(one.grey is not None for one in readings)
     return Measurements({path: found[path] for path in paths if path in found}, problems, count)
 
@@ -187,11 +187,13 @@ class KnownPhotos:
         )
         for folder, members in _by_folder(paths):
             rows = {row[0]: row[1:] for row in self._rows(query, os.fsencode(folder), _reader())}
+            here = {}
             for path, name in members if rows else ():
                 *stamp, sha256, record = rows.get(os.fsencode(name), (None, None))
                 traits = _unpacked(record, max_pixels) if _stamp_of(path) == tuple(stamp) else None
                 if traits is not None:
-                    found[path] = Measured(sha256.hex(), traits)
+                    here[path] = Measured(sha256.hex(), traits)
+            found |= _packed(here)
         return found
 
     def of_content(self, sha256: str, *, max_pixels: int) -> Traits | None:
@@ -284,6 +286,12 @@ def _stamp_of(path: Path) -> _Stamp | None:
         return _Stamp.of(os.stat(path))
     except OSError:
         return None  # whoever reads the file says what is wrong with it
+
+
+def _packed(found: dict[Path, Measured]) -> dict[Path, Measured]:
+    """The same with one array behind all records, which takes half the memory."""
+    traits = np.array([one.traits for one in found.values()], TRAITS)
+    return {path: Measured(one.sha256, traits[i]) for i, (path, one) in enumerate(found.items())}
 
 
 def _unpacked(record: object, max_pixels: int) -> Traits | None:
