@@ -140,9 +140,9 @@ def test_a_folder_is_split_and_nothing_is_copied(tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
     assert found.stdout.splitlines() == [
         "class  train  valid  test  all",
-        "cat    6      2      2     10",
-        "lynx   12     4      4     20",
-        "all    18     6      6     30",
+        "cat        6      2     2   10",
+        "lynx      12      4     4   20",
+        "all       18      6     6   30",
         f"data: {{source: table, root: {tmp_path / 'splits.csv'}}}",
         str(tmp_path / "splits.csv"),
     ]
@@ -237,9 +237,9 @@ def test_folds_are_written_and_read(tmp_path: Path) -> None:
     found = split(root, "--out", out, "--folds", "5")
     assert found.stdout.splitlines()[:4] == [
         "class  fold 1  fold 2  fold 3  fold 4  fold 5  all",
-        "cat    2       2       2       2       2       10",
-        "lynx   3       2       2       2       2       11",
-        "all    5       4       4       4       4       21",
+        "cat         2       2       2       2       2   10",
+        "lynx        3       2       2       2       2   11",
+        "all         5       4       4       4       4   21",
     ]
     assert "options: {test_fold: 1}" in found.stdout
     context = SourceContext(root=out, cache_dir=tmp_path, seed=0, say=print)
