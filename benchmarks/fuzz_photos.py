@@ -38,8 +38,8 @@ LIMIT_PIXELS = 4_000_000
 LONGEST_S = 20.0
 MOST_BYTES = 1_500_000_000
 FORMATS = {
-    "jpg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WEBP", "tif": "TIFF", "bmp": "BMP", "ico": "ICO", "jp2": "JPEG2000",
-    "tga": "TGA", "ppm": "PPM", "pcx": "PCX", "sgi": "SGI", "dds": "DDS", "mpo": "MPO", "avif": "AVIF",
+    "jpg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WEBP", "tif": "TIFF", "bmp": "BMP", "jp2": "JPEG2000",
+    "tga": "TGA", "ppm": "PPM", "mpo": "MPO", "avif": "AVIF",
 }  # fmt: skip
 #: Numbers that break size arithmetic.
 TELLING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)

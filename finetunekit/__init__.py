@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from finetunekit.models.weights.fit import named_variables
     from finetunekit.plugins.hookspecs import hookimpl
     from finetunekit.runs.folder import FinishedRun
-    from finetunekit.system.files import append_line, locked, to_csv, write_whole
+    from finetunekit.system.files import append_line, locked, open_regular, read_regular, to_csv, write_whole
     from finetunekit.system.formatting import show_duration
     from finetunekit.system.keyed_random import draw_uniform
     from finetunekit.system.network import Client, Closed, Refused, Unreachable, is_offline, is_web_url
@@ -86,7 +86,7 @@ _LAZY = {
     "finetunekit.models.weights.fit": ("named_variables",),
     "finetunekit.plugins.hookspecs": ("hookimpl",),
     "finetunekit.runs.folder": ("FinishedRun",),
-    "finetunekit.system.files": ("append_line", "locked", "to_csv", "write_whole"),
+    "finetunekit.system.files": ("append_line", "locked", "open_regular", "read_regular", "to_csv", "write_whole"),
     "finetunekit.system.formatting": ("show_duration",),
     "finetunekit.system.keyed_random": ("draw_uniform",),
     "finetunekit.system.network": ("Client", "Closed", "Refused", "Unreachable", "is_offline", "is_web_url"),
@@ -157,10 +157,12 @@ __all__ = [
     "load",
     "locked",
     "named_variables",
+    "open_regular",
     "open_table",
     "outcome_sentence",
     "photo_suffixes",
     "read_options",
+    "read_regular",
     "resample",
     "resume_folds",
     "resume_seeds",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from finetunekit.errors import ConfigError
+from finetunekit.system.files import open_regular
 from finetunekit.system.formatting import one_line
 
 #: Keys and list positions from the document's root to a value.
@@ -68,11 +70,14 @@ def read_yaml(path: Path, shown: str) -> tuple[dict[str, Any], Places]:
         ConfigError: If it cannot be read, is not YAML, repeats a key, is not a map, or is out of bounds.
     """
     try:
-        data = path.read_bytes()
+        with open_regular(path) as stream:
+            size_bytes, data = os.fstat(stream.fileno()).st_size, stream.read(_MAX_BYTES + 1)
     except OSError as exc:
         raise ConfigError(f"{shown}: cannot be read ({exc.strerror or exc}).") from exc
     if len(data) > _MAX_BYTES:
-        raise ConfigError(f"{shown}: {len(data)} bytes is too large for a configuration (at most {_MAX_BYTES}).")
+        raise ConfigError(
+            f"{shown}: {max(size_bytes, len(data))} bytes is too large for a configuration (at most {_MAX_BYTES})."
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -28,7 +27,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.data.parallel import Progress, bounded, gather
-from finetunekit.data.photo_file import check_file_size, open_photo_file, pillow_guard, read_header, undecodable
+from finetunekit.data.photo_file import (
+    PhotoFile,
+    check_decoded,
+    check_file_size,
+    open_photo_file,
+    pillow_guard,
+    read_header,
+    undecodable,
+)
 from finetunekit.errors import DataError
 from finetunekit.system.memory import empty_array
 
@@ -60,7 +67,7 @@ def decode_photo(path: Path, *, max_pixels: int) -> Pixels:
     """Decode a photo to 8-bit RGB, EXIF orientation honoured, the first frame of an animated one.
 
     Args:
-        path: File in any format that Pillow reads.
+        path: File in any of the formats of `finetunekit.data.photo_file.PHOTO_FORMATS`.
         max_pixels: A header that claims more is refused before anything is decoded.
 
     Returns:
@@ -74,17 +81,21 @@ def decode_photo(path: Path, *, max_pixels: int) -> Pixels:
         return decode_stream(file, path, max_pixels=max_pixels)
 
 
-def decode_stream(file: BufferedReader, path: Path, *, max_pixels: int) -> Pixels:
+def decode_stream(file: PhotoFile, path: Path, *, max_pixels: int) -> Pixels:
     """`decode_photo` of a file that is open already; `path` is for messages. Call it inside `pillow_guard`."""
     return decode_image(read_header(file, path, max_pixels=max_pixels), path)
 
 
 def decode_image(image: Image.Image, path: Path) -> Pixels:
     """`decode_photo` of a file whose header was read."""
+    claimed = image.size
     try:
         image.load()
+        check_decoded(image, claimed, path)
         turn_upright(image)
         return to_rgb(image)
+    except DataError:
+        raise
     except Exception as exc:
         # Decoders raise whatever a broken file drives them into; all of it is a property of this file.
         raise undecodable(path, exc) from exc

@@ -12,6 +12,7 @@ from finetunekit.data.index import shown_path
 from finetunekit.data.known_photos import photo_sha256
 from finetunekit.data.parallel import bounded
 from finetunekit.errors import DataError
+from finetunekit.system.files import read_regular
 from finetunekit.system.formatting import escaped, one_line
 from finetunekit.types import PhotoListing, PhotoRecord
 
@@ -85,7 +86,7 @@ def _rows(file: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, str]
     """Each line's place and values."""
     name = escaped(str(file))
     try:
-        text = file.expanduser().read_text(encoding="utf-8-sig")
+        text = read_regular(file.expanduser()).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
         problems.append(f"data.exclude: {name} cannot be read ({one_line(exc)}). Check the path.")
         return

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.data.decode import BROKEN_EXIF, Pixels, decode_image
-from finetunekit.data.photo_file import open_photo_file, pillow_guard, read_header, undecodable
+from finetunekit.data.photo_file import PhotoFile, open_photo_file, pillow_guard, read_header, undecodable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -74,7 +74,7 @@ def measure_header(path: Path, *, max_pixels: int) -> Traits:
         return _describe(read_header(file, path, max_pixels=max_pixels), os.fstat(file.fileno()).st_size)
 
 
-def measure_stream(file: BufferedReader, path: Path, *, max_pixels: int) -> tuple[Traits, NDArray[np.uint8], Pixels]:
+def measure_stream(file: PhotoFile, path: Path, *, max_pixels: int) -> tuple[Traits, NDArray[np.uint8], Pixels]:
     """Decode a photo and measure it. Call it inside `pillow_guard`.
 
     Args:
@@ -91,8 +91,9 @@ def measure_stream(file: BufferedReader, path: Path, *, max_pixels: int) -> tupl
     image = read_header(file, path, max_pixels=max_pixels)
     kind = image.format or ""
     traits = _describe(image, os.fstat(file.fileno()).st_size)
+    most = file.left_bytes
     pixels = decode_image(image, path)
-    traits["is_whole"] = _has_end(file, kind)
+    traits["is_whole"] = _has_end(file, kind, most)
     traits["height_px"], traits["width_px"], _ = pixels.shape
     try:
         grey = _measure_pixels(traits, pixels)
@@ -123,8 +124,10 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _has_end(file: BufferedReader, image_format: str) -> bool:
-    """Whether the mark that ends a JPEG or a PNG is there: decoders are content with less. Other formats: True.
+def _has_end(file: PhotoFile, image_format: str, most: int) -> bool:
+    """Whether the mark that ends a JPEG or a PNG is at its end, or among its first `most` bytes. Other formats: True.
+
+    Decoders are content with less.
 
     A JPEG's end-of-image marker has to follow its first scan, in whose data 0xFF is never followed by 0xD9.
 
@@ -134,10 +137,10 @@ def _has_end(file: BufferedReader, image_format: str) -> bool:
     if mark is None:
         return True
     file.seek(-len(mark), 2)
-    if file.read() == mark:
+    if BufferedReader.read(file) == mark:
         return True
     file.seek(0)
-    data = file.read()  # junk after the end, or a second picture; rare
+    data = BufferedReader.read(file, most)  # junk after the end, or a second picture; rare
     return data.find(mark, 0 if image_format == "PNG" else max(_first_scan(data), 0)) >= 0
 
 

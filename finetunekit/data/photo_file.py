@@ -6,26 +6,40 @@ import functools
 import importlib
 import importlib.util
 import os
-import stat
+import re
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader
+from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetunekit.errors import DataError
+from finetunekit.system.files import NotRegularError, open_regular
 from finetunekit.system.formatting import escaped, one_line
 
 if TYPE_CHECKING:
     from PIL import Image
 
-#: Registered by Pillow, but no photos: containers it only recognises (BUFR, GRIB, HDF5, MPEG), vector files it draws on
-#: one operating system only (WMF), and PostScript, for which it would run Ghostscript on a stranger's file.
-NOT_PHOTO_FORMATS = frozenset({"BUFR", "GRIB", "HDF5", "MPEG", "WMF", "EPS"})
-#: Tried first, since nearly every photo is one of these; the rest follow in Pillow's order.
-COMMON_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+#: Formats that people train on, in the order in which they are tried. Pillow decodes each by itself: none opens another format inside,
+#: as IPTC, ICO or ICNS do, and none starts a program, as EPS does. TGA comes last, since it has no mark of its own.
+PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM", "TGA")
+#: MPO is a JPEG with more pictures behind the first: Pillow's opener of JPEG says so.
+FOUND_FORMATS = frozenset({*PHOTO_FORMATS, "MPO"})
+MOST_SCANS = 64
+"""Of one JPEG, each of which goes over all its pixels; progressive ones have about ten."""
+HEADER_BYTES, HEADER_S = 128 * 2**20, 5.0
+"""What may be read, and the processor time it may take, until a photo says how large it is; WebP and AVIF are read whole for that."""
+PIXEL_BYTES, FREE_BYTES = 16, 16 * 2**20
+"""What may be read of a photo for each pixel that it claims, and beside that."""
+PIXEL_READS, FREE_READS = 2, 500_000
+"""How many times; decoders written in Python read byte by byte, as of a BMP with runs."""
+DECODE_S, PIXELS_PER_S = 5.0, 5e6
+"""Processor time that decoding may take, whatever the size; and the pixels that give it a second more."""
+_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
+_SOS, _EOI, _BARE = 0xDA, 0xD9, (0x01, 0xD8)
 HEIF_BRANDS = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypheim", b"ftypheis", b"ftypmif1", b"ftypmsf1")
 REPLACE = "Replace it or take it out of the data."
 
@@ -35,21 +49,14 @@ def photo_formats() -> tuple[str, ...]:
     from PIL import Image
 
     _register_formats()
-    known = [name for name in Image.ID if name not in NOT_PHOTO_FORMATS]
-    return (
-        *(name for name in COMMON_FORMATS if name in known),
-        *(name for name in known if name not in COMMON_FORMATS),
-    )
+    return tuple(name for name in PHOTO_FORMATS if name in Image.OPEN)
 
 
 def photo_suffixes() -> frozenset[str]:
     """File name endings, lower case with the dot, of every format that counts as a photo and can be read here."""
     from PIL import Image
 
-    formats = {
-        *photo_formats(),
-        "MPO",
-    }  # MPO has no opener of its own: it is a JPEG with more pictures behind the first
+    formats = {*photo_formats(), "MPO"}
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
 
 
@@ -116,39 +123,75 @@ class _PillowGuard:
 pillow_guard = _PillowGuard()
 
 
+class OverBudgetError(Exception):
+    """Decoding a photo takes more than a photo of its size can need."""
+
+
+class PhotoFile(BufferedReader):
+    """A photo's file that counts what is read of it, and the processor time of the thread that reads.
+
+    Decoders written in Python, and those fed piece by piece, are ended by the read that is one too many.
+    """
+
+    def __init__(self, raw: RawIOBase) -> None:
+        """Of a file just opened, with what a header may take."""
+        super().__init__(raw)
+        self.allow(HEADER_BYTES, HEADER_S)
+
+    def allow(self, size_bytes: int, seconds: float, reads: int = FREE_READS) -> None:
+        """Begin to count anew."""
+        self.left_bytes, self._left_reads, self._seconds = size_bytes, reads, seconds
+        self._until_s = time.thread_time() + seconds
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As any file's, until the budget is spent.
+
+        Raises:
+            OverBudgetError: If it is.
+        """
+        if size is None or size < 0 or size > self.left_bytes:
+            size = min(
+                self.left_bytes + 1, os.fstat(self.fileno()).st_size + 1
+            )  # as much memory is set aside as is asked for
+        data = super().read(size)
+        self.left_bytes -= len(data)
+        self._left_reads -= 1
+        if self.left_bytes < 0 or self._left_reads < 0:
+            raise OverBudgetError("more has to be read than a photo of its size can need")
+        if (len(data) > 4096 or self._left_reads % 64 == 0) and time.thread_time() > self._until_s:
+            raise OverBudgetError(f"it takes longer than {self._seconds:.0f} s")
+        return data
+
+
 @contextmanager
-def open_photo_file(path: Path) -> Iterator[BufferedReader]:
+def open_photo_file(path: Path) -> Iterator[PhotoFile]:
     """Open a regular, non-empty file for reading.
 
     Raises:
         DataError: If it is missing, a folder, no regular file, empty, or may not be read.
     """
     try:
-        file = _open_regular(path)
+        raw = open_regular(path, buffering=0)
     except FileNotFoundError as exc:
         raise photo_error(path, "no such file", "Check the path, or the link if it is one.") from exc
     except PermissionError as exc:
         raise photo_error(path, "no permission to read it", "Make it readable or take it out of the data.") from exc
+    except IsADirectoryError as exc:
+        raise photo_error(path, "is a folder, not a photo", "Name the photos in it.") from exc
+    except NotRegularError as exc:
+        raise photo_error(path, "is no regular file") from exc
     except (OSError, ValueError) as exc:
         raise photo_error(path, f"cannot be opened ({one_line(exc)})", "Check the path.") from exc
-    with file:
+    with PhotoFile(raw) as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise photo_error(path, "the file is empty (0 bytes)")
         yield file
 
 
-def _open_regular(path: Path) -> BufferedReader:
-    # Asked before opening: opening a pipe would wait for ever.
-    status = os.stat(path)
-    if stat.S_ISDIR(status.st_mode):
-        raise photo_error(path, "is a folder, not a photo", "Name the photos in it.")
-    if not stat.S_ISREG(status.st_mode):
-        raise photo_error(path, "is no regular file")
-    if status.st_size == 0:
-        raise photo_error(path, "the file is empty (0 bytes)")
-    return open(path, "rb")
+def read_header(file: PhotoFile, path: Path, *, max_pixels: int) -> Image.Image:
+    """Recognise the photo and refuse one that claims too many pixels or too much work; nothing is decoded yet.
 
-
-def read_header(file: BufferedReader, path: Path, *, max_pixels: int) -> Image.Image:
-    """Recognise the photo and refuse one that claims too many pixels; nothing is decoded yet.
+    What may be read of the file from here on is what a photo of that size can need.
 
     Raises:
         DataError: If the content is no photo, or its header claims more than `max_pixels` or no pixels.
@@ -158,7 +201,7 @@ def read_header(file: BufferedReader, path: Path, *, max_pixels: int) -> Image.I
     try:
         image = Image.open(file, formats=photo_formats())
     except UnidentifiedImageError as exc:
-        raise photo_error(path, f"is not a photo in a format that Pillow reads{_hint(file)}") from exc
+        raise photo_error(path, f"is not a photo in a format that is read here{_hint(file)}") from exc
     except Image.DecompressionBombError as exc:
         raise _too_large(path, "it claims more", max_pixels) from exc
     except Exception as exc:
@@ -169,10 +212,61 @@ def read_header(file: BufferedReader, path: Path, *, max_pixels: int) -> Image.I
         raise photo_error(path, f"has no pixels ({width_px} x {height_px})")
     if width_px * height_px > max_pixels:
         raise _too_large(path, f"it claims {width_px} x {height_px}", max_pixels)
+    pixels = width_px * height_px
+    file.allow(PIXEL_BYTES * pixels + FREE_BYTES, DECODE_S + pixels / PIXELS_PER_S, PIXEL_READS * pixels + FREE_READS)
+    if image.format in ("JPEG", "MPO"):
+        _check_scans(file, path)
     return image
 
 
-def check_file_size(file: BufferedReader, path: Path, *, max_pixels: int) -> None:
+def _check_scans(file: PhotoFile, path: Path) -> None:
+    """Refuse a JPEG that would be gone over very many times; what follows its end, such as the film of a phone, is not looked at."""
+    place, most = file.tell(), file.left_bytes
+    file.seek(0)
+    if _count_marks(file, most) > MOST_SCANS:
+        file.seek(0)
+        if _count_scans(BufferedReader.read(file, most)) > MOST_SCANS:
+            cause = f"refused before decoding: a JPEG of more than {MOST_SCANS} scans"
+            raise photo_error(path, cause, "Save it anew if it is genuine.")
+    file.seek(place)
+
+
+def _count_marks(file: PhotoFile, most: int) -> int:
+    """Pairs of bytes that may begin a scan: never fewer than there are scans."""
+    count, last = 0, b""
+    while most > 0 and (data := BufferedReader.read(file, min(most, 2**20))):
+        count += data.count(b"\xff\xda") + (last == b"\xff" and data[0] == _SOS)
+        last, most = data[-1:], most - len(data)
+    return count
+
+
+def _count_scans(data: bytes) -> int:
+    """Scans up to the end-of-image marker, found segment by segment.
+
+    Source: ITU-T T.81, B.1.1 (markers, byte stuffing, fill bytes, segments and their lengths) and table B.1.
+    """
+    at = count = 0
+    while (found := _MARKER.search(data, at)) and found[1][0] != _EOI:
+        at = found.end()
+        if found[1][0] not in _BARE:
+            count += found[1][0] == _SOS
+            at += max(2, int.from_bytes(data[at : at + 2], "big"))
+    return count
+
+
+def check_decoded(image: Image.Image, claimed: tuple[int, int], path: Path) -> None:
+    """Refuse what decoding made of an image where that is not what its header had claimed; some are turned upright by it.
+
+    Raises:
+        DataError: If size or format are other ones now.
+    """
+    if sorted(image.size) != sorted(claimed) or image.format not in FOUND_FORMATS:
+        width_px, height_px = image.size
+        claim = f"{claimed[0]} x {claimed[1]}"
+        raise photo_error(path, f"its header claims {claim} pixels, and it decodes to {width_px} x {height_px}")
+
+
+def check_file_size(file: PhotoFile, path: Path, *, max_pixels: int) -> None:
     """Refuse a file that no photo of so many pixels needs: 8 bytes a pixel (16-bit RGBA, not compressed) and 64 MiB.
 
     Raises:
@@ -194,6 +288,8 @@ def truncated(path: Path) -> DataError:
 
 def undecodable(path: Path, exc: BaseException) -> DataError:
     """The error for content that a decoder gave up on."""
+    if isinstance(exc, OverBudgetError):
+        return photo_error(path, f"cannot be decoded within bounds ({exc})")
     if "truncated" in str(exc):
         return truncated(path)
     return photo_error(path, f"cannot be decoded ({one_line(exc)})")
@@ -207,8 +303,9 @@ def _too_large(path: Path, claim: str, max_pixels: int) -> DataError:
     )
 
 
-def _hint(file: BufferedReader) -> str:
+def _hint(file: PhotoFile) -> str:
     if ".heic" in photo_suffixes():
         return ""
     file.seek(4)
+    file.allow(8, HEADER_S)
     return " (HEIC: pip install 'finetunekit[heic]')" if file.read(8) in HEIF_BRANDS else ""

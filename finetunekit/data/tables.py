@@ -12,6 +12,7 @@ import csv
 import importlib.util
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from finetunekit.errors import DataError, did_you_mean
+from finetunekit.system.files import open_regular
 from finetunekit.system.formatting import escaped
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -116,9 +118,10 @@ def _folded(column: str) -> str:
 
 
 def _text(path: Path) -> str:
-    with path.open("rb") as stream:
-        data = stream.read(LARGEST_TABLE_BYTES + 1)
-    if len(data) > LARGEST_TABLE_BYTES:
+    with open_regular(path) as stream:
+        is_large = os.fstat(stream.fileno()).st_size > LARGEST_TABLE_BYTES
+        data = b"" if is_large else stream.read()
+    if is_large:
         raise DataError(f"{escaped(str(path))}: is larger than {LARGEST_TABLE_BYTES // 2**20} MiB. Split it.")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", errors="replace")
@@ -219,7 +222,7 @@ def _open_parquet(path: Path) -> tuple[tuple[str, ...], _Reader]:
 
 def _parquet_lines(path: Path, columns: Sequence[str]) -> list[str]:
     """Read in a process of its own: a broken file can crash pyarrow."""
-    with path.open("rb"):
+    with open_regular(path):
         pass  # what the system says against it is said here
     program = Path(__file__).with_name("parquet_rows.py")
     limits = (str(MOST_ROWS), str(LARGEST_TABLE_BYTES))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.config.pixel_contract import contract_from
+from finetunekit.data.known_photos import photo_sha256
 from finetunekit.data.photo_paths import find_photos, labelled_photos, splits_of
 from finetunekit.errors import DataError, RunFolderError
 from finetunekit.runs.folder import MODEL, FinishedRun, find_run
@@ -154,7 +154,7 @@ class LoadedRun:
 
         paths, labels = labelled_photos(folder, self.classes)
         predictions = self.predict(paths, count=count)
-        hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+        hashes = [photo_sha256(path) for path in paths]
         splits = splits_of(hashes, self.run.photos)
         openings = self._record_opening(hashes, labels)
         rows = np.array([list(p.probabilities.values()) for p in predictions], dtype=np.float64)

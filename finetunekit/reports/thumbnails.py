@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetunekit.errors import DataError
+from finetunekit.system.files import open_regular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +93,8 @@ def make_thumbnail(
     if is_small and miniatures and sha256 in miniatures:
         return _fit(miniatures[sha256], side_px, quality)
     try:
-        checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+        with open_regular(path) as stream:
+            checksum = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
         return Thumbnail(None, problem="photo is not here any more")
     if sha256 and checksum != sha256:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from finetunekit.errors import RunFolderError
 from finetunekit.runs.config_diff import config_key
-from finetunekit.system.files import file_lock
+from finetunekit.system.files import file_lock, read_regular
 from finetunekit.system.user_dirs import STATE_VARIABLE, state_dir
 
 __all__ = [
@@ -138,7 +138,7 @@ def _unusable(path: Path, verb: str, exc: Exception) -> RunFolderError:
 
 def _append(path: Path, line: str) -> None:
     is_new = not path.exists()
-    before = b"" if is_new else path.read_bytes()
+    before = b"" if is_new else read_regular(path)
     # A torn line is closed first, so that this one does not become part of it.
     data = (b"" if not before or before.endswith(b"\n") else b"\n") + f"{line}\n".encode()
     with path.open("ab", buffering=0) as stream:
@@ -158,7 +158,7 @@ def _read(path: Path) -> tuple[list[dict[str, str]], int]:
     """Whole entries in order, and the number of lines that are none."""
     if not path.exists():
         return [], 0
-    lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
+    lines = [line for line in read_regular(path).split(b"\n") if line.strip()]
     entries = [entry for line in lines if (entry := _parse(line)) is not None]
     return entries, len(lines) - len(entries)
 

@@ -8,6 +8,7 @@ import errno
 import io
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,10 +17,60 @@ from typing import Any
 
 from finetunekit.errors import RunFolderError
 
+MOST_BYTES = 256 * 2**20
+"""Of a file that is read into memory whole, unless its reader knows better."""
+
 
 def work_in(folder: str | None) -> contextlib.AbstractContextManager[None]:
     """Work in a folder; where it is not known or gone, in the one that is."""
     return contextlib.chdir(folder) if folder is not None and Path(folder).is_dir() else contextlib.nullcontext()
+
+
+class NotRegularError(OSError):
+    """What a name stands for is a pipe, a socket or a device, which may have no end, or none that comes."""
+
+
+def open_regular(path: Path, buffering: int = -1) -> Any:
+    """Open a regular file for reading in binary; whatever files are opened by a name that a user or a stranger wrote are opened here.
+
+    Args:
+        path: A link is followed.
+        buffering: As `open` takes it; 0: a raw stream.
+
+    Raises:
+        OSError: If it cannot be opened; `IsADirectoryError` for a folder, `NotRegularError` for what is neither: nothing is read, nothing
+            waited for.
+    """
+    _check_regular(os.stat(path), path)  # asked before: opening a device can have effects of its own
+    # and so that what took its place meanwhile cannot hold us, and is asked again
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        _check_regular(os.fstat(descriptor), path)
+        return open(descriptor, "rb", buffering=buffering)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_regular(status: os.stat_result, path: Path) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise NotRegularError(errno.EINVAL, "it is no regular file", str(path))
+
+
+def read_regular(path: Path, *, most_bytes: int = MOST_BYTES) -> bytes:
+    """All of a regular file, see `open_regular`.
+
+    Raises:
+        OSError: If it cannot be read or is larger than `most_bytes`.
+    """
+    with open_regular(path) as stream:
+        size_bytes = os.fstat(stream.fileno()).st_size  # as much memory is set aside as is asked for
+        data: bytes = stream.read(min(size_bytes, most_bytes) + 1)
+    if len(data) > most_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {most_bytes:,} bytes", str(path))
+    return data
 
 
 LOCK = "run.lock"

@@ -191,7 +191,7 @@ def test_a_table_of_contents_that_would_fill_the_memory_is_refused(tmp_path: Pat
 def test_a_tar_header_of_megabytes_is_refused(tmp_path: Path) -> None:
     info = special("pax", tarfile.XHDTYPE)
     info.size = 8 * 2**20
-    with pytest.raises(DataError, match=r"cannot be unpacked \(a header of 1,048,576 bytes or more\)"):
+    with pytest.raises(DataError, match=r"cannot be unpacked \(a header of 8,388,608 bytes; allowed are 32,768\)"):
         listed(pack_tar(tmp_path / "a.tar.gz", NAMES, info))
 
 
@@ -304,3 +304,33 @@ def test_the_source_keeps_the_contract(tmp_path: Path) -> None:
         for path in sorted(root.rglob("*.png")):
             packed.write(path, path.relative_to(root))
     check_data_source(build_archive, ArchiveOptions(), root=tmp_path / "a.zip")
+
+
+def pax(content: bytes, count: int = 1) -> bytes:
+    """Extended headers of this content, one behind the other, and a photo that they would describe."""
+    header = special("pax", tarfile.XHDTYPE)
+    header.size = len(content)
+    block = header.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % 512)
+    photo = tarfile.TarInfo("a/1.jpg")
+    return block * count + photo.tobuf(tarfile.USTAR_FORMAT) + bytes(1024)
+
+
+def test_an_extended_header_of_a_million_digits_is_refused(tmp_path: Path) -> None:
+    """tarfile looks for a number at each of them: its time grows with the square."""
+    path = tmp_path / "a.tar"
+    path.write_bytes(pax(b"1" * 1_000_000))
+    with pytest.raises(DataError, match=r"cannot be unpacked \(a header of 1,000,000 bytes; allowed are 32,768\)"):
+        listed(path)
+
+
+def test_the_time_of_an_archive_is_bounded_whatever_its_headers_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetunekit_builtin import unpack_tar
+
+    path = tmp_path / "a.tar"
+    path.write_bytes(pax(b"1" * 20_000, count=900))
+    monkeypatch.setattr(unpack_tar, "UNPACK_S", -path.stat().st_size / unpack_tar.BYTES_PER_S + 0.1)
+    with pytest.raises(DataError, match=r"cannot be unpacked \(it takes longer than 0 s\)") as caught:
+        listed(path)
+    assert len(caught.value.problems) == 1

@@ -73,7 +73,7 @@ def png_bomb(side: int) -> bytes:
 # ---- modes and formats ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.webp", "a.ppm", "a.tga", "a.jp2", "a.qoi", "a.ico"])
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.webp", "a.ppm", "a.tga", "a.jp2"])
 def test_lossless_rgb_is_returned_as_written(tmp_path: Path, name: str) -> None:
     wanted = colours(16, 16)
     options: dict[str, Any] = {"lossless": True} if name == "a.webp" else {}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from finetunekit.errors import DataError
+from finetunekit.system.files import read_regular
 from finetunekit.system.formatting import escaped
 
 FILE = "ATTRIBUTION.csv"
@@ -41,8 +43,8 @@ def read_credits(root: Path) -> Mapping[str, Credit]:
     if path is None:
         return {}
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
+        text = read_regular(path).decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as exc:
         raise DataError(f"{escaped(str(path))}: cannot be read ({exc}). Mend it, or move it away.") from exc
     lacking = [name for name in _NEEDED if rows and name not in rows[0]]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from finetunekit.errors import WeightsError
+from finetunekit.system.files import open_regular, read_regular
 from finetunekit.system.formatting import one_line
 from finetunekit.system.user_dirs import cache_dir
 from finetunekit.types import Arrays, BackboneSpec
@@ -173,7 +174,7 @@ class StoredArrays(Mapping[str, "NDArray[np.float32]"]):
 
         self._path = path
         with self._read_errors():
-            handle = path.open("rb")  # our own: numpy leaves its own open where the file is damaged
+            handle = open_regular(path)  # our own: numpy leaves its own open where the file is damaged
             weakref.finalize(self, handle.close)
             self._stored: Any = np.load(handle, allow_pickle=False)
             self._names = tuple(self._stored.files)
@@ -229,7 +230,7 @@ def put(folder: Path, path: Path, arrays: Arrays, provenance: WeightsProvenance)
 def read_provenance(path: Path) -> WeightsProvenance | None:
     """What the .json beside an .npz says; None where there is none or it is not one of ours."""
     try:
-        stored: Any = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        stored: Any = json.loads(read_regular(path.with_suffix(".json")))
     except (OSError, ValueError):
         return None
     names = {field.name for field in fields(WeightsProvenance)}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from finetunekit.errors import FinetuneKitError, WeightsError
 from finetunekit.models.weights.cache import check_arrays
+from finetunekit.system.files import open_regular
 from finetunekit.system.formatting import one_line
 from finetunekit.types import Arrays
 
@@ -37,7 +38,7 @@ def parse_checksum(checksum: str) -> tuple[str, str]:
 
 def file_checksum(path: Path, algorithm: str = "sha256") -> str:
     """`<algorithm>:<hex>` of a file."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return f"{algorithm}:{hashlib.file_digest(stream, algorithm).hexdigest()}"
 
 
@@ -74,7 +75,7 @@ def take_member(archive: Path, member: str, target: Path) -> None:
         SourceFailed: If the archive is damaged, lacks the member, or the member is too large.
     """
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with open_regular(archive) as whole, zipfile.ZipFile(whole) as opened:
             info = opened.getinfo(member)
             if info.file_size > MAX_MEMBER_BYTES:
                 raise SourceFailed(f"'{member}' claims {info.file_size / 1e9:.1f} GB")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from finetunekit import DataError, PhotoListing, SourceContext, photo_suffixes
+from finetunekit import DataError, PhotoListing, SourceContext, open_regular, photo_suffixes
 from finetunekit_builtin.folders import FoldersOptions, build_folders
 from finetunekit_builtin.roots import check_file
 from finetunekit_builtin.scanning import HEIC_SUFFIXES, Scanner, heic_note, plain, some
@@ -92,7 +92,7 @@ def _notes_of_whole(place: Path) -> list[str] | None:
 
 def _key(path: Path, suffixes: frozenset[str]) -> str:
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as exc:
         raise DataError(f"{plain(path)}: cannot be read ({exc.strerror or exc}). Make it readable.") from exc

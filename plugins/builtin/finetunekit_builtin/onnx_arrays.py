@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetunekit import WeightsError
+from finetunekit import WeightsError, read_regular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,11 @@ def read_initializers(path: Path) -> dict[str, NDArray[np.float32]]:
     """
     if path.stat().st_size > MAX_FILE_BYTES:
         raise WeightsError(f"{path.name}: larger than 2 GiB, which no ONNX file can be.")
-    graphs = [graph for number, graph in _fields(memoryview(path.read_bytes())) if number == MODEL_GRAPH]
+    graphs = [
+        graph
+        for number, graph in _fields(memoryview(read_regular(path, most_bytes=MAX_FILE_BYTES)))
+        if number == MODEL_GRAPH
+    ]
     tensors = [_tensor(t) for graph in graphs for number, t in _fields(_bytes(graph)) if number == GRAPH_INITIALIZER]
     arrays = dict(tensor for tensor in tensors if tensor is not None)
     if not arrays:

@@ -8,7 +8,7 @@ import struct
 import zipfile
 from pathlib import Path
 
-from finetunekit import DataError
+from finetunekit import DataError, open_regular
 from finetunekit_builtin.scanning import plain
 from finetunekit_builtin.unpack_target import Limits, Target, refused
 
@@ -19,7 +19,7 @@ ENTRY_BYTES = 1024
 def unpack_zip(archive: Path, target: Target) -> None:
     """Write the wanted files of a zip."""
     _check_contents_size(archive, target.limits)
-    with zipfile.ZipFile(archive) as packed:
+    with open_regular(archive) as whole, zipfile.ZipFile(whole) as packed:
         for entry in packed.infolist():
             parts = target.enter(entry.filename)
             mode = entry.external_attr >> 16
@@ -48,7 +48,7 @@ def _check_contents_size(archive: Path, limits: Limits) -> None:
 
     Source: APPNOTE.TXT 6.3.10, 4.3.14 (zip64 end of central directory record) and 4.3.16 (end of central directory record).
     """
-    with archive.open("rb") as stream:
+    with open_regular(archive) as stream:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, size - 65_557 - 76))
         tail = stream.read()

@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from finetunekit import WeightsError
+from finetunekit import WeightsError, read_regular
 from finetunekit_efficientnet_lite.torch_pickle import Storage, Tensor, Value, read_value
 
 if TYPE_CHECKING:
@@ -41,9 +41,8 @@ def read_float_tensors(path: Path) -> dict[str, NDArray[np.float32]]:
     """
     if path.stat().st_size > MAX_FILE_BYTES:
         raise WeightsError(f"larger than {MAX_FILE_BYTES >> 30} GiB, more than any file of this kind.")
-    file = io.BytesIO(
-        path.read_bytes()
-    )  # in memory: whatever length the file claims, no more is set aside than there is
+    # in memory: whatever length the file claims, no more is set aside than there is
+    file = io.BytesIO(read_regular(path, most_bytes=MAX_FILE_BYTES))
     tensors = _header(file)
     numbers = _read_storages(file, {tensor.storage for tensor in tensors.values()})
     return {
