@@ -34,9 +34,6 @@ def command(
     The last line on stdout is the path of the report, or of the run's folder where its reports have no page. With --seeds or --folds
     there is a run for each in one folder, whose path is the last line; 'finetunekit resume' goes on where it was stopped.
     """
-    from finetunekit.engine.api import run
-    from finetunekit.runs.folder import report_page
-
     progress = make_progress(is_quiet=quiet)
     settings = (*settings, f"train.folds={folds}") if folds else settings
     if seeds is not None:
@@ -50,6 +47,9 @@ def command(
 
         echo_run_group(run_folds(preset, settings=settings, seed=seed, out=out, progress=progress), as_json=as_json)
         return
+    from finetunekit.engine.api import run  # after what is wrong with the configuration was said
+    from finetunekit.runs.folder import report_page
+
     result = run(preset, settings=settings, seed=seed, out=out, progress=progress)
     if as_json:
         print_json({"path": result.path, "metrics": result.metrics})
