@@ -39,6 +39,8 @@ VALUES = (
     types.SourceContext,
     types.PhotoListing,
     types.PhotoRecord,
+    types.TrackedRun,
+    types.TrackedEnd,
 )
 
 HEAD = """\
@@ -63,6 +65,7 @@ def render_hooks() -> str:
     parts += [_hook(name, _users(host, kinds.get(name))) for name in (*COLLECT_HOOKS.values(), "register_presets")]
     parts += ["## Notify", _NOTIFY, *(_hook(name, "") for name in NOTIFY_HOOKS)]
     parts += ["## What `register` takes", *map(_callable, _PROTOCOLS)]
+    parts += ["## What a tracker does", *_methods(types.Tracker)]
     parts += ["## Values", "Frozen. Import them from `finetunekit`.", *map(_value, VALUES)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -83,6 +86,8 @@ def _refuse(line: str) -> None:
 
 
 def _users(host: PluginHost, kind: str | None) -> str:
+    if kind == "tracker":
+        return "None is built in: each is a distribution of its own ([Tracking runs](../track.md))."
     names = host.registries[kind] if kind else dict.fromkeys(sorted(host.presets))
     return "Built in: " + ", ".join(f"`{name}`" for name in names) + "."
 
@@ -95,6 +100,13 @@ def _hook(name: str, users: str) -> str:
 def _callable(protocol: Any) -> str:
     doc = inspect.getdoc(protocol)
     return f"### {protocol.__name__}\n\n{_signature('register', protocol.__call__)}\n\n{doc}"
+
+
+def _methods(protocol: type) -> Iterator[str]:
+    yield inspect.getdoc(protocol) or ""
+    for name, function in vars(protocol).items():
+        if inspect.isfunction(function) and not name.startswith("_"):
+            yield f"### {name}\n\n{_signature(name, function)}\n\n{inspect.getdoc(function)}"
 
 
 def _signature(name: str, function: Callable[..., Any]) -> str:

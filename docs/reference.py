@@ -20,6 +20,7 @@ KINDS = {
     "augmentation": ("Augmentations", "`augment[]`"),
     "data source": ("Data sources", "`data.source` with `data.options`, and `data.otherwise`"),
     "reporter": ("Reporters", "`reports[]`"),
+    "tracker": ("Trackers", "`track[]`"),
 }
 
 
@@ -45,7 +46,10 @@ def render_keys(host: PluginHost) -> str:
         parts += [f"#### {key}", models[name]["description"], _table(models[name], models)]
     for kind, registry in host.registries.items():
         title, place = KINDS[kind]
-        parts += [f"### {title}", f"Named in {place}."]
+        elsewhere = (
+            "" if registry else " None is built in: each is a distribution of its own ([Tracking runs](track.md))."
+        )
+        parts += [f"### {title}", f"Named in {place}.{elsewhere}"]
         for entry in registry.values():
             parts += list(_component(entry))
     return "\n\n".join(parts)

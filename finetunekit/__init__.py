@@ -60,6 +60,9 @@ if TYPE_CHECKING:
         PixelContract,
         PretrainedTop,
         SourceContext,
+        TrackedEnd,
+        TrackedRun,
+        Tracker,
         WeightSource,
     )
 
@@ -107,6 +110,9 @@ _LAZY = {
         "PixelContract",
         "PretrainedTop",
         "SourceContext",
+        "TrackedEnd",
+        "TrackedRun",
+        "Tracker",
         "WeightSource",
     ),
 }
@@ -141,6 +147,9 @@ __all__ = [
     "RunError",
     "RunResult",
     "SourceContext",
+    "TrackedEnd",
+    "TrackedRun",
+    "Tracker",
     "Unreachable",
     "WeightSource",
     "WeightsError",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
@@ -284,6 +284,81 @@ class SourceContext:
     cache_dir: Path
     seed: int
     say: Callable[[str], None]
+
+
+# ---- trackers --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedRun:
+    """A run as a tracker opens it. Everything comes from the run folder, so that it is the same whenever it is sent.
+
+    Attributes:
+        name: Of the run folder.
+        key: Names this run alone; a tracker that finds a tracked run with this key goes on with that one.
+        group: Name of the folder of seeds, folds or cells that the run belongs to; None: it stands alone.
+        run_id: What `start` returned in an earlier process; None: the run was never opened.
+        next_step: The first step that will be sent, from 1. Steps from here on that the tracker holds already are from a process that
+            was killed, and are sent again with the same values and times.
+        started_s: When the run began, in seconds since 1970.
+        params: The resolved configuration, flat: `stages[0].epochs` → 50.
+        tags: Preset, commit, versions, machine, and SHA-256 digests of photos and weights, as text.
+    """
+
+    name: str
+    key: str
+    group: str | None
+    run_id: str | None
+    next_step: int
+    started_s: float
+    params: Mapping[str, str | int | float | bool]
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedEnd:
+    """What a tracker is told of a finished run.
+
+    Attributes:
+        step: The last epoch.
+        ended_s: When the run ended, in seconds since 1970.
+        scores: `test/accuracy` → value, beside it `test/accuracy/photos` (its denominator), `test/accuracy/low` and
+            `test/accuracy/high` (its 95 % interval); the baselines as `baselines/<name>/accuracy` and so on.
+        verdict: What the run found, in sentences; empty where it was not compared with anything.
+        artefacts: Path within the tracked run → file: report, model card, predictions, configuration.
+        folder: The run folder, from which `finetunekit.load` makes a predictor.
+    """
+
+    step: int
+    ended_s: float
+    scores: Mapping[str, float]
+    verdict: str
+    artefacts: Mapping[str, Path]
+    folder: Path
+
+
+class Tracker(Protocol):
+    """Sends one run to where runs are compared. Called in a thread of its own, one call after the other, never at the same time.
+
+    What it raises is one warning, and costs the run nothing; what was not sent is sent by `finetunekit track RUN`. Secrets come from
+    environment variables that the tracker's own library reads: options are written into run folders.
+    """
+
+    def start(self, run: TrackedRun) -> str:
+        """Open the tracked run, or go on with the one that `run.run_id` or `run.key` names; return its id."""
+        ...
+
+    def epoch(self, step: int, values: Mapping[str, float], at_s: float) -> None:
+        """An epoch: every number of its line of `epochs.csv`; `stage` is the number of the stage, from 1."""
+        ...
+
+    def finish(self, end: TrackedEnd) -> None:
+        """The run is finished; everything has to be sent when this returns."""
+        ...
+
+    def fail(self, status: Literal["failed", "interrupted", "killed"]) -> None:
+        """The run stopped. It may be resumed, and is then opened again."""
+        ...
 
 
 # ---- registration ----------------------------------------------------------------------------------------------------------------

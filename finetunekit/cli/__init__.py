@@ -47,6 +47,7 @@ _SECTIONS = {
     },
     "Runs and files": {
         "runs": ("runs", "List, show and prune runs."),
+        "track": ("track", "Send a run to trackers: what they lack, or all of it."),
         "resume": ("resume", "Take up a run that was killed, to the same bits."),
         "weights": ("weights", "List, fetch and find pretrained weights."),
         "cache": ("cache", "List and clear cached features."),

@@ -33,6 +33,17 @@ def out_option(function: F) -> F:
     return click.option("--out", default="runs", show_default=True, help="Folder that holds runs.")(function)
 
 
+def track_option(function: F) -> F:
+    """`--track`."""
+    return click.option(
+        "--track",
+        "trackers",
+        multiple=True,
+        metavar="NAME",
+        help="Send it to this tracker. Repeatable.",
+    )(function)
+
+
 def json_option(function: F) -> F:
     """`--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(function)

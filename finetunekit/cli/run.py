@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, preset_options, print_json, print_lines
+from finetunekit.cli.common import (
+    json_option,
+    make_progress,
+    out_option,
+    preset_options,
+    print_json,
+    print_lines,
+    track_option,
+)
 
 if TYPE_CHECKING:
     from finetunekit.experiments.run_group import GroupResult
@@ -14,6 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("run")
 @preset_options
+@track_option
 @out_option
 @json_option
 @click.option("--seeds", type=click.IntRange(2, 1000), help="Run this many seeds and say how far they spread.")
@@ -23,6 +32,7 @@ def command(
     preset: str,
     settings: tuple[str, ...],
     seed: int | None,
+    trackers: tuple[str, ...],
     out: str,
     as_json: bool,
     seeds: int | None,
@@ -34,7 +44,10 @@ def command(
     The last line on stdout is the path of the report, or of the run's folder where its reports have no page. With --seeds or --folds
     there is a run for each in one folder, whose path is the last line; 'finetunekit resume' goes on where it was stopped.
     """
+    from finetunekit.engine.track import tracker_settings
+
     progress = make_progress(is_quiet=quiet)
+    settings = (*settings, *tracker_settings(trackers))
     settings = (*settings, f"train.folds={folds}") if folds else settings
     if seeds is not None:
         from finetunekit.experiments.seeds import run_seeds

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from finetunekit.cli.common import json_option, out_option, print_json, print_lines, print_table
+from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines, print_table
 
 if TYPE_CHECKING:
     from finetunekit.runs.run_list import RunEntry, What
@@ -27,6 +28,7 @@ def list_all(out: str, as_json: bool) -> None:
     from finetunekit.runs.run_list import list_runs
 
     entries = list_runs(Path(out))
+    _tell_trackers(entry.path for entry in entries)
     if as_json:
         print_json([_plain(entry) for entry in entries])
         return
@@ -49,6 +51,7 @@ def show(run: str, out: str, as_json: bool) -> None:
     from finetunekit.runs.run_list import describe_run
 
     entry = describe_run(find_run_group(run, Path(out)) or find_run(run, Path(out)))
+    _tell_trackers([entry.path])
     if as_json:
         print_json(_plain(entry))
         return
@@ -95,6 +98,13 @@ def prune_old(out: str, keep: int, unfinished: bool, models: bool, yes: bool, as
     counted = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
     advice = "" if yes or not chosen else "; delete them with --yes"
     print_lines([f"{counted}, {sum(freed.values()) / 1e6:.1f} MB{advice}"])
+
+
+def _tell_trackers(paths: Iterable[Path]) -> None:
+    """Trackers that still believe a killed run to be running hear of it from whoever sees it first."""
+    from finetunekit.engine.track import mark_stopped
+
+    mark_stopped(paths, make_progress())
 
 
 def _plain(entry: RunEntry) -> dict[str, Any]:

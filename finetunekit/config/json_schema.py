@@ -33,6 +33,7 @@ _KINDS = {
     "augment": "augmentation",
     "freeze": "freezing policy",
     "reports": "reporter",
+    "track": "tracker",
 }
 
 

@@ -67,6 +67,7 @@ class Plan:
         augment: Augmentations in order.
         stages: Stages in order.
         reports: Reporters in order.
+        track: Trackers in order.
     """
 
     config: RunConfig
@@ -78,6 +79,7 @@ class Plan:
     augment: tuple[Chosen, ...]
     stages: tuple[PlannedStage, ...]
     reports: tuple[Chosen, ...]
+    track: tuple[Chosen, ...]
 
     @property
     def spec(self) -> BackboneSpec:
@@ -100,6 +102,7 @@ class Plan:
         yield from self.augment
         yield from (stage.freeze for stage in self.stages if stage.freeze)
         yield from self.reports
+        yield from self.track
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `plan.json` and `--json`."""

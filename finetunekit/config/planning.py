@@ -18,6 +18,7 @@ from finetunekit.config.yaml_source import KeyPath, place_of, show_path
 from finetunekit.errors import ConfigError, UnknownComponentError
 from finetunekit.plugins.host import PluginHost, load_plugins
 from finetunekit.system.progress import Progress
+from finetunekit.system.secrets import has_password
 
 
 def make_plan(document: Document, host: PluginHost) -> Plan:
@@ -46,6 +47,8 @@ def make_plan(document: Document, host: PluginHost) -> Plan:
         for i, stage in enumerate(stages if isinstance(stages, list) else ())
     )
     reports = chooser.each("reporter", ("reports",), values.get("reports"))
+    track = chooser.each("tracker", ("track",), values.get("track"))
+    chooser.refuse_secrets(track)
     if config is not None and backbone is not None:
         _check_size(config, backbone, document, problems)
     if problems or config is None:
@@ -63,6 +66,7 @@ def make_plan(document: Document, host: PluginHost) -> Plan:
             for stage, policy in zip(config.stages, freeze, strict=True)
         ),
         reports=tuple(map(_sure, reports)),
+        track=tuple(map(_sure, track)),
     )
 
 
@@ -120,6 +124,17 @@ class _Chooser:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             return None
         return self.choose(kind, path, entry["name"], {k: v for k, v in entry.items() if k != "name"}, path)
+
+    def refuse_secrets(self, trackers: Sequence[Chosen | None]) -> None:
+        """Options are written into run folders: a password in an address is refused, and not repeated."""
+        for chosen in filter(None, trackers):
+            for key, value in chosen.options.model_dump(mode="json").items():
+                if isinstance(value, str) and has_password(value):
+                    where = place_of(self.document.places, (*chosen.path, key)) or self.document.source
+                    self.problems.append(
+                        f"{where}: {show_path((*chosen.path, key))}: holds a password, and options are written into run folders. "
+                        "Leave it out here and give it in the environment variable that the tracker reads."
+                    )
 
     def choose(self, kind: str, path: KeyPath, name: Any, options: Any, options_path: KeyPath) -> Chosen | None:
         if not isinstance(name, str) or not isinstance(options, dict):

@@ -19,6 +19,7 @@ _COMPONENTS: tuple[KeyPath, ...] = (
     ("head",),
     ("augment", "*"),
     ("reports", "*"),
+    ("track", "*"),
     ("stages", "*", "freeze"),
     ("stages", "*", "optimizer"),
 )

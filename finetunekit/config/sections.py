@@ -232,4 +232,5 @@ class RunConfig(Section):
     insights: InsightsSection = Field(default_factory=InsightsSection)
     save: SaveSection = Field(default_factory=SaveSection)
     reports: tuple[Component, ...] = Field((), description="Reporters, in order.")
+    track: tuple[Component, ...] = Field((), description="Trackers that the run is sent to; they change nothing in it.")
     expected: Expected | None = Field(None, description="Published result that `verify` tests against.")

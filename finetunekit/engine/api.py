@@ -146,7 +146,15 @@ def replay(run: str | Path, *, out: str | Path = "runs", progress: Progress | No
     return Replay(path, result, verdict, replay_lines(verdict, first.state.get("reproducibility", {}).get("level")))
 
 
-def run_plan(plan: Plan, host: PluginHost, settings: Sequence[str], out: Path, progress: Progress) -> RunResult:
+def run_plan(
+    plan: Plan,
+    host: PluginHost,
+    settings: Sequence[str],
+    out: Path,
+    progress: Progress,
+    *,
+    group: str | None = None,
+) -> RunResult:
     """Run a plan; see `run`.
 
     Args:
@@ -155,6 +163,7 @@ def run_plan(plan: Plan, host: PluginHost, settings: Sequence[str], out: Path, p
         settings: Noted in `run.json`.
         out: Folder in which the run's own folder is made.
         progress: Where progress is printed.
+        group: Name of the folder of several runs that this one belongs to.
 
     Raises:
         ConfigError: If the plan is that of several runs.
@@ -164,7 +173,7 @@ def run_plan(plan: Plan, host: PluginHost, settings: Sequence[str], out: Path, p
         raise ConfigError(
             "train.folds: a cross-validation is several runs. Use finetunekit.run_folds, or set train.fold too."
         )
-    record = RunRecord.create(out, plan, settings)
+    record = RunRecord.create(out, plan, settings, group)
     with locked(record.path):
         return RunPipeline(plan, host, record, progress).run()
 

@@ -1,4 +1,4 @@
-"""One run, step by step: the order of the steps and the hook calls, nothing else."""
+"""One run, step by step: the order of the steps and the events, nothing else."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from finetunekit.engine.write_reports import write_reports
 from finetunekit.errors import FinetuneKitError
 from finetunekit.plugins.host import PluginHost
 from finetunekit.runs.checkpoint import remove_checkpoints
+from finetunekit.runs.events import RunEvents
 from finetunekit.runs.folder import (
     AUDIT,
     EXCLUDED,
@@ -45,7 +46,7 @@ class RunPipeline:
 
     Attributes:
         plan: What is run.
-        host: The plugins that the plan was made with; hears of the run.
+        events: Where what happens is told.
         record: Of the run's folder, new or reopened.
         progress: Where progress is printed.
         is_forced: Go on with a run that another process left, although something changed.
@@ -54,8 +55,9 @@ class RunPipeline:
     def __init__(
         self, plan: Plan, host: PluginHost, record: RunRecord, progress: Progress, *, is_forced: bool = False
     ) -> None:
-        self.plan, self.host, self.record, self.progress, self.is_forced = plan, host, record, progress, is_forced
+        self.plan, self.record, self.progress, self.is_forced = plan, record, progress, is_forced
         self.path, self.config = record.path, plan.config
+        self.events = RunEvents(plan, host, record.path, progress.say)
         self.rows: Sequence[Mapping[str, Any]] = ()
         self.miniatures: Miniatures | None = None
 
@@ -69,7 +71,7 @@ class RunPipeline:
         remove_checkpoints(self.path)
         if not self.record.state.get("reported"):
             metrics = self._report(metrics)
-            self.host.notify("after_run", metrics=metrics, run_path=self.path)
+            self.events.after_run(metrics)
         return read_result(self.path)
 
     def run(self) -> RunResult:
@@ -77,12 +79,12 @@ class RunPipeline:
         from finetunekit.system.memory import free_models
 
         try:
-            self.host.notify("before_run", plan=self.plan, run_path=self.path)
+            self.events.before_run()
             metrics = self._train_and_measure()
             self.record.finish("finished")
             free_models()  # reports read files only
             metrics = self._report(metrics)
-            self.host.notify("after_run", metrics=metrics, run_path=self.path)
+            self.events.after_run(metrics)
             return read_result(self.path)
         except BaseException as exc:
             self._stopped(exc)
@@ -181,9 +183,9 @@ class RunPipeline:
         from finetunekit.training.stages import Training
 
         self.record.check_unchanged(config_text(self.plan), self.progress, is_forced=self.is_forced)
-        log = RunLog(self.path, self.host, context.classifier, self.record.checkpoint)
+        log = RunLog(self.path, self.events, context.classifier, self.record.checkpoint)
         try:
-            return Training(context, self.host, self.record, log).run()
+            return Training(context, self.events, self.record, log).run()
         except BaseException:
             if log.rows:
                 self._save_what_there_is(context.classifier)
@@ -227,18 +229,19 @@ class RunPipeline:
     def _stopped(self, exc: BaseException) -> None:
         self.progress.close()
         status = "interrupted" if isinstance(exc, (KeyboardInterrupt, SystemExit)) else "failed"
-        if self.record.state["status"] == "finished":
-            status = "finished"  # only reports are missing; `finetunekit report` makes them
+        is_finished = (
+            self.record.state["status"] == "finished"
+        )  # only reports are missing; `finetunekit report` makes them
         self.record.state["error"] = " ".join(f"{type(exc).__name__}: {exc}".split())
         if isinstance(exc, KeyboardInterrupt):
             exc.add_note(f"go on with: finetunekit resume {shlex.quote(str(self.path))}")
-        self.host.notify("on_run_error", error=exc, run_path=self.path)
         if self.record.pending is not None:
             return  # refused: the folder stays as it was left
         if not self.record.is_resumed and "stages" not in self.record.state and isinstance(exc, FinetuneKitError):
             shutil.rmtree(self.path, ignore_errors=True)  # nothing was trained: the error says all there is to know
             return
         try:
-            self.record.finish(status)
+            self.record.finish("finished" if is_finished else status)
         except FinetuneKitError as second:  # the first error is the one to show
             self.progress.say(f"warning: {second}")
+        self.events.stopped(status)

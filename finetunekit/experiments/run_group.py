@@ -174,7 +174,9 @@ class RunGroup(ABC):
                 if member.key in known:
                     result = resume(known[member.key], is_forced=is_forced, progress=self.progress)
                 else:
-                    result = run_plan(*self._prepare(member), self._settings(member), self.path, self.progress)
+                    plan, host = self._prepare(member)
+                    settings, group = self._settings(member), self.path.name
+                    result = run_plan(plan, host, settings, self.path, self.progress, group=group)
             except RunError as exc:
                 if not self.notes_failures:
                     raise

@@ -29,7 +29,7 @@ __all__ = [
 EXIT_CODES = {"reproduced": 0, "not reproduced": 5, "too few photos": 6}
 """Exit code of `verify` for each outcome; 1 to 4 are errors, 2 among them: nothing to verify, or a stand-in."""
 
-NO_CHANGE = ("data.root=", "seed=", "reports=", "save.")
+NO_CHANGE = ("data.root=", "seed=", "reports=", "save.", "track")
 """Settings that leave the recipe as the preset states it."""
 
 ROUNDING = 0.0051

@@ -104,6 +104,15 @@ def register_reporters(register: Register) -> None:
 
 
 @hookspec
+def register_trackers(register: Register) -> None:
+    """Offer trackers. Called once, when plugins are loaded; must not import the tracker's library.
+
+    The builder is `build(options) -> Tracker`: an object with `start`, `epoch`, `finish` and `fail`. It is called in the thread that drives
+    the tracker. Options hold no secret: the plan refuses an address with a password in it, since options are written into run folders.
+    """
+
+
+@hookspec
 def register_presets(register: RegisterPreset) -> None:
     """Offer presets: a name and the YAML file behind it. Called once, when plugins are loaded."""
 
@@ -129,8 +138,3 @@ def after_run(metrics: Mapping[str, Any], run_path: Path) -> None:
 
     It has no `test`, and there is no report, where the test split stayed shut (`evaluate.test: false`).
     """
-
-
-@hookspec
-def on_run_error(error: BaseException, run_path: Path) -> None:
-    """A run stopped on `error`, an interruption by the user included. What was finished is in `run_path`."""

@@ -38,8 +38,9 @@ COLLECT_HOOKS = {
     "augmentation": "register_augmentations",
     "data source": "register_data_sources",
     "reporter": "register_reporters",
+    "tracker": "register_trackers",
 }
-NOTIFY_HOOKS = ("before_run", "after_epoch", "after_stage", "after_run", "on_run_error")
+NOTIFY_HOOKS = ("before_run", "after_epoch", "after_stage", "after_run")
 
 
 @dataclass(frozen=True, slots=True)

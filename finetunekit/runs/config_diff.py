@@ -12,11 +12,22 @@ from typing import Any
 from finetunekit.config.yaml_source import KeyPath, show_path
 from finetunekit.runs.folder import ENVIRONMENT, WEIGHTS, FinishedRun
 
-LEFT_OUT = ("name", "description")
-NOT_A_CHOICE = ("name", "description", "reports", "insights", "save", "expected", "seed", "view_seed", "plugins")
+LEFT_OUT = ("name", "description", "track")
+NOT_A_CHOICE = (
+    "name",
+    "description",
+    "track",
+    "reports",
+    "insights",
+    "save",
+    "expected",
+    "seed",
+    "view_seed",
+    "plugins",
+)
 """Parts of a configuration that are no choice of recipe.
 
-Names, reports and saved files change no prediction. A seed is a new draw of the same recipe: it makes another opening,
+Names, trackers, reports and saved files change no prediction. A seed is a new draw of the same recipe: it makes another opening,
 not another configuration. Paths of plugin files differ between machines; the components they give are named elsewhere
 in the configuration.
 """
@@ -97,7 +108,7 @@ def config_key(
     left_out = (*NOT_A_CHOICE, *(("data",) if photo_keys else ()))
     kept = flatten({key: value for key, value in config.items() if key not in left_out})
     for component in components:
-        if component["kind"] not in ("reporter", "data source"):
+        if component["kind"] not in ("reporter", "tracker", "data source"):
             kept |= {f"{component['path']}.{key}": value for key, value in flatten(component["options"]).items()}
     text = json.dumps([kept, *photo_keys], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -119,6 +130,8 @@ def _describe_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
     source = plan["config"].get("data", {}).get("source")
     for component in plan.get("components", ()):
         path = str(component["path"])
+        if component["kind"] == "tracker":
+            continue
         if component["kind"] == "data source":
             if component["name"] != source:  # the stand-in's options are not the source's
                 continue

@@ -12,6 +12,7 @@ from typing import Any, Self
 from finetunekit.config.plan import Plan, config_text
 from finetunekit.runs.checkpoint import Checkpoint, load_checkpoint, remove_checkpoints
 from finetunekit.runs.folder import CONFIG, FORMAT, PLAN, STATE, FinishedRun, new_run_path
+from finetunekit.system.environment import git_state
 from finetunekit.system.files import to_json, write_whole
 from finetunekit.system.progress import Progress
 
@@ -35,13 +36,14 @@ class RunRecord:
     started: float = field(default_factory=time.time)
 
     @classmethod
-    def create(cls, out: Path, plan: Plan, settings: Sequence[str]) -> Self:
+    def create(cls, out: Path, plan: Plan, settings: Sequence[str], group: str | None = None) -> Self:
         """Make the folder of a new run; from its first moment on it holds enough to begin again wherever the run is killed.
 
         Args:
             out: Folder of runs.
             plan: The run's plan.
             settings: The user's `--set` texts.
+            group: Name of the folder of several runs that this one belongs to; None: it stands alone.
 
         Raises:
             RunFolderError: If `out` cannot be written.
@@ -54,6 +56,8 @@ class RunRecord:
             "preset": plan.source,
             "settings": list(settings),
             "folder": str(Path.cwd()),
+            "group": group,
+            "git": git_state(),
             "started": _now(),
         }
         files = {CONFIG: config_text(plan), PLAN: to_json(plan.to_dict()), STATE: to_json(state)}

@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import re
+import subprocess
 import sys
 import tempfile
 from importlib import metadata
@@ -116,6 +117,18 @@ def processor_name() -> str:
 def available_cpus() -> int:
     """Processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the working folder, and whether tracked files differ from it; None where there is no repository, or no git."""
+    command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = done.stdout.splitlines()
+    commit = next((line.removeprefix("# branch.oid ") for line in lines if line.startswith("# branch.oid ")), None)
+    return {"commit": commit, "is_dirty": any(not line.startswith("#") for line in lines)}
 
 
 def describe_environment() -> dict[str, Any]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from finetunekit.testing.checks_head import check_head
     from finetunekit.testing.checks_reporter import check_reporter
     from finetunekit.testing.checks_source import check_data_source
+    from finetunekit.testing.checks_tracker import check_tracker
     from finetunekit.testing.components import check_component
     from finetunekit.testing.contract import ContractError, UnfitExampleError, example_options
     from finetunekit.testing.data import AWKWARD_CLASSES, TINY_CLASSES, tiny_photos, tiny_run
@@ -34,6 +35,7 @@ _HOMES = {
     "check_head": "finetunekit.testing.checks_head",
     "check_reporter": "finetunekit.testing.checks_reporter",
     "check_data_source": "finetunekit.testing.checks_source",
+    "check_tracker": "finetunekit.testing.checks_tracker",
     "check_component": "finetunekit.testing.components",
     "ContractError": "finetunekit.testing.contract",
     "UnfitExampleError": "finetunekit.testing.contract",
@@ -60,6 +62,7 @@ __all__ = [
     "check_head",
     "check_reporter",
     "check_target",
+    "check_tracker",
     "example_options",
     "tiny_photos",
     "tiny_run",

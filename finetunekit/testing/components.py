@@ -15,6 +15,7 @@ from finetunekit.testing.checks_freezing import verify_freezing_policy
 from finetunekit.testing.checks_head import verify_head
 from finetunekit.testing.checks_reporter import verify_reporter
 from finetunekit.testing.checks_source import verify_data_source
+from finetunekit.testing.checks_tracker import verify_tracker
 from finetunekit.testing.contract import ContractError, Subject, UnfitExampleError, check_options, example_options
 from finetunekit.testing.data import tiny_photos
 from finetunekit.types import Options, Registered
@@ -26,10 +27,10 @@ def check_component(
     """Check one entry of a plugin host's registries with the check of its seam.
 
     Args:
-        kind: Name of the registry: `backbone`, `head`, `freezing policy`, `augmentation`, `reporter` or `data source`.
+        kind: Name of the registry: `backbone`, `head`, `freezing policy`, `augmentation`, `reporter`, `tracker` or `data source`.
         registered: The entry, such as `host.registries[kind][name]`.
         options: An instance of its options; default: its defaults, and for required fields their first `examples` or a value in bounds.
-        run: Run folder for a reporter; default: one is made.
+        run: Run folder for a reporter or tracker; default: one is made.
 
     Raises:
         ContractError: If it does not keep its contract.
@@ -46,6 +47,7 @@ def check_component(
         "freezing policy": lambda: verify_freezing_policy(chosen),
         "augmentation": lambda: verify_augmentation(chosen),
         "reporter": lambda: verify_reporter(chosen, run),
+        "tracker": lambda: verify_tracker(chosen, run),
         "data source": lambda: _check_source(chosen),
     }
     checks[kind]()

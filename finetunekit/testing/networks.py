@@ -44,7 +44,9 @@ def build_network(backbone: Chosen, head: Chosen, size_px: int, num_classes: int
     pixels = PixelsSection(size_px=size_px)
     config = RunConfig(name="contract", backbone=named, head=named, pixels=pixels, stages=(FitStage(),))
     source = choose("data source", tiny_plugin.build_table, Options())
-    plan = Plan(config, "finetunekit.testing", source, None, backbone, head, augment=(), stages=(), reports=())
+    plan = Plan(
+        config, "finetunekit.testing", source, None, backbone, head, augment=(), stages=(), reports=(), track=()
+    )
     return build_classifier(plan, num_classes, precision)
 
 

@@ -40,6 +40,7 @@ _SEAMS = {
     ),
     "augmentation": _Seam("augmentation", "augment: [{name: $name}]", "check_augmentation"),
     "reporter": _Seam("reporter", "reports: [{name: $name}]", "check_reporter"),
+    "tracker": _Seam("tracker", "track: [{name: $name}]", "check_tracker"),
     "data-source": _Seam(
         "data source",
         "data: {source: $name, root: photos}",

@@ -20,7 +20,7 @@ from finetunekit.types import TRAIN, FreezeDecision
 if TYPE_CHECKING:
     import keras
 
-    from finetunekit.plugins.host import PluginHost
+    from finetunekit.runs.events import RunEvents
 
 EPOCH_COLUMNS = (
     "stage",
@@ -47,7 +47,7 @@ class RunLog:
 
     Attributes:
         path: The run folder.
-        host: Hears of each epoch.
+        events: Hear of each epoch.
         classifier: The network.
         earlier: Where another process left the run; None: from the start.
         rows: The epochs so far.
@@ -55,7 +55,7 @@ class RunLog:
     """
 
     path: Path
-    host: PluginHost
+    events: RunEvents
     classifier: Classifier
     earlier: Checkpoint | None
     rows: list[Row] = field(default_factory=list)
@@ -105,7 +105,7 @@ class RunLog:
         self.rows.append(row)
         save_checkpoint(self.path, self._checkpoint(state))
         append_line(self.path / EPOCHS, to_csv([row], EPOCH_COLUMNS).split("\n", 1)[1])
-        self.host.notify("after_epoch", row=row, run_path=self.path)
+        self.events.after_epoch(row)
 
     def name_photos(self, indices: Sequence[int]) -> str:
         """See `EpochSink`."""

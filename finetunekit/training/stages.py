@@ -25,7 +25,7 @@ from finetunekit.training.validation import Validator
 from finetunekit.types import VALID
 
 if TYPE_CHECKING:
-    from finetunekit.plugins.host import PluginHost
+    from finetunekit.runs.events import RunEvents
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class Training:
 
     Attributes:
         context: What the stages share.
-        host: Hears of stages.
+        events: Hear of stages.
         record: The run's; gets a `stages` entry for each stage.
         log: Gets the epochs.
     """
 
     context: StageContext
-    host: PluginHost
+    events: RunEvents
     record: RunRecord
     log: RunLog
 
@@ -57,11 +57,12 @@ class Training:
         for number in range(log.stage, len(stages)):
             prepared = prepare_stage(self.context, number)
             record = self._announce(number, prepared)
+            self.events.stage_began()
             left = log.begin_stage(number, prepared.freezing.decision)
             begun = len(log.rows) - (left.epochs if left else 0)
             self._run_stage(number, prepared, record, left)
             rows = tuple(log.rows[begun:])
-            self.host.notify("after_stage", stage=record.name, rows=rows, run_path=self.record.path)
+            self.events.after_stage(record.name, rows)
         return prepared
 
     def _run_stage(self, number: int, prepared: Prepared, record: StageRecord, left: StageState | None) -> None:

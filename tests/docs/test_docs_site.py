@@ -80,7 +80,9 @@ def write_traps(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["my_backbone", "my_head", "my_freezing", "my_augmentation", "my_reporter"])
+@pytest.mark.parametrize(
+    "name", ["my_backbone", "my_head", "my_freezing", "my_augmentation", "my_reporter", "my_tracker"]
+)
 def test_a_sample_keeps_its_contract(name: str) -> None:
     result = invoke("plugins", "check", str(SAMPLES / f"{name}.py"))
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "1 checked: 1 ok")

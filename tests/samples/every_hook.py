@@ -23,6 +23,9 @@ from finetunekit import (
     PixelContract,
     PluginError,
     SourceContext,
+    TrackedEnd,
+    TrackedRun,
+    Tracker,
     draw_uniform,
     hookimpl,
 )
@@ -112,6 +115,43 @@ def build_accuracy_text(options: Options, run: FinishedRun) -> Mapping[str, byte
     return {"accuracy.txt": f"{accuracy['successes']}/{accuracy['photos']}".encode()}
 
 
+class LinesOptions(Options):
+    """Options of `lines`."""
+
+    file: str = Field("tracked.jsonl", description="Relative to the working directory.")
+
+
+class Lines:
+    """Every call as a line."""
+
+    def __init__(self, options: LinesOptions) -> None:
+        self.path = Path(options.file).resolve()
+
+    def start(self, run: TrackedRun) -> str:
+        return self._add(
+            run.run_id or "one", call="start", epochs=run.params["stages[0].epochs"], preset=run.tags["preset"]
+        )
+
+    def epoch(self, step: int, values: Mapping[str, float], at_s: float) -> None:
+        self._add("", call="epoch", step=step, loss=values["loss"])
+
+    def finish(self, end: TrackedEnd) -> None:
+        self._add("", call="finish", photos=end.scores["test/accuracy/photos"], files=sorted(end.artefacts))
+
+    def fail(self, status: str) -> None:
+        self._add("", call="fail", status=status)
+
+    def _add(self, answer: str, **what: Any) -> str:
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(what) + "\n")
+        return answer
+
+
+def build_lines(options: LinesOptions) -> Tracker:
+    """A tracker that writes down what it is told."""
+    return Lines(options)
+
+
 @hookimpl
 def register_backbones(register: RegisterBackbone) -> None:
     register("one_convolution", build_one_convolution, ConvolutionOptions, spec=SPEC)
@@ -140,6 +180,11 @@ def register_data_sources(register: Register) -> None:
 @hookimpl
 def register_reporters(register: Register) -> None:
     register("accuracy_text", build_accuracy_text)
+
+
+@hookimpl
+def register_trackers(register: Register) -> None:
+    register("lines", build_lines, LinesOptions)
 
 
 @hookimpl
@@ -172,8 +217,3 @@ def after_stage(stage: str, rows: tuple[Mapping[str, Any], ...], run_path: Path)
 def after_run(metrics: Mapping[str, Any], run_path: Path) -> None:
     report = (run_path / "reports" / "accuracy.txt").read_text(encoding="utf-8")
     _note(run_path, "after_run", photos=metrics["test"]["accuracy"]["photos"], report=report)
-
-
-@hookimpl
-def on_run_error(error: BaseException, run_path: Path) -> None:
-    _note(run_path, "on_run_error", error=f"{type(error).__name__}: {error}")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import random
 import re
 import socket
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -45,6 +47,7 @@ from finetunekit.testing import (
     check_head,
     check_reporter,
     check_target,
+    check_tracker,
     example_options,
     tiny_photos,
     tiny_run,
@@ -608,6 +611,62 @@ def test_a_sentence_broken_over_the_lines_of_a_figure_is_found(run_path: Path) -
         return {"a.svg": f"<svg>{''.join(words)}</svg>".encode(), "a.png": b"\x89PNG"}
 
     check_reporter(build, run=run_path)
+
+
+# ---- trackers --------------------------------------------------------------------------------------------------------------------
+
+
+class Tracker:
+    """Keeps its contract, and does nothing."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def start(self, run: Any) -> str:
+        return "the run"
+
+    def epoch(self, step: int, values: Mapping[str, float], at_s: float) -> None: ...
+
+    def finish(self, end: Any) -> None: ...
+
+    def fail(self, status: str) -> None: ...
+
+
+def tracker(**methods: Callable[..., Any]) -> Callable[..., Any]:
+    """One that does something else in these calls."""
+    return type("Other", (Tracker,), methods)
+
+
+def leaves_a_thread(self: Any, end: Any) -> None:
+    threading.Thread(target=LEFT.wait, name="sender").start()
+
+
+LEFT = threading.Event()
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda o: object(), r"what its builder returns has no start and no epoch and no finish and no fail"),
+        (tracker(start=lambda self, run: 7), r"start must return the id of the run\. Received: 7"),
+        (tracker(start=lambda self, run: f"{run.run_id} again"), r"start must go on with the run that run_id names"),
+        (tracker(epoch=lambda self, step, values, at_s: print("sent")), r"prints to stdout \('sent'\)"),
+        (tracker(finish=lambda self, end: random.random()), r"draws from Python's or NumPy's global random numbers"),
+        (tracker(finish=lambda self, end: (end.folder / "id").touch()), r"changes the run folder \(id\)"),
+        (tracker(fail=lambda self, status: 1 / 0), r"tracking a run that was killed raised ZeroDivisionError"),
+        (tracker(finish=leaves_a_thread), r"leaves a thread behind \(sender\) that is no daemon"),
+    ],
+)
+def test_trackers_that_are_wrong(build: Callable[..., Any], words: str, run_path: Path) -> None:
+    try:
+        with pytest.raises(ContractError, match=words):
+            check_tracker(build, run=run_path)
+    finally:
+        LEFT.set()
+
+
+def test_a_tracker_that_does_nothing_keeps_its_contract(run_path: Path) -> None:
+    check_tracker(Tracker, run=run_path)
 
 
 # ---- data sources ----------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from helpers_plugins import command, invoke
 from finetunekit import ConfigError
 from finetunekit.cli.common import make_progress
 from finetunekit.engine.api import run
+from finetunekit.engine.track import track
 from finetunekit.plugins.host import load_plugins
 from finetunekit.testing import check_component, tiny_photos
 from finetunekit.testing.scaffold import KINDS, check_name, title_of, write_plugin
@@ -95,11 +96,15 @@ head: {{name: my_head}}
 augment: [{{name: my_augmentation}}]
 stages: [{{epochs: 1, freeze: {{name: my_freezing_policy, train: 1}}}}]
 reports: [{{name: my_reporter}}]
+track: [{{name: my_tracker, folder: {tmp_path / "tracked"}}}]
 """,
         encoding="utf-8",
     )
     assert "my_freezing_policy  from" in invoke("plan", str(preset)).stdout
     result = run(str(preset), out=tmp_path / "runs", progress=make_progress(is_quiet=True))
+    track(result.path)
+    lines = (tmp_path / "tracked" / f"{result.path.name}.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line).get("step") for line in lines] == [None, 1, None]
     page = (result.path / "reports" / "my_reporter.html").read_text(encoding="utf-8")
     with (photos / "photos.csv").open(encoding="utf-8") as stream:
         tested = [row["label"] for row in csv.DictReader(stream) if row["split"] == "test"]

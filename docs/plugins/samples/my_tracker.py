@@ -1,0 +1,64 @@
+"""A tracker: the numbers of a run as lines of JSON, one file a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from finetunekit import Options, TrackedEnd, TrackedRun, Tracker, hookimpl
+from finetunekit.hookspecs import Register
+
+
+class JsonLinesOptions(Options):
+    """Options of `json_lines`."""
+
+    folder: str = Field("tracked", min_length=1, description="Folder of the files, relative to the working directory.")
+
+
+class JsonLinesTracker:
+    """One run. Everything here is called in a thread of its own and may take its time; what it raises is one warning."""
+
+    def __init__(self, options: JsonLinesOptions) -> None:
+        self._folder = Path(options.folder)
+        self._path = self._folder
+
+    def start(self, run: TrackedRun) -> str:
+        """Begin the file, or go on with it: steps from `run.next_step` on will be sent (again)."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._path = (self._folder / f"{run.name}.jsonl").resolve()
+        old = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
+        kept = [line for line in old if 0 < json.loads(line).get("step", 0) < run.next_step]
+        lines = [json.dumps({"params": dict(run.params), "tags": dict(run.tags)}), *kept]
+        self._path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        return run.name
+
+    def epoch(self, step: int, values: Mapping[str, float], at_s: float) -> None:
+        """One line an epoch."""
+        self._append({"step": step, "at_s": at_s, **values})
+
+    def finish(self, end: TrackedEnd) -> None:
+        """The scores, each with its denominator and both ends of its interval beside it."""
+        self._append({"status": "finished", "verdict": end.verdict, **end.scores})
+
+    def fail(self, status: Literal["failed", "interrupted", "killed"]) -> None:
+        """How it stopped."""
+        self._append({"status": status})
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+
+def build_json_lines(options: JsonLinesOptions) -> Tracker:
+    """A tracker for one run; nothing is sent yet."""
+    return JsonLinesTracker(options)
+
+
+@hookimpl
+def register_trackers(register: Register) -> None:
+    """One tracker."""
+    register("json_lines", build_json_lines, JsonLinesOptions)

@@ -1,0 +1,25 @@
+"""Secrets are the environment's: recognised in addresses, and taken out of what is printed."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import urlsplit
+
+_NAMES = re.compile(r"TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)[^/\s@]+@")
+_QUERY = re.compile(r"(?<=[?&])([^=&\s]*(?:token|password|secret|api_?key)[^=&\s]*)=[^&\s]+", re.IGNORECASE)
+_HIDDEN = "***"
+
+
+def has_password(address: str) -> bool:
+    """Whether an address names a password or a token: `https://user:password@host`, `https://host?token=…`."""
+    return bool("://" in address and ((_USER.search(address) and urlsplit(address).password) or _QUERY.search(address)))
+
+
+def without_secrets(text: str) -> str:
+    """A text in which the values of environment variables whose names sound like secrets, and users in addresses, are `***`."""
+    for name, value in os.environ.items():
+        if _NAMES.search(name) and len(value) >= 4:
+            text = text.replace(value, _HIDDEN)
+    return _QUERY.sub(rf"\1={_HIDDEN}", _USER.sub(f"{_HIDDEN}@", text))

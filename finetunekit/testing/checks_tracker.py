@@ -1,0 +1,109 @@
+"""The contract of a tracker."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from finetunekit.config.plan import Chosen
+from finetunekit.plugins.components import call_builder
+from finetunekit.runs.folder import FinishedRun
+from finetunekit.runs.tracked_run import tracked_end, tracked_epochs, tracked_run
+from finetunekit.system.environment import start_tensorflow
+from finetunekit.testing.contract import Subject, choose
+from finetunekit.testing.data import AWKWARD_CLASSES, tiny_run
+from finetunekit.testing.guards import changed, fingerprint
+from finetunekit.types import Builder, Options, Tracker
+
+_CALLS = ("start", "epoch", "finish", "fail")
+
+
+def check_tracker(build: Builder, options: Options | None = None, *, run: Path | None = None) -> None:
+    """Check a tracker with a tiny finished run: killed after its first epoch, resumed, finished. It works in an empty folder.
+
+    A tracker that is sent elsewhere by options or environment variables really sends there.
+
+    Args:
+        build: The builder that the plugin registers.
+        options: An instance of its options; default: `Options()`.
+        run: Run folder; default: one is made (`tiny_run(folder, classes=AWKWARD_CLASSES)`). It is copied, not changed.
+
+    Raises:
+        ContractError: If it lacks `start`, `epoch`, `finish` or `fail`; if `start` does not return the id of the run, or another one
+            when the run goes on; if it prints to stdout, draws from the global random numbers that the run may use, changes the
+            run folder, or leaves a thread behind that keeps the process from ending; or if its options are not as they should be.
+    """
+    verify_tracker(choose("tracker", build, options), run)
+
+
+def verify_tracker(chosen: Chosen, run: Path | None = None) -> None:
+    """`check_tracker` of a component as a plan holds it."""
+    start_tensorflow()
+    subject = Subject(chosen)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        made = run or tiny_run(Path(scratch) / "tiny", classes=AWKWARD_CLASSES)
+        copy = Path(scratch) / "copy" / made.name
+        shutil.copytree(made, copy)
+        work = Path(scratch) / "work"
+        work.mkdir()
+        before, threads = fingerprint(copy), set(threading.enumerate())
+        with contextlib.chdir(work), _watched(subject):
+            _send_twice(subject, FinishedRun(copy))
+        altered = changed(before, fingerprint(copy))
+        subject.require(not altered, f"changes the run folder ({', '.join(Path(path).name for path in altered[:3])}).")
+        left = [thread.name for thread in set(threading.enumerate()) - threads if not thread.daemon]
+        subject.require(
+            not left, f"leaves a thread behind ({', '.join(left[:3])}) that is no daemon; the process could not end."
+        )
+
+
+def _send_twice(subject: Subject, run: FinishedRun) -> None:
+    """One epoch and a kill; then, by another instance, the rest."""
+    first, second = tracked_epochs(run)[:2]
+    with subject.during("tracking a run that was killed"):
+        tracker = _build(subject)
+        run_id = tracker.start(tracked_run(run, None, 1))
+        subject.require(
+            isinstance(run_id, str) and run_id, f"start must return the id of the run. Received: {run_id!r:.80}"
+        )
+        tracker.epoch(first.step, first.values, first.at_s)
+        tracker.fail("killed")
+    with subject.during("going on with a tracked run"):
+        tracker = _build(subject)
+        again = tracker.start(tracked_run(run, run_id, second.step))
+        subject.require(
+            again == run_id, f"start must go on with the run that run_id names ({run_id}). Received: {again!r:.80}"
+        )
+        tracker.epoch(second.step, second.values, second.at_s)
+    with subject.during("finishing a tracked run"):
+        tracker.finish(tracked_end(run))
+
+
+def _build(subject: Subject) -> Tracker:
+    tracker: Tracker = call_builder(subject.chosen)
+    missing = [name for name in _CALLS if not callable(getattr(tracker, name, None))]
+    subject.require(not missing, f"what its builder returns has no {' and no '.join(missing)}.")
+    return tracker
+
+
+@contextlib.contextmanager
+def _watched(subject: Subject) -> Iterator[None]:
+    printed, before = io.StringIO(), _random_states()
+    with contextlib.redirect_stdout(printed):
+        yield
+    now = _random_states()
+    said = printed.getvalue().split("\n", 1)[0]
+    subject.require(not said, f"prints to stdout ({said!r:.60}), where the result of the run goes; use stderr.")
+    subject.require(now == before, "draws from Python's or NumPy's global random numbers; use random.Random().")
+
+
+def _random_states() -> tuple[object, bytes]:
+    import numpy as np
+
+    return random.getstate(), repr(np.random.get_state(legacy=True)).encode()
