@@ -356,8 +356,8 @@ class Tracker(Protocol):
         """The run is finished; everything has to be sent when this returns."""
         ...
 
-    def fail(self, status: Literal["failed", "interrupted", "killed"]) -> None:
-        """The run stopped. It may be resumed, and is then opened again."""
+    def fail(self, status: str) -> None:
+        """The run has `failed`, was `interrupted`, or was `killed`. It may be resumed, and is then opened again."""
         ...
 
 

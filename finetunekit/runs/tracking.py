@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from finetunekit.config.plan import Chosen
 from finetunekit.errors import FinetuneKitError, PluginError, RunFolderError
@@ -84,7 +84,7 @@ class Sender:
         if status == FINISHED:
             tracker.finish(tracked_end(run))
         elif status in STOPPED:
-            tracker.fail(cast(Literal["failed", "interrupted", "killed"], status))
+            tracker.fail(status)
         self._write(status=status)
 
     def _open(self, run: FinishedRun, next_step: int) -> None:
