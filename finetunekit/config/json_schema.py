@@ -225,7 +225,8 @@ def _named(name: str, options: Schema) -> Schema:
 
 
 def _one_of(names: Iterable[str], description: str | None = None) -> Schema:
-    found: Schema = {"enum": list(names)}
+    names = list(names)
+    found: Schema = {"enum": names} if names else {"type": "string"}  # no plugin that is installed has any
     return {"description": description, **found} if description else found
 
 
