@@ -133,11 +133,12 @@ class _Writer:
         if key not in self.written:
             entries = self.host.registries[kind].values()
             options = {entry.name: self.options(kind, entry, reading) for entry in entries}
+            cases = [_when("name", name, _named(name, one)) for name, one in options.items()]
             self.written[key] = {
                 "type": "object" if reading == "item" else ["object", "null"],
                 "description": f"A {kind}: its name, and its own options.",
                 "properties": {"name": _one_of(options, f"Name of the {kind}.")},
-                "allOf": [_when("name", name, _named(name, one)) for name, one in options.items()],
+                **({"allOf": cases} if cases else {}),
             } | self.unnamed(list(options.values()), reading)
         return _ref(key)
 

@@ -658,6 +658,7 @@ LEFT = threading.Event()
     ],
 )
 def test_trackers_that_are_wrong(build: Callable[..., Any], words: str, run_path: Path) -> None:
+    LEFT.clear()
     try:
         with pytest.raises(ContractError, match=words):
             check_tracker(build, run=run_path)
