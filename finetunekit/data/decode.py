@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from finetunekit.data.decode_apart import decode_apart, is_apart
 from finetunekit.data.parallel import Progress, bounded, gather
 from finetunekit.data.photo_file import (
     PhotoFile,
@@ -83,12 +84,18 @@ def decode_photo(path: Path, *, max_pixels: int) -> Pixels:
 
 def decode_stream(file: PhotoFile, path: Path, *, max_pixels: int) -> Pixels:
     """`decode_photo` of a file that is open already; `path` is for messages. Call it inside `pillow_guard`."""
-    return decode_image(read_header(file, path, max_pixels=max_pixels), path)
+    return decode_image(read_header(file, path, max_pixels=max_pixels), file, path)
 
 
-def decode_image(image: Image.Image, path: Path) -> Pixels:
-    """`decode_photo` of a file whose header was read."""
-    claimed = image.size
+def decode_image(image: Image.Image, file: PhotoFile, path: Path) -> Pixels:
+    """`decode_photo` of a file whose header was read. Call it inside `pillow_guard`."""
+    if is_apart(image, file):
+        return decode_apart(image, file, path)
+    return decode_loaded(image, image.size, path)
+
+
+def decode_loaded(image: Image.Image, claimed: tuple[int, int], path: Path) -> Pixels:
+    """The pixels of an image whose header claimed this size, decoded in this process."""
     try:
         image.load()
         check_decoded(image, claimed, path)

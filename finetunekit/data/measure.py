@@ -92,7 +92,7 @@ def measure_stream(file: PhotoFile, path: Path, *, max_pixels: int) -> tuple[Tra
     kind = image.format or ""
     traits = _describe(image, os.fstat(file.fileno()).st_size)
     most = file.left_bytes
-    pixels = decode_image(image, path)
+    pixels = decode_image(image, file, path)
     traits["is_whole"] = _has_end(file, kind, most)
     traits["height_px"], traits["width_px"], _ = pixels.shape
     try:

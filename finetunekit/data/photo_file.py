@@ -10,11 +10,11 @@ import re
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from finetunekit.errors import DataError
 from finetunekit.system.files import NotRegularError, open_regular
@@ -75,8 +75,18 @@ def photo_error(path: Path, cause: str, remedy: str = REPLACE) -> DataError:
     return DataError(f"{escaped(str(path))}: {cause}. {remedy}")
 
 
+class Helper(Protocol):
+    """A process that decodes."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+H = TypeVar("H", bound=Helper)
+
+
 class _PillowGuard:
-    """While at least one thread decodes, Pillow's warnings are silent and its own size limit is no lower than ours.
+    """While at least one thread decodes: Pillow's warnings are silent, its own size limit is no lower than ours, helpers are kept.
 
     Both are settings of the whole process, so entries are counted: the first thread in changes them, the last one out
     puts them back. Pillow's limit is touched only where it would refuse what `max_pixels` allows, that is, where
@@ -88,6 +98,19 @@ class _PillowGuard:
         self._inside = 0
         self._quiet = warnings.catch_warnings()
         self._limit: int | None = None
+        self._helpers: list[Helper] = []
+
+    def taken(self, make: Callable[[], H]) -> H:
+        """A helper that nobody uses at the moment, or a new one."""
+        with self._lock:
+            if self._helpers:
+                return cast("H", self._helpers.pop())
+        return make()
+
+    def give_back(self, helper: Helper) -> None:
+        """Keep a helper for the next photo, from any thread inside."""
+        with self._lock:
+            self._helpers.append(helper)
 
     @contextmanager
     def __call__(self, max_pixels: int) -> Iterator[None]:
@@ -118,6 +141,8 @@ class _PillowGuard:
             if self._inside == 0:
                 Image.MAX_IMAGE_PIXELS = self._limit
                 self._quiet.__exit__(None, None, None)
+                while self._helpers:
+                    self._helpers.pop().close()
 
 
 pillow_guard = _PillowGuard()

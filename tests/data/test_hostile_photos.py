@@ -22,7 +22,7 @@ from PIL import Image
 
 from finetunekit import DataError, FinetuneKitError, PhotoListing, SourceContext
 from finetunekit.config.yaml_source import read_yaml
-from finetunekit.data import photo_file
+from finetunekit.data import decode_apart, photo_file
 from finetunekit.data.decode import decode_photo
 from finetunekit.data.exclusions import leave_out
 from finetunekit.data.known_photos import measure_photos, photo_sha256
@@ -47,7 +47,7 @@ _listening: list[list[str]] = []
 def _watch(event: str, arguments: tuple[object, ...]) -> None:
     if event in STARTS:
         for started in _listening:
-            started.append(f"{event} {arguments!r:.200}")
+            started.append(f"{event} {arguments!r:.900}")
 
 
 sys.addaudithook(_watch)  # an audit hook cannot be taken back, so it listens only while a test asks
@@ -121,7 +121,7 @@ def test_no_photo_of_any_format_starts_a_program(tmp_path: Path, started: list[s
             usable.add(name.partition("-")[0])
         except DataError:
             continue
-    assert started == []
+    assert [start for start in started if "finetunekit.data.decode_apart" not in start] == []
     assert {"JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "TGA", "JPEG2000"} <= usable
     assert not usable & {"ICO", "ICNS", "EPS", "iptc", "IM", "PCX", "SPIDER", "PDF"}
 
@@ -233,6 +233,66 @@ def test_what_is_read_of_a_photo_is_bounded_by_the_pixels_it_claims(
     monkeypatch.setattr(photo_file, "FREE_BYTES", 2**24)
     monkeypatch.setattr(photo_file, "DECODE_S", -1.0)
     assert "cannot be decoded within bounds (it takes longer than" in refusal(path)
+
+
+def in_one_call(folder: Path) -> list[Path]:
+    """A photo in each format that is decoded apart, all of the same pixels."""
+    Image.fromarray(np.full((30, 40, 3), 90, np.uint8)).save(folder / "a.jp2")
+    Image.fromarray(np.full((30, 40, 3), 90, np.uint8)).save(folder / "b.avif", quality=100)
+    return [folder / "a.jp2", folder / "b.avif"]
+
+
+def test_formats_whose_decoders_do_all_in_one_call_are_decoded_in_a_process_that_is_kept(
+    tmp_path: Path, started: list[str]
+) -> None:
+    paths = in_one_call(tmp_path)
+    measured = measure_photos([*paths, *paths], max_pixels=LIMIT, workers=1)
+    assert [*measured.photos] == paths
+    assert len(started) == 1
+    assert decode_photo(paths[0], max_pixels=LIMIT)[5, 5].tolist() == [90, 90, 90]
+
+
+def test_a_tiff_whose_strips_claim_more_than_its_file_has_is_decoded_apart(tmp_path: Path, started: list[str]) -> None:
+    path = tmp_path / "x.tif"
+    Image.fromarray(np.full((30, 40), 90, np.uint8)).save(path, compression="tiff_lzw")
+    assert decode_photo(path, max_pixels=LIMIT).shape == (30, 40, 3)
+    assert started == []
+    content = bytearray(path.read_bytes())
+    tag = next(content.index(mark) for kind in (3, 4) if (mark := struct.pack("<HHI", 279, kind, 1)) in content)
+    struct.pack_into("<HHII", content, tag, 279, 4, 1, 10_000_000)
+    path.write_bytes(content)
+    measure_photos([path], max_pixels=LIMIT, workers=1)
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize("name", ["a.jp2", "b.avif"])
+def test_what_goes_wrong_in_that_process_is_one_line(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {path.name: path.read_bytes() for path in in_one_call(tmp_path)}[name]
+    path = tmp_path / name
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    refusal(path)
+    path.write_bytes(whole)
+    for program, said in (
+        ("import os; os.abort()", "its decoder crashes, exit status -6"),
+        (f"{LOAD}; decode.decode_loaded = lambda *_: os.system('true'); d.serve()", "a photo asked for os.system"),
+        (f"{LOAD}; decode.decode_loaded = lambda *_: bytearray(10**11); d.serve()", "MemoryError"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(decode_apart, "_PROGRAM", program)
+            assert said in refusal(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(decode_apart, "_PROGRAM", f"{LOAD}; decode.decode_loaded = lambda *_: time.sleep(600); d.serve()")
+        patch.setattr(decode_apart, "_WALL", 0.1)
+        assert "cannot be decoded within bounds (it takes longer than 5 s)" in refusal(path)
+    assert decode_photo(path, max_pixels=LIMIT).shape == (30, 40, 3)
+
+
+LOAD = (
+    "import json, os, sys, time; sys.path[:] = json.loads(sys.argv[1]);"
+    " from finetunekit.data import decode, decode_apart as d"
+)
 
 
 def test_one_bad_photo_does_not_cost_the_others(tmp_path: Path) -> None:
