@@ -42,14 +42,18 @@ def open_regular(path: Path, buffering: int = -1) -> Any:
             waited for.
     """
     _check_regular(os.stat(path), path)  # asked before: opening a device can have effects of its own
-    # and so that what took its place meanwhile cannot hold us, and is asked again
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    stream = open(path, "rb", buffering=buffering, opener=_opened_at_once)
     try:
-        _check_regular(os.fstat(descriptor), path)
-        return open(descriptor, "rb", buffering=buffering)
-    except BaseException:
-        os.close(descriptor)
+        _check_regular(os.fstat(stream.fileno()), path)  # and after: another thing may have taken its place
+    except OSError:
+        stream.close()
         raise
+    return stream
+
+
+def _opened_at_once(path: str, flags: int) -> int:
+    """A descriptor, without waiting for whoever writes into a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _check_regular(status: os.stat_result, path: Path) -> None:
