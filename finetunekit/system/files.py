@@ -42,7 +42,7 @@ def open_regular(path: Path, buffering: int = -1) -> Any:
             waited for.
     """
     _check_regular(os.stat(path), path)  # asked before: opening a device can have effects of its own
-    stream = open(path, "rb", buffering=buffering, opener=_opened_at_once)
+    stream = open(path, "rb", buffering=buffering, opener=_opened_at_once)  # noqa: SIM115  # the caller closes it
     try:
         _check_regular(os.fstat(stream.fileno()), path)  # and after: another thing may have taken its place
     except OSError:
