@@ -41,6 +41,9 @@ VALUES = (
     types.PhotoRecord,
     types.TrackedRun,
     types.TrackedEnd,
+    types.Exporter,
+    types.Servable,
+    types.Exported,
 )
 
 HEAD = """\
@@ -258,6 +261,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "presets.md": render_presets,
     "errors.md": render_errors,
     "plugins/seams.md": lambda: _render_shown("plugins/seams.md"),
+    "export.md": lambda: _render_shown("export.md"),
     "quickstart.ja.md": lambda: _render_shown("quickstart.ja.md"),
     "../presets/schema.json": render_schema,
 }

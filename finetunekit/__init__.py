@@ -11,6 +11,7 @@ from finetunekit._version import __version__ as __version__
 from finetunekit.errors import (
     ConfigError,
     DataError,
+    ExportError,
     FinetuneKitError,
     PluginError,
     RunError,
@@ -27,13 +28,15 @@ if TYPE_CHECKING:
     from finetunekit.data.splitting import split_by_class
     from finetunekit.data.tables import TABLE_SUFFIXES, PhotoTable, open_table
     from finetunekit.engine.api import run
+    from finetunekit.engine.export import ExportResult, load
     from finetunekit.engine.result import RunResult
-    from finetunekit.evaluation.predictor import LoadedRun, load
+    from finetunekit.evaluation.predictor import LoadedRun
     from finetunekit.experiments.ablation import run_ablation
     from finetunekit.experiments.cross_validation import resume_folds, run_folds
     from finetunekit.experiments.run_group import GroupResult
     from finetunekit.experiments.seeds import resume_seeds, run_seeds
     from finetunekit.experiments.verify import outcome_sentence, verify_run
+    from finetunekit.exporting.serving_graph import save_graph
     from finetunekit.models.freezing import leaf_layers
     from finetunekit.models.layer_names import count_names_anew
     from finetunekit.models.weights.fit import named_variables
@@ -49,6 +52,8 @@ if TYPE_CHECKING:
         Augmentation,
         Backbone,
         BackboneSpec,
+        Exported,
+        Exporter,
         Features,
         Fill,
         FreezeDecision,
@@ -58,7 +63,9 @@ if TYPE_CHECKING:
         PhotoListing,
         PhotoRecord,
         PixelContract,
+        Predict,
         PretrainedTop,
+        Servable,
         SourceContext,
         TrackedEnd,
         TrackedRun,
@@ -77,13 +84,15 @@ _LAZY = {
     "finetunekit.data.splitting": ("split_by_class",),
     "finetunekit.data.tables": ("open_table", "PhotoTable", "TABLE_SUFFIXES"),
     "finetunekit.engine.api": ("run",),
+    "finetunekit.engine.export": ("ExportResult", "load"),
     "finetunekit.engine.result": ("RunResult",),
-    "finetunekit.evaluation.predictor": ("load", "LoadedRun"),
+    "finetunekit.evaluation.predictor": ("LoadedRun",),
     "finetunekit.experiments.ablation": ("run_ablation",),
     "finetunekit.experiments.cross_validation": ("run_folds", "resume_folds"),
     "finetunekit.experiments.run_group": ("GroupResult",),
     "finetunekit.experiments.seeds": ("run_seeds", "resume_seeds"),
     "finetunekit.experiments.verify": ("outcome_sentence", "verify_run"),
+    "finetunekit.exporting.serving_graph": ("save_graph",),
     "finetunekit.models.freezing": ("leaf_layers",),
     "finetunekit.models.layer_names": ("count_names_anew",),
     "finetunekit.models.weights.fit": ("named_variables",),
@@ -99,6 +108,8 @@ _LAZY = {
         "Augmentation",
         "Backbone",
         "BackboneSpec",
+        "Exported",
+        "Exporter",
         "Features",
         "Fill",
         "FreezeDecision",
@@ -108,7 +119,9 @@ _LAZY = {
         "PhotoListing",
         "PhotoRecord",
         "PixelContract",
+        "Predict",
         "PretrainedTop",
+        "Servable",
         "SourceContext",
         "TrackedEnd",
         "TrackedRun",
@@ -126,6 +139,10 @@ __all__ = [
     "Closed",
     "ConfigError",
     "DataError",
+    "ExportError",
+    "ExportResult",
+    "Exported",
+    "Exporter",
     "Features",
     "Fill",
     "FinetuneKitError",
@@ -141,11 +158,13 @@ __all__ = [
     "PhotoTable",
     "PixelContract",
     "PluginError",
+    "Predict",
     "PretrainedTop",
     "Progress",
     "Refused",
     "RunError",
     "RunResult",
+    "Servable",
     "SourceContext",
     "TrackedEnd",
     "TrackedRun",
@@ -179,6 +198,7 @@ __all__ = [
     "run_ablation",
     "run_folds",
     "run_seeds",
+    "save_graph",
     "show_duration",
     "split_by_class",
     "terminal_width",

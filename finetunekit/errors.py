@@ -54,6 +54,12 @@ class RunFolderError(FinetuneKitError):
     """A run folder is missing, locked by another process, unreadable or cannot be written."""
 
 
+class ExportError(FinetuneKitError):
+    """A run could not be exported, or what came out does not answer as the run does; nothing is left behind."""
+
+    exit_code = 5
+
+
 def did_you_mean(received: str, choices: Iterable[str]) -> str:
     """Suggest the nearest allowed name.
 

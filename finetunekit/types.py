@@ -361,6 +361,83 @@ class Tracker(Protocol):
         ...
 
 
+# ---- exporters -------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Servable:
+    """What an exporter writes: a finished run as one function of photos, with everything that must travel with it.
+
+    Attributes:
+        name: Of the run.
+        network: Keras model in float32, `(batch, size_px, size_px, 3)` as `pixels` gives it → logits `(batch, classes)`.
+        classes: Class names; position is the class index.
+        size_px: Side of the network's square, in pixels.
+        resize: Pillow's filter.
+        fit: `stretch` or `crop`.
+        source_px: Long side to which larger photos are shrunk first; None: they are not.
+        pixels: From RGB in [0, 255] to the network's input.
+        is_mirrored: Whether probabilities are the mean over the photo and its mirror image.
+        temperature: Logits are divided by it before the softmax.
+        metadata: Texts that travel with the model: run, checksums, licences, attribution.
+        calibration: Number wanted → training photos, class by class in turn, `(photos, size_px, size_px, 3)` uint8, as examples.
+        has_points: Give what lies between as well, so that a comparison can say where two models part; see `finetunekit.save_graph`.
+    """
+
+    name: str
+    network: keras.Model
+    classes: tuple[str, ...]
+    size_px: int
+    resize: Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
+    fit: Literal["stretch", "crop"]
+    source_px: int | None
+    pixels: PixelContract
+    is_mirrored: bool
+    temperature: float
+    metadata: Mapping[str, str]
+    calibration: Callable[[int], NDArray[np.uint8]]
+    has_points: bool = False
+
+
+#: Runs a model in its own runtime: photos `(batch, height, width, 3)` uint8 → name of an output → array, `probabilities`
+#: `(batch, classes)` float32 among them.
+Predict: TypeAlias = "Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]]"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an exporter wrote.
+
+    Attributes:
+        files: Names of the files and folders that it wrote, in the folder that it was given; the first is the model.
+        takes: `pixels`: photos of any size; `square`: photos that are resized to `size_px` already.
+        precision: Of weights and arithmetic; it decides which limits of a certificate apply.
+        operations: Name of each operation of the model → how often it occurs.
+        requires: Names of distributions that the model runs with; the certificate gives their versions.
+    """
+
+    files: tuple[str, ...]
+    takes: Literal["pixels", "square"]
+    precision: Literal["float32", "float16", "int8"]
+    operations: Mapping[str, int]
+    requires: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exporter:
+    """What an exporter's builder returns.
+
+    Attributes:
+        write: `(servable, folder) → Exported`: writes files into a folder that is there and empty.
+        open: `(folder) → predict`: opens what was written, which may have been moved meanwhile, in the runtime that it is meant for.
+        classes: `(folder) → class names` in the order of the answers, read back from what was written.
+    """
+
+    write: Callable[[Servable, Path], Exported]
+    open: Callable[[Path], Predict]
+    classes: Callable[[Path], tuple[str, ...]]
+
+
 # ---- registration ----------------------------------------------------------------------------------------------------------------
 
 

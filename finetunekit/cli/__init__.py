@@ -23,6 +23,7 @@ _SECTIONS = {
         "presets": ("presets", "List, show and make presets."),
         "plan": ("plan", "Show what a preset would do; nothing is trained."),
         "predict": ("predict", "Predict photos with a finished run."),
+        "export": ("export", "Write a finished run for another runtime, and prove it."),
         "doctor": ("doctor", "Say what works on this machine."),
     },
     "Understand a result": {

@@ -34,6 +34,7 @@ _KINDS = {
     "freeze": "freezing policy",
     "reports": "reporter",
     "track": "tracker",
+    "to": "exporter",
 }
 
 

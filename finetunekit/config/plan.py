@@ -68,6 +68,7 @@ class Plan:
         stages: Stages in order.
         reports: Reporters in order.
         track: Trackers in order.
+        exports: Exporters in order.
     """
 
     config: RunConfig
@@ -80,6 +81,7 @@ class Plan:
     stages: tuple[PlannedStage, ...]
     reports: tuple[Chosen, ...]
     track: tuple[Chosen, ...]
+    exports: tuple[Chosen, ...]
 
     @property
     def spec(self) -> BackboneSpec:
@@ -103,6 +105,7 @@ class Plan:
         yield from (stage.freeze for stage in self.stages if stage.freeze)
         yield from self.reports
         yield from self.track
+        yield from self.exports
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `plan.json` and `--json`."""

@@ -49,6 +49,7 @@ def make_plan(document: Document, host: PluginHost) -> Plan:
     reports = chooser.each("reporter", ("reports",), values.get("reports"))
     track = chooser.each("tracker", ("track",), values.get("track"))
     chooser.refuse_secrets(track)
+    exports = chooser.each("exporter", ("export", "to"), _map(values.get("export")).get("to"))
     if config is not None and backbone is not None:
         _check_size(config, backbone, document, problems)
     if problems or config is None:
@@ -67,6 +68,7 @@ def make_plan(document: Document, host: PluginHost) -> Plan:
         ),
         reports=tuple(map(_sure, reports)),
         track=tuple(map(_sure, track)),
+        exports=tuple(map(_sure, exports)),
     )
 
 

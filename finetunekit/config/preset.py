@@ -20,6 +20,7 @@ _COMPONENTS: tuple[KeyPath, ...] = (
     ("augment", "*"),
     ("reports", "*"),
     ("track", "*"),
+    ("export", "to", "*"),
     ("stages", "*", "freeze"),
     ("stages", "*", "optimizer"),
 )

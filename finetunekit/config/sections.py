@@ -182,6 +182,28 @@ class SaveSection(Section):
     )
 
 
+class ExportSection(Section):
+    """The run as a model for other runtimes, and how far its answers may be from the run's there."""
+
+    to: tuple[Component, ...] = Field(
+        (), description="Exporters that a run ends with, in order; `finetunekit export` does the same later."
+    )
+    max_difference: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Largest difference of a probability, on any photo, of a model in float32; null: 0.0001, or 0.01 where it resizes "
+        "with bicubic or lanczos, some of whose pixels are a grey level off Pillow's.",
+    )
+    max_difference_float16: float = Field(1e-2, gt=0, le=1, description="The same of a model in 16 bits.")
+    margin_points: float = Field(
+        2.0,
+        gt=0,
+        lt=100,
+        description="Percentage points by which the accuracy of a model in 8 bits may be lower; it has to be shown on the photos.",
+    )
+
+
 class Expected(Section):
     """A published result that the preset reproduces."""
 
@@ -233,4 +255,5 @@ class RunConfig(Section):
     save: SaveSection = Field(default_factory=SaveSection)
     reports: tuple[Component, ...] = Field((), description="Reporters, in order.")
     track: tuple[Component, ...] = Field((), description="Trackers that the run is sent to; they change nothing in it.")
+    export: ExportSection = Field(default_factory=ExportSection)
     expected: Expected | None = Field(None, description="Published result that `verify` tests against.")

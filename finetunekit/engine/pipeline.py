@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from finetunekit.config.plan import Plan, config_text
 from finetunekit.data.listing import describe_photos, index_measured_listing, list_photos_excluding, measure_listing
+from finetunekit.engine.export import build_exporter, export_planned
 from finetunekit.engine.result import RunResult, read_result
 from finetunekit.engine.write_reports import write_reports
-from finetunekit.errors import FinetuneKitError
+from finetunekit.errors import ExportError, FinetuneKitError
 from finetunekit.plugins.host import PluginHost
 from finetunekit.runs.checkpoint import remove_checkpoints
 from finetunekit.runs.events import RunEvents
@@ -79,12 +80,17 @@ class RunPipeline:
         from finetunekit.system.memory import free_models
 
         try:
+            for chosen in self.plan.exports:  # a package that is missing is said before any work
+                build_exporter(chosen)
             self.events.before_run()
             metrics = self._train_and_measure()
             self.record.finish("finished")
             free_models()  # reports read files only
+            failed = export_planned(self.plan, self.path, self.progress)
             metrics = self._report(metrics)
             self.events.after_run(metrics)
+            if failed:
+                raise ExportError("\n".join([*failed, f"the run is finished: {self.path}"]))
             return read_result(self.path)
         except BaseException as exc:
             self._stopped(exc)

@@ -113,6 +113,17 @@ def register_trackers(register: Register) -> None:
 
 
 @hookspec
+def register_exporters(register: Register) -> None:
+    """Offer exporters. Called once, when plugins are loaded; must not import TensorFlow or any converter.
+
+    The builder is `build(options) -> Exporter`, three functions: `write(servable, folder) -> Exported` writes a finished run as files of
+    another format, `open(folder) -> predict` runs such files in their own runtime, `classes(folder)` reads the class names back from
+    them. The engine measures how far the answers are from the run's and writes the certificate. Raise `ConfigError` in the builder where a
+    package is missing, and `ExportError` in `write` where the network cannot be written in this format.
+    """
+
+
+@hookspec
 def register_presets(register: RegisterPreset) -> None:
     """Offer presets: a name and the YAML file behind it. Called once, when plugins are loaded."""
 

@@ -39,6 +39,7 @@ COLLECT_HOOKS = {
     "data source": "register_data_sources",
     "reporter": "register_reporters",
     "tracker": "register_trackers",
+    "exporter": "register_exporters",
 }
 NOTIFY_HOOKS = ("before_run", "after_epoch", "after_stage", "after_run")
 

@@ -18,6 +18,7 @@ NOT_A_CHOICE = (
     "description",
     "track",
     "reports",
+    "export",
     "insights",
     "save",
     "expected",
@@ -27,7 +28,7 @@ NOT_A_CHOICE = (
 )
 """Parts of a configuration that are no choice of recipe.
 
-Names, trackers, reports and saved files change no prediction. A seed is a new draw of the same recipe: it makes another opening,
+Names, trackers, reports, exports and saved files change no prediction. A seed is a new draw of the same recipe: it makes another opening,
 not another configuration. Paths of plugin files differ between machines; the components they give are named elsewhere
 in the configuration.
 """
@@ -108,7 +109,7 @@ def config_key(
     left_out = (*NOT_A_CHOICE, *(("data",) if photo_keys else ()))
     kept = flatten({key: value for key, value in config.items() if key not in left_out})
     for component in components:
-        if component["kind"] not in ("reporter", "tracker", "data source"):
+        if component["kind"] not in ("reporter", "tracker", "exporter", "data source"):
             kept |= {f"{component['path']}.{key}": value for key, value in flatten(component["options"]).items()}
     text = json.dumps([kept, *photo_keys], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -78,10 +78,10 @@ def _left_of_own_bound() -> int | None:
         bound = round(float(bound_gb) * (1 << 30))
     except (ValueError, OverflowError) as exc:
         raise RunError(f"{BOUND_VARIABLE}: a number of GiB, such as 4. Received: {bound_gb!r}") from exc
-    return max(0, bound - _own_bytes())
+    return max(0, bound - own_bytes())
 
 
-def _own_bytes() -> int:
+def own_bytes() -> int:
     """Memory that belongs to this process alone: pages of mapped files can be had back. 0 where the system does not say."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():

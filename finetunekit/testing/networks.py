@@ -45,7 +45,17 @@ def build_network(backbone: Chosen, head: Chosen, size_px: int, num_classes: int
     config = RunConfig(name="contract", backbone=named, head=named, pixels=pixels, stages=(FitStage(),))
     source = choose("data source", tiny_plugin.build_table, Options())
     plan = Plan(
-        config, "finetunekit.testing", source, None, backbone, head, augment=(), stages=(), reports=(), track=()
+        config,
+        "finetunekit.testing",
+        source,
+        None,
+        backbone,
+        head,
+        augment=(),
+        stages=(),
+        reports=(),
+        track=(),
+        exports=(),
     )
     return build_classifier(plan, num_classes, precision)
 

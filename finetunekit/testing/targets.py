@@ -168,10 +168,10 @@ def _check_one(host: PluginHost, kind: str, name: str, shared: Path) -> None:
         make_plan(read_document(str(host.presets[name][0]), host.presets), host)
         return
     registered: Registered = host.registries[kind][name]
-    check_component(kind, registered, run=_shared_run(shared) if kind in ("reporter", "tracker") else None)
+    check_component(kind, registered, run=_shared_run(shared) if kind in ("reporter", "tracker", "exporter") else None)
 
 
 def _shared_run(folder: Path) -> Path:
-    """One tiny run serves every reporter and tracker."""
+    """One tiny run serves every reporter, tracker and exporter."""
     made = sorted((folder / "runs").glob("*"))
     return made[0] if made else tiny_run(folder, classes=AWKWARD_CLASSES)

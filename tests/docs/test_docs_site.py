@@ -81,7 +81,7 @@ def write_traps(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["my_backbone", "my_head", "my_freezing", "my_augmentation", "my_reporter", "my_tracker"]
+    "name", ["my_backbone", "my_head", "my_freezing", "my_augmentation", "my_reporter", "my_tracker", "my_exporter"]
 )
 def test_a_sample_keeps_its_contract(name: str) -> None:
     result = invoke("plugins", "check", str(SAMPLES / f"{name}.py"))
@@ -135,6 +135,7 @@ def test_all_sample_plugins_work_in_one_run(tmp_path: Path, monkeypatch: pytest.
     report = (run.path / "reports" / "mistakes.md").read_text(encoding="utf-8")
     wrong = [row for row in ftk.FinishedRun(run.path).predictions if row["split"] == "test"]
     assert len(wrong) == 8
+    assert (run.path / "exports" / "one_file" / "model.zip").is_file()
     assert report.count(".png") == sum(row["true"] != row["predicted"] for row in wrong)
 
 

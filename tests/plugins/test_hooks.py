@@ -190,6 +190,18 @@ def test_hook_register_trackers(ran: Ran) -> None:
     assert {"metrics.json", "predictions.csv", "reports/accuracy.txt"} <= set(calls[-1]["files"])
 
 
+def test_hook_register_exporters(ran: Ran) -> None:
+    assert component(ran, "exporter")["name"] == "folder_here"
+    certificate = ran.json("exports/folder_here/certificate.json")
+    assert certificate["network"]["same_first_answer"] == {
+        "photos": 12,
+        "of": 12,
+        "interval": certificate["network"]["same_first_answer"]["interval"],
+    }
+    assert certificate["network"]["largest_difference"] < 1e-6
+    assert certificate["model"]["operations"] == {"everything": 1}
+
+
 def test_hook_register_presets(world: Path) -> None:
     host = load_plugins(lambda line: None)
     path, origin = host.presets["every_hook"]

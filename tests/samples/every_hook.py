@@ -13,6 +13,8 @@ from finetunekit import (
     Augmentation,
     Backbone,
     BackboneSpec,
+    Exported,
+    Exporter,
     Features,
     FinishedRun,
     FreezeDecision,
@@ -22,12 +24,15 @@ from finetunekit import (
     PhotoRecord,
     PixelContract,
     PluginError,
+    Predict,
+    Servable,
     SourceContext,
     TrackedEnd,
     TrackedRun,
     Tracker,
     draw_uniform,
     hookimpl,
+    save_graph,
 )
 from finetunekit.hookspecs import Register, RegisterBackbone, RegisterPreset
 
@@ -152,6 +157,26 @@ def build_lines(options: LinesOptions) -> Tracker:
     return Lines(options)
 
 
+def build_folder(options: Options) -> Exporter:
+    """A SavedModel, and the class names in a text file."""
+    return Exporter(_write_folder, _open_folder, lambda folder: tuple((folder / "names.txt").read_text().split()))
+
+
+def _write_folder(servable: Servable, folder: Path) -> Exported:
+    save_graph(servable, folder / "graph")
+    (folder / "names.txt").write_text(" ".join(servable.classes))
+    return Exported(("graph", "names.txt"), "pixels", "float32", {"everything": 1}, ("tensorflow",))
+
+
+def _open_folder(folder: Path) -> Predict:
+    import tensorflow as tf
+
+    graph = tf.saved_model.load(str(folder / "graph"))
+    return lambda photos: {
+        name: values.numpy() for name, values in graph.signatures["serving_default"](pixels=tf.constant(photos)).items()
+    }
+
+
 @hookimpl
 def register_backbones(register: RegisterBackbone) -> None:
     register("one_convolution", build_one_convolution, ConvolutionOptions, spec=SPEC)
@@ -185,6 +210,11 @@ def register_reporters(register: Register) -> None:
 @hookimpl
 def register_trackers(register: Register) -> None:
     register("lines", build_lines, LinesOptions)
+
+
+@hookimpl
+def register_exporters(register: Register) -> None:
+    register("folder_here", build_folder)
 
 
 @hookimpl

@@ -7,6 +7,7 @@ import itertools
 import json
 import random
 import re
+import shutil
 import socket
 import textwrap
 import threading
@@ -26,6 +27,8 @@ from finetunekit import (
     BackboneSpec,
     ConfigError,
     DataError,
+    Exported,
+    Exporter,
     Options,
     PhotoListing,
     PhotoRecord,
@@ -34,7 +37,9 @@ from finetunekit import (
     WeightSource,
     draw_uniform,
 )
+from finetunekit.models.preprocessing import as_input
 from finetunekit.plugins.host import COLLECT_HOOKS, PluginHost, load_plugins
+from finetunekit.statistics import softmax
 from finetunekit.testing import (
     AWKWARD_CLASSES,
     ContractError,
@@ -43,6 +48,7 @@ from finetunekit.testing import (
     check_backbone,
     check_component,
     check_data_source,
+    check_exporter,
     check_freezing_policy,
     check_head,
     check_reporter,
@@ -668,6 +674,96 @@ def test_trackers_that_are_wrong(build: Callable[..., Any], words: str, run_path
 
 def test_a_tracker_that_does_nothing_keeps_its_contract(run_path: Path) -> None:
     check_tracker(Tracker, run=run_path)
+
+
+# ---- exporters -------------------------------------------------------------------------------------------------------------------
+
+
+def exports(answer: Callable[[Any], Any] = lambda found: found, **fields: Any) -> Callable[..., Any]:
+    """An exporter that keeps the Keras model; `answer` spoils what it says, `fields` what it tells of itself."""
+
+    def write(servable: Any, folder: Path) -> Any:
+        servable.network.save(folder / "model.keras")
+        (folder / "classes.json").write_text(json.dumps(servable.classes), encoding="utf-8")
+        values = {
+            "files": ("model.keras",),
+            "takes": "square",
+            "precision": "float32",
+            "operations": {},
+            "requires": (),
+        }
+        return Exported(**{**values, **fields})
+
+    def read(folder: Path) -> tuple[str, ...]:
+        return tuple(json.loads((folder / "classes.json").read_text(encoding="utf-8")))
+
+    def open_model(folder: Path) -> Any:
+        import keras
+
+        model = keras.models.load_model(folder / "model.keras")
+        return lambda photos: {"probabilities": answer(softmax(model(as_input(photos, TINY_SPEC.pixels)).numpy()))}
+
+    return lambda options: Exporter(write, open_model, read)
+
+
+def changed_exporter(**functions: Any) -> Callable[..., Any]:
+    return lambda options: dataclasses.replace(exports()(options), **functions)
+
+
+def writes_into_the_run(run_path: Path) -> Callable[..., Any]:
+    def write(servable: Any, folder: Path) -> Any:
+        (run_path / "extra.txt").write_text("mine", encoding="utf-8")
+        return exports()(None).write(servable, folder)
+
+    return changed_exporter(write=write)
+
+
+def test_a_good_exporter_passes(run_path: Path) -> None:
+    check_exporter(exports(), run=run_path)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda o: "a", r"must return finetunekit\.Exporter\. Received: str"),
+        (
+            changed_exporter(write=lambda servable, folder: None),
+            r"write must return finetunekit\.Exported\. Received: NoneType",
+        ),
+        (exports(files=()), r"names no file"),
+        (exports(files=("model.keras", "b.txt")), r"names files that it did not write: b\.txt"),
+        (exports(takes="bytes"), r"takes is pixels or square\. Received: 'bytes'"),
+        (exports(precision="int4"), r"precision is one of float32, float16, int8\. Received: 'int4'"),
+        (exports(takes="pixels"), r"predicting 1 photos of 16 × 24 pixels raised"),
+        (exports(lambda found: found[:, :2]), r"probabilities must be \(1, 3\)\. Received: \(1, 2\)"),
+        (
+            exports(lambda found: found[:, ::-1]),
+            r"a probability is 0\.\d+ away from the network's; allowed for float32: 0\.001",
+        ),
+        (exports(lambda found: found[:1]), r"3 photos of 8 × 8 pixels: probabilities must be \(3, 3\)"),
+        (
+            changed_exporter(classes=lambda folder: ("a", "b")),
+            r"class names must come back in order\. Received: \('a', 'b'\)",
+        ),
+    ],
+)
+def test_exporters_that_are_wrong(build: Callable[..., Any], words: str, run_path: Path) -> None:
+    with pytest.raises(ContractError, match=words):
+        check_exporter(build, run=run_path)
+
+
+def test_an_exporter_that_writes_into_the_run_is_found(run_path: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run_path, tmp_path / "copy"))
+    with pytest.raises(ContractError, match=r"changes the run folder \(extra\.txt\)"):
+        check_exporter(writes_into_the_run(copy), run=copy)
+
+
+def test_an_exporter_whose_package_is_missing_cannot_be_checked(run_path: Path) -> None:
+    def build(options: Options) -> Any:
+        raise ConfigError("acme: not installed.")
+
+    with pytest.raises(UnfitExampleError, match="acme: not installed"):
+        check_exporter(build, run=run_path)
 
 
 # ---- data sources ----------------------------------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def identity_of(plan: Mapping[str, Any]) -> str:
     Returns:
         SHA-256, hexadecimal.
     """
-    components = [one for one in plan["components"] if one["kind"] not in ("reporter", "tracker")]
+    components = [one for one in plan["components"] if one["kind"] not in ("reporter", "tracker", "exporter")]
     versions = [[one["kind"], one["name"], one["distribution"], one["version"]] for one in components]
     text = json.dumps([config_key(plan["config"], components=components), plan["config"]["view_seed"], versions])
     return hashlib.sha256(text.encode()).hexdigest()

@@ -9,6 +9,7 @@ from finetunekit.hookspecs import Register, RegisterBackbone, RegisterPreset
 from finetunekit_builtin import (
     archive,
     drawn,
+    exporters,
     folders,
     freezing,
     freezing_rules,
@@ -85,6 +86,14 @@ def register_reporters(register: Register) -> None:
     register("display_grid", reporters.build_display_grid, reporters.DisplayGridOptions)
     register("html", reporters.build_html, reporters.HtmlOptions)
     register("model_card", reporters.build_model_card, reporters.ModelCardOptions)
+
+
+@hookimpl
+def register_exporters(register: Register) -> None:
+    """LiteRT, ONNX Runtime, and TensorFlow itself."""
+    register("litert", exporters.build_litert, exporters.LitertOptions)
+    register("onnx", exporters.build_onnx, exporters.OnnxOptions)
+    register("savedmodel", exporters.build_saved_model, exporters.SavedModelOptions)
 
 
 @hookimpl

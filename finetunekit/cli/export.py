@@ -1,0 +1,119 @@
+"""`finetunekit export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from finetunekit.cli.common import json_option, make_progress, out_option, print_json
+
+
+class _RunOrVerb(click.Group):
+    """`export RUN …` is `export run RUN …`, so that a run is named first as after any other verb."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "-h", "--help"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("export", cls=_RunOrVerb)
+def command() -> None:
+    """Write a finished run for another runtime: finetunekit export RUN --to litert, onnx or savedmodel.
+
+    The answers are compared with the run's before anything is kept. `export run --help` shows the options.
+    """
+
+
+@command.command("run")
+@click.argument("run")
+@click.option("--to", required=True, metavar="NAME", help="Exporter: litert, onnx, savedmodel, or a plugin's.")
+@click.option("--quantize", metavar="HOW", help="Precision, where the exporter offers it: fp16 or int8.")
+@click.option("--input", "takes", metavar="WHAT", help="pixels: photos of any size; square: of the network's size.")
+@click.option(
+    "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the exporter; VALUE is YAML."
+)
+@click.option(
+    "--into", type=click.Path(file_okay=False, path_type=Path), help="Folder to write. [default: RUN/exports/NAME]"
+)
+@click.option("--max-difference", type=float, help="Largest difference of a probability that is allowed.")
+@click.option("--margin-points", type=float, help="Points of accuracy that int8 may lose.")
+@out_option
+@json_option
+def export_run(
+    run: str,
+    to: str,
+    quantize: str | None,
+    takes: str | None,
+    options: tuple[str, ...],
+    into: Path | None,
+    max_difference: float | None,
+    margin_points: float | None,
+    out: str,
+    as_json: bool,
+) -> None:
+    """Write RUN, with a certificate beside it that says how far its answers are from the run's.
+
+    Exit code 5, and nothing is left behind, where they are too far.
+    """
+    from finetunekit.engine.export import load, plan_export
+    from finetunekit.evaluation.predictor import find_network
+
+    progress = make_progress()
+    finished = find_network(run, out=out)
+    given = {"quantize": quantize, "input": takes, **_options(options)}
+    wanted = plan_export(
+        finished,
+        to,
+        {key: value for key, value in given.items() if value is not None},
+        into=into,
+        limits=_limits(max_difference, margin_points),
+    )
+    result = wanted.execute(load(finished.path), progress)
+    if as_json:
+        print_json(result.certificate)
+        return
+    for line in result.summary:
+        click.echo(line)
+    click.echo(str(result.path))
+
+
+def _options(texts: tuple[str, ...]) -> dict[str, Any]:
+    from finetunekit.config.yaml_source import parse_yaml, plain
+    from finetunekit.errors import ConfigError
+
+    found = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise ConfigError(f"--option {text}: must be KEY=VALUE.")
+        found[key] = plain(parse_yaml(value, f"--option {key}"), f"--option {key}")
+    return found
+
+
+def _limits(max_difference: float | None, margin_points: float | None) -> dict[str, float]:
+    given = {
+        "max_difference": max_difference,
+        "max_difference_float16": max_difference,
+        "margin_points": margin_points,
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+@command.command("verify")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@json_option
+def verify(folder: Path, as_json: bool) -> None:
+    """Ask an exported model, wherever it is now, for its golden photos; exit code 5 where an answer is off."""
+    from finetunekit.engine.export import verify_export
+
+    found = verify_export(folder, make_progress())
+    if as_json:
+        print_json(found)
+        return
+    click.echo(
+        f"{found['same_first_answer']} of {found['photos']} golden photos have the same first answer; the largest difference of a "
+        f"probability is {found['largest_difference']:.1e} (allowed {found['tolerance']:g})"
+    )

@@ -1,0 +1,311 @@
+"""A finished run written for another runtime, with the certificate that it gives the same answers there; or nothing at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+
+from finetunekit.config.options_file import read_options
+from finetunekit.config.plan import Chosen, Plan
+from finetunekit.config.sections import ExportSection
+from finetunekit.config.validation_errors import describe_problems
+from finetunekit.config.yaml_source import Places
+from finetunekit.errors import ConfigError, ExportError, FinetuneKitError, PluginError
+from finetunekit.evaluation.predictor import LoadedRun
+from finetunekit.evaluation.predictor import load as load_network
+from finetunekit.plugins.components import call_builder, component_label
+from finetunekit.plugins.guard import guarded
+from finetunekit.plugins.host import PluginHost, load_plugins
+from finetunekit.reports.notebook import default_progress
+from finetunekit.runs.folder import FinishedRun
+from finetunekit.system.files import to_json
+from finetunekit.system.formatting import one_line
+from finetunekit.system.progress import Progress
+from finetunekit.types import Exported, Exporter
+
+if TYPE_CHECKING:
+    from finetunekit.exporting.certificate import Writing
+
+EXPORTS = "exports"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """A model that was exported.
+
+    Attributes:
+        path: Its folder.
+        certificate: Content of `certificate.json`.
+        summary: Sentences for the user.
+    """
+
+    path: Path
+    certificate: Mapping[str, Any]
+    summary: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ExportableRun(LoadedRun):
+    """A run's network, ready to predict and to leave."""
+
+    def export(
+        self,
+        to: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        into: str | Path | None = None,
+        limits: Mapping[str, float] | None = None,
+        progress: Progress | None = None,
+    ) -> ExportResult:
+        """Write the run for another runtime, with its certificate.
+
+        Args:
+            to: Name of an exporter, such as `litert`, `onnx` or `savedmodel`.
+            options: Its options, such as `{"quantize": "int8"}`.
+            into: Folder to write; default: one in the run's folder, `exports/<name>`.
+            limits: Keys of `export` in a preset, such as `{"max_difference": 1e-3}`, over those of the run.
+            progress: Where progress is printed; default: stderr, a live line in a notebook.
+
+        Raises:
+            ConfigError: Before any work, if there is no such exporter, an option is wrong, a package is missing or `into` is taken.
+            ExportError: If it cannot be converted or the limits are not kept; nothing is left behind.
+        """
+        wanted = plan_export(self.run, to, options or {}, into=into, limits=limits or {})
+        return wanted.execute(self, progress or default_progress())
+
+
+def load(run: str | Path, *, out: str | Path = "runs") -> ExportableRun:
+    """Load a run's network, to predict photos and to export it.
+
+    Args:
+        run: The run folder, its name under `out`, or `last`.
+        out: Folder of runs.
+
+    Raises:
+        RunFolderError: If there is no such run, or it has no model.
+    """
+    loaded = load_network(run, out=out)
+    return ExportableRun(loaded.run, loaded.classes, loaded.model)
+
+
+def plan_export(
+    run: FinishedRun,
+    to: str,
+    options: Mapping[str, Any],
+    *,
+    into: str | Path | None = None,
+    limits: Mapping[str, float] | None = None,
+) -> PlannedExport:
+    """Find everything that could be wrong before a network is loaded; arguments as `ExportableRun.export`.
+
+    Raises:
+        ConfigError: With what is wrong.
+    """
+    files = [run.path / name for name in run.config.get("plugins", ())]  # an exporter may be in one of them
+    chosen = _choose(load_plugins(default_progress().say, files), to, options)
+    own = run.config.get("export", {})
+    return PlannedExport(chosen, build_exporter(chosen), _target(run, chosen, into), _limits({**own, **(limits or {})}))
+
+
+def export_planned(plan: Plan, path: Path, progress: Progress) -> list[str]:
+    """Every export that a run ends with, its limits those of its configuration.
+
+    Args:
+        plan: Of the run.
+        path: Its folder, with its model and predictions.
+        progress: Where progress is printed.
+
+    Returns:
+        One line for each that failed.
+    """
+    problems: list[str] = []
+    if not plan.exports:
+        return problems
+    loaded = load(path)
+    for chosen in plan.exports:
+        try:
+            target = _target(loaded.run, chosen, None)
+            PlannedExport(chosen, build_exporter(chosen), target, plan.config.export).execute(loaded, progress)
+        except FinetuneKitError as exc:
+            problems += str(exc).splitlines()
+    return problems
+
+
+def _choose(host: PluginHost, to: str, options: Mapping[str, Any]) -> Chosen:
+    registered = host.find("exporter", to, "--to")
+    return Chosen("exporter", registered, read_options(registered.options, None, options), ("export", "to"))
+
+
+def build_exporter(chosen: Chosen) -> Exporter:
+    """An exporter, ready to write.
+
+    Raises:
+        ConfigError: If a package that it needs is missing.
+        PluginError: If its builder fails or returns something else.
+    """
+    exporter = call_builder(chosen)
+    if not isinstance(exporter, Exporter):
+        raise PluginError(f"{component_label(chosen)} must return finetunekit.Exporter. Received: {exporter!r:.200}")
+    return exporter
+
+
+def _target(run: FinishedRun, chosen: Chosen, into: str | Path | None) -> Path:
+    """Where it goes: a folder that is not there, is empty, or holds an earlier export, which is replaced."""
+    from finetunekit.exporting.certificate import CERTIFICATE
+
+    precision = getattr(chosen.options, "quantize", "none")
+    name = chosen.name if precision == "none" else f"{chosen.name}-{precision}"
+    target = run.path / EXPORTS / name if into is None else Path(into)
+    is_free = not target.exists() or (target.is_dir() and not any(target.iterdir()))
+    if not is_free and not (target / CERTIFICATE).is_file():
+        raise ConfigError(
+            f"{target}: is there already and is no export; it is not overwritten. Choose another folder with --into."
+        )
+    return target
+
+
+def _limits(values: Mapping[str, Any]) -> ExportSection:
+    try:
+        return ExportSection.model_validate_json(json.dumps({**values, "to": ()}))
+    except pydantic.ValidationError as exc:
+        raise ConfigError(describe_problems(exc, ExportSection, Places(), "limits", ("export",))) from exc
+
+
+@dataclass(frozen=True)
+class PlannedExport:
+    """An export that could begin.
+
+    Attributes:
+        chosen: The exporter.
+        exporter: What its builder returned.
+        target: Folder that it will be.
+        limits: What its certificate has to keep.
+    """
+
+    chosen: Chosen
+    exporter: Exporter
+    target: Path
+    limits: ExportSection
+
+    def execute(self, loaded: LoadedRun, progress: Progress) -> ExportResult:
+        """Write, measure, and put in place if the limits are kept.
+
+        Raises:
+            ExportError: If it cannot be converted or they are not; nothing is left behind.
+        """
+        from finetunekit.exporting.certificate import CERTIFICATE, PAGE, broken_limits
+        from finetunekit.reports.certificate_text import certificate_lines, certificate_page
+
+        with _beside(self.target) as folder:
+            certificate, writing = self._certified(loaded, folder, progress)
+            broken = broken_limits(certificate, writing.limit)
+            if broken:
+                raise ExportError("\n".join(f"{self.chosen.name}: {line}" for line in broken))
+            (folder / CERTIFICATE).write_text(to_json(certificate), encoding="utf-8")
+            (folder / PAGE).write_text(certificate_page(certificate), encoding="utf-8")
+            _put(folder, self.target)
+        return ExportResult(self.target, certificate, tuple(certificate_lines(certificate)))
+
+    def _certified(self, loaded: LoadedRun, folder: Path, progress: Progress) -> tuple[dict[str, Any], Writing]:
+        from finetunekit.exporting.certificate import Writing, certify
+        from finetunekit.exporting.resampling_graph import SUPPORT
+        from finetunekit.exporting.servable import servable_of
+
+        servable = servable_of(loaded)
+        progress.say(f"writing {self.chosen.name}")
+        with _blamed(self.chosen):
+            exported = self.exporter.write(servable, folder)
+            if not isinstance(exported, Exported):
+                raise PluginError(
+                    f"{component_label(self.chosen)}: write must return finetunekit.Exported. Received: {exported!r:.200}"
+                )
+            is_exact = servable.resize not in SUPPORT and servable.source_px is None
+            writing = Writing(self.chosen, self.exporter, folder, exported, self.limits, is_exact)
+            return certify(loaded, servable, writing, progress.say), writing
+
+
+@contextmanager
+def _blamed(chosen: Chosen) -> Iterator[None]:
+    """Whatever an exporter's code raises is one line that names it."""
+    try:
+        with guarded(component_label(chosen)):
+            yield
+    except FinetuneKitError:
+        raise
+    except Exception as exc:
+        raise ExportError(f"{component_label(chosen)} failed: {type(exc).__name__}: {one_line(exc)}") from exc
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """An empty folder beside a place, gone when the block ends unless it was put there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".partial", dir=target.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not any(target.parent.iterdir()):
+            target.parent.rmdir()
+
+
+def _put(folder: Path, target: Path) -> None:
+    """Rename a folder to its place; what is there is an earlier export, or empty."""
+    from finetunekit.system.files import open_to_others, sync_folder
+
+    open_to_others(folder, 0o777)
+    earlier = folder.with_name(f"{folder.name}.earlier")
+    if target.exists():
+        target.rename(earlier)
+    folder.rename(target)
+    sync_folder(target.parent)
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def verify_export(folder: str | Path, progress: Progress | None = None) -> dict[str, Any]:
+    """Ask an exported model, wherever it was copied to, for its golden photos once more.
+
+    Args:
+        folder: Of the model.
+        progress: Receives warnings.
+
+    Returns:
+        What `finetunekit.exporting.golden.check_golden` found, `files` and `load_s`.
+
+    Raises:
+        ConfigError: If it is no exported model, or its exporter is not installed.
+        ExportError: If a file is not what it was, labels are in another order, or an answer is further off than the tolerance.
+    """
+    from finetunekit.exporting.certificate import CERTIFICATE
+    from finetunekit.exporting.golden import check_golden
+    from finetunekit.exporting.speed import list_files, open_timed
+
+    path = Path(folder)
+    try:
+        certificate = json.loads((path / CERTIFICATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"{path}: is no exported model; it has no {CERTIFICATE} that can be read.") from exc
+    chosen = _choose(
+        load_plugins((progress or Progress()).say), certificate["exporter"]["name"], certificate["exporter"]["options"]
+    )
+    model, exporter = certificate["model"], build_exporter(chosen)
+    if list_files(path, list(model["files"])) != model["files"]:
+        raise ExportError(f"{path}: its files are not those that the certificate was written for.")
+    with _blamed(chosen):
+        if list(exporter.classes(path)) != model["classes"]:
+            raise ExportError(f"{path}: the labels in the model are not in the certificate's order.")
+        predict, cost = open_timed(exporter, path, model["size_px"])
+        found = check_golden(path, predict)
+    if found["largest_difference"] > found["tolerance"]:
+        raise ExportError(
+            f"{path}: a golden answer is off by {found['largest_difference']:.2g} here, allowed: {found['tolerance']:g}."
+        )
+    return {**found, "files": len(model["files"]), "load_s": cost["load_s"]}

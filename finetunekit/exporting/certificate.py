@@ -1,0 +1,246 @@
+"""The certificate: an exported model measured beside the run, as plain values, and what of it is not within the limits."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.config.plan import Chosen
+from finetunekit.config.sections import ExportSection
+from finetunekit.evaluation.predictor import LoadedRun
+from finetunekit.exporting import comparison, golden
+from finetunekit.exporting.probe_photos import write_probes
+from finetunekit.exporting.servable import CALIBRATION_SEED, CalibrationPhotos, existing
+from finetunekit.exporting.speed import list_files, measure_speed, open_timed
+from finetunekit.system.environment import describe_environment
+from finetunekit.types import TEST, VALID, Exported, Exporter, Predict, Servable
+
+FORMAT = 1
+CERTIFICATE, PAGE = "certificate.json", "certificate.md"
+POINT_PHOTOS = 32
+EXACT, ROUNDED = 1e-4, 1e-2
+"""Largest difference of a probability where none is stated: where the graph's pixels are Pillow's to the bit, and where some are one grey
+level off (see `finetunekit.exporting.resampling_graph`)."""
+#: How far a golden answer may be off elsewhere for a model in 8 bits: twelve steps of 256.
+INT8_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Writing:
+    """An export under way.
+
+    Attributes:
+        chosen: The exporter as the plan names it.
+        exporter: What its builder returned.
+        folder: What it wrote into.
+        exported: What it said of that.
+        limits: What the certificate has to keep.
+        is_exact: The run's filter gives Pillow's pixels to the bit in a graph too.
+    """
+
+    chosen: Chosen
+    exporter: Exporter
+    folder: Path
+    exported: Exported
+    limits: ExportSection
+    is_exact: bool
+
+    @property
+    def limit(self) -> float | None:
+        """Largest difference of a probability that is allowed; None where accuracy decides."""
+        usual = EXACT if self.is_exact or self.exported.takes == "square" else ROUNDED
+        limits = {"float32": self.limits.max_difference or usual, "float16": self.limits.max_difference_float16}
+        return limits.get(self.exported.precision)
+
+
+def certify(loaded: LoadedRun, servable: Servable, writing: Writing, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measure an exported model, and write the golden photos beside it.
+
+    Args:
+        loaded: The run.
+        servable: What was written.
+        writing: The export.
+        say: Receives a line for each part.
+
+    Returns:
+        Content of `certificate.json`.
+
+    Raises:
+        DataError: If there is no photo of the run to compare on.
+    """
+    exported = writing.exported
+    predict, cost = open_timed(writing.exporter, writing.folder, servable.size_px)
+    say("comparing answers on the run's photos")
+    photos = _run_photos(loaded, servable)
+    answers = comparison.ask_model(predict, photos.reference, exported.takes)
+    say("comparing answers on probe photos")
+    with tempfile.TemporaryDirectory() as folder:
+        probes = comparison.refer(servable, write_probes(Path(folder)), max_pixels=2**30)
+        probed = _probed(servable, writing, predict, probes)
+        points = _points(servable, writing, probes, photos)
+    say("measuring speed")
+    golden.write_golden(
+        writing.folder,
+        servable,
+        predict,
+        photos.reference,
+        golden.choose_photos(photos.labels),
+        takes=exported.takes,
+        tolerance=writing.limit or INT8_TOLERANCE,
+    )
+    return {
+        "format": FORMAT,
+        "exporter": writing.chosen.to_dict(),
+        "run": _run(loaded, servable),
+        "model": {
+            "files": list_files(writing.folder, exported.files),
+            "takes": exported.takes,
+            "precision": exported.precision,
+            "size_px": servable.size_px,
+            "classes": list(writing.exporter.classes(writing.folder)),
+            "operations": dict(sorted(exported.operations.items())),
+        },
+        "calibration": _calibration(servable),
+        "photos": {"compared": len(photos.labels), "missing": photos.missing},
+        "network": comparison.compare_answers(
+            photos.reference.names, photos.reference.probabilities, answers, servable.classes
+        ),
+        "recorded": comparison.compare_answers(photos.reference.names, photos.recorded, answers, servable.classes),
+        "accuracy": comparison.compare_accuracy(
+            photos.reference.probabilities, answers, photos.truth, writing.limits.margin_points / 100
+        ),
+        "probes": probed,
+        "points": points,
+        "cost": {**cost, "milliseconds": measure_speed(servable, predict)},
+        "limits": {**writing.limits.model_dump(mode="json", exclude={"to"}), "difference": writing.limit},
+        "versions": {name: metadata.version(name) for name in exported.requires},
+        "environment": describe_environment(),
+    }
+
+
+@dataclass(frozen=True)
+class _RunPhotos:
+    """Validation and test photos of a run, with what it recorded of them."""
+
+    reference: comparison.Reference
+    labels: tuple[str, ...]
+    truth: NDArray[np.int64]
+    recorded: NDArray[np.float64]
+    missing: int
+
+
+def _run_photos(loaded: LoadedRun, servable: Servable) -> _RunPhotos:
+    found, missing = existing(loaded.run, (VALID, TEST))
+    rows = [row for _, row in found]
+    paths = {row["path"]: path for path, row in found}
+    reference = comparison.refer(servable, paths, loaded.run.config["data"]["max_photo_pixels"])
+    labels = tuple(row["true"] for row in rows)
+    return _RunPhotos(
+        reference,
+        labels,
+        np.array([servable.classes.index(label) for label in labels]),
+        np.array([[float(row[f"p_{name}"]) for name in servable.classes] for row in rows]),
+        missing,
+    )
+
+
+def _probed(servable: Servable, writing: Writing, predict: Predict, probes: comparison.Reference) -> dict[str, Any]:
+    answers = comparison.ask_model(predict, probes, writing.exported.takes)
+    found = comparison.compare_answers(probes.names, probes.probabilities, answers, servable.classes)
+    differences = np.abs(probes.probabilities - answers).max(axis=1)
+    return {
+        **found,
+        "differences": dict(zip(probes.names, map(float, differences), strict=True)),
+        "batches": comparison.compare_batches(servable, predict, probes.squares[0]),
+    }
+
+
+def _points(servable: Servable, writing: Writing, probes: comparison.Reference, photos: _RunPhotos) -> dict[str, Any]:
+    """Of the same model written once more with its points, for the probes and the first photos of the run."""
+    first = _first(photos.reference, POINT_PHOTOS)
+    with tempfile.TemporaryDirectory() as name:
+        exported = writing.exporter.write(dataclasses.replace(servable, has_points=True), Path(name))
+        predict = writing.exporter.open(Path(name))
+        return {
+            "probes": comparison.compare_points(servable, predict, probes, exported.takes),
+            "run": comparison.compare_points(servable, predict, first, exported.takes),
+        }
+
+
+def _first(reference: comparison.Reference, photos: int) -> comparison.Reference:
+    return comparison.Reference(
+        reference.names[:photos], reference.photos, reference.squares[:photos], reference.probabilities[:photos]
+    )
+
+
+def _run(loaded: LoadedRun, servable: Servable) -> dict[str, Any]:
+    precision = loaded.run.state.get("precision", "float32")
+    return {
+        "name": servable.name,
+        "folder": loaded.run.path.name,
+        "classes": list(servable.classes),
+        "precision": precision,
+        "is_rebuilt": servable.network is not loaded.model,
+        "stand_in": loaded.run.stand_in,
+        **{key: servable.metadata[key] for key in ("model_sha256", "licence", "attribution", "weights")},
+    }
+
+
+def _calibration(servable: Servable) -> dict[str, Any] | None:
+    source = servable.calibration
+    if not isinstance(source, CalibrationPhotos) or not source.used:
+        return None
+    return {"photos": len(source.used), "seed": CALIBRATION_SEED, "sha256": list(source.used)}
+
+
+def broken_limits(certificate: Mapping[str, Any], limit: float | None) -> list[str]:
+    """One sentence for each limit that a model does not keep.
+
+    Args:
+        certificate: See `certify`.
+        limit: Largest difference of a probability that is allowed; None where accuracy decides.
+    """
+    found = []
+    if certificate["model"]["classes"] != certificate["run"]["classes"]:
+        found.append(f"the labels in the model are {certificate['model']['classes']}, not in the run's order.")
+    if limit is None:
+        return [*found, *_inferior(certificate["accuracy"])]
+    for name, words in (("network", "the run's photos"), ("probes", "probe photos")):
+        largest = certificate[name]["largest_difference"]
+        if largest > limit:
+            where = f"'{certificate[name]['largest_on']}'"
+            found.append(
+                f"on {words} a probability differs by up to {largest:.2g} ({where}), allowed: {limit:g}. "
+                f"{_parting(certificate['points']['run' if name == 'network' else 'probes'])}"
+            )
+    worst = max(certificate["probes"]["batches"].values())
+    if worst > limit:
+        found.append(f"in batches of several photos a probability differs by up to {worst:.2g}, allowed: {limit:g}.")
+    return found
+
+
+def _inferior(accuracy: Mapping[str, Any]) -> Sequence[str]:
+    if accuracy["is_not_inferior"]:
+        return ()
+    low, margin = 100 * accuracy["margin_interval"]["low"], 100 * accuracy["margin"]
+    return (
+        f"on {accuracy['photos']:,} labelled photos {accuracy['exported_right']:,} are right, the run has {accuracy['run_right']:,}: it is "
+        f"not shown that it loses at most {margin:g} points (90 % interval from {low:.1f}). State another margin, or use more "
+        "photos or calibration photos.",
+    )
+
+
+def _parting(points: Mapping[str, Any]) -> str:
+    """Where two models part: the first point whose values differ by more than rounding."""
+    for name, found in points.items():
+        if found["largest_difference"] > 1e-5 * max(1.0, found["largest_value"]):
+            return f"They part at '{name}' ({found['largest_difference']:.2g} on '{found['largest_on']}')."
+    return "No point between shows it."

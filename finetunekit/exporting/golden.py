@@ -1,0 +1,114 @@
+"""Photos with their answers beside an exported model, so that it can be tried wherever it lands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.errors import ExportError
+from finetunekit.exporting.comparison import Reference, ask_network
+from finetunekit.exporting.serving_graph import PROBABILITIES
+from finetunekit.system.files import to_json
+from finetunekit.types import Predict, Servable
+
+FOLDER, ANSWERS = "golden", "answers.json"
+PHOTOS = 8
+LONG_SIDE_PX = 320
+"""Photos are shrunk to it, so that they are a few hundred kilobytes together and show no more than they have to."""
+
+
+def choose_photos(labels: Sequence[str]) -> list[int]:
+    """Positions of `PHOTOS` photos at most, class by class in turn, in the order given."""
+    by_class = {name: [i for i, label in enumerate(labels) if label == name] for name in dict.fromkeys(labels)}
+    turns = [position for turn in range(PHOTOS) for own in by_class.values() for position in own[turn : turn + 1]]
+    return turns[:PHOTOS]
+
+
+def write_golden(
+    folder: Path,
+    servable: Servable,
+    predict: Predict,
+    reference: Reference,
+    positions: Sequence[int],
+    *,
+    takes: Literal["pixels", "square"],
+    tolerance: float,
+) -> None:
+    """Write `golden/1.png` and so on, with what the exported model and the run's network say of each.
+
+    Args:
+        folder: Of the model.
+        servable: The network.
+        predict: Runs the exported model.
+        reference: Photos to choose from.
+        positions: Which.
+        takes: What the model takes: the files are photos of any size, or squares of the network's.
+        tolerance: How far a probability may be off elsewhere.
+    """
+    from PIL import Image
+
+    (folder / FOLDER).mkdir()
+    answers = {}
+    for number, position in enumerate(positions, 1):
+        photo, square = _shown(servable, reference, position, takes)
+        Image.fromarray(photo).save(folder / FOLDER / f"{number}.png")
+        exported = predict(photo[np.newaxis])[PROBABILITIES][0]
+        own = ask_network(servable, square[np.newaxis])[0]
+        answers[f"{number}.png"] = {
+            "class": servable.classes[int(exported.argmax())],
+            "probabilities": dict(zip(servable.classes, map(float, exported), strict=True)),
+            "network": dict(zip(servable.classes, map(float, own), strict=True)),
+        }
+    content = {"classes": list(servable.classes), "tolerance": tolerance, "photos": answers}
+    (folder / FOLDER / ANSWERS).write_text(to_json(content), encoding="utf-8")
+
+
+def _shown(
+    servable: Servable, reference: Reference, position: int, takes: str
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A golden photo, and the square that the network sees of it."""
+    from finetunekit.data.decode import fit_photo, shrink_photo
+
+    if takes == "square":
+        return reference.squares[position], reference.squares[position]
+    photo = shrink_photo(reference.photos(position), source_px=LONG_SIDE_PX)
+    square = fit_photo(
+        photo, size_px=servable.size_px, resize=servable.resize, fit=servable.fit, source_px=servable.source_px
+    )
+    return photo, square
+
+
+def check_golden(folder: Path, predict: Predict) -> dict[str, Any]:
+    """Ask a model for the golden photos.
+
+    Args:
+        folder: Of the model.
+        predict: Runs it.
+
+    Returns:
+        Photos, same first answers, the largest difference of a probability from the answer written beside it, and the tolerance.
+
+    Raises:
+        ExportError: If the golden photos are missing or damaged.
+    """
+    from PIL import Image
+
+    try:
+        content = json.loads((folder / FOLDER / ANSWERS).read_text(encoding="utf-8"))
+        expected: Mapping[str, Any] = content["photos"]
+        photos = [np.asarray(Image.open(folder / FOLDER / name).convert("RGB")) for name in expected]
+    except (OSError, ValueError, KeyError) as exc:
+        raise ExportError(f"{folder / FOLDER}: the golden photos cannot be read ({exc}).") from exc
+    given = np.array([predict(photo[np.newaxis])[PROBABILITIES][0] for photo in photos], np.float64)
+    wanted = np.array([[row["probabilities"][name] for name in content["classes"]] for row in expected.values()])
+    return {
+        "photos": len(photos),
+        "same_first_answer": int((given.argmax(axis=1) == wanted.argmax(axis=1)).sum()),
+        "largest_difference": float(np.abs(given - wanted).max()),
+        "tolerance": content["tolerance"],
+    }

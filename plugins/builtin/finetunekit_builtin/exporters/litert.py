@@ -1,0 +1,111 @@
+"""Exporter `litert`: one .tflite file for LiteRT (TensorFlow Lite), with built-in operations only."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from finetunekit import Exported, Exporter, ExportError, Options, Predict, Servable
+from finetunekit_builtin.exporters.conversion import convert, need
+from finetunekit_builtin.exporters.litert_metadata import read_labels, with_metadata
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FILE = "model.tflite"
+NEEDS = ("ai_edge_litert", "flatbuffers")
+PRECISIONS: Mapping[str, Literal["float32", "float16", "int8"]] = {"none": "float32", "fp16": "float16", "int8": "int8"}
+
+
+class LitertOptions(Options):
+    """Options of `litert`."""
+
+    quantize: Literal["none", "fp16", "int8"] = Field(
+        "none",
+        description="none: float32. fp16: weights of 16 bits. int8: weights and activations of 8 bits, calibrated on training photos.",
+    )
+    input: Literal["auto", "pixels", "square"] = Field(
+        "auto",
+        description="pixels: photos of any size, resized inside. square: of the network's size already. auto: pixels, but square for int8.",
+    )
+    calibration_photos: int = Field(
+        128, ge=1, le=10_000, description="Training photos, even over classes, that int8 is calibrated on."
+    )
+
+    @model_validator(mode="after")
+    def _check_input(self) -> Self:
+        if self.quantize == "int8" and self.input == "pixels":
+            raise ValueError("int8 takes input: square, resizing is done before it")
+        return self
+
+
+def build_litert(options: LitertOptions) -> Exporter:
+    """One file, `model.tflite`, with its labels inside.
+
+    It gives `probabilities` `(batch, classes)` float32, or for int8 uint8, of which 256 are 1.
+
+    Args:
+        options: Precision, and what the model takes.
+
+    Raises:
+        ConfigError: If the extra `export` is not installed.
+    """
+    need(NEEDS)
+    return Exporter(partial(_write, options), _open, lambda folder: read_labels(folder / FILE))
+
+
+def _write(options: LitertOptions, servable: Servable, folder: Path) -> Exported:
+    import numpy as np
+
+    from finetunekit import save_graph
+
+    is_int8 = options.quantize == "int8"
+    takes: Literal["pixels", "square"] = "square" if is_int8 or options.input == "square" else "pixels"
+    path = folder / FILE
+    with tempfile.TemporaryDirectory() as name:
+        graph, photos = Path(name) / "graph", Path(name) / "photos.npy"
+        save_graph(servable, graph, takes=takes, is_float=is_int8)
+        if is_int8:
+            np.save(photos, servable.calibration(options.calibration_photos))
+        convert("convert_litert", str(graph), str(path), options.quantize, *([str(photos)] if is_int8 else []))
+    path.write_bytes(with_metadata(path.read_bytes(), servable))
+    operations = _operations(path)
+    foreign = sorted(name for name in operations if name.startswith("Flex"))
+    if foreign:
+        raise ExportError(f"litert: the network needs operations of TensorFlow's own: {', '.join(foreign)}.")
+    return Exported((FILE,), takes, PRECISIONS[options.quantize], operations, ("ai-edge-litert",))
+
+
+def _interpreter(path: Path) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    return Interpreter(model_path=str(path))
+
+
+def _operations(path: Path) -> Mapping[str, int]:
+    return dict(Counter(operation["op_name"] for operation in _interpreter(path)._get_ops_details()))
+
+
+def _open(folder: Path) -> Predict:
+    interpreter = _interpreter(folder / FILE)  # kept: the runner lives in it
+    run = interpreter.get_signature_runner()
+    outputs = run.get_output_details()
+
+    def predict(photos: NDArray[np.uint8], _: Any = interpreter) -> dict[str, NDArray[np.float32]]:
+        return {name: _as_float(values, outputs[name]) for name, values in run(pixels=photos).items()}
+
+    return predict
+
+
+def _as_float(values: NDArray[Any], output: Mapping[str, Any]) -> NDArray[np.float32]:
+    import numpy as np
+
+    scale, zero = output["quantization"]
+    return ((values.astype(np.float32) - zero) * scale if scale else values).astype(np.float32)

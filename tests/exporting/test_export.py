@@ -1,0 +1,359 @@
+"""Runs leave their folder: the files answer as the run does, a certificate says so, and what does not answer so is not kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers_plugins import invoke
+from numpy.typing import NDArray
+from PIL import Image
+
+import finetunekit as ftk
+from finetunekit.engine.export import ExportableRun, PlannedExport, plan_export, verify_export
+from finetunekit.exporting.certificate import broken_limits
+from finetunekit.exporting.comparison import ask_network
+from finetunekit.exporting.probe_photos import write_probes
+from finetunekit.exporting.servable import float32_network, servable_of
+from finetunekit.system.progress import Progress
+from finetunekit.testing import AWKWARD_CLASSES, tiny_run
+
+QUIET = Progress(is_quiet=True)
+SAMPLES = Path(__file__).parents[2] / "docs" / "samples"
+FORMATS = ("litert", "onnx", "savedmodel")
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> ExportableRun:
+    """A tiny run whose class names are awkward."""
+    return ftk.load(tiny_run(tmp_path_factory.mktemp("run"), classes=AWKWARD_CLASSES))
+
+
+@pytest.fixture(scope="module")
+def exported(loaded: ExportableRun, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, ftk.ExportResult]:
+    """That run in every built-in format."""
+    folder = tmp_path_factory.mktemp("exports")
+    return {name: loaded.export(name, into=folder / name, progress=QUIET) for name in FORMATS}
+
+
+def photos_of(height: int, width: int, count: int = 1) -> NDArray[np.uint8]:
+    return np.random.default_rng(height + width).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+# ---- what is written ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_certificate_says_how_close_the_answers_are(name: str, exported: Mapping[str, ftk.ExportResult]) -> None:
+    result = exported[name]
+    certificate = json.loads((result.path / "certificate.json").read_text(encoding="utf-8"))
+    assert certificate == result.certificate
+    assert certificate["network"]["largest_difference"] < 1e-5
+    assert certificate["probes"]["largest_difference"] < 1e-5
+    assert certificate["network"]["same_first_answer"]["photos"] == 12
+    assert certificate["recorded"]["same_first_answer"]["of"] == 12
+    assert certificate["accuracy"]["gained"] == certificate["accuracy"]["lost"] == 0
+    assert set(certificate["probes"]["batches"]) == {"1", "3", "32"}
+    assert {"EXIF orientation 6", "CMYK", "alpha", "16-bit grey", "stripes", "one pixel", "very long"} <= set(
+        certificate["probes"]["differences"]
+    )
+    assert certificate["points"]["probes"]["square"]["largest_difference"] == 0.0
+    assert certificate["cost"]["milliseconds"]["32"]["exported_ms"] > 0
+    page = (result.path / "certificate.md").read_text(encoding="utf-8")
+    assert "same first answer on 12 of 12 photos" in page
+    assert "two\nlines" not in page
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_class_names_in_any_script_come_back_in_order(name: str, exported: Mapping[str, ftk.ExportResult]) -> None:
+    assert tuple(exported[name].certificate["model"]["classes"]) == AWKWARD_CLASSES
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_operation_is_tensorflows_own(name: str, exported: Mapping[str, ftk.ExportResult]) -> None:
+    operations = exported[name].certificate["model"]["operations"]
+    assert operations
+    assert not any(operation.startswith(("Flex", "VAR_HANDLE", "READ_VARIABLE")) for operation in operations)
+
+
+def test_onnx_has_names_for_people_and_texts_that_travel(exported: Mapping[str, ftk.ExportResult]) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(exported["onnx"].path / "model.onnx"))
+    (given,), (answer,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.type, given.shape) == ("pixels", "tensor(uint8)", ["batch", "height", "width", 3])
+    assert (answer.name, answer.shape) == ("probabilities", ["batch", 3])
+    texts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(texts["classes"]) == list(AWKWARD_CLASSES)
+    assert {"run", "model_sha256", "licence", "attribution", "pixels", "finetunekit"} <= set(texts)
+
+
+def test_litert_has_its_texts_in_an_archive_behind_the_model(exported: Mapping[str, ftk.ExportResult]) -> None:
+    with zipfile.ZipFile(exported["litert"].path / "model.tflite") as archive:
+        assert archive.read("labels.txt").decode().split("\n")[1] == "two\\nlines"
+        assert json.loads(archive.read("finetunekit.json"))["run"] == exported["litert"].certificate["run"]["folder"]
+
+
+def test_mediapipe_finds_the_labels_and_gives_the_answers(loaded: ExportableRun, tmp_path: Path) -> None:
+    python = pytest.importorskip("mediapipe.tasks.python", reason="mediapipe reads LiteRT's labels")
+    import mediapipe
+
+    result = loaded.export("litert", {"input": "square"}, into=tmp_path / "square", progress=QUIET)
+    options = python.vision.ImageClassifierOptions(
+        base_options=python.BaseOptions(model_asset_path=str(result.path / "model.tflite")), max_results=3
+    )
+    (square,) = photos_of(8, 8)
+    with python.vision.ImageClassifier.create_from_options(options) as classifier:
+        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=square)
+        found = classifier.classify(image).classifications[0].categories
+    own = ask_network(servable_of(loaded), square[np.newaxis])[0]
+    named = {category.category_name: category.score for category in found}
+    assert named == pytest.approx(
+        {json.dumps(name, ensure_ascii=False)[1:-1]: p for name, p in zip(loaded.classes, own, strict=True)}, abs=1e-4
+    )
+
+
+def test_a_saved_model_takes_encoded_photos_too(loaded: ExportableRun, exported: Mapping[str, Any]) -> None:
+    import tensorflow as tf
+
+    (probe,) = photos_of(30, 20)
+    path = exported["savedmodel"].path / "photo.png"
+    Image.fromarray(probe).save(path)
+    model = tf.saved_model.load(str(exported["savedmodel"].path / "saved_model"))
+    found = model.signatures["encoded"](encoded=tf.constant([path.read_bytes()] * 2))["probabilities"].numpy()
+    path.unlink()
+    assert found.shape == (2, 3)
+    served = model.signatures["serving_default"](pixels=tf.constant(probe[np.newaxis]))["probabilities"].numpy()
+    assert found[0] == pytest.approx(served[0], abs=1e-6)
+
+
+def test_the_network_is_as_it_was(loaded: ExportableRun, exported: Mapping[str, Any]) -> None:
+    again = ftk.load(loaded.run.path).model
+    pairs = zip(loaded.model.get_weights(), again.get_weights(), strict=True)
+    assert all(np.array_equal(one, other) for one, other in pairs)
+
+
+# ---- golden photos ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_golden_photos_are_verified_wherever_the_folder_is(
+    name: str, exported: Mapping[str, ftk.ExportResult], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(exported[name].path, tmp_path / "elsewhere"))
+    found = verify_export(copy)
+    assert (found["photos"], found["same_first_answer"]) == (8, 8)
+    assert found["largest_difference"] < 1e-5
+
+
+def test_a_changed_file_and_a_changed_answer_are_noticed(
+    exported: Mapping[str, ftk.ExportResult], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(exported["onnx"].path, tmp_path / "copy"))
+    answers = copy / "golden" / "answers.json"
+    content = json.loads(answers.read_text(encoding="utf-8"))
+    content["photos"]["1.png"]["probabilities"][AWKWARD_CLASSES[0]] += 0.5
+    answers.write_text(json.dumps(content), encoding="utf-8")
+    result = invoke("export", "verify", str(copy))
+    assert result.exit_code == 5
+    assert "a golden answer is off by 0.5" in result.stderr
+    with (copy / "model.onnx").open("ab") as stream:
+        stream.write(b"\0")
+    assert "its files are not those" in invoke("export", "verify", str(copy)).stderr
+    assert invoke("export", "verify", str(tmp_path)).exit_code == 2
+
+
+ALONE = """
+import runpy, sys
+for name in ("finetunekit", "finetunekit_builtin", "keras", "scipy", "sklearn", *sys.argv[1].split(",")):
+    sys.modules[name] = None  # importing it fails, as where it is not installed
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "without"), [("litert", "tensorflow"), ("onnx", "tensorflow,onnx"), ("savedmodel", "onnx")]
+)
+def test_the_example_on_the_page_gives_the_golden_answers_without_finetunekit(
+    name: str, without: str, exported: Mapping[str, ftk.ExportResult]
+) -> None:
+    folder, script = exported[name].path, SAMPLES / f"run_{name}.py"
+    expected = json.loads((folder / "golden" / "answers.json").read_text(encoding="utf-8"))["photos"]
+    photos = [str(folder / "golden" / file) for file in expected]
+    command = [sys.executable, "-c", ALONE, without, str(script), str(folder), *photos]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    for line, answer in zip(done.stdout.splitlines(), expected.values(), strict=True):
+        probability, rest = line.split(" ", 1)
+        assert float(probability) == pytest.approx(max(answer["probabilities"].values()), abs=1e-5)
+        assert json.JSONDecoder().raw_decode(rest)[0] == answer["class"]
+
+
+# ---- what is refused ----------------------------------------------------------------------------------------------------------------
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*"))
+
+
+def test_answers_that_are_too_far_leave_nothing_behind(loaded: ExportableRun, tmp_path: Path) -> None:
+    arguments = ("export", str(loaded.run.path), "--to", "savedmodel", "--max-difference", "1e-12")
+    result = invoke(*arguments, "--into", str(tmp_path / "out" / "model"))
+    assert result.exit_code == 5
+    assert "allowed: 1e-12" in result.stderr
+    assert leftovers(tmp_path) == []
+
+
+def test_what_is_there_is_not_overwritten_but_an_earlier_export_is(
+    loaded: ExportableRun, exported: Mapping[str, ftk.ExportResult], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ftk.ConfigError, match="is there already and is no export"):
+        loaded.export("savedmodel", into=tmp_path)
+    copy = Path(shutil.copytree(exported["savedmodel"].path, tmp_path / "copy"))
+    (copy / "old.txt").write_text("old")
+    loaded.export("savedmodel", into=copy, progress=QUIET)
+    assert not (copy / "old.txt").exists()
+    assert leftovers(tmp_path).count("copy") == 1
+    assert not [name for name in leftovers(tmp_path) if "partial" in name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--to", "litertt"), "unknown exporter 'litertt'. Did you mean 'litert'?"),
+        (("--to", "onnx", "--quantize", "int8"), "quantize: unknown option"),
+        (("--to", "litert", "--quantize", "int4"), "quantize: "),
+        (("--to", "litert", "--quantize", "int8", "--input", "pixels"), "int8 takes input: square"),
+        (("--to", "onnx", "--option", "opset"), "must be KEY=VALUE"),
+        (("--to", "onnx", "--max-difference", "-1"), "max_difference: should be greater than 0"),
+    ],
+)
+def test_a_wrong_option_is_said_before_any_work(
+    arguments: tuple[str, ...], words: str, loaded: ExportableRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PlannedExport, "execute", lambda *_: pytest.fail("work was begun"))
+    result = invoke("export", str(loaded.run.path), *arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_without_the_extra_the_verb_says_what_to_install(
+    loaded: ExportableRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(
+        ftk.ConfigError, match=r"tf2onnx, onnx, onnxruntime: not installed.*pip install 'finetunekit\[export\]'"
+    ):
+        plan_export(loaded.run, "onnx", {})
+
+
+def test_a_run_that_is_told_to_export_ends_with_it_or_with_5(loaded: ExportableRun, tmp_path: Path) -> None:
+    preset = loaded.run.path.parents[1] / "tiny.yaml"
+    keep = "export={to: [{name: savedmodel, input: square}]}"
+    ran = ftk.run(str(preset), settings=(keep,), out=tmp_path / "good", progress=QUIET)
+    assert (ran.path / "exports" / "savedmodel" / "certificate.json").is_file()
+    refuse = "export={to: [{name: savedmodel}], max_difference: 1e-12}"
+    with pytest.raises(ftk.ExportError, match="the run is finished"):
+        ftk.run(str(preset), settings=(refuse,), out=tmp_path / "bad", progress=QUIET)
+    (path,) = (tmp_path / "bad").iterdir()
+    assert ftk.FinishedRun(path).state["status"] == "finished"
+    assert not (path / "exports").exists()
+
+
+# ---- limits -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_labels_in_another_order_and_a_lost_point_are_broken_limits(exported: Mapping[str, ftk.ExportResult]) -> None:
+    certificate = dict(exported["onnx"].certificate)
+    assert broken_limits(certificate, 1e-4) == []
+    other = {**certificate, "model": {**certificate["model"], "classes": list(reversed(AWKWARD_CLASSES))}}
+    assert "not in the run's order" in broken_limits(other, 1e-4)[0]
+    worse = {**certificate, "probes": {**certificate["probes"], "largest_difference": 0.2, "largest_on": "CMYK"}}
+    assert "on probe photos a probability differs by up to 0.2 ('CMYK')" in broken_limits(worse, 1e-4)[0]
+
+
+def test_int8_is_calibrated_evenly_and_held_to_a_margin(loaded: ExportableRun, tmp_path: Path) -> None:
+    options = {"quantize": "int8", "calibration_photos": 7}
+    with pytest.raises(ftk.ExportError, match="not shown that it loses at most 2 points"):
+        loaded.export("litert", options, into=tmp_path / "refused", progress=QUIET)
+    assert leftovers(tmp_path) == []
+    result = loaded.export("litert", options, into=tmp_path / "kept", limits={"margin_points": 60}, progress=QUIET)
+    used = result.certificate["calibration"]["sha256"]
+    label = {row["sha256"]: row["label"] for row in loaded.run.photos if row["split"] == "train"}
+    counts = [[label[content] for content in used].count(name) for name in loaded.classes]
+    assert sorted(counts) == [2, 2, 3]
+    assert result.certificate["model"]["takes"] == "square"
+    assert "DEQUANTIZE" not in result.certificate["model"]["operations"]
+    assert verify_export(result.path)["same_first_answer"] == 8
+
+
+# ---- the parts ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_network_in_bfloat16_is_built_again_in_float32() -> None:
+    import keras
+
+    from finetunekit.models.classifier import precision_scope
+
+    with precision_scope("bfloat16"):
+        pixels = keras.Input((8, 8, 3))
+        hidden = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(pixels))
+        logits = keras.layers.Dense(3, dtype="float32")(keras.layers.GlobalAveragePooling2D()(hidden))
+        model = keras.Model(pixels, logits)
+    wide = float32_network(model)
+    assert {layer.compute_dtype for layer in wide.layers} == {"float32"}
+    assert all(np.array_equal(a, b) for a, b in zip(wide.get_weights(), model.get_weights(), strict=True))
+    assert float32_network(wide) is wide
+
+
+@pytest.mark.parametrize("change", [{"is_mirrored": True}, {"temperature": 1.7}, {"fit": "crop"}, {"source_px": 16}])
+def test_a_graph_does_what_the_run_does_to_a_photo(
+    change: dict[str, Any], loaded: ExportableRun, tmp_path: Path
+) -> None:
+    import tensorflow as tf
+
+    from finetunekit.exporting.comparison import ask_model, refer
+
+    servable = dataclasses.replace(servable_of(loaded), **change)
+    ftk.save_graph(servable, tmp_path / "graph")
+    graph = tf.saved_model.load(str(tmp_path / "graph"))
+    (tmp_path / "probes").mkdir()
+    probes = refer(servable, write_probes(tmp_path / "probes"), max_pixels=2**30)
+
+    def predict(photos: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        return {
+            "probabilities": graph.signatures["serving_default"](pixels=tf.constant(photos))["probabilities"].numpy()
+        }
+
+    assert np.abs(ask_model(predict, probes, "pixels") - probes.probabilities).max() < 1e-5
+
+
+def test_an_exporter_that_fails_is_blamed_by_name(loaded: ExportableRun, tmp_path: Path) -> None:
+    planned = plan_export(loaded.run, "savedmodel", {}, into=tmp_path / "out")
+
+    def write(servable: ftk.Servable, folder: Path) -> ftk.Exported:
+        (folder / "half").write_text("half")
+        raise OSError("disk full")
+
+    broken = dataclasses.replace(planned, exporter=dataclasses.replace(planned.exporter, write=write))
+    with pytest.raises(ftk.ExportError, match=r"exporter 'savedmodel' of plugin 'builtin'.*failed: OSError: disk full"):
+        broken.execute(loaded, QUIET)
+    assert leftovers(tmp_path) == []
+
+
+def test_answers_that_are_not_numbers_are_refused(loaded: ExportableRun, tmp_path: Path) -> None:
+    planned = plan_export(loaded.run, "savedmodel", {}, into=tmp_path / "out")
+    nothing = {"probabilities": np.full((1, 3), np.nan, np.float32)}
+    broken = dataclasses.replace(planned.exporter, open=lambda folder: lambda photos: nothing)
+    with pytest.raises(ftk.ExportError, match="not one row of finite numbers a photo"):
+        dataclasses.replace(planned, exporter=broken).execute(loaded, QUIET)
