@@ -125,5 +125,5 @@ def _wrap(source: tf.Tensor, size_px: int) -> tf.Tensor:
 def _reflect(index: tf.Tensor, size_px: int) -> tf.Tensor:
     import tensorflow as tf
 
-    call_with_timeout = tf.math.floormod(index, 2.0 * size_px)
-    return tf.cast(tf.minimum(call_with_timeout, 2 * size_px - 1 - call_with_timeout), tf.int32)
+    within = tf.math.floormod(index, 2.0 * size_px)
+    return tf.cast(tf.minimum(within, 2 * size_px - 1 - within), tf.int32)

@@ -98,8 +98,8 @@ def test_batches_never_span_passes(photos: int, draws: int | None, sizes: list[i
     assert _batch_sizes(drawn) == sizes
     assert len(drawn.photo) == sum(sizes)
     for start in range(0, len(drawn.photo), photos):
-        call_with_timeout = drawn.photo[start : start + photos]
-        assert len(np.unique(call_with_timeout)) == len(call_with_timeout)
+        within = drawn.photo[start : start + photos]
+        assert len(np.unique(within)) == len(within)
 
 
 def test_validation_weighs_each_photo_once_by_default_and_varies_by_epoch() -> None:

@@ -8,24 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from finetunekit import RunError
 
-from finetunekit import Options, RunError
+from .options import ArchitectureJsonOptions
 
 if TYPE_CHECKING:
     from finetunekit import FinishedRun
 
 MEMBER = "config.json"
 WIDTH = 80
-
-
-class ArchitectureJsonOptions(Options):
-    """Options of `architecture_json`."""
-
-    indent: int = Field(2, ge=0, le=8, description="Spaces of indentation.")
-    max_config_mb: int = Field(
-        64, ge=1, le=1024, description="A model whose architecture is larger than this is refused."
-    )
 
 
 def build_architecture_json(options: ArchitectureJsonOptions, run: FinishedRun) -> Mapping[str, bytes]:

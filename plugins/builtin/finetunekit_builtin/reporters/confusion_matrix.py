@@ -6,23 +6,22 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
-from finetunekit import Options, RunError, terminal_width
+from finetunekit import RunError, terminal_width
 from finetunekit.reports.figures import (
     GRID,
     INK,
     MUTED,
     Drawing,
-    Format,
     axes_at,
     figure_files,
     keep_whole,
     one_line,
     shortened,
 )
+
+from .options import ConfusionMatrixOptions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,13 +33,6 @@ if TYPE_CHECKING:
 
 SHADES = 20
 MAX_COLUMNS = 24
-
-
-class ConfusionMatrixOptions(Options):
-    """Options of `confusion_matrix`."""
-
-    split: Literal["test", "valid", "train"] = Field("test", description="Split whose predictions are counted.")
-    formats: tuple[Format, ...] = Field(("svg",), min_length=1, description="Figures to make beside the CSV.")
 
 
 def build_confusion_matrix(options: ConfusionMatrixOptions, run: FinishedRun) -> Mapping[str, bytes]:

@@ -10,16 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
-from finetunekit import Options, RunError
+from finetunekit import RunError
 from finetunekit.reports.figures import (
     BLANK,
     CONTRAST,
     MAIN,
     MUTED,
     Drawing,
-    Format,
     axes_at,
     figure_files,
     keep_whole,
@@ -27,6 +24,8 @@ from finetunekit.reports.figures import (
     shortened,
 )
 from finetunekit.reports.thumbnails import Thumbnail, make_thumbnail
+
+from .options import DisplayGridOptions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,19 +37,6 @@ if TYPE_CHECKING:
 
 GAP_PX, CAPTION_PX, FRAME_PX = 14, 54, 3
 MARKS, COLOURS = {True: "✓", False: "✕"}, {True: MAIN, False: CONTRAST}
-
-
-class DisplayGridOptions(Options):
-    """Options of `display_grid`."""
-
-    photos: int = Field(16, ge=1, le=400, description="Number of photos, at most as many as there are.")
-    columns: int = Field(4, ge=1, le=20, description="Photos side by side.")
-    tile_px: int = Field(
-        150, ge=48, le=1024, description="Side of a photo in the figure; smaller photos are enlarged to it."
-    )
-    seed: int | None = Field(None, ge=0, lt=2**32, description="Seed of the choice of photos; null: the run's seed.")
-    formats: tuple[Format, ...] = Field(("png",), min_length=1, description="Files to make; an SVG holds its photos.")
-    png_scale: int = Field(1, ge=1, le=4, description="Pixels of the PNG per pixel of the figure.")
 
 
 @dataclass(frozen=True, slots=True)

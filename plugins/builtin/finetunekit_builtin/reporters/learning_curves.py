@@ -7,21 +7,19 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
-
-from finetunekit import Options, RunError
+from finetunekit import RunError
 from finetunekit.reports.figures import (
     CONTRAST,
     MAIN,
     MUTED,
     Drawing,
-    Format,
     axes_at,
     figure_files,
     one_line,
     shortened,
 )
 
+from .options import LearningCurvesOptions
 from .solved import is_solved
 
 if TYPE_CHECKING:
@@ -36,14 +34,6 @@ Column = Literal["loss", "accuracy"]
 UNITS: dict[Column, str] = {"loss": "cross-entropy, nats", "accuracy": "accuracy, %"}
 MAX_MARKED_EPOCHS = 60  # beyond it, marks would hide the line
 BETWEEN_PX = 80
-
-
-class LearningCurvesOptions(Options):
-    """Options of `learning_curves`."""
-
-    formats: tuple[Format, ...] = Field(("svg",), min_length=1, description="Files to make.")
-    panel_width_px: int = Field(400, ge=200, le=2000, description="Width of each of the two plots.")
-    panel_height_px: int = Field(260, ge=120, le=2000, description="Height of each of the two plots.")
 
 
 def build_learning_curves(options: LearningCurvesOptions, run: FinishedRun) -> Mapping[str, bytes]:

@@ -7,17 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
-from finetunekit import Options
 from finetunekit.reports.pages import render_page
 from finetunekit.reports.thumbnails import Album
 
 from ..confusion_matrix import draw_confusion_matrix
 from ..learning_curves import UNITS, draw_curve
+from ..options import HtmlOptions
 from ..reliability import draw_reliability
 from ..solved import is_solved
-from .card import ModelCardOptions, build_model_card
 from .data import count_photos, overlap_rows, samples
 from .mistakes import display, mistakes
 from .plan import plan
@@ -27,27 +24,7 @@ from .verdict import glance, sentences
 if TYPE_CHECKING:
     from finetunekit import FinishedRun
 
-__all__ = ["HtmlOptions", "ModelCardOptions", "build_html", "build_model_card"]
-
 PAGE = "report.html"
-
-
-class HtmlOptions(Options):
-    """Options of `html`."""
-
-    samples_per_class: int = Field(
-        3, ge=0, le=20, description="Training photos shown of each class; at most 36 in all."
-    )
-    mistakes: int = Field(12, ge=0, le=60, description="Test photos shown that were got wrong, most confident first.")
-    display: int = Field(16, ge=0, le=60, description="Display photos shown, chosen by the run's seed.")
-    thumbnail_px: int = Field(144, ge=48, le=320, description="Side of a photo in the page, in pixels.")
-    max_mb: float = Field(
-        3.0,
-        ge=0.2,
-        le=50.0,
-        allow_inf_nan=False,
-        description="Size of the page; photos beyond it are left out, which is said.",
-    )
 
 
 def build_html(options: HtmlOptions, run: FinishedRun) -> Mapping[str, bytes]:

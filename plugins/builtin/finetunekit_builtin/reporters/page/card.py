@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetunekit import Options
 from finetunekit.reports.pages import render
 
+from ..options import ModelCardOptions
 from ..solved import is_solved
 
 if TYPE_CHECKING:
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 CARD = "README.md"
 #: SPDX identifier → what the hub calls it. Source: https://huggingface.co/docs/hub/repositories-licenses
 LICENCES = {"Apache-2.0": "apache-2.0", "MIT": "mit", "CC-BY-4.0": "cc-by-4.0", "BSD-3-Clause": "bsd-3-clause"}
-
-
-class ModelCardOptions(Options):
-    """Options of `model_card`."""
 
 
 def build_model_card(options: ModelCardOptions, run: FinishedRun) -> Mapping[str, bytes]:
