@@ -100,5 +100,5 @@ $(INSTALLED): pyproject.toml | $(VENV)/bin/python
 
 $(INSTALLED_DEV): pyproject.toml | $(VENV)/bin/python
 	@echo 'installing into $(VENV) for development (TensorFlow is large; this takes a minute or more)' >&2
-	@$(PIP_INSTALL) --editable '.[dev]'
+	@$(PIP_INSTALL) --editable '.[dev]' --editable plugins/inaturalist
 	@touch $@ $(INSTALLED)

@@ -281,10 +281,10 @@ def test_a_photo_that_cannot_be_decoded_has_its_reason_in_its_place(photos: Path
     (photos / "train" / "red" / "red-0.png").write_bytes(b"no")
     sheet = make_sheet(photo_set(photos))
     (tile,) = [tile for row in sheet.rows for tile in row.tiles if tile.picture is None]
-    assert (tile.shown, tile.problem) == ("train/red/red-0.png", "is not a photo in a format that Pillow reads")
-    assert "is not a photo in a format that Pillow reads" in sheet_page(sheet).decode()
+    assert (tile.shown, tile.problem) == ("train/red/red-0.png", "is not a photo in a format that is read here")
+    assert "is not a photo in a format that is read here" in sheet_page(sheet).decode()
     assert sheet_png(sheet).startswith(b"\x89PNG")
-    assert wrapped(tile.problem, 11, 132) == ("is not a photo in a", "format that Pillow reads")
+    assert wrapped(tile.problem, 11, 132) == ("is not a photo in a", "format that is read here")
 
 
 def test_a_page_needs_nothing_else_and_takes_no_markup_from_names(photos: Path) -> None:
