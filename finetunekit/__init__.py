@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from finetunekit.models.weights.fit import named_variables
     from finetunekit.plugins.hookspecs import hookimpl
     from finetunekit.runs.folder import FinishedRun
-    from finetunekit.system.files import append_line, locked, open_regular, read_regular, to_csv, write_whole
+    from finetunekit.system.files import append_line, locked, open_regular, read_regular, to_cell, to_csv, write_whole
     from finetunekit.system.formatting import show_duration
     from finetunekit.system.keyed_random import draw_uniform
     from finetunekit.system.network import Client, Closed, Refused, Unreachable, is_offline, is_web_url
@@ -98,7 +98,15 @@ _LAZY = {
     "finetunekit.models.weights.fit": ("named_variables",),
     "finetunekit.plugins.hookspecs": ("hookimpl",),
     "finetunekit.runs.folder": ("FinishedRun",),
-    "finetunekit.system.files": ("append_line", "locked", "open_regular", "read_regular", "to_csv", "write_whole"),
+    "finetunekit.system.files": (
+        "append_line",
+        "locked",
+        "open_regular",
+        "read_regular",
+        "to_cell",
+        "to_csv",
+        "write_whole",
+    ),
     "finetunekit.system.formatting": ("show_duration",),
     "finetunekit.system.keyed_random": ("draw_uniform",),
     "finetunekit.system.network": ("Client", "Closed", "Refused", "Unreachable", "is_offline", "is_web_url"),
@@ -202,6 +210,7 @@ __all__ = [
     "show_duration",
     "split_by_class",
     "terminal_width",
+    "to_cell",
     "to_csv",
     "verify_run",
     "write_whole",

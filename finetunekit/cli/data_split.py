@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,9 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from finetunekit.cli.common import json_option, make_progress, print_json, print_lines, print_table
+from finetunekit.system.files import to_json
 
 if TYPE_CHECKING:
     from finetunekit.data.split_table import Split
+
+#: Words that YAML takes for something else than a text.
+_NO_TEXT = frozenset({"null", "true", "false", ".inf", ".nan"})
 
 
 def _part(ctx: click.Context, param: click.Parameter, value: str) -> float | int:
@@ -105,6 +110,13 @@ def _print(found: Split, data: dict[str, Any]) -> None:
     rows: list[tuple[object, ...]] = [(c, *parts.values(), sum(parts.values())) for c, parts in counts.items()]
     rows.append(("all", *(found.parts.count(name) for name in found.names), len(found.parts)))
     print_table(rows, header, right=range(1, len(header)))
-    inner = ", ".join(f"{key}: {value}" for key, value in data["options"].items())
-    section = f"data: {{source: table, root: {data['root']}" + (f", options: {{{inner}}}" if inner else "") + "}"
-    print_lines([*(f"warning: {line}" for line in found.warnings), section, data["root"]])
+    print_lines([*(f"warning: {line}" for line in found.warnings), f"data: {_flow(data)}", data["root"]])
+
+
+def _flow(value: Any) -> str:
+    """Plain values as one line of YAML; texts that need it in quotes, as JSON, which is YAML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items() if inner != {}) + "}"
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_./][\w./-]*", value) and value.lower() not in _NO_TEXT:
+        return value
+    return to_json(value).rstrip("\n")

@@ -53,15 +53,15 @@ def command(
     predictions = loaded.predict(
         photos, abstain_below=abstain_below, count=progress.counter("predicting"), unreadable=problems.append
     )
+    if as_json:
+        print_json([as_dict(p) for p in predictions])
+    else:
+        print_table([(f"{p.probability:.1%}", p.label or "unsure", p.path) for p in predictions], right=(0,))
     if csv_path:
         from finetunekit.system.files import write_whole
 
         write_whole(csv_path, prediction_csv(predictions, loaded.classes))
     if sort_into:
         sort_photos(predictions, sort_into)
-    if as_json:
-        print_json([as_dict(p) for p in predictions])
-    else:
-        print_table([(f"{p.probability:.1%}", p.label or "unsure", p.path) for p in predictions], right=(0,))
     if problems:
         raise DataError(problems)

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from finetunekit.data.index import shown_path
+from finetunekit.data.index import photo_name, shown_name
 from finetunekit.data.known_photos import photo_sha256
 from finetunekit.data.parallel import bounded
 from finetunekit.errors import DataError
-from finetunekit.system.files import read_regular
+from finetunekit.system.files import from_cell, read_regular, to_csv
 from finetunekit.system.formatting import escaped, one_line
 from finetunekit.types import PhotoListing, PhotoRecord
 
@@ -57,14 +57,18 @@ def leave_out(listing: PhotoListing, files: Sequence[Path]) -> tuple[PhotoListin
     """
     by_path: dict[str, list[PhotoRecord]] = {}
     for record in listing.photos:
-        by_path.setdefault(shown_path(record.path, listing.root), []).append(record)
+        by_path.setdefault(photo_name(record.path, listing.root), []).append(record)
+    for name in [*by_path]:
+        by_path.setdefault(shown_name(name), by_path[name])  # as reports show it, where no photo has this name itself
     problems: list[str] = []
     out: dict[PhotoRecord, ExcludedPhoto] = {}
     for file in files:
         for place, row in _rows(file, problems):
             chosen = _chosen(by_path.get(row["path"], []), row.get("split") or "")
             if not chosen:
-                problems.append(f"{place}: no photo '{row['path']}' below {listing.root}. Take the line out.")
+                problems.append(
+                    f"{place}: no photo '{shown_name(row['path'])}' below {escaped(str(listing.root))}. Take the line out."
+                )
             for record in chosen:
                 out.setdefault(record, _excluded(record, row, place))
     if problems:
@@ -75,19 +79,15 @@ def leave_out(listing: PhotoListing, files: Sequence[Path]) -> tuple[PhotoListin
 
 def exclusions_csv(rows: Sequence[Mapping[str, str]]) -> str:
     """A list as text, in the form that `leave_out` reads."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, EXCLUSION_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    return to_csv(rows, EXCLUSION_COLUMNS)
 
 
 def _rows(file: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """Each line's place and values."""
     name = escaped(str(file))
     try:
-        text = read_regular(file.expanduser()).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
+        text = read_regular(file.expanduser()).decode("utf-8-sig", errors="surrogateescape")
+    except OSError as exc:
         problems.append(f"data.exclude: {name} cannot be read ({one_line(exc)}). Check the path.")
         return
     reader = csv.DictReader(io.StringIO(text, newline=""))
@@ -97,7 +97,7 @@ def _rows(file: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, str]
     for row in reader:
         place = f"{name}:{reader.line_num}"
         if row["path"]:
-            yield place, {key: value or "" for key, value in row.items() if key is not None}
+            yield place, {key: from_cell(value or "") for key, value in row.items() if key is not None}
         else:
             problems.append(f"{place}: no path. Write one or take the line out.")
 

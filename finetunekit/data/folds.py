@@ -30,7 +30,7 @@ def fold_of_photos(index: PhotoIndex, folds: int, *, seed: int) -> dict[Path, in
     Raises:
         DataError: If a fold would lack a class.
     """
-    photos = sorted({p.path: p for p in index.photos if p.split != DISPLAY}.values(), key=lambda p: (p.sha256, p.shown))
+    photos = sorted({p.path: p for p in index.photos if p.split != DISPLAY}.values(), key=lambda p: (p.sha256, p.name))
     labels = [photo.label for photo in photos]
     keys, _ = group_keys([[photo.group for photo in photos]], [photo.sha256 for photo in photos])
     found = assign(keys, labels, fold_targets(labels, folds), seed=seed)

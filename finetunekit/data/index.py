@@ -31,7 +31,7 @@ class IndexedPhoto:
 
     Attributes:
         path: File.
-        shown: Path relative to the index's root with `/`, on one line (line breaks and backslashes as Python escapes).
+        name: Path relative to the index's root with `/`, letter by letter: what tables hold and what is opened.
         label: Class name; empty where a display photo has none.
         split: One of `train`, `valid`, `test`, `display`.
         group: Photos of one group belong on one side of a split.
@@ -41,13 +41,18 @@ class IndexedPhoto:
     """
 
     path: Path
-    shown: str
+    name: str
     label: str
     split: str
     group: str | None
     sha256: str
     width_px: int
     height_px: int
+
+    @property
+    def shown(self) -> str:
+        """The name as people see it, on one line (line breaks, odd blanks and backslashes as Python escapes)."""
+        return shown_name(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class PhotoIndex:
     Attributes:
         classes: Names of the training split's classes, sorted; a class's number is its position here.
         photos: All photos.
-        root: Folder that `shown` is relative to.
+        root: Folder that names are relative to.
         stand_in: The sentence that says so if these are not the user's photos.
         notes: One line each about what was passed over.
     """
@@ -144,7 +149,7 @@ def indexed_photo(record: PhotoRecord, root: Path, measured: Measured | None) ->
         else ("", 0, 0)
     )
     return IndexedPhoto(
-        record.path, shown_path(record.path, root), record.label or "", record.split, record.group, *found
+        record.path, photo_name(record.path, root), record.label or "", record.split, record.group, *found
     )
 
 
@@ -158,6 +163,7 @@ def check_listing(listing: PhotoListing) -> tuple[str, ...]:
     if len(counts[TRAIN]) == 1:
         (only,) = counts[TRAIN]
         problems.append(f"{root}: train has one class only, '{escaped(only)}'. At least two are needed.")
+    problems += bounded([*_check_class_names(root, {label for labels in counts.values() for label in labels})])
     twins = list(_case_twins(counts))
     problems += [_describe_twins(root, names) for names in twins]
     settled = {name for names in twins for name in names}
@@ -171,15 +177,25 @@ def photo_order(record: PhotoRecord | IndexedPhoto) -> tuple[int, str, str, str]
 
 
 def shown_path(path: Path, root: Path) -> str:
-    """A path as listings show it: relative to the root where it lies below it, with `/`, on one line."""
+    """A path as listings show it: `photo_name`, on one line."""
+    return shown_name(photo_name(path, root))
+
+
+def photo_name(path: Path, root: Path) -> str:
+    """A path as tables hold it: relative to the root where it lies below it, with `/`; every letter as it is."""
     text, above = str(path), os.path.join(root, "")
     if text.startswith(above):
         text = text[len(above) :]
     elif str(root) != os.curdir or os.path.isabs(text):
-        return escaped(path.as_posix())
-    if text.isprintable() and os.sep == "/" and not {"\\", "'"} & set(text):
-        return text  # as the line below, for nearly every name and four times as fast
-    return "/".join(escaped(part) for part in text.split(os.sep))
+        return path.as_posix()
+    return text if os.sep == "/" else text.replace(os.sep, "/")
+
+
+def shown_name(name: str) -> str:
+    """A name as people see it, on one line; no two look alike."""
+    if name.isprintable() and not {"\\", "'"} & set(name):
+        return name  # as the line below, for nearly every name and four times as fast
+    return "/".join(escaped(part) for part in name.split("/"))
 
 
 def manifest_rows(index: PhotoIndex) -> list[dict[str, str | int]]:
@@ -189,12 +205,12 @@ def manifest_rows(index: PhotoIndex) -> list[dict[str, str | int]]:
         index: The photos.
 
     Returns:
-        Rows with the keys `MANIFEST_COLUMNS`: `path` relative to the index's root and on one line, `sha256` of the
+        Rows with the keys `MANIFEST_COLUMNS`: `path` as `photo_name` gives it, `sha256` of the
         file, `label` empty where the photo has none, the size in pixels as decoded, the right way up.
     """
     return [
         {
-            "path": photo.shown,
+            "path": photo.name,
             "sha256": photo.sha256,
             "label": photo.label,
             "split": photo.split,
@@ -225,6 +241,14 @@ def _check_records(records: Sequence[PhotoRecord]) -> Iterator[str]:
             yield f"{name}: unknown split '{escaped(record.split)}'. Allowed: {', '.join(SPLITS)}."
         elif record.label is None and record.split != DISPLAY:
             yield f"{name}: has no class. Every {record.split} photo needs one."
+
+
+def _check_class_names(root: str, names: Iterable[str]) -> Iterator[str]:
+    for name in sorted(names):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            yield f"{root}: the class name '{escaped(name)}' is no text: its bytes are no UTF-8. Rename the folder."
 
 
 def _case_twins(counts: Mapping[str, Counter[str]]) -> Iterator[tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections import Counter
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from finetunekit.data.index import shown_path
+from finetunekit.data.index import photo_name
 from finetunekit.data.known_photos import KnownPhotos, measure_photos
 from finetunekit.data.parallel import Progress, bounded
 from finetunekit.data.splitting import (
@@ -147,7 +148,7 @@ def write_split(split: Split, out: Path, root: Path, *, is_replacing: bool = Fal
         for path, photo, part, group in zip(paths, split.photos, split.parts, split.groups, strict=True)
     ]
     content = to_csv(rows, columns).encode(errors="surrogateescape")
-    if out.exists() and not is_replacing and out.read_bytes() != content:
+    if out.exists() and not is_replacing and (not out.is_file() or out.read_bytes() != content):
         raise ConfigError(f"{out}: is there and says something else. Name another file, or give --replace.")
     write_whole(out, content)
     return None if is_below else Path(base)
@@ -194,7 +195,7 @@ def _relations(
     relations = [[photo.group for photo in photos]] if any(photo.group is not None for photo in photos) else []
     notes = []
     if group_by is not None:
-        relations.append(_matches(group_by, [shown_path(photo.path, root) for photo in photos]))
+        relations.append(_matches(group_by, [photo_name(photo.path, root) for photo in photos]))
     if clusters is not None:
         relations.append(_clusters(clusters, photos, root))
     for relation in relations:
@@ -210,7 +211,7 @@ def _matches(pattern: str, names: Sequence[str]) -> list[str | None]:
         raise ConfigError(f"--group-by {pattern}: is no regular expression ({exc}).") from exc
     found = [compiled.search(name) for name in names]
     if not any(found):
-        raise DataError(f"--group-by {pattern}: matches none of {len(names)} photos. The first is {names[0]}.")
+        raise DataError(f"--group-by {pattern}: matches none of {len(names)} photos. The first is {escaped(names[0])}.")
     return [None if match is None else match.group(1 if compiled.groups else 0) for match in found]
 
 
@@ -220,8 +221,8 @@ def _clusters(path: Path, photos: Sequence[PhotoRecord], root: Path) -> list[str
     cluster_of: dict[str, str] = {}
     for _, (name, cluster) in table.read(columns):
         if isinstance(name, str) and cluster is not None:
-            for base in (root, path.parent):
-                cluster_of.setdefault(os.path.abspath(base / name), str(cluster))
+            for base, written in itertools.product((root, path.parent), (name, name.strip())):
+                cluster_of.setdefault(os.path.abspath(base / written), str(cluster).strip())
     found = [cluster_of.get(os.path.abspath(photo.path)) for photo in photos]
     if not any(found):
         raise DataError(f"--clusters {path}: names none of the photos. Names are relative to {root} or to the table.")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from finetunekit.errors import DataError, did_you_mean
-from finetunekit.system.files import open_regular
+from finetunekit.system.files import from_cell, open_regular
 from finetunekit.system.formatting import escaped
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -145,7 +145,7 @@ def _open_csv(path: Path, text: str) -> tuple[tuple[str, ...], _Reader]:
         except csv.Error as exc:
             raise _broken(path, reader.line_num, str(exc)) from exc
 
-    columns = tuple(field.strip() for _, field_list in _first(lines()) for field in field_list)
+    columns = tuple(from_cell(field.strip()) for _, field_list in _first(lines()) for field in field_list)
     if not columns:
         raise _broken(path, None, "is empty; its first line must name its columns")
 
@@ -156,7 +156,7 @@ def _open_csv(path: Path, text: str) -> tuple[tuple[str, ...], _Reader]:
         for line, fields in rows:
             if len(fields) != len(columns):
                 raise _broken(path, line, f"{len(fields)} fields where the header has {len(columns)}")
-            yield line, tuple(fields[place].strip() or None for place in places)
+            yield line, tuple(from_cell(fields[place]) if fields[place].strip() else None for place in places)
 
     return columns, read
 

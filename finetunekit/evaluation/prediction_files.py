@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from finetunekit.evaluation.predictor import Prediction
 from finetunekit.system.files import replacing, to_csv
 
 UNSURE = "unsure"
+_LONGEST_NAME_BYTES = 255
 _NO_FOLDER = "class '{}' cannot be a folder's name; use --csv instead of --sort-into."
 
 
@@ -75,8 +77,16 @@ def _free_name(target: Path, source: Path) -> Path | None:
     """None where the same photo is there already, so that sorting twice copies once."""
     candidate, number = target, 1
     while candidate.exists():
-        if candidate.read_bytes() == source.read_bytes():
+        if candidate.is_file() and filecmp.cmp(candidate, source, shallow=False):
             return None
         number += 1
-        candidate = target.with_stem(f"{target.stem}-{number}")
+        candidate = _numbered(target, number)
     return candidate
+
+
+def _numbered(target: Path, number: int) -> Path:
+    """The name with a number; its end is cut off where it would be longer than a file system allows."""
+    stem, ending = target.stem, f"-{number}{target.suffix}"
+    while len(os.fsencode(stem + ending)) > _LONGEST_NAME_BYTES:
+        stem = stem[:-1]
+    return target.with_name(stem + ending)

@@ -24,7 +24,7 @@ def prediction_rows(
     return [
         {
             "split": photo.split,
-            "path": photo.shown,
+            "path": photo.name,
             "sha256": photo.sha256,
             "true": photo.label,
             "predicted": classes[int(row.argmax())],

@@ -113,7 +113,7 @@ def _dealt_photos(index: PhotoIndex, fold_of: Mapping[Path, int]) -> list[Indexe
 def _folds_csv(index: PhotoIndex, fold_of: Mapping[Path, int]) -> str:
     """The folds as a table that the data source `table` reads."""
     rows = [
-        {"file_name": p.shown, "sha256": p.sha256, "label": p.label, "group": p.group or "", "fold": fold_of[p.path]}
+        {"file_name": p.name, "sha256": p.sha256, "label": p.label, "group": p.group or "", "fold": fold_of[p.path]}
         for p in _dealt_photos(index, fold_of)
     ]
     return to_csv(rows, ("file_name", "sha256", "label", "group", "fold"))

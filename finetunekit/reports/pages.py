@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from finetunekit.reports import words
 from finetunekit.reports.figures import Drawing, inline_svg
 from finetunekit.reports.fonts import embedded_font_css
+from finetunekit.system.terminal import printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -74,9 +75,11 @@ def _environment(folder: Path) -> Environment:
     from markupsafe import Markup
 
     @pass_eval_context
-    def plain_markdown(context: EvalContext, value: object) -> object:
-        is_text = isinstance(value, str) and not isinstance(value, Markup)
-        return markdown_text(str(value)) if is_text and not context.autoescape else value
+    def plain_text(context: EvalContext, value: object) -> object:
+        if not isinstance(value, str) or isinstance(value, Markup):
+            return value
+        plain = value if value.isprintable() else "\n".join(map(printable, value.split("\n")))
+        return plain if context.autoescape else markdown_text(plain)
 
     environment = Environment(
         loader=FileSystemLoader([folder, TEMPLATES]),
@@ -86,7 +89,7 @@ def _environment(folder: Path) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        finalize=plain_markdown,
+        finalize=plain_text,
     )
     environment.filters |= {name: getattr(words, name) for name in FILTERS} | {"svg": inline_figure}
     return environment

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
-import io
 import json
 import re
 import shutil
@@ -17,7 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetunekit.errors import RunFolderError, did_you_mean
-from finetunekit.system.files import locked, open_to_others, sync_folder, to_json, work_in, write_whole
+from finetunekit.system.files import (
+    locked,
+    open_to_others,
+    read_csv,
+    read_regular,
+    sync_folder,
+    to_json,
+    work_in,
+    write_whole,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -256,9 +263,9 @@ class FinishedRun:
         """Content of a JSON file of the run folder that a run may be without, such as `baselines.json`; None without it."""
         return self._json(name) if (self.path / name).is_file() else None
 
-    def photo_path(self, shown: str) -> Path:
-        """Where the photo that a row calls `shown` lies now; it may have been moved since."""
-        return Path(self.state["photo_root"]) / shown
+    def photo_path(self, name: str) -> Path:
+        """Where the photo of this `path` in the run's tables lies now; it may have been moved since."""
+        return Path(self.state["photo_root"]) / name
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
@@ -268,12 +275,12 @@ class FinishedRun:
             raise RunFolderError(f"{self.path / name}: is not JSON ({exc}).") from exc
 
     def _csv(self, name: str) -> tuple[Mapping[str, str], ...]:
-        return tuple(csv.DictReader(io.StringIO(self.text(name), newline="")))
+        return tuple(read_csv(self.text(name, errors="surrogateescape")))
 
-    def text(self, name: str) -> str:
-        """Content of a text file of the run folder."""
+    def text(self, name: str, errors: str = "strict") -> str:
+        """Content of a text file of the run folder, line ends as they are; `errors` as `bytes.decode` takes it."""
         try:
-            return (self.path / name).read_text(encoding="utf-8")
+            return read_regular(self.path / name).decode("utf-8", errors)
         except OSError as exc:
             raise RunFolderError(
                 f"{self.path / name}: cannot be read ({exc.strerror or exc}). Is the run finished?"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 from finetunekit.errors import RunFolderError
 from finetunekit.runs.config_diff import Change, environment_changes, plan_changes
 from finetunekit.runs.folder import ENVIRONMENT, PHOTOS, PLAN, WEIGHTS
+from finetunekit.system.files import read_csv, read_regular
 
 _SHOWN = 6
 
@@ -88,8 +87,7 @@ def _photo_lines(before: str, now: str) -> Iterator[str]:
 
 
 def _photos(text: str) -> dict[tuple[str, str], tuple[str, str]]:
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    return {(row["split"], row["path"]): (row["sha256"], row["label"]) for row in rows}
+    return {(row["split"], row["path"]): (row["sha256"], row["label"]) for row in read_csv(text)}
 
 
 def _short(value: Any) -> str:
@@ -99,6 +97,6 @@ def _short(value: Any) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular(path).decode("utf-8", errors="surrogateescape")
     except (OSError, ValueError) as exc:
         raise RunFolderError(f"{path}: cannot be read ({exc}).") from exc

@@ -6,11 +6,13 @@ import contextlib
 import csv
 import errno
 import io
+import itertools
 import json
 import os
+import re
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,12 @@ def read_regular(path: Path, *, most_bytes: int = MOST_BYTES) -> bytes:
     return data
 
 
+_STEM = 40
+"""Letters of a file's name that the name of its partial copy has: with more, long names could not be written."""
+_HARMFUL = re.compile("[\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+"""What may not stand in JSON that people read: C1 controls, marks that turn or hide text, halves of letters. C0 are escaped anyway."""
+_FORMULA_STARTS = frozenset("=+-@\t\r'")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 LOCK = "run.lock"
 
 
@@ -89,7 +97,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
     Raises:
         RunFolderError: If the folder cannot be written or the disk is full; what was there stays.
     """
-    data = content.encode() if isinstance(content, str) else content
+    data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
     with replacing(path) as partial:
         partial.write_bytes(data)
 
@@ -104,7 +112,9 @@ def replacing(path: Path) -> Iterator[Path]:
     partial: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".partial{path.suffix}", dir=path.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem[:_STEM]}-", suffix=f".partial{path.suffix}", dir=path.parent
+        )
         os.close(handle)
         partial = Path(name)
         yield partial
@@ -139,7 +149,7 @@ def append_line(path: Path, line: str) -> None:
     Raises:
         RunFolderError: If the file cannot be written; what was written of the line is taken back.
     """
-    data = line.encode()
+    data = line.encode(errors="surrogateescape")
     try:
         with path.open("ab", buffering=0) as stream:
             before = stream.tell()
@@ -152,8 +162,12 @@ def append_line(path: Path, line: str) -> None:
 
 
 def to_json(value: Any) -> str:
-    """Indented JSON that ends in a newline; non-finite numbers are refused, since JSON has none."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_jsonable) + "\n"
+    """Indented JSON that ends in a newline; non-finite numbers are refused, since JSON has none.
+
+    Letters that steer a terminal or turn text around, and bytes of names that are no UTF-8, are JSON escapes: the same values, read back.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_jsonable)
+    return _HARMFUL.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def _jsonable(value: Any) -> Any:
@@ -165,12 +179,38 @@ def _jsonable(value: Any) -> Any:
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Rows as CSV with a header and `\\n` line ends; floats as Python's shortest exact form."""
+    """Rows as CSV with a header and `\\n` line ends; floats as Python's shortest exact form; texts as `to_cell` writes them."""
+    cells = itertools.chain([columns], ([row.get(column, "") for column in columns] for row in rows))
+    return "".join(map(_csv_line, cells))
+
+
+def _csv_line(values: Iterable[Any]) -> str:
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=columns, lineterminator="\n", extrasaction="raise")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    # a carriage return in a cell is put in quotes only where it ends lines as well
+    csv.writer(stream, lineterminator="\r\n").writerow(map(to_cell, values))
+    return stream.getvalue()[:-2] + "\n"
+
+
+def read_csv(text: str) -> list[dict[str, str]]:
+    """Rows of CSV that `to_csv` wrote, every text as it was."""
+    rows = ([from_cell(cell) for cell in row] for row in csv.reader(io.StringIO(text, newline="")) if row)
+    header = next(rows, [])
+    return [dict(zip(header, row, strict=False)) for row in rows]
+
+
+def to_cell(value: Any) -> Any:
+    """A value as a cell that no spreadsheet takes for a formula: a text that could be one begins with an apostrophe more.
+
+    Source: OWASP, CSV Injection: `=`, `+`, `-`, `@`, tab and carriage return begin formulas.
+    """
+    if not isinstance(value, str) or not value or value[0] not in _FORMULA_STARTS or _NUMBER.fullmatch(value):
+        return value
+    return f"'{value}" if value[0] != "'" or value[1:2] in _FORMULA_STARTS else value
+
+
+def from_cell(text: str) -> str:
+    """What `to_cell` made a cell of."""
+    return text[1:] if text[:1] == "'" and text[1:2] in _FORMULA_STARTS else text
 
 
 def sweep(path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from finetunekit.data.index import shown_path
+from finetunekit.data.index import photo_name
 from finetunekit.data.known_photos import KnownPhotos, photo_sha256
 from finetunekit.data.parallel import Progress, gather
 from finetunekit.errors import DataError
@@ -69,7 +69,7 @@ def photo_changes(
 
 def _row(record: PhotoRecord, root: Path, sha256: Mapping[Path, str]) -> dict[str, str]:
     return {
-        "path": shown_path(record.path, root),
+        "path": photo_name(record.path, root),
         "label": record.label or "",
         "split": record.split,
         "sha256": sha256.get(record.path, ""),

@@ -126,7 +126,7 @@ def see(photo: IndexedPhoto, note: str = "") -> Seen:
 
 def exclude(photo: IndexedPhoto, reason: str) -> Exclusion:
     """A photo as exclusion lists name it."""
-    return Exclusion(photo.shown, photo.sha256, photo.split, photo.label, reason)
+    return Exclusion(photo.name, photo.sha256, photo.split, photo.label, reason)
 
 
 def photos_of(count: int) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,8 @@ from finetunekit import DataError, PhotoRecord, photo_suffixes
 from finetunekit_builtin.scanning import HEIC_SUFFIXES, heic_note, plain, some
 from finetunekit_builtin.splits import split_called
 
+#: Kinds of letters that no label has: control characters, line and paragraph separators, bytes that are no UTF-8, letters not assigned.
+_NO_LABEL = frozenset({"Cc", "Zl", "Zp", "Cs", "Cn"})
 #: Between labels where a cell holds several.
 SEPARATORS = re.compile(r"\s*[;|,+/]\s*")
 CASES = "\0"
@@ -56,6 +61,8 @@ class Rows:
     _others: list[str] = field(default_factory=list)
     _heic: int = 0
     _repeated: int = 0
+    _other_forms: int = 0
+    _listed: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     _suffixes: frozenset[str] = field(default_factory=photo_suffixes)
 
     def add(self, line: int, name: Any, label: Any, split: Any, group: Any) -> None:
@@ -74,7 +81,7 @@ class Rows:
             )
         elif text is None and called != "display":
             self._note(f"rows without a label{CASES}. Only display photos need none.", f"{name} (line {line})")
-        elif text is not None and not text.isprintable():
+        elif text is not None and any(unicodedata.category(letter) in _NO_LABEL for letter in text):
             self._note(
                 f"labels that are no plain text{CASES}. Save the table as UTF-8, one label a line.",
                 f"{text} (line {line})",
@@ -113,6 +120,8 @@ class Rows:
             notes.append(heic_note(self._heic))
         if self._others:
             notes.append(f"rows left out, no photos: {len(self._others)} ({some(self._others)})")
+        if self._other_forms:
+            notes.append(f"file names in another Unicode form (NFC, NFD) than in the table: {self._other_forms}")
         if self._repeated:
             notes.append(f"rows that repeat another one, taken once: {self._repeated}")
         return tuple(notes)
@@ -135,11 +144,41 @@ class Rows:
                 f"{name} (line {line})",
             )
             return None
-        path = os.path.join(folder, inside)
-        if not os.path.isfile(path):
+        found = self._found(folder, inside)
+        if found is None:
             self._missing.append(name)
+        return found
+
+    def _found(self, folder: str, inside: str) -> str | None:
+        """The file of this name; else the only one whose name is written in another Unicode form, or has blanks around it."""
+        for name in dict.fromkeys((inside, inside.strip())):
+            if os.path.isfile(path := os.path.join(folder, name)):
+                return path
+        other = self._other_form(folder, inside.strip().split(os.sep))
+        if other is None or not os.path.isfile(other):
             return None
-        return path
+        self._other_forms += 1
+        return other
+
+    def _other_form(self, folder: str, parts: Sequence[str]) -> str | None:
+        for part in parts:
+            if not os.path.lexists(os.path.join(folder, part)):
+                names = self._names_in(folder).get(unicodedata.normalize("NFC", part), [])
+                if len(names) != 1:
+                    return None
+                folder = os.path.join(folder, names[0])
+            else:
+                folder = os.path.join(folder, part)
+        return folder
+
+    def _names_in(self, folder: str) -> dict[str, list[str]]:
+        """NFC → names in a folder."""
+        if folder not in self._listed:
+            names = self._listed.setdefault(folder, {})
+            with contextlib.suppress(OSError):  # a folder that is not there holds no name
+                for name in os.listdir(folder):
+                    names.setdefault(unicodedata.normalize("NFC", name), []).append(name)
+        return self._listed[folder]
 
     def _is_photo(self, path: str) -> bool:
         suffix = os.path.splitext(path)[1].lower()
@@ -184,4 +223,5 @@ def _text(value: Any) -> str | None:
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return str(value).strip() or None
+    text = str(value)
+    return text.strip(" \t\r\n") or None if text.strip() else None

@@ -90,7 +90,7 @@ def _read(table: PhotoTable, options: TableOptions, rows: Rows) -> None:
     place = {role: chosen.index(column) for role, column in columns.items() if column and role != "fold"}
     for line, values in table.read(chosen):
         cell = {role: values[i] for role, i in place.items()}
-        split = splits.get(str(cell["split"])) if splits else cell.get("split", "train")
+        split = splits.get(str(cell["split"]).strip()) if splits else cell.get("split", "train")
         rows.add(line, cell["file"], cell["label"], split, cell.get("group"))
 
 
@@ -99,7 +99,7 @@ def _splits_of_folds(table: PhotoTable, column: str | None, test_fold: int | str
     name = plain(table.path)
     if column is None:
         raise DataError(f"{name}: no fold column, but data.options.test_fold is {test_fold}. Remove the option.")
-    folds = sorted({str(fold) for _, (fold,) in table.read([column])}, key=lambda fold: (len(fold), fold))
+    folds = sorted({str(fold).strip() for _, (fold,) in table.read([column])}, key=lambda fold: (len(fold), fold))
     listed = ", ".join(plain(fold) for fold in folds[:12])
     if len(folds) < 3:
         raise DataError(f"{name}: has folds {listed}. At least three are needed: to train, to validate and to test.")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from finetunekit import RunError, terminal_width
+from finetunekit import RunError, terminal_width, to_cell
 from finetunekit.reports.figures import (
     GRID,
     INK,
@@ -75,10 +75,10 @@ def _counts(split: str, run: FinishedRun) -> Counts:
 def _table(counts: Counts, classes: Sequence[str]) -> bytes:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["true \\ predicted", *classes, "photos"])
+    writer.writerow(["true \\ predicted", *map(to_cell, classes), "photos"])
     for name, row in zip(classes, counts, strict=True):
-        writer.writerow([name, *row, sum(row)])
-    return stream.getvalue().encode()
+        writer.writerow([to_cell(name), *row, sum(row)])
+    return stream.getvalue().encode(errors="surrogateescape")
 
 
 def draw_confusion_matrix(counts: Counts, classes: Sequence[str], split: str, *, is_titled: bool = True) -> Drawing:

@@ -87,7 +87,7 @@ def choose_rows(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
     """Draw rows without replacement: those with the smallest hash of seed, checksum and path, whatever the order of the rows."""
 
     def rank(row: Row) -> bytes:
-        return hashlib.sha256(f"{seed}\n{row['sha256']}\n{row['path']}".encode()).digest()
+        return hashlib.sha256(f"{seed}\n{row['sha256']}\n{row['path']}".encode(errors="surrogateescape")).digest()
 
     return sorted(rows, key=rank)[:count]
 

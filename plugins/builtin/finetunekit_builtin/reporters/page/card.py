@@ -54,7 +54,7 @@ def build_model_card(options: ModelCardOptions, run: FinishedRun) -> Mapping[str
         backbone=backbone,
         weights=weights,
     )
-    return {CARD: card.encode()}
+    return {CARD: card.encode(errors="replace")}
 
 
 def _metrics(test: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -44,7 +44,7 @@ def choose(rows: Iterable[Row], count: int, run: FinishedRun) -> list[Row]:
     seed = int(run.config.get("seed", 0))
 
     def rank(row: Row) -> bytes:
-        return hashlib.sha256(f"{seed}\n{row['sha256']}\n{row['path']}".encode()).digest()
+        return hashlib.sha256(f"{seed}\n{row['sha256']}\n{row['path']}".encode(errors="surrogateescape")).digest()
 
     return sorted(rows, key=rank)[:count]
 
