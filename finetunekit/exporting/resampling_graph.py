@@ -9,17 +9,22 @@ Source: Pillow 13, src/libImaging/Resample.c (`precompute_coeffs`, `ImagingResam
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
+    from numpy.typing import NDArray
 
 #: Half-width of a filter in pixels of the smaller scale.
 SUPPORT = {"bicubic": 2.0, "lanczos": 3.0}
 BICUBIC_A = -0.5
 BITS, LOWER_BITS = 22, 11
 """Of a weight (`PRECISION_BITS` in Resample.c), and of its lower part here."""
+LONGEST_PX = 8192
+"""Side of a photo up to which `nearest` and `box` are exact; in longer ones a pixel may be its neighbour."""
 VERTICAL_FIRST_SINCE = 13
 """Version of Pillow from which on the height is resized first where it shrinks by more than twice as many pixels as the width.
 
@@ -91,11 +96,64 @@ def _resample(lines: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tens
     return tf.reshape(rounded, (shape[0], shape[1], shape[2], tf.shape(upper)[1]))
 
 
-def _nearest(size: tf.Tensor, out_px: Any) -> tf.Tensor:
+def _nearest(size: tf.Tensor, out_px: int) -> tf.Tensor:
     """Which pixel of a line each pixel of the new line is."""
     import tensorflow as tf
 
-    return ((2 * tf.range(out_px) + 1) * size) // (2 * out_px)
+    return ((2 * tf.range(out_px) + 1) * size) // (2 * out_px) - _one_where(_short_sums(out_px), size, out_px)
+
+
+def _one_where(places: tuple[int, ...], size: tf.Tensor, out_px: int) -> Any:
+    """1 for each pixel of the new line whose `size * out_px + place` is listed, `(out_px,)` int32."""
+    import tensorflow as tf
+
+    if not places:
+        return 0
+    is_listed = tf.equal(tf.constant(places, tf.int32)[:, tf.newaxis], (size * out_px + tf.range(out_px))[tf.newaxis])
+    return tf.reduce_max(tf.cast(is_listed, tf.int32), axis=0)
+
+
+def _listed(is_listed: NDArray[np.bool_]) -> tuple[int, ...]:
+    """`size * out_px + place` where a table, `(LONGEST_PX, out_px)` for sizes from 1, holds."""
+    import numpy as np
+
+    return tuple((np.flatnonzero(is_listed) + is_listed.shape[1]).tolist())
+
+
+@functools.cache
+def _short_sums(out_px: int) -> tuple[int, ...]:
+    """Where `nearest` takes the pixel before: Pillow adds up steps of `size / out_px`, and the sum falls short of a whole number."""
+    import numpy as np
+
+    size, place = np.arange(1, LONGEST_PX + 1)[:, np.newaxis], np.arange(out_px)
+    steps = np.repeat(size / out_px, out_px, axis=1)
+    steps[:, 0] *= 0.5
+    summed = np.cumsum(steps, axis=1).astype(np.int64)  # one after the other, as Pillow does
+    return _listed(summed < ((2 * place + 1) * size) // (2 * out_px))
+
+
+@functools.cache
+def _short_edges(out_px: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Where the first pixel that `box` covers, and the one behind its last, is the one before: Pillow's edges are rounded products."""
+    import numpy as np
+
+    size, place = np.arange(1, LONGEST_PX + 1)[:, np.newaxis], np.arange(out_px)
+    scale = size / out_px
+    stretch, centre = np.maximum(scale, 1.0), (place + 0.5) * scale
+    low = np.maximum((centre - 0.5 * stretch + 0.5).astype(np.int64), 0)
+    high = np.minimum((centre + 0.5 * stretch + 0.5).astype(np.int64), size)
+    low += (low - centre + 0.5) * (1.0 / stretch) <= -0.5
+    high -= (high - 1 - centre + 0.5) * (1.0 / stretch) > 0.5
+    first, end = _edges(size, place, out_px)
+    is_shrinking = size >= out_px
+    inside = ((2 * place + 1) * size) // (2 * out_px)
+    first, end = np.where(is_shrinking, first, inside), np.where(is_shrinking, end, inside + 1)
+    return _listed(low < first), _listed(high < end)
+
+
+def _edges(size: Any, new: Any, out_px: Any) -> tuple[Any, Any]:
+    """First pixel that each new pixel covers, and the one behind its last."""
+    return (2 * new * size + out_px) // (2 * out_px), (2 * (new + 1) * size + out_px) // (2 * out_px)
 
 
 def _weights(size: tf.Tensor, out_px: Any, resize: str) -> tuple[tf.Tensor, tf.Tensor]:
@@ -121,16 +179,17 @@ def _triangle(size: tf.Tensor, out_px: Any) -> tf.Tensor:
     return tf.maximum(2 * tf.maximum(size, out_px) - distance, 0)
 
 
-def _box(size: tf.Tensor, out_px: Any) -> tf.Tensor:
+def _box(size: tf.Tensor, out_px: int) -> tf.Tensor:
     """1 for each pixel that the new one covers, or for the one in which it lies."""
     import tensorflow as tf
 
     place, new = tf.range(size)[:, tf.newaxis], tf.range(out_px)
-    first = (2 * new * size + out_px) // (2 * out_px)
-    end = (2 * (new + 1) * size + out_px) // (2 * out_px)
+    first, end = _edges(size, new, out_px)
     inside = ((2 * new + 1) * size) // (2 * out_px)
-    covered = tf.logical_and(place >= first, place < end)
-    return tf.cast(tf.where(size >= out_px, covered, tf.equal(place, inside)), tf.int32)
+    low, high = _short_edges(out_px)
+    first = tf.where(size >= out_px, first, inside) - _one_where(low, size, out_px)
+    end = tf.where(size >= out_px, end, inside + 1) - _one_where(high, size, out_px)
+    return tf.cast(tf.logical_and(place >= first, place < end), tf.int32)
 
 
 def _divide(part: tf.Tensor, whole: tf.Tensor) -> tf.Tensor:

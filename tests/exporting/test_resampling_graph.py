@@ -16,16 +16,16 @@ SIZE_PX = 32
 SHAPES = ((320, 240), (75, 75), (20, 21), (32, 32), (1, 90), (400, 3), (31, 33), (1, 1), (64, 48), (65, 48), (900, 224))
 
 
-def resized(resize: str) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+def resized(resize: str, size_px: int = SIZE_PX) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     import tensorflow as tf
 
     spec = tf.TensorSpec((None, None, None, 3), tf.float32)
-    graph = tf.function(lambda photos: resize_photos(photos, SIZE_PX, SIZE_PX, resize), input_signature=[spec])
+    graph = tf.function(lambda photos: resize_photos(photos, size_px, size_px, resize), input_signature=[spec])
     return lambda photos: graph(photos.astype(np.float32)).numpy()
 
 
-def by_pillow(photo: NDArray[np.uint8], resize: str) -> NDArray[np.uint8]:
-    return np.array(Image.fromarray(photo).resize((SIZE_PX, SIZE_PX), Image.Resampling[resize.upper()]))
+def by_pillow(photo: NDArray[np.uint8], resize: str, size_px: int = SIZE_PX) -> NDArray[np.uint8]:
+    return np.array(Image.fromarray(photo).resize((size_px, size_px), Image.Resampling[resize.upper()]))
 
 
 def drawn(height: int, width: int, *, is_smooth: bool) -> NDArray[np.uint8]:
@@ -48,6 +48,15 @@ def test_the_pixels_are_pillows(resize: str, share: float) -> None:
             apart = np.abs(graph(photo[None])[0] - by_pillow(photo, resize))
             assert (apart > 0).mean() <= share, (height, width)
             assert apart.max() <= (1 if share else 0), (height, width)
+
+
+@pytest.mark.parametrize("resize", ["nearest", "box", "bilinear"])
+@pytest.mark.parametrize("size_px", [100, 224])
+def test_the_pixels_are_pillows_at_sizes_where_its_sums_of_steps_fall_short(resize: str, size_px: int) -> None:
+    graph = resized(resize, size_px)
+    for height, width in ((128, 96), (500, 375), (333, 160), (700, 100), (97, 1200)):
+        photo = drawn(height, width, is_smooth=False)
+        assert np.array_equal(graph(photo[None])[0], by_pillow(photo, resize, size_px)), (height, width)
 
 
 def test_a_batch_gives_what_each_photo_gives_by_itself() -> None:
