@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from finetunekit.config.sections import RunConfig
     from finetunekit.data.index import PhotoIndex
 
-_MINIATURES_IN_MEMORY_BYTES = 16 * 2**20
+_MINIATURES_IN_MEMORY_BYTES = 4 * 2**20
 _WORKERS = 2
 
 
