@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from finetunekit.data.decode import decode_photo
     from finetunekit.data.photo_file import photo_suffixes
     from finetunekit.data.resampling import resample
+    from finetunekit.data.scanning import (
+        HEIC_SUFFIXES,
+        FolderContents,
+        Scanner,
+        folder_id,
+        heic_note,
+        is_clutter,
+        some_names,
+    )
     from finetunekit.data.splitting import split_by_class
     from finetunekit.data.tables import TABLE_SUFFIXES, PhotoTable, open_table
     from finetunekit.engine.api import run
@@ -81,6 +90,15 @@ _LAZY = {
     "finetunekit.data.decode": ("decode_photo",),
     "finetunekit.data.photo_file": ("photo_suffixes",),
     "finetunekit.data.resampling": ("resample",),
+    "finetunekit.data.scanning": (
+        "HEIC_SUFFIXES",
+        "FolderContents",
+        "Scanner",
+        "folder_id",
+        "heic_note",
+        "is_clutter",
+        "some_names",
+    ),
     "finetunekit.data.splitting": ("split_by_class",),
     "finetunekit.data.tables": ("open_table", "PhotoTable", "TABLE_SUFFIXES"),
     "finetunekit.engine.api": ("run",),
@@ -139,6 +157,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "HEIC_SUFFIXES",
     "TABLE_SUFFIXES",
     "Augmentation",
     "Backbone",
@@ -155,6 +174,7 @@ __all__ = [
     "Fill",
     "FinetuneKitError",
     "FinishedRun",
+    "FolderContents",
     "FreezeDecision",
     "GroupResult",
     "LayerInfo",
@@ -172,6 +192,7 @@ __all__ = [
     "Refused",
     "RunError",
     "RunResult",
+    "Scanner",
     "Servable",
     "SourceContext",
     "TrackedEnd",
@@ -186,7 +207,10 @@ __all__ = [
     "did_you_mean",
     "draw_uniform",
     "dump_yaml",
+    "folder_id",
+    "heic_note",
     "hookimpl",
+    "is_clutter",
     "is_offline",
     "is_web_url",
     "leaf_layers",
@@ -208,6 +232,7 @@ __all__ = [
     "run_seeds",
     "save_graph",
     "show_duration",
+    "some_names",
     "split_by_class",
     "terminal_width",
     "to_cell",

@@ -44,7 +44,7 @@ def command(
 
     progress = make_progress()
     finished = find_network(run, out=out)
-    photos = find_photos(paths)
+    photos = find_photos(paths, say=progress.say)
     check_targets(csv_path, sort_into, finished.classes)
     loaded = load(finished.path)
     if loaded.run.stand_in:

@@ -2,62 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from finetunekit.errors import DataError, did_you_mean
+from finetunekit.system.formatting import escaped
 
 _USED = ("train", "valid")
 _SPLIT_FOLDERS = {"train", "training", "valid", "validation", "val", "test", "display"}
 
 
-def find_photos(paths: Iterable[str | Path]) -> list[Path]:
+def find_photos(paths: Iterable[str | Path], *, say: Callable[[str], None] = lambda _: None) -> list[Path]:
     """Photo files among paths, folders searched.
+
+    Args:
+        paths: Files, which are taken whatever they are called, and folders.
+        say: Receives a line on each kind of file that was passed over in folders.
 
     Raises:
         DataError: With every path that does not exist or holds no photo.
     """
-    from finetunekit.data.photo_file import photo_suffixes
+    from finetunekit.data.scanning import Scanner
 
     found: list[Path] = []
     problems: list[str] = []
+    scanner = Scanner()
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(
-                p for p in path.rglob("*") if p.suffix.lower() in photo_suffixes() and not p.name.startswith(".")
-            )
+            inside = [Path(photo) for photo in scanner.walk(str(path), set())]
             found += inside
-            problems += [] if inside else [f"{path}: no photos in this folder."]
-        elif path.is_file():
-            found.append(path)
+            problems += [] if inside else [_no_photos(path)]
+        elif os.path.lexists(path):
+            found.append(path)  # one that cannot be read is named with the others that cannot
         else:
-            problems.append(f"{path}: no such file or folder.")
+            problems.append(f"{escaped(str(path))}: no such file or folder.")
     if problems:
         raise DataError(problems)
+    for note in scanner.notes():
+        say(f"note: {note}")
     return found
 
 
-def labelled_photos(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
-    """Photos of `folder/<class>/` and the index of each one's class.
+def _no_photos(folder: Path) -> str:
+    from finetunekit.data.scanning import Scanner
+
+    scanner = Scanner()
+    list(scanner.walk(str(folder), set()))
+    passed = "; ".join(scanner.notes())
+    return f"{escaped(str(folder))}: no photos in this folder.{f' ({passed})' if passed else ''}"
+
+
+def labelled_photos(
+    folder: Path, classes: Sequence[str], *, say: Callable[[str], None] = lambda _: None
+) -> tuple[list[Path], list[int]]:
+    """Photos of `folder/<class>/` and the index of each one's class: of that name, else of the same name in another Unicode form.
+
+    Args:
+        folder: Holds the class folders.
+        classes: Of the run.
+        say: Receives a line on each thing that was passed over or read otherwise than it is written.
 
     Raises:
         DataError: If a folder is not a class, or there are no photos.
     """
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    unknown = [name for name in names if name not in classes]
-    if unknown and set(names) <= _SPLIT_FOLDERS:
+    from finetunekit.data.scanning import Scanner, some_names
+
+    scanner = Scanner()
+    top = scanner.list_folder(str(folder))
+    class_of = {name: label for name in top.folders if (label := _class_called(name, classes)) is not None}
+    shown = escaped(str(folder))
+    unknown = [name for name in top.folders if name not in class_of]
+    if unknown and set(top.folders) <= _SPLIT_FOLDERS:
         raise DataError(
-            f"{folder}: this folder has {', '.join(f'{n}/' for n in names)}: name one of them, "
-            f"such as {folder / ('test' if 'test' in names else names[0])}."
+            f"{shown}: this folder has {', '.join(f'{n}/' for n in top.folders)}: name one of them, "
+            f"such as {escaped(str(folder / ('test' if 'test' in top.folders else top.folders[0])))}."
         )
     if unknown:
+        known = ", ".join(map(escaped, classes))
         raise DataError(
-            [f"{folder / n}: not a class of this run ({', '.join(classes)}).{_nearest(n, classes)}" for n in unknown]
+            [f"{escaped(str(folder / n))}: not a class of this run ({known}).{_nearest(n, classes)}" for n in unknown]
         )
-    if not names:
-        raise DataError(f"{folder}: no class folders. Put photos in {folder}/<class>/; classes: {', '.join(classes)}.")
-    found = {name: find_photos([folder / name]) for name in names}
-    return [p for name in names for p in found[name]], [classes.index(name) for name in names for _ in found[name]]
+    if not class_of:
+        raise DataError(f"{shown}: no class folders. Put photos in {shown}/<class>/; classes: {', '.join(classes)}.")
+    found = {name: [Path(photo) for photo in scanner.walk(str(folder / name), set())] for name in class_of}
+    if empty := [_no_photos(folder / name) for name, photos in found.items() if not photos]:
+        raise DataError(empty)
+    if top.photos:
+        say(
+            f"note: {len(top.photos)} photos directly in {shown} are in no class and not used: {some_names(top.photos)}"
+        )
+    if others := [name for name in class_of if name != class_of[name]]:
+        say(f"note: class folders written in another Unicode form (NFC, NFD) than in the run: {some_names(others)}")
+    for note in scanner.notes():
+        say(f"note: {note}")
+    paths = [photo for photos in found.values() for photo in photos]
+    return paths, [classes.index(class_of[name]) for name, photos in found.items() for _ in photos]
+
+
+def _class_called(name: str, classes: Sequence[str]) -> str | None:
+    """The class of this name; else the only one that is the same in another Unicode form."""
+    if name in classes:
+        return name
+    alike = [label for label in classes if unicodedata.normalize("NFC", label) == unicodedata.normalize("NFC", name)]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _nearest(name: str, classes: Sequence[str]) -> str:

@@ -11,11 +11,10 @@ from pathlib import Path
 import fuzz_photos
 import pytest
 from finetunekit_builtin.folders import FoldersOptions, build_folders
-from finetunekit_builtin.scanning import Scanner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from finetunekit import DataError, SourceContext
+from finetunekit import DataError, Scanner, SourceContext
 from finetunekit.data.decode import decode_photo
 from finetunekit.data.known_photos import measure_photos
 

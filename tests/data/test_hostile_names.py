@@ -23,6 +23,7 @@ import finetunekit as ftk
 from finetunekit.cli import main
 from finetunekit.data.exclusions import exclusions_csv, leave_out
 from finetunekit.data.index import build_index, check_listing, photo_name, shown_name
+from finetunekit.data.photo_paths import find_photos, labelled_photos
 from finetunekit.evaluation.prediction_files import prediction_csv, sort_photos
 from finetunekit.evaluation.predictor import Prediction
 from finetunekit.experiments.cross_validation import _folds_csv
@@ -241,3 +242,57 @@ def test_the_section_that_data_split_prints_is_yaml(tmp_path: Path) -> None:
     line = next(line for line in printed.splitlines() if line.startswith("data: "))
     data = YAML(typ="safe").load(line)["data"]
     assert data == {"source": "table", "root": str(out), "options": {"photos": str(root)}}
+
+
+# ---- one walk -------------------------------------------------------------------------------------------------------------------
+
+
+def picture(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8)).save(path, "PNG")
+    return path
+
+
+def test_folders_to_predict_are_walked_as_folders_to_train_on(tmp_path: Path) -> None:
+    wanted = [picture(tmp_path / "in/a.png"), picture(tmp_path / "in/deep/b.png"), picture(tmp_path / "far/c.png")]
+    (tmp_path / "in/linked").symlink_to(tmp_path / "far", target_is_directory=True)
+    (tmp_path / "in/deep/up").symlink_to(tmp_path / "in", target_is_directory=True)
+    for clutter in ("@eaDir/a.png/thumb.png", ".thumbnails/a.png", ".hidden.png"):
+        picture(tmp_path / "in" / clutter)
+    (tmp_path / "in/x.jpg").mkdir()
+    (tmp_path / "in/notes.txt").touch()
+    said: list[str] = []
+    found = find_photos([tmp_path / "in"], say=said.append)
+    assert {path.resolve() for path in found} == set(wanted)
+    assert said == [
+        "note: 1 file is not a photo: notes.txt",
+        "note: 3 hidden or system entries passed over: .hidden.png, .thumbnails, @eaDir",
+        f"note: 1 folder passed over, read already by another path: {tmp_path / 'in/deep/up'}",
+    ]
+
+
+def test_a_folder_without_photos_says_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").mkdir()
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(ftk.DataError, match=r"no photos in this folder\. \(1 file is not a photo: a\.txt\)"):
+        find_photos([tmp_path])
+
+
+def test_a_link_that_leads_nowhere_does_not_stop_the_others(tmp_path: Path) -> None:
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    assert find_photos([tmp_path / "gone.png", picture(tmp_path / "a.png")]) == [
+        tmp_path / "gone.png",
+        tmp_path / "a.png",
+    ]
+
+
+def test_class_folders_in_another_form_are_those_classes(tmp_path: Path) -> None:
+    classes = ("Bär", "Löwe")
+    for label in classes:
+        picture(tmp_path / unicodedata.normalize("NFD", label) / "1.png")
+    picture(tmp_path / "loose.png")
+    said: list[str] = []
+    paths, labels = labelled_photos(tmp_path, classes, say=said.append)
+    assert [unicodedata.normalize("NFC", path.parent.name) for path in paths] == [classes[label] for label in labels]
+    assert any("another Unicode form (NFC, NFD) than in the run" in line for line in said)
+    assert any("1 photos directly in" in line or "1 photo directly in" in line for line in said)

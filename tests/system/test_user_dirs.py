@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from finetunekit_builtin.folders import FoldersOptions, build_folders
-from finetunekit_builtin.scanning import Scanner
 from pydantic import ValidationError
 
-from finetunekit import DataError, PhotoListing, SourceContext, decode_photo
+from finetunekit import DataError, PhotoListing, Scanner, SourceContext, decode_photo
 from finetunekit.data.photo_file import photo_suffixes
 
 SIX = tuple(f"{split}/{label}/1.jpg" for split in ("train", "valid", "test") for label in ("cat", "lynx"))
@@ -61,12 +60,12 @@ def test_display_photos_have_no_label_even_in_class_folders(tmp_path: Path) -> N
     assert places(listing)[-2:] == [("display/2.jpg", "display", None), ("display/cat/1.jpg", "display", None)]
 
 
-def test_clutter_is_passed_over_silently(tmp_path: Path) -> None:
+def test_clutter_is_passed_over_and_counted(tmp_path: Path) -> None:
     clutter = (".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX/x.jpg", ".hidden/x.jpg", "._1.jpg", "@eaDir/1.jpg")
     put(tmp_path, *SIX, *clutter, *(f"train/{name}" for name in clutter), *(f"train/cat/{name}" for name in clutter))
     listing = listed(tmp_path)
     assert len(listing.photos) == 6
-    assert listing.notes == ()
+    assert listing.notes == ("21 hidden or system entries passed over: .DS_Store, ._1.jpg, .hidden and 4 more",)
 
 
 def test_other_files_are_counted_and_the_first_three_named(tmp_path: Path) -> None:

@@ -12,10 +12,20 @@ from pathlib import Path
 
 from pydantic import Field
 
-from finetunekit import DataError, PhotoListing, SourceContext, open_regular, photo_suffixes
+from finetunekit import (
+    HEIC_SUFFIXES,
+    DataError,
+    PhotoListing,
+    Scanner,
+    SourceContext,
+    heic_note,
+    open_regular,
+    photo_suffixes,
+    some_names,
+)
 from finetunekit_builtin.folders import FoldersOptions, build_folders
+from finetunekit_builtin.names import plain
 from finetunekit_builtin.roots import check_file
-from finetunekit_builtin.scanning import HEIC_SUFFIXES, Scanner, heic_note, plain, some
 from finetunekit_builtin.splits import SplitOptions, split_called
 from finetunekit_builtin.unpack_target import Limits, Unpacked
 from finetunekit_builtin.unpacking import ARCHIVE_SUFFIXES, unpack
@@ -123,7 +133,7 @@ def _describe(found: Unpacked) -> list[str]:
     others = sorted(name for name in found.others if os.path.splitext(name)[1].lower() not in HEIC_SUFFIXES)
     notes = [heic_note(heic)] if heic else []
     if others:
-        notes.append(f"in the archive, no photos: {len(others)} ({some(others)})")
+        notes.append(f"in the archive, no photos: {len(others)} ({some_names(others)})")
     if found.links:
         notes.append(f"links in the archive, not followed: {found.links}")
     return notes

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from finetunekit import DataError, Options, PhotoListing, SourceContext
 from finetunekit_builtin.folders import FoldersOptions, build_folders
-from finetunekit_builtin.scanning import plain
+from finetunekit_builtin.names import plain
 
 STAND_IN = "drawn cats, lions, lynxes and tigers, not photos: a stand-in"
 MARKER = "complete.json"

@@ -6,9 +6,18 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from finetunekit import DataError, PhotoListing, PhotoRecord, SourceContext
+from finetunekit import (
+    DataError,
+    FolderContents,
+    PhotoListing,
+    PhotoRecord,
+    Scanner,
+    SourceContext,
+    folder_id,
+    some_names,
+)
+from finetunekit_builtin.names import plain
 from finetunekit_builtin.roots import check_folder
-from finetunekit_builtin.scanning import Contents, Scanner, folder_id, plain, some
 from finetunekit_builtin.splits import FEWEST_TO_SPLIT, SCORED, SPLIT_NAMES, SplitOptions
 
 
@@ -49,7 +58,7 @@ def build_folders(options: FoldersOptions, context: SourceContext) -> PhotoListi
     return PhotoListing(tuple(photos), root, notes=(*notes, *scanner.notes()))
 
 
-def _match_splits(root: Path, top: Contents) -> dict[str, str]:
+def _match_splits(root: Path, top: FolderContents) -> dict[str, str]:
     """Split → the name of its folder."""
     found: dict[str, str] = {}
     for split, names in SPLIT_NAMES.items():
@@ -63,7 +72,7 @@ def _match_splits(root: Path, top: Contents) -> dict[str, str]:
 
 
 def _list_splits(
-    root: Path, top: Contents, splits: Mapping[str, str], scanner: Scanner
+    root: Path, top: FolderContents, splits: Mapping[str, str], scanner: Scanner
 ) -> tuple[list[PhotoRecord], list[str]]:
     _check_top(root, top, splits, scanner)
     notes = _note_loose(root, top)
@@ -84,10 +93,10 @@ def _list_splits(
 
 
 def _list_classes(
-    root: Path, top: Contents, options: FoldersOptions, scanner: Scanner
+    root: Path, top: FolderContents, options: FoldersOptions, scanner: Scanner
 ) -> tuple[list[PhotoRecord], list[str]]:
     labels = [name for name in top.folders if name.lower() not in SPLIT_NAMES["display"]]
-    problems = _check_class_folders(root, Contents(tuple(labels), top.photos))
+    problems = _check_class_folders(root, FolderContents(tuple(labels), top.photos))
     problems += [line for label in labels for line in _check_not_a_level_up(root / label, scanner)]
     photos: list[PhotoRecord] = []
     for label in labels if not problems else []:
@@ -99,7 +108,7 @@ def _list_classes(
     return photos, [_describe_split(root, photos, options), *_note_loose(root, top)]
 
 
-def _check_top(root: Path, top: Contents, splits: Mapping[str, str], scanner: Scanner) -> None:
+def _check_top(root: Path, top: FolderContents, splits: Mapping[str, str], scanner: Scanner) -> None:
     """Every split is there, and no other folder holds photos: it would be a class outside the splits."""
     there = next(splits[split] for split in SCORED if split in splits)
     problems = [
@@ -119,7 +128,7 @@ def _check_top(root: Path, top: Contents, splits: Mapping[str, str], scanner: Sc
         raise DataError(problems)
 
 
-def _check_class_folders(folder: Path, contents: Contents) -> list[str]:
+def _check_class_folders(folder: Path, contents: FolderContents) -> list[str]:
     if contents.folders:
         return []
     if contents.photos:
@@ -179,9 +188,9 @@ def _describe_split(root: Path, photos: list[PhotoRecord], options: FoldersOptio
     )
 
 
-def _note_loose(folder: Path, contents: Contents) -> list[str]:
+def _note_loose(folder: Path, contents: FolderContents) -> list[str]:
     if not contents.photos:
         return []
-    count, names = len(contents.photos), some(list(contents.photos))
+    count, names = len(contents.photos), some_names(list(contents.photos))
     subject, verb = ("1 photo", "is") if count == 1 else (f"{count} photos", "are")
     return [f"{subject} directly in {plain(folder)} {verb} in no class and not used: {names}"]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-from finetunekit import DataError, PhotoListing, PhotoRecord, PhotoTable, SourceContext, open_table
+from finetunekit import DataError, PhotoListing, PhotoRecord, PhotoTable, Scanner, SourceContext, open_table
 from finetunekit_builtin.folders import FoldersOptions, build_folders
+from finetunekit_builtin.names import plain
 from finetunekit_builtin.roots import check_folder
 from finetunekit_builtin.rows import Rows, RowSettings
-from finetunekit_builtin.scanning import Scanner, plain
 from finetunekit_builtin.splits import SplitOptions, complete_splits, split_called
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from finetunekit import DataError
-from finetunekit_builtin.scanning import plain
+from finetunekit_builtin.names import plain
 
 
 def check_folder(root: Path | None, source: str) -> Path:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetunekit import DataError, PhotoRecord, photo_suffixes
-from finetunekit_builtin.scanning import HEIC_SUFFIXES, heic_note, plain, some
+from finetunekit import HEIC_SUFFIXES, DataError, PhotoRecord, heic_note, photo_suffixes, some_names
+from finetunekit_builtin.names import plain
 from finetunekit_builtin.splits import split_called
 
 #: Kinds of letters that no label has: control characters, line and paragraph separators, bytes that are no UTF-8, letters not assigned.
@@ -97,13 +97,13 @@ class Rows:
         """
         self._check_joined_labels()
         problems = [
-            f"{plain(self.table)}: {kind.replace(CASES, f' ({len(cases)}): {some(cases)}')}"
+            f"{plain(self.table)}: {kind.replace(CASES, f' ({len(cases)}): {some_names(cases)}')}"
             for kind, cases in self._problems.items()
         ]
         if self._missing and not self.settings.skip_missing:
             problems.append(
                 f"{plain(self.table)}: {len(self._missing)} of {len(self._missing) + len(self.photos)} files are not there:"
-                f" {some(self._missing)}. Names are relative to {plain(self.settings.folder)}: set data.options.photos"
+                f" {some_names(self._missing)}. Names are relative to {plain(self.settings.folder)}: set data.options.photos"
                 " to another folder (--option photos=DIR where there is no preset), or skip_missing: true."
             )
         if not problems and not self.photos:
@@ -115,11 +115,13 @@ class Rows:
         """What was passed over."""
         notes = []
         if self._missing:
-            notes.append(f"rows left out, their files are not there: {len(self._missing)} ({some(self._missing)})")
+            notes.append(
+                f"rows left out, their files are not there: {len(self._missing)} ({some_names(self._missing)})"
+            )
         if self._heic:
             notes.append(heic_note(self._heic))
         if self._others:
-            notes.append(f"rows left out, no photos: {len(self._others)} ({some(self._others)})")
+            notes.append(f"rows left out, no photos: {len(self._others)} ({some_names(self._others)})")
         if self._other_forms:
             notes.append(f"file names in another Unicode form (NFC, NFD) than in the table: {self._other_forms}")
         if self._repeated:

@@ -9,7 +9,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from finetunekit import DataError, Options, PhotoRecord, split_by_class
-from finetunekit_builtin.scanning import plain
+from finetunekit_builtin.names import plain
 
 #: Split → what its folder, or its rows in a table, may be called, in any case.
 SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {

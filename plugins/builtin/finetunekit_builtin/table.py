@@ -7,9 +7,9 @@ from pathlib import Path
 from pydantic import Field
 
 from finetunekit import TABLE_SUFFIXES, DataError, PhotoListing, PhotoTable, SourceContext, open_table
+from finetunekit_builtin.names import plain
 from finetunekit_builtin.roots import check_file
 from finetunekit_builtin.rows import Rows, RowSettings
-from finetunekit_builtin.scanning import plain
 from finetunekit_builtin.splits import SplitOptions, complete_splits
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from finetunekit import open_regular
-from finetunekit_builtin.scanning import plain
+from finetunekit_builtin.names import plain
 from finetunekit_builtin.unpack_target import CHUNK_BYTES, Limits, Target, refused
 
 LARGEST_XZ_BYTES = 256 * 2**20

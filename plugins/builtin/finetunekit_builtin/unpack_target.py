@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from finetunekit import DataError
-from finetunekit_builtin.scanning import is_clutter, plain
+from finetunekit import DataError, is_clutter
+from finetunekit_builtin.names import plain
 
 CHUNK_BYTES = 2**20
 FREE_BYTES = 64 * 2**20

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from finetunekit import DataError, open_regular
-from finetunekit_builtin.scanning import plain
+from finetunekit_builtin.names import plain
 from finetunekit_builtin.unpack_target import Limits, Target, refused
 
 ENTRY_BYTES = 1024

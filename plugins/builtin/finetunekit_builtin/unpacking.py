@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from finetunekit import DataError
-from finetunekit_builtin.scanning import plain
+from finetunekit_builtin.names import plain
 from finetunekit_builtin.unpack_tar import unpack_tar
 from finetunekit_builtin.unpack_target import Limits, Target, Unpacked
 from finetunekit_builtin.unpack_zip import unpack_zip

@@ -1,14 +1,15 @@
-"""Photo files under a folder: links followed, clutter passed over silently, other files that are no photos counted."""
+"""Photo files under a folder, for every verb: links followed once, and every file that is passed over counted and said."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeAlias
 
-from finetunekit import DataError, photo_suffixes
+from finetunekit.data.photo_file import photo_suffixes
+from finetunekit.errors import DataError
+from finetunekit.system.formatting import escaped
 
 #: What operating systems and file servers leave in folders; names that begin with a dot are passed over as well.
 CLUTTER = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "@eadir", "$recycle.bin", "lost+found"})
@@ -19,14 +20,9 @@ DEEPEST = 100
 FolderId: TypeAlias = tuple[int, int]
 
 
-def plain(name: str | Path) -> str:
-    """The name on one line; line breaks, undecodable bytes and backslashes as Python escapes."""
-    return repr(str(name))[1:-1]
-
-
-def some(names: list[str]) -> str:
+def some_names(names: Sequence[str]) -> str:
     """The first three names, and how many more there are."""
-    shown = ", ".join(plain(name) for name in names[:NAMED])
+    shown = ", ".join(escaped(name) for name in names[:NAMED])
     return f"{shown} and {len(names) - NAMED} more" if len(names) > NAMED else shown
 
 
@@ -36,7 +32,7 @@ def heic_note(files: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class FolderContents:
     """What lies directly in a folder, by name: its folders and its photos."""
 
     folders: tuple[str, ...]
@@ -51,13 +47,17 @@ class Scanner:
         suffixes: Lower-case file name endings that are photos.
         others: Names of files that are no photos.
         heic: Number of HEIC files passed over because nothing here reads them.
+        clutter: Names of hidden files and folders, and of those that operating systems and file servers leave.
+        repeated: Folders that lead back to one that was entered.
     """
 
     suffixes: frozenset[str] = field(default_factory=photo_suffixes)
     others: list[str] = field(default_factory=list)
     heic: int = 0
+    clutter: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
 
-    def list_folder(self, folder: str) -> Contents:
+    def list_folder(self, folder: str) -> FolderContents:
         """List one folder.
 
         Raises:
@@ -68,14 +68,16 @@ class Scanner:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if is_clutter(entry.name):
-                        continue
-                    if entry.is_dir():
+                        self.clutter.append(entry.name)
+                    elif entry.is_dir():
                         folders.append(entry.name)
                     elif self._is_photo(entry):
                         photos.append(entry.name)
         except OSError as exc:
-            raise DataError(f"{plain(folder)}: the folder cannot be listed ({exc.strerror}). Check its path.") from exc
-        return Contents(tuple(sorted(folders)), tuple(sorted(photos)))
+            raise DataError(
+                f"{escaped(folder)}: the folder cannot be listed ({exc.strerror}). Check its path."
+            ) from exc
+        return FolderContents(tuple(sorted(folders)), tuple(sorted(photos)))
 
     def walk(self, folder: str, seen: set[FolderId], depth: int = 0) -> Iterator[str]:
         """Every photo in a folder and the folders in it, by folder, then name.
@@ -89,13 +91,15 @@ class Scanner:
             DataError: If a folder cannot be listed, or they lie too deep.
         """
         if depth > DEEPEST:
-            raise DataError(f"{plain(folder)[:200]}: folders lie deeper than {DEEPEST}. Move the photos up.")
+            raise DataError(f"{escaped(folder)[:200]}: folders lie deeper than {DEEPEST}. Move the photos up.")
         contents = self.list_folder(folder)
         seen.add(folder_id(folder))
         yield from (os.path.join(folder, name) for name in contents.photos)
         for name in contents.folders:
             inner = os.path.join(folder, name)
-            if folder_id(inner) not in seen:
+            if folder_id(inner) in seen:
+                self.repeated.append(inner)
+            else:
                 yield from self.walk(inner, seen, depth + 1)
 
     def notes(self) -> tuple[str, ...]:
@@ -105,7 +109,17 @@ class Scanner:
             notes.append(heic_note(self.heic))
         if self.others:
             subject = "1 file is not a photo" if len(self.others) == 1 else f"{len(self.others)} files are not photos"
-            notes.append(f"{subject}: {some(sorted(self.others))}")
+            notes.append(f"{subject}: {some_names(sorted(self.others))}")
+        if self.clutter:
+            what = (
+                "1 hidden or system entry"
+                if len(self.clutter) == 1
+                else f"{len(self.clutter)} hidden or system entries"
+            )
+            notes.append(f"{what} passed over: {some_names(sorted({*self.clutter}))}")
+        if self.repeated:
+            what = "1 folder" if len(self.repeated) == 1 else f"{len(self.repeated)} folders"
+            notes.append(f"{what} passed over, read already by another path: {some_names(sorted(self.repeated))}")
         return tuple(notes)
 
     def _is_photo(self, entry: os.DirEntry[str]) -> bool:
