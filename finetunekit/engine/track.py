@@ -15,7 +15,6 @@ from finetunekit.plugins.guard import call_with_timeout, guarded
 from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import CONFIG, find_run, find_run_group, read_status, run_from
 from finetunekit.runs.tracking import (
-    PATIENCE_S,
     RUNNING,
     STOPPED,
     Sender,
@@ -25,6 +24,9 @@ from finetunekit.runs.tracking import (
 )
 from finetunekit.system.files import locked
 from finetunekit.system.progress import Progress
+
+MARKING_S = 20.0
+"""How long a listing waits for each tracker that it tells of a killed run; loading a tracker's library takes seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ def _send(chosen: Chosen, path: Path, status: str) -> Tracked:
 
 
 def mark_stopped(paths: Iterable[Path], progress: Progress) -> None:
-    """Tell trackers of runs that were killed, and were not resumed, that they were; each gets `PATIENCE_S`, and a warning at most.
+    """Tell trackers of runs that were killed, and were not resumed, that they were; each gets `MARKING_S`, and a warning at most.
 
     Args:
         paths: Run folders, of which some may be killed runs that a tracker still believes to be running.
@@ -133,4 +135,4 @@ def _mark(path: Path, status: str, progress: Progress) -> None:
         plan, _ = prepare(str(path / CONFIG), progress=progress)
         for chosen in plan.track:
             if Sender(chosen, path).note["status"] == RUNNING:
-                call_with_timeout(PATIENCE_S, component_label(chosen), partial(_send, chosen, path, status))
+                call_with_timeout(MARKING_S, component_label(chosen), partial(_send, chosen, path, status))

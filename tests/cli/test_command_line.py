@@ -50,7 +50,14 @@ def test_help_stands_under_headings_a_line_a_verb(columns: int, monkeypatch: pyt
     sections = {part.splitlines()[0]: part.splitlines()[1:] for part in invoke("--help").stdout.split("\n\n")[4:]}
     shown = [line.split(maxsplit=1)[0] for lines in sections.values() for line in lines]
     assert next(iter(sections)) == "Start here:"
-    assert [line.split()[0] for line in sections["Start here:"]] == ["run", "presets", "plan", "predict", "doctor"]
+    assert [line.split()[0] for line in sections["Start here:"]] == [
+        "run",
+        "presets",
+        "plan",
+        "predict",
+        "export",
+        "doctor",
+    ]
     assert shown == VERBS == list(dict.fromkeys(shown))  # each once, and no line wrapped
     starts = {
         len(line) - len(line[2:].lstrip("abcdefghijklmnopqrstuvwxyz").lstrip())

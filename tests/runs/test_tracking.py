@@ -18,6 +18,7 @@ from finetunekit.engine.track import mark_stopped, track
 from finetunekit.runs import tracking
 from finetunekit.runs.folder import FinishedRun
 from finetunekit.runs.reproducibility import compare_bits
+from finetunekit.runs.tracked_run import tracked_end
 from finetunekit.system.progress import Progress
 from finetunekit.system.secrets import has_password, without_secrets
 
@@ -86,6 +87,16 @@ def test_a_tracker_is_told_configuration_epochs_and_every_score_with_its_denomin
     assert finish["verdict"] == " ".join(ftk.FinishedRun(path).optional("baselines.json")["words"])  # type: ignore[index]
     assert {"predictions.csv", "config.yaml", "reports/confusion_matrix.svg"} <= set(finish["files"])
     assert "belongs to nobody" not in capsys.readouterr().out
+
+
+def test_reports_model_card_and_certificates_are_sent_and_what_is_no_result_is_not(copied_run: Path) -> None:
+    certificate = copied_run / "exports" / "onnx" / "certificate.json"
+    certificate.parent.mkdir(parents=True)
+    certificate.write_text("{}", encoding="utf-8")
+    sent = tracked_end(FinishedRun(copied_run)).artefacts
+    assert {"exports/onnx/certificate.json", "reports/learning_curves.svg", "photos.csv"} <= set(sent)
+    assert not {"run.lock", "model.keras", "run.json"} & set(sent)
+    assert all(path.is_file() for path in sent.values())
 
 
 def test_the_commit_of_the_working_folder_is_noted(tracked_yaml: Path) -> None:
