@@ -13,6 +13,8 @@ from finetunekit.system.formatting import escaped
 
 #: What operating systems and file servers leave in folders; names that begin with a dot are passed over as well.
 CLUTTER = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "@eadir", "$recycle.bin", "lost+found"})
+OUR_OWN = ".finetunekit-"
+"""Begins the names of files by which we know a folder that we wrote; nobody asked for those to be photos."""
 HEIC_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
 NAMED = 3
 DEEPEST = 100
@@ -68,7 +70,7 @@ class Scanner:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if is_clutter(entry.name):
-                        self.clutter.append(entry.name)
+                        self.clutter += [] if entry.name.startswith(OUR_OWN) else [entry.name]
                     elif entry.is_dir():
                         folders.append(entry.name)
                     elif self._is_photo(entry):
