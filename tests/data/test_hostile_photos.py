@@ -44,8 +44,8 @@ STARTS = {
 _listening: list[list[str]] = []
 
 
-def _watch(event: str, arguments: tuple[object, ...]) -> None:
-    if event in STARTS:
+def _watch(event: str, arguments: tuple[object, ...], starts: frozenset[str] = frozenset(STARTS)) -> None:
+    if event in starts:  # at the end of the interpreter the module has no names any more
         for started in _listening:
             started.append(f"{event} {arguments!r:.900}")
 
