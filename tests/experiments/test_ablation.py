@@ -302,10 +302,10 @@ def test_a_cell_that_cannot_train_is_noted_and_the_others_go_on(
 
     real = run_group.run_plan
 
-    def diverge(plan: Plan, *asked: Any) -> ftk.RunResult:
+    def diverge(plan: Plan, *asked: Any, **more: Any) -> ftk.RunResult:
         if plan.config.stages[0].optimizer.learning_rate == 9:
             raise RunError("the loss is not finite")
-        return real(plan, *asked)
+        return real(plan, *asked, **more)
 
     monkeypatch.setattr(run_group, "run_plan", diverge)
     result = ftk.run_ablation(
