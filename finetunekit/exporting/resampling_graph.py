@@ -25,11 +25,13 @@ BITS, LOWER_BITS = 22, 11
 """Of a weight (`PRECISION_BITS` in Resample.c), and of its lower part here."""
 LONGEST_PX = 8192
 """Side of a photo up to which `nearest` and `box` are exact; in longer ones a pixel may be its neighbour."""
-VERTICAL_FIRST_SINCE = 13
+VERTICAL_FIRST_SINCE = (13, 0)
 """Version of Pillow from which on the height is resized first where it shrinks by more than twice as many pixels as the width.
 
 Source: python-pillow/Pillow#9549; the bound is as measured on 13.0 (`tests/exporting/test_resampling_graph.py` compares both orders).
 """
+TALL_FIRST_SINCE, TALL = (12, 3), 100
+"""Version from which on, before that, it was resized first where it is more than so many times the width; see its Image.py."""
 
 
 def resize_photos(photos: tf.Tensor, height_px: Any, width_px: Any, resize: str) -> tf.Tensor:
@@ -51,19 +53,22 @@ def resize_photos(photos: tf.Tensor, height_px: Any, width_px: Any, resize: str)
         rows = tf.gather(photos, _nearest(height, height_px), axis=1)
         return tf.gather(rows, _nearest(width, width_px), axis=2)
     across, down = _weights(width, width_px, resize), _weights(height, height_px, resize)
-    if _pillow_major() < VERTICAL_FIRST_SINCE:
+    version = _pillow_version()
+    if version < TALL_FIRST_SINCE:
         return _vertical(_horizontal(photos, across), down)
+    is_much = height - height_px > 2 * (width - width_px) if version >= VERTICAL_FIRST_SINCE else height > TALL * width
     return tf.cond(
-        tf.logical_and(height > height_px, height - height_px > 2 * (width - width_px)),
+        tf.logical_and(height > height_px, is_much),
         lambda: _horizontal(_vertical(photos, down), across),
         lambda: _vertical(_horizontal(photos, across), down),
     )
 
 
-def _pillow_major() -> int:
+def _pillow_version() -> tuple[int, int]:
     import PIL
 
-    return int(PIL.__version__.split(".")[0])
+    major, minor = PIL.__version__.split(".")[:2]
+    return int(major), int(minor)
 
 
 def _horizontal(photos: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
