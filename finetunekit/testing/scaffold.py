@@ -86,10 +86,14 @@ def render_module(kind: str, name: str) -> str:
 
 def _as_outsider(source: str) -> str:
     """Imports in the order that a formatter gives them where finetunekit is one package among others."""
-    found = re.search(r"^from pydantic import .+\n\n((?:from finetunekit.* import .+\n)+)", source, flags=re.MULTILINE)
+    others, own = (
+        r"((?:import .+\n)*)((?:from (?!finetunekit).+ import .+\n)+)",
+        r"((?:from finetunekit.* import .+\n)+)",
+    )
+    found = re.search(rf"\n\n{others}\n{own}", source)
     assert found is not None  # every template imports both
-    pydantic, own = found.group().split("\n\n", 1)
-    return source.replace(found.group(), f"{own}{pydantic}\n")
+    modules, names, ours = found.groups()
+    return source.replace(found.group(), f"\n\n{modules}{ours}{names}")
 
 
 def render_package(kind: str, name: str, version: str) -> dict[str, str]:

@@ -21,7 +21,7 @@ from finetunekit import (
     SourceContext,
     hookimpl,
 )
-from finetunekit.plugins.hookspecs import Register, RegisterBackbone
+from finetunekit.hookspecs import Register, RegisterBackbone
 
 if TYPE_CHECKING:
     import keras

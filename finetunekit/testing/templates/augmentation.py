@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from finetunekit import Augmentation, Options, draw_uniform, hookimpl
-from finetunekit.plugins.hookspecs import Register
+from finetunekit.hookspecs import Register
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from finetunekit import Backbone, BackboneSpec, Options, PixelContract, hookimpl
-from finetunekit.plugins.hookspecs import RegisterBackbone
+from finetunekit.hookspecs import RegisterBackbone
 
 #: What is known without building it. Where pretrained arrays can be had goes into `weight_sources`; the engine fetches
 #: and checks them. Without sources a preset says `weights: {mode: random}`.

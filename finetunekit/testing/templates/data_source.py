@@ -7,7 +7,7 @@ import csv
 from pydantic import Field
 
 from finetunekit import DataError, Options, PhotoListing, PhotoRecord, SourceContext, hookimpl
-from finetunekit.plugins.hookspecs import Register
+from finetunekit.hookspecs import Register
 
 COLUMNS = ("path", "label", "split")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from finetunekit import Exported, Exporter, Options, Predict, Servable, hookimpl, save_graph
-from finetunekit.plugins.hookspecs import Register
+from finetunekit.hookspecs import Register
 
 MODEL, NAMES = "model", "classes.json"
 
@@ -38,7 +38,7 @@ def build_my_component(options: MyComponentOptions) -> Exporter:
 
 
 def _write(options: MyComponentOptions, servable: Servable, folder: Path) -> Exported:
-    """Write the files. `save_graph` gives a SavedModel, which most converters start from; run yours in a process of its own."""
+    """Write the files. Most converters start from the SavedModel of `save_graph`; run yours in a process of its own."""
     save_graph(servable, folder / MODEL, takes=options.input)
     (folder / NAMES).write_text(json.dumps(servable.classes), encoding="utf-8")
     return Exported((MODEL, NAMES), options.input, "float32", operations={}, requires=("tensorflow",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from finetunekit import ConfigError, FreezeDecision, LayerInfo, Options, hookimpl
-from finetunekit.plugins.hookspecs import Register
+from finetunekit.hookspecs import Register
 
 
 class MyComponentOptions(Options):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from finetunekit import Features, Options, hookimpl
-from finetunekit.plugins.hookspecs import Register
+from finetunekit.hookspecs import Register
 
 if TYPE_CHECKING:
     import keras

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from finetunekit import FinishedRun, Options, hookimpl
-from finetunekit.plugins.hookspecs import Register
+from finetunekit.hookspecs import Register
 from finetunekit.reports.pages import render_page
 
 PAGE = """

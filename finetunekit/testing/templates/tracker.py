@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from finetunekit import Options, TrackedEnd, TrackedRun, Tracker, hookimpl
-from finetunekit.plugins.hookspecs import Register
+from finetunekit.hookspecs import Register
 
 
 class MyComponentOptions(Options):
@@ -20,9 +20,10 @@ class MyComponentOptions(Options):
 
 
 class MyComponentTracker:
-    """One run. Everything here is called in a thread of its own and may take its time; what it raises is one warning."""
+    """One run. Everything here runs in a thread of its own and may take its time; what it raises is one warning."""
 
     def __init__(self, options: MyComponentOptions) -> None:
+        """Take the options; nothing is written yet."""
         self._folder = Path(options.folder)
         self._path = self._folder
 
