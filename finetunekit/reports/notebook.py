@@ -8,8 +8,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from finetunekit.reports.pages import TEMPLATES, render
-from finetunekit.reports.thumbnails import data_address
 from finetunekit.runs.folder import REPORTS
 from finetunekit.system.progress import Progress
 from finetunekit.types import TEST, TRAIN, VALID
@@ -29,6 +27,8 @@ def result_html(path: Path, metrics: Mapping[str, Any], summary: Sequence[str]) 
     Returns:
         One `<div>`, every text in it escaped.
     """
+    from finetunekit.reports.pages import TEMPLATES, render
+
     splits = [split for split in (TRAIN, VALID, TEST) if split in metrics]
     photos = ["photos", *(str(metrics[split]["photos"]) for split in splits)]
     return render(
@@ -67,6 +67,8 @@ def _number(value: float | None, is_share: bool) -> str:
 
 def _figure(path: Path) -> tuple[str, str]:
     """What it shows, and the figure as an address that needs no network."""
+    from finetunekit.reports.thumbnails import data_address
+
     return path.stem.replace("_", " "), data_address(path.read_bytes(), "image/svg+xml")
 
 

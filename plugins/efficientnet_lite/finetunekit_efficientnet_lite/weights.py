@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from finetunekit import WeightsError
 from finetunekit_efficientnet_lite.network import Variant, bottlenecks
-from finetunekit_efficientnet_lite.torch_file import read_float_tensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +35,8 @@ def convert_torch(variant: Variant, path: Path) -> dict[str, NDArray[np.float32]
     Raises:
         WeightsError: If the file cannot be read, holds a tensor too many or too few, or one with a wrong number of axes.
     """
+    from finetunekit_efficientnet_lite.torch_file import read_float_tensors
+
     stored = read_float_tensors(path)
     wanted = {name: (source, axes) for name, source, axes in _names(variant)}
     sources = {source for source, _ in wanted.values()}
