@@ -74,7 +74,7 @@ def largest_difference(servable: ftk.Servable, to: str, folder: Path) -> float:
     return float(np.abs(found - ask_network(servable, photos)).max())
 
 
-@pytest.mark.parametrize("to", ["litert", "onnx"])
+@pytest.mark.parametrize("to", ["litert", pytest.param("onnx", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", REAL)
 def test_a_backbone_with_its_real_weights_gives_the_same_answers(name: str, to: str, tmp_path: Path) -> None:
     servable = servable_of_backbone(name, "pretrained", tmp_path)

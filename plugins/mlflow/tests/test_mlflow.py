@@ -213,6 +213,7 @@ def test_the_page_shows_the_run(tracked: Path, server: Server, tmp_path: Path) -
     assert tracked.name in shown
 
 
+@pytest.mark.slow
 def test_seeds_are_children_of_one_run(preset: Path, server: Server) -> None:
     settings = [f"track=[{{name: mlflow, uri: '{server.uri}', experiment: seeds}}]"]
     group = ftk.run_seeds(preset, 2, settings=settings, out="groups", progress=QUIET)
@@ -234,5 +235,6 @@ def test_a_server_that_is_not_there_costs_a_warning(preset: Path, monkeypatch: p
     assert sent.sent_epochs == 3
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_with_a_database_of_its_own(tracked: Path) -> None:
     check_tracker(MlflowTracker, MlflowOptions(), run=tracked)
