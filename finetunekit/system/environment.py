@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import platform
 import re
@@ -67,9 +68,17 @@ def prepare_tensorflow(*, seed: int, is_deterministic: bool) -> None:
     import keras
     import tensorflow as tf
 
+    _spare_libraries_from_collection()
     keras.utils.set_random_seed(seed)
     if is_deterministic:
         tf.config.experimental.enable_op_determinism()
+
+
+def _spare_libraries_from_collection() -> None:
+    """Tell Python's collector, once, that what is loaded stays: it looked at TensorFlow's million objects each time a model was freed."""
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
 
 
 def has_fast_bfloat16() -> bool:
