@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,21 @@ CLASSES = ("blue", "green", "red")
 def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test writes into the user's ledger."""
     monkeypatch.setenv("FINETUNEKIT_STATE", str(tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture(scope="session")
+def frozen_at() -> list[int]:
+    """How many modules were loaded when libraries were last spared from collection."""
+    return [0]
+
+
+@pytest.fixture(autouse=True)
+def uncollected_libraries(frozen_at: list[int]) -> None:
+    """What tests import on the way stays out of Python's collections: each of them would look at all of it again."""
+    if len(sys.modules) > frozen_at[-1] + 300:
+        frozen_at.append(len(sys.modules))
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture
