@@ -113,6 +113,7 @@ class BackboneSpec:
         multiply_adds: Of one photo at `native_size_px`, as `finetunekit.models.flops` counts them; None where nobody has counted.
         top: The classification layer it was pretrained with, where its weight sources have it.
         top_1_percent: Published share of ImageNet-1k's validation photos whose first answer was right, in percent; as in `published`.
+        crop_pct: Side of the centre square that the published evaluation saw of a photo, as a share of the photo's short side, in (0, 1].
     """
 
     title: str
@@ -129,6 +130,7 @@ class BackboneSpec:
     multiply_adds: int | None = None
     top: PretrainedTop | None = None
     top_1_percent: float | None = None
+    crop_pct: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +376,8 @@ class Servable:
         classes: Class names; position is the class index.
         size_px: Side of the network's square, in pixels.
         resize: Pillow's filter.
-        fit: `stretch` or `crop`.
+        fit: `stretch`, `crop` or `pad`.
+        crop_pct: Side of the square that `crop` cuts out, as a share of the short side; None: 1.
         source_px: Long side to which larger photos are shrunk first; None: they are not.
         pixels: From RGB in [0, 255] to the network's input.
         is_mirrored: Whether probabilities are the mean over the photo and its mirror image.
@@ -389,7 +392,8 @@ class Servable:
     classes: tuple[str, ...]
     size_px: int
     resize: Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
-    fit: Literal["stretch", "crop"]
+    fit: Literal["stretch", "crop", "pad"]
+    crop_pct: float | None
     source_px: int | None
     pixels: PixelContract
     is_mirrored: bool
@@ -397,6 +401,10 @@ class Servable:
     metadata: Mapping[str, str]
     calibration: Callable[[int], NDArray[np.uint8]]
     has_points: bool = False
+
+    def fitting(self) -> dict[str, Any]:
+        """How a photo becomes the network's square: what `finetunekit.data.decode.fit_photo` takes beside the photo."""
+        return {key: getattr(self, key) for key in ("size_px", "resize", "fit", "crop_pct", "source_px")}
 
 
 #: Runs a model in its own runtime: photos `(batch, height, width, 3)` uint8 → name of an output → array, `probabilities`

@@ -74,6 +74,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
         else "not counted",
         "size": f"{facts['native_size_px']} px, at least {facts['min_size_px']} px",
         "pixels": f"{formula}, {_shown_range(pixels)[4:]}, of pixels from 0 to 255",
+        "crop": f"{100 * facts['crop_pct']:.1f} % of the short side, cut out of the middle (pixels.fit: crop)",
         "published": facts["published"],
         "pretrained on": facts["pretrained_on"],
         "own answers": "its 1000-way top comes with its weights"

@@ -1,4 +1,4 @@
-"""Which pixels a run feeds its network: the contract that its configuration names, in words and as values."""
+"""Which pixels a run feeds its network: how a photo becomes its square, and the contract that its configuration names."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ _NAMED = {
     "minus_one_to_one": PixelContract(scale=1 / 127.5, mean=(1.0, 1.0, 1.0)),
     "zero_to_255": PixelContract(),
 }
+
+
+def fitting_of(pixels: PixelsSection | Mapping[str, Any]) -> dict[str, Any]:
+    """How a photo becomes the network's square: what `finetunekit.data.decode.fit_photo` takes beside the photo.
+
+    Args:
+        pixels: The section, or the section of a finished run's configuration.
+    """
+    values = pixels.model_dump() if isinstance(pixels, PixelsSection) else pixels
+    return {key: values.get(key) for key in ("size_px", "resize", "fit", "crop_pct", "source_px")}
 
 
 def contract_of(section: PixelsSection, spec: BackboneSpec) -> PixelContract:
@@ -51,7 +61,8 @@ def pixel_parts(section: PixelsSection, contract: PixelContract) -> list[Any]:
     """What un-augmented input follows from besides the photo's bytes, as JSON values."""
     c = contract
     source = [] if section.source_px is None else ["source_px", section.source_px]
-    return [section.size_px, section.resize, section.fit, c.order, c.scale, list(c.mean), list(c.std), *source]
+    crop = [] if section.crop_pct in (None, 1.0) else ["crop_pct", section.crop_pct]
+    return [section.size_px, section.resize, section.fit, c.order, c.scale, list(c.mean), list(c.std), *source, *crop]
 
 
 def contract_from(values: Mapping[str, Any]) -> PixelContract:

@@ -52,6 +52,7 @@ def make_plan(document: Document, host: PluginHost) -> Plan:
     exports = chooser.each("exporter", ("export", "to"), _map(values.get("export")).get("to"))
     if config is not None and backbone is not None:
         _check_size(config, backbone, document, problems)
+        config = _with_crop(config, backbone)
     if problems or config is None:
         raise ConfigError(sorted(problems, key=line_order))
     return Plan(
@@ -107,6 +108,16 @@ def _check_size(config: RunConfig, backbone: Chosen, document: Document, problem
         problems.append(
             f"{where}: pixels.size_px: {spec.title} needs at least {spec.min_size_px} px. Received: {config.pixels.size_px}"
         )
+
+
+def _with_crop(config: RunConfig, backbone: Chosen) -> RunConfig:
+    """The backbone's own crop filled in where a crop is asked for and no other is named."""
+    pixels, spec = config.pixels, backbone.registered.spec
+    if spec is None or pixels.fit != "crop" or pixels.crop_pct is not None:
+        return config
+    filled = {**dict(pixels), "crop_pct": spec.crop_pct}
+    section = type(pixels).model_construct(_fields_set=set(pixels.model_fields_set), **filled)
+    return config.model_copy(update={"pixels": section})
 
 
 class _Chooser:

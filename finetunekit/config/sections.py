@@ -70,8 +70,15 @@ class PixelsSection(Section):
     resize: Literal["nearest", "bilinear", "bicubic", "lanczos", "box"] = Field(
         "bilinear", description="Pillow's resampling filter."
     )
-    fit: Literal["stretch", "crop"] = Field(
-        "stretch", description="Stretch to the square, or crop the centre square first."
+    fit: Literal["stretch", "crop", "pad"] = Field(
+        "stretch",
+        description="Stretch to the square; cut a square out of the middle; or pad the short side with grey until it is one.",
+    )
+    crop_pct: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Side of the square that crop cuts out, as a share of the photo's short side; null: the backbone's own.",
     )
     source_px: int | None = Field(
         None,
@@ -89,6 +96,12 @@ class PixelsSection(Section):
         description="Training and validation photos, at most, on which a probe measures what another contract than the backbone's costs; "
         "0: not measured.",
     )
+
+    @model_validator(mode="after")
+    def _check_crop(self) -> Self:
+        if self.crop_pct is not None and self.fit != "crop":
+            raise ValueError(f"crop_pct is for fit: crop; fit is {self.fit}")
+        return self
 
 
 class WeightsSection(Section):

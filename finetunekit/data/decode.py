@@ -45,8 +45,14 @@ if TYPE_CHECKING:
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Resize: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
-Fit: TypeAlias = Literal["stretch", "crop"]
+Fit: TypeAlias = Literal["stretch", "crop", "pad"]
 
+#: Shares of the short side are counted in so many parts.
+CROP_SCALE = 2**14
+#: Grey level that `pad` adds: the middle, which most pixel contracts bring to about 0.
+PAD_LEVEL = 128
+#: A longer photo is shrunk to it before it is padded, so that no panorama asks for more memory than there is.
+PAD_LONGEST_PX = 65_536
 #: Long side of a miniature: thumbnails of default size are made from it.
 MINIATURE_PX = 160
 # Source of the tag numbers and their values: TIFF 6.0, sections 4 and 19.
@@ -137,30 +143,66 @@ def miniature(pixels: Pixels) -> Pixels:
     return np.asarray(small)
 
 
-def fit_photo(pixels: Pixels, *, size_px: int, resize: Resize, fit: Fit, source_px: int | None = None) -> Pixels:
+def crop_side_px(short_px: int, crop_pct: float) -> int:
+    """Side of the square that `crop` cuts out of a photo with this short side.
+
+    Rounded in whole numbers, the share to 14 bits first, so that an exported graph finds the same side.
+    """
+    return max(1, (short_px * round(crop_pct * CROP_SCALE) + CROP_SCALE // 2) // CROP_SCALE)
+
+
+def fit_photo(
+    pixels: Pixels,
+    *,
+    size_px: int,
+    resize: Resize,
+    fit: Fit,
+    crop_pct: float | None = None,
+    source_px: int | None = None,
+) -> Pixels:
     """Make the network's square, exactly as Pillow's `Image.resize` does.
 
     Args:
         pixels: `(height, width, 3)` uint8.
         size_px: Side of the square.
         resize: Pillow's filter.
-        fit: `stretch` both sides to the square, or `crop` the centre square first; where the margin is odd, its larger
-            half is at the right or the bottom.
+        fit: `stretch` both sides to the square; `crop` a centre square first; or `pad` the short side with `PAD_LEVEL` until it is
+            as long as the other. Where the margin is odd, its larger half is at the right or the bottom.
+        crop_pct: Side of that centre square as a share of the short side, in (0, 1]; None: 1.
         source_px: Long side that the photo is shrunk to before, see `shrink_photo`; None: as it is.
 
     Returns:
         `(size_px, size_px, 3)` uint8.
+
+    Source: cropping before resizing, as tensorflow/tpu's efficientnet/lite preprocessing does; torchvision and timm resize first and cut
+        what they do not need off, which differs by the rounding of the side and by what the filter sees beyond the edge.
     """
     from PIL import Image
 
     pixels = pixels if source_px is None else shrink_photo(pixels, source_px=source_px)
-    height_px, width_px, _ = pixels.shape
+    filter_ = Image.Resampling[resize.upper()]
+    if fit == "pad":
+        return _padded(shrink_photo(pixels, source_px=PAD_LONGEST_PX), size_px, filter_)
     if fit == "crop":
-        side_px = min(height_px, width_px)
+        height_px, width_px, _ = pixels.shape
+        side_px = crop_side_px(min(height_px, width_px), 1.0 if crop_pct is None else crop_pct)
         top, left = (height_px - side_px) // 2, (width_px - side_px) // 2
         pixels = pixels[top : top + side_px, left : left + side_px]
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.array(image.resize((size_px, size_px), Image.Resampling[resize.upper()]))
+    return np.array(image.resize((size_px, size_px), filter_))
+
+
+def _padded(pixels: Pixels, size_px: int, filter_: Image.Resampling) -> Pixels:
+    """The long side resized, then the short one with grey on both sides: a padded photo, of which no more is made than is needed."""
+    from PIL import Image
+
+    height_px, width_px, _ = pixels.shape
+    if height_px > width_px:
+        return np.ascontiguousarray(_padded(pixels.swapaxes(0, 1), size_px, filter_).swapaxes(0, 1))
+    narrowed = Image.fromarray(np.ascontiguousarray(pixels)).resize((size_px, height_px), filter_)
+    square = Image.new("RGB", (size_px, width_px), (PAD_LEVEL,) * 3)
+    square.paste(narrowed, (0, (width_px - height_px) // 2))
+    return np.array(square.resize((size_px, size_px), filter_))
 
 
 def load_photos(
@@ -170,6 +212,7 @@ def load_photos(
     resize: Resize,
     fit: Fit,
     max_pixels: int,
+    crop_pct: float | None = None,
     source_px: int | None = None,
     workers: int = 2,
     progress: Progress | None = None,
@@ -183,6 +226,7 @@ def load_photos(
         resize: As in `fit_photo`.
         fit: As in `fit_photo`.
         max_pixels: As in `decode_photo`.
+        crop_pct: As in `fit_photo`.
         source_px: As in `fit_photo`.
         workers: Number of threads.
         progress: Called in the calling thread with (photos done, photos in all).
@@ -198,7 +242,9 @@ def load_photos(
 
     def load(position: int) -> None:
         pixels = decode_photo(paths[position], max_pixels=max_pixels)
-        photos[position] = fit_photo(pixels, size_px=size_px, resize=resize, fit=fit, source_px=source_px)
+        photos[position] = fit_photo(
+            pixels, size_px=size_px, resize=resize, fit=fit, crop_pct=crop_pct, source_px=source_px
+        )
 
     with pillow_guard(max_pixels):
         _, problems = gather(load, range(len(paths)), workers=workers, progress=progress)

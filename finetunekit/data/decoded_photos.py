@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from finetunekit.config.pixel_contract import fitting_of
 from finetunekit.data.decode import Pixels, decode_photo, fit_photo, miniature
 from finetunekit.data.parallel import bounded, gather
 from finetunekit.data.photo_file import pillow_guard
@@ -112,9 +113,7 @@ class PixelStore:
         row = self._row.get(path)
         if row is None:
             return
-        feed = self._feed
-        fitted = fit_photo(pixels, size_px=feed.size_px, resize=feed.resize, fit=feed.fit, source_px=feed.source_px)
-        self._room()[row] = fitted
+        self._room()[row] = fit_photo(pixels, **fitting_of(self._feed))
         self._is_there[row] = True
         if self._miniatures is not None:
             self._miniatures.put(sha256, miniature(pixels))

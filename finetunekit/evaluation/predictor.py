@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.config.pixel_contract import contract_from
+from finetunekit.config.pixel_contract import contract_from, fitting_of
 from finetunekit.data.known_photos import photo_sha256
 from finetunekit.data.photo_paths import find_photos, labelled_photos, splits_of
 from finetunekit.errors import DataError, RunFolderError
@@ -120,14 +120,8 @@ class LoadedRun:
         from finetunekit.models.forward import mean_over_flip, predict_photos
 
         pixels = self.run.config["pixels"]
-        loaded = load_photos(
-            paths,
-            size_px=pixels["size_px"],
-            resize=pixels["resize"],
-            fit=pixels["fit"],
-            source_px=pixels.get("source_px"),
-            max_pixels=self.run.config["data"]["max_photo_pixels"],
-        )
+        max_pixels = self.run.config["data"]["max_photo_pixels"]
+        loaded = load_photos(paths, **fitting_of(pixels), max_pixels=max_pixels)
         contract = contract_from(self.run.state["pixels"])
         is_flipped = self.run.config.get("evaluate", {}).get("flip", False)
         return mean_over_flip(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from finetunekit.config.pixel_contract import fitting_of
 from finetunekit.config.plan import Plan
 from finetunekit.data.decoded_photos import PixelStore
 from finetunekit.errors import FinetuneKitError, RunError
@@ -157,7 +158,7 @@ def _try(
 ) -> _Tried:
     started = time.perf_counter()
     pixels = plan.config.pixels
-    how = (pixels.size_px, pixels.resize, pixels.fit, pixels.source_px)
+    how = tuple(fitting_of(pixels).values())
     if how not in decoded:
         decoded[how] = PixelStore(plan.config, progress, splits=SPLITS_USED).bind(index)
     probe = open_probe(plan, index, progress, photos=decoded[how])

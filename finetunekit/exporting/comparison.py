@@ -54,14 +54,7 @@ def refer(servable: Servable, paths: Mapping[str, Path], max_pixels: int) -> Ref
     from finetunekit.data.decode import decode_photo, load_photos
 
     files = tuple(paths.values())
-    squares = load_photos(
-        files,
-        size_px=servable.size_px,
-        resize=servable.resize,
-        fit=servable.fit,
-        source_px=servable.source_px,
-        max_pixels=max_pixels,
-    )
+    squares = load_photos(files, **servable.fitting(), max_pixels=max_pixels)
     return Reference(
         tuple(paths), lambda i: decode_photo(files[i], max_pixels=max_pixels), squares, ask_network(servable, squares)
     )

@@ -77,10 +77,7 @@ def _shown(
     if takes == "square":
         return reference.squares[position], reference.squares[position]
     photo = shrink_photo(reference.photos(position), source_px=LONG_SIDE_PX)
-    square = fit_photo(
-        photo, size_px=servable.size_px, resize=servable.resize, fit=servable.fit, source_px=servable.source_px
-    )
-    return photo, square
+    return photo, fit_photo(photo, **servable.fitting())
 
 
 def check_golden(folder: Path, predict: Predict) -> dict[str, Any]:

@@ -13,6 +13,8 @@ import functools
 import math
 from typing import TYPE_CHECKING, Any
 
+from finetunekit.data.decode import PAD_LEVEL
+
 if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
@@ -62,6 +64,46 @@ def resize_photos(photos: tf.Tensor, height_px: Any, width_px: Any, resize: str)
         lambda: _horizontal(_vertical(photos, down), across),
         lambda: _vertical(_horizontal(photos, across), down),
     )
+
+
+def pad_photos(photos: tf.Tensor, size_px: int, resize: str) -> tf.Tensor:
+    """Pad photos to squares and resize those, as `finetunekit.data.decode.fit_photo` does with `pad`.
+
+    Args:
+        photos: As in `resize_photos`.
+        size_px: Side of the square.
+        resize: As in `resize_photos`.
+
+    Returns:
+        `(batch, size_px, size_px, 3)` float32 whole numbers in [0, 255].
+    """
+    import tensorflow as tf
+
+    is_tall = tf.shape(photos)[1] > tf.shape(photos)[2]
+
+    def turned(upright: tf.Tensor) -> tf.Tensor:
+        return tf.transpose(upright, (0, 2, 1, 3))
+
+    wide = tf.cond(is_tall, lambda: turned(photos), lambda: photos)
+    height, width = tf.shape(wide)[1], tf.shape(wide)[2]
+    narrowed = _across(wide, size_px, resize)  # (batch, height, size_px, 3)
+    above = (width - height) // 2
+    margins = tf.stack((tf.stack((0, 0)), tf.stack((above, width - height - above)), (0, 0), (0, 0)))
+    padded = (
+        tf.pad(narrowed - PAD_LEVEL, margins) + PAD_LEVEL
+    )  # padding with zeros is the one that every converter knows
+    square = turned(_across(turned(padded), size_px, resize))
+    return tf.cond(is_tall, lambda: turned(square), lambda: square)
+
+
+def _across(photos: tf.Tensor, size_px: int, resize: str) -> tf.Tensor:
+    """Their width alone resized."""
+    import tensorflow as tf
+
+    width = tf.shape(photos)[2]
+    if resize == "nearest":
+        return tf.gather(photos, _nearest(width, size_px), axis=2)
+    return _horizontal(photos, _weights(width, size_px, resize))
 
 
 def _pillow_version() -> tuple[int, int]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit._version import __version__
-from finetunekit.config.pixel_contract import contract_from
+from finetunekit.config.pixel_contract import contract_from, fitting_of
 from finetunekit.errors import DataError
 from finetunekit.evaluation.predictor import LoadedRun
 from finetunekit.runs.folder import MODEL, FinishedRun
@@ -36,10 +36,7 @@ def servable_of(loaded: LoadedRun) -> Servable:
         name=loaded.run.state["name"],
         network=float32_network(loaded.model),
         classes=loaded.classes,
-        size_px=pixels["size_px"],
-        resize=pixels["resize"],
-        fit=pixels["fit"],
-        source_px=pixels.get("source_px"),
+        **fitting_of(pixels),
         pixels=contract_from(loaded.run.state["pixels"]),
         is_mirrored=config.get("evaluate", {}).get("flip", False),
         temperature=1.0,  # a run's predictions are not divided by another
@@ -78,9 +75,7 @@ def _metadata(run: FinishedRun) -> dict[str, str]:
         "run": run.path.name,
         "model_sha256": hashlib.sha256((run.path / MODEL).read_bytes()).hexdigest(),
         "finetunekit": __version__,
-        "pixels": json.dumps(
-            {**run.state["pixels"], **{k: run.config["pixels"][k] for k in ("size_px", "resize", "fit")}}
-        ),
+        "pixels": json.dumps({**run.state["pixels"], **fitting_of(run.config["pixels"])}),
         "licence": str(run.weights.get("licence", "")),
         "attribution": str(run.weights.get("attribution", "")),
         "weights": str(run.weights.get("location", run.weights.get("kind", ""))),
@@ -131,14 +126,7 @@ class CalibrationPhotos:
 
 def fitting(run: FinishedRun) -> dict[str, Any]:
     """How a run's photos are decoded and fitted: what `finetunekit.data.decode.load_photos` takes beside the paths."""
-    pixels = run.config["pixels"]
-    return {
-        "size_px": pixels["size_px"],
-        "resize": pixels["resize"],
-        "fit": pixels["fit"],
-        "source_px": pixels.get("source_px"),
-        "max_pixels": run.config["data"]["max_photo_pixels"],
-    }
+    return {**fitting_of(run.config["pixels"]), "max_pixels": run.config["data"]["max_photo_pixels"]}
 
 
 def existing(run: FinishedRun, splits: Sequence[str]) -> tuple[list[tuple[Path, Mapping[str, str]]], int]:

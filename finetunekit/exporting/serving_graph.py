@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from finetunekit.exporting.resampling_graph import resize_photos
+from finetunekit.data.decode import CROP_SCALE
+from finetunekit.exporting.resampling_graph import pad_photos, resize_photos
 from finetunekit.models.preprocessing import standardise
 from finetunekit.types import Servable
 
@@ -115,7 +116,7 @@ def fit_photos(photos: tf.Tensor, servable: Servable) -> tf.Tensor:
 
     Args:
         photos: `(batch, height, width, 3)` float32 whole numbers in [0, 255]; height and width may be known only when the graph runs.
-        servable: Gives size, filter and fit.
+        servable: Gives size, filter, fit and crop.
 
     Returns:
         `(batch, size_px, size_px, 3)` float32 whole numbers in [0, 255].
@@ -124,17 +125,22 @@ def fit_photos(photos: tf.Tensor, servable: Servable) -> tf.Tensor:
 
     if servable.source_px is not None:
         photos = _shrunk(photos, servable.source_px)
-    if servable.fit == "crop":
-        photos = _centre(photos)
     size = servable.size_px
+    if servable.fit == "pad":
+        return tf.reshape(pad_photos(photos, size, servable.resize), (-1, size, size, 3))
+    if servable.fit == "crop":
+        photos = _centre(photos, 1.0 if servable.crop_pct is None else servable.crop_pct)
     return tf.reshape(resize_photos(photos, size, size, servable.resize), (-1, size, size, 3))
 
 
-def _centre(photos: tf.Tensor) -> tf.Tensor:
+def _centre(photos: tf.Tensor, crop_pct: float) -> tf.Tensor:
+    """The square that `finetunekit.data.decode.crop_side_px` names."""
     import tensorflow as tf
 
     height, width = tf.shape(photos)[1], tf.shape(photos)[2]
     side = tf.minimum(height, width)
+    if crop_pct != 1:
+        side = tf.maximum(1, (side * round(crop_pct * CROP_SCALE) + CROP_SCALE // 2) // CROP_SCALE)
     top, left = (height - side) // 2, (width - side) // 2
     return photos[:, top : top + side, left : left + side]
 

@@ -28,6 +28,7 @@ def describe_backbone(entry: Registered) -> dict[str, Any]:
         "attribution": spec.attribution,
         "reference": spec.reference,
         "pixels": {**dataclasses.asdict(spec.pixels), "range": pixel_range(spec.pixels)},
+        "crop_pct": spec.crop_pct,
         "has_own_answers": spec.top is not None,
         "weights": {"place": found.place, "is_on_disk": found.is_on_disk, "words": found.words},
         "sources": [f"{source.kind}: {source.location}" for source in spec.weight_sources],

@@ -96,7 +96,7 @@ def _check_answers(subject: Subject, servable: Any, exported: Exported, predict:
     from finetunekit.exporting.serving_graph import PROBABILITIES
 
     size, random = servable.size_px, np.random.default_rng(0)
-    how = {"size_px": size, "resize": servable.resize, "fit": servable.fit, "source_px": servable.source_px}
+    how = servable.fitting()
     sizes = [(size, size)] if exported.takes == "square" else [(size, size), (3 * size, 2 * size), (1, 1)]
     for batch, (height, width) in [(number, one) for one in sizes for number in (1, 3)]:
         photos = random.integers(0, 256, (batch, height, width, 3), dtype=np.uint8)

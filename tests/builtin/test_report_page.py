@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from chromium import Browser, browser, find_chromium
 from finetunekit_builtin.reporters import HtmlOptions, ModelCardOptions, build_html, build_model_card
@@ -349,3 +350,17 @@ def test_card_has_front_matter_whose_figures_are_those_of_the_run(made: Path) ->
     assert metrics["accuracy"]["value"] == round(accuracy["value"], 4)
     assert "95 % interval" in metrics["accuracy"]["name"]
     assert f"{accuracy['successes']} of {accuracy['photos']}" in body
+
+
+@pytest.mark.parametrize(
+    ("fit", "crop_pct", "seen"),
+    [("stretch", None, (20, 40)), ("crop", None, (20, 20)), ("crop", 0.5, (10, 10)), ("pad", None, (20, 40))],
+)
+def test_a_map_lies_where_the_network_saw_the_photo(fit: str, crop_pct: float | None, seen: tuple[int, int]) -> None:
+    from finetunekit_builtin.reporters.page.heat import _seen, _spread
+
+    spread = _spread(np.ones((4, 4), np.float32), (20, 40), _seen((20, 40), fit, crop_pct))
+    rows, columns = np.flatnonzero(spread.any(axis=1)), np.flatnonzero(spread.any(axis=0))
+    assert spread.shape == (20, 40)
+    assert (len(rows), len(columns)) == seen
+    assert (rows[0] + rows[-1], columns[0] + columns[-1]) == (19, 39)  # in the middle

@@ -459,6 +459,23 @@ def test_a_plan_says_which_values_are_defaults_and_what_each_came_from() -> None
     assert any(line.split()[:2] == ["head", "gap_dense"] and "from finetunekit" in line for line in lines)
 
 
+def test_a_crop_is_the_backbones_own_unless_another_is_named() -> None:
+    def crop_of(*settings: str) -> float | None:
+        plan, _ = prepare("felidae4-fast", settings=settings)
+        assert plan.to_dict()["config"]["pixels"]["crop_pct"] == plan.config.pixels.crop_pct
+        return plan.config.pixels.crop_pct
+
+    assert crop_of("pixels.fit=crop") == 0.875
+    assert crop_of("pixels.fit=crop", "backbone={name: efficientnet_lite2}", "pixels.size_px=260") == 260 / 292
+    assert crop_of("pixels.fit=crop", "pixels.crop_pct=1") == 1.0
+    assert crop_of("pixels.fit=stretch") is None
+    assert "crop_pct: 0.875  (default)" in "\n".join(
+        plan_lines(prepare("felidae4-fast", settings=["pixels.fit=crop"])[0])
+    )
+    with pytest.raises(ConfigError, match=r"crop_pct is for fit: crop; fit is stretch"):
+        prepare("felidae4-fast", settings=["pixels.fit=stretch", "pixels.crop_pct=0.9"])
+
+
 def test_presets_come_from_plugins_and_the_core_has_none() -> None:
     assert {path.stem for path in SHIPPED} <= set(load_plugins(pytest.fail).presets)
     assert load_plugins(pytest.fail, disabled=frozenset({"builtin"})).presets == {}

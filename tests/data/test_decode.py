@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from finetunekit.data.decode import decode_photo, fit_photo, load_photos, shrink_photo
+from finetunekit.data.decode import PAD_LEVEL, Resize, decode_photo, fit_photo, load_photos, shrink_photo
 from finetunekit.data.photo_file import photo_suffixes, pillow_guard
 from finetunekit.errors import DataError
 from finetunekit.system.formatting import escaped
@@ -539,3 +539,48 @@ def test_features_of_shrunk_photos_are_other_features() -> None:
     keys = [pixel_parts(PixelsSection(source_px=px), PixelContract()) for px in (None, 75, 100)]
     assert len({str(key) for key in keys}) == 3
     assert len(keys[0]) == 7  # features made before the option was there are found again
+
+
+@pytest.mark.parametrize("shape", [(60, 40), (40, 60), (33, 33), (1, 1), (3, 700)])
+def test_a_share_of_the_short_side_is_cut_out_of_the_middle(shape: tuple[int, int]) -> None:
+    height, width = shape
+    photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    side = max(1, round(0.875 * min(shape)))
+    top, left = (height - side) // 2, (width - side) // 2
+    cut = Image.fromarray(photo[top : top + side, left : left + side]).resize((16, 16), Image.Resampling.BICUBIC)
+    fitted = fit_photo(photo, size_px=16, resize="bicubic", fit="crop", crop_pct=0.875)
+    assert np.array_equal(fitted, np.asarray(cut))
+    whole = fit_photo(photo, size_px=16, resize="bicubic", fit="crop")
+    assert np.array_equal(whole, fit_photo(photo, size_px=16, resize="bicubic", fit="crop", crop_pct=1.0))
+
+
+@pytest.mark.parametrize("resize", ["nearest", "bilinear", "bicubic", "lanczos", "box"])
+@pytest.mark.parametrize("shape", [(60, 40), (41, 60), (33, 33), (1, 90)])
+def test_a_padded_photo_is_whole_and_grey_beside_it(shape: tuple[int, int], resize: Resize) -> None:
+    height, width = shape
+    photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    side = max(shape)
+    square = np.full((side, side, 3), PAD_LEVEL, np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = photo
+    wanted = np.asarray(Image.fromarray(square).resize((16, 16), Image.Resampling[resize.upper()]))
+    fitted = fit_photo(photo, size_px=16, resize=resize, fit="pad").astype(int)
+    # of a photo higher than wide the height is resized first, so that its grey levels are rounded in that order
+    assert np.abs(fitted - wanted).max() <= (2 if height > width else 0)
+
+
+def test_a_panorama_is_padded_without_making_its_square() -> None:
+    photo = np.full((2, 40_000, 3), 200, np.uint8)
+    fitted = fit_photo(photo, size_px=8, resize="bilinear", fit="pad")
+    assert fitted.shape == (8, 8, 3)
+    assert np.abs(fitted.astype(int) - PAD_LEVEL).max() <= 1
+
+
+def test_another_crop_has_features_of_its_own() -> None:
+    from finetunekit.config.pixel_contract import pixel_parts
+    from finetunekit.config.sections import PixelsSection
+    from finetunekit.types import PixelContract
+
+    crops = [PixelsSection(fit="crop", crop_pct=share) for share in (None, 1.0, 0.875)]
+    first, same, other = (pixel_parts(section, PixelContract()) for section in crops)
+    assert first == same != other

@@ -51,6 +51,7 @@ def servable_of_backbone(name: str, weights: str, folder: Path) -> ftk.Servable:
         size_px=size_px,
         resize="bilinear",
         fit="stretch",
+        crop_pct=None,
         source_px=None,
         pixels=contract_of(plan.config.pixels, spec),
         is_mirrored=False,

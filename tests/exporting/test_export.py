@@ -316,7 +316,9 @@ def test_a_network_in_bfloat16_is_built_again_in_float32() -> None:
     assert float32_network(wide) is wide
 
 
-@pytest.mark.parametrize("change", [{"is_mirrored": True}, {"temperature": 1.7}, {"fit": "crop"}, {"source_px": 16}])
+@pytest.mark.parametrize(
+    "change", [{"is_mirrored": True}, {"temperature": 1.7}, {"fit": "crop"}, {"fit": "pad"}, {"source_px": 16}]
+)
 def test_a_graph_does_what_the_run_does_to_a_photo(
     change: dict[str, Any], loaded: ExportableRun, tmp_path: Path
 ) -> None:
@@ -336,6 +338,25 @@ def test_a_graph_does_what_the_run_does_to_a_photo(
         }
 
     assert np.abs(ask_model(predict, probes, "pixels") - probes.probabilities).max() < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["litert", "onnx"])
+@pytest.mark.parametrize("change", [{"fit": "crop", "crop_pct": 0.875}, {"fit": "pad"}])
+def test_other_runtimes_crop_and_pad_photos_to_the_bit(
+    change: dict[str, Any], name: str, loaded: ExportableRun, tmp_path: Path
+) -> None:
+    from finetunekit.exporting.comparison import compare_points, refer
+
+    servable = dataclasses.replace(servable_of(loaded), has_points=True, **change)
+    exporter = plan_export(loaded.run, name, {}, into=tmp_path / "out").exporter
+    for folder in ("written", "probes"):
+        (tmp_path / folder).mkdir()
+    exported = exporter.write(servable, tmp_path / "written")
+    probes = refer(servable, write_probes(tmp_path / "probes"), max_pixels=2**30)
+    found = compare_points(servable, exporter.open(tmp_path / "written"), probes, exported.takes)
+    assert found["square"]["largest_difference"] == 0
+    assert not any(operation.startswith("Flex") for operation in exported.operations)
 
 
 def test_an_exporter_that_fails_is_blamed_by_name(loaded: ExportableRun, tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from finetunekit.data.decode import Fit, Resize, fit_photo
 from finetunekit.exporting.resampling_graph import resize_photos
+from finetunekit.exporting.serving_graph import fit_photos
 
 SIZE_PX = 32
 #: Height, width: shrinking, enlarging, both, as they are, one pixel wide, and on either side of where Pillow turns the passes round.
@@ -63,3 +66,27 @@ def test_a_batch_gives_what_each_photo_gives_by_itself() -> None:
     graph = resized("bilinear")
     photos = np.stack([drawn(50, 40, is_smooth=False), drawn(50, 40, is_smooth=True)])
     assert np.array_equal(graph(photos), np.concatenate([graph(photos[:1]), graph(photos[1:])]))
+
+
+@pytest.mark.parametrize(
+    ("fit", "crop_pct", "resize"),
+    [
+        ("crop", 0.875, "bilinear"),
+        ("crop", 240 / 272, "nearest"),
+        ("pad", None, "nearest"),
+        ("pad", None, "box"),
+        ("pad", None, "bilinear"),
+        ("pad", None, "bicubic"),
+    ],
+)
+def test_crops_and_padded_squares_are_those_of_training(fit: Fit, crop_pct: float | None, resize: Resize) -> None:
+    import tensorflow as tf
+
+    how = SimpleNamespace(size_px=SIZE_PX, resize=resize, fit=fit, crop_pct=crop_pct, source_px=None)
+    spec = tf.TensorSpec((None, None, None, 3), tf.float32)
+    graph = tf.function(lambda photos: fit_photos(photos, how), input_signature=[spec])  # type: ignore[arg-type]
+    for height, width in SHAPES:
+        photo = drawn(height, width, is_smooth=False)
+        own = fit_photo(photo, **vars(how)).astype(np.float32)
+        apart = np.abs(graph(photo.astype(np.float32)[None])[0].numpy() - own)
+        assert apart.max() <= (resize == "bicubic"), (height, width)

@@ -148,7 +148,7 @@ def check_sizes(photos: AuditedPhotos, fed_px: int | None) -> Iterator[Finding]:
             "long",
             "note",
             f"{photos_of(len(long))} more than {LONG:g} times as long as wide",
-            "Stretched to a square they are distorted; pixels.fit: crop cuts their ends off.",
+            "Stretched to a square they are distorted; pixels.fit: crop cuts their ends off, pad makes them small.",
             tuple((see(photos.readable[i], f"{width[i]} x {height[i]} px"),) for i in long),
         )
 

@@ -155,6 +155,7 @@ VGG16_SPEC = BackboneSpec(
     reference="Simonyan & Zisserman 2014, arXiv:1409.1556",
     multiply_adds=15_346_630_656,
     top_1_percent=71.3,
+    crop_pct=0.875,  # Source: arXiv:1409.1556, section 3.1: 224 px out of a short side of 256
     weight_sources=(
         # Source of URL and MD5: keras/src/applications/vgg16.py
         WeightSource(

@@ -17,6 +17,8 @@ from finetunekit_efficientnet_lite.network import (
 )
 from finetunekit_efficientnet_lite.weights import TOP_BIAS, TOP_KERNEL, convert_torch
 
+CROP_PADDING_PX = 32
+
 
 @hookimpl
 def register_backbones(register: RegisterBackbone) -> None:
@@ -60,6 +62,8 @@ def _spec(
         multiply_adds=multiply_adds,
         top=PretrainedTop(kernel=TOP_KERNEL, bias=TOP_BIAS),
         top_1_percent=top_1,
+        # Source: efficientnet/lite's preprocessing.py, CROP_PADDING; .875 at 224 px
+        crop_pct=variant.size_px / (variant.size_px + CROP_PADDING_PX),
     )
 
 

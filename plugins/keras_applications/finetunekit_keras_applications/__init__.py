@@ -54,6 +54,7 @@ def spec_of(entry: Entry) -> BackboneSpec:
         weight_sources=_sources(entry, parameters),
         multiply_adds=multiply_adds,
         top_1_percent=entry.top_1,
+        crop_pct=family.crop_at(network.native_size_px),
     )
 
 

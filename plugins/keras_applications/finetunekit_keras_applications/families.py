@@ -31,6 +31,7 @@ class Family:
         block: Pattern of layer paths; its group names the block that begins there. Layers that do not match stay in the block before.
         block_end: Pattern of layer paths that are the last of their block, and name it; used where `block` is empty.
         min_size_px: Smallest side that Keras builds.
+        crop_pct: `BackboneSpec.crop_pct`; None: as Google's EfficientNets, 32 px more than the input are the short side, up to 320 px.
     """
 
     module: str
@@ -42,9 +43,18 @@ class Family:
     block: str = ""
     block_end: str = ""
     min_size_px: int = 32
+    crop_pct: float | None = 0.875
+
+    def crop_at(self, size_px: int) -> float:
+        """`BackboneSpec.crop_pct` of one of its networks."""
+        if self.crop_pct is not None:
+            return self.crop_pct
+        return size_px / (size_px + 32) if size_px <= 320 else 1.0
 
 
 # Source of min_size_px, module names and rescaling: the module's source in keras/src/applications.
+# Source of crop_pct: 224 out of 256 px (or the slim library's central fraction) in the evaluation that came with the weights; for the
+# EfficientNets, CROP_PADDING of their preprocessing.py; 1 where none is published.
 # Source of licences: the "License" sections of Keras' own documentation of its applications (keras.io, version 2.2), and for later networks
 # the repositories that the weights came from.
 CONVNEXT = Family(
@@ -72,6 +82,7 @@ EFFICIENTNET = Family(
     TORCH,
     rescaling="strip",
     block=r"^(stem|block\d|top)",
+    crop_pct=None,
 )
 EFFICIENTNET_V2_B = Family(
     "efficientnet_v2",
@@ -81,6 +92,7 @@ EFFICIENTNET_V2_B = Family(
     TORCH,
     rescaling="switch",
     block=r"^(stem|block\d|top)",
+    crop_pct=None,
 )
 EFFICIENTNET_V2 = Family(
     "efficientnet_v2",
@@ -90,6 +102,7 @@ EFFICIENTNET_V2 = Family(
     MINUS_ONE_TO_ONE_128,
     rescaling="switch",
     block=EFFICIENTNET_V2_B.block,
+    crop_pct=None,
 )
 INCEPTION_RESNET_V2 = Family(
     "inception_resnet_v2",
@@ -175,4 +188,5 @@ XCEPTION = Family(
     MINUS_ONE_TO_ONE,
     block=r"^(block\d+)_",
     min_size_px=71,
+    crop_pct=1.0,
 )

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 STOPS = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
 
 
-def heat_picture(photo: Thumbnail, heat: Sequence[Sequence[float]], *, is_cropped: bool) -> Thumbnail:
+def heat_picture(
+    photo: Thumbnail, heat: Sequence[Sequence[float]], *, fit: str, crop_pct: float | None = None
+) -> Thumbnail:
     """Lay a map over a thumbnail.
 
     Args:
         photo: The thumbnail.
         heat: `(rows, columns)` in [0, 1], covering what the network saw.
-        is_cropped: Whether it saw the central square only, rather than the whole photo stretched.
+        fit: How the photo became the network's square: `stretch`, `crop` or `pad`.
+        crop_pct: Side of the square that `crop` cut out, as a share of the short side; None: 1.
 
     Returns:
         The picture, of the thumbnail's size, or the thumbnail itself where it has none.
@@ -34,7 +37,7 @@ def heat_picture(photo: Thumbnail, heat: Sequence[Sequence[float]], *, is_croppe
 
     with Image.open(io.BytesIO(photo.content)) as image:
         grey = np.asarray(image.convert("L"), np.float64)
-    share = _spread(np.asarray(heat, np.float32), grey.shape, is_cropped)[..., None]
+    share = _spread(np.asarray(heat, np.float32), grey.shape, _seen(grey.shape, fit, crop_pct))[..., None]
     colours = np.stack(
         [np.interp(share[..., 0], np.linspace(0, 1, len(STOPS)), stop) for stop in zip(*STOPS, strict=True)], -1
     )
@@ -45,15 +48,26 @@ def heat_picture(photo: Thumbnail, heat: Sequence[Sequence[float]], *, is_croppe
     return Thumbnail(stream.getvalue(), photo.width_px, photo.height_px)
 
 
-def _spread(heat: NDArray[np.float32], shape: tuple[int, ...], is_cropped: bool) -> NDArray[np.float64]:
-    """The map in the photo's pixels, `(height, width)`; nothing outside the square that was seen."""
+def _seen(shape: tuple[int, ...], fit: str, crop_pct: float | None) -> tuple[int, int]:
+    """Height and width of what became the square, in the photo's pixels; with `pad`, more than the photo has."""
+    height, width = shape
+    if fit == "pad":
+        return max(shape), max(shape)
+    if fit == "crop":
+        side = max(1, round(min(shape) * (1.0 if crop_pct is None else crop_pct)))
+        return side, side
+    return height, width
+
+
+def _spread(heat: NDArray[np.float32], shape: tuple[int, ...], seen: tuple[int, int]) -> NDArray[np.float64]:
+    """The map in the photo's pixels, `(height, width)`; nothing outside what was seen."""
     import numpy as np
     from PIL import Image
 
     height, width = shape
-    seen = (min(height, width),) * 2 if is_cropped else (height, width)
     fitted = Image.fromarray(heat).resize((seen[1], seen[0]), Image.Resampling.BICUBIC)
-    whole = np.zeros((height, width))
-    top, left = (height - seen[0]) // 2, (width - seen[1]) // 2
-    whole[top : top + seen[0], left : left + seen[1]] = np.asarray(fitted).clip(0.0, 1.0)
-    return whole
+    canvas = np.zeros((max(height, seen[0]), max(width, seen[1])))
+    top, left = (canvas.shape[0] - seen[0]) // 2, (canvas.shape[1] - seen[1]) // 2
+    canvas[top : top + seen[0], left : left + seen[1]] = np.asarray(fitted).clip(0.0, 1.0)
+    top, left = (canvas.shape[0] - height) // 2, (canvas.shape[1] - width) // 2
+    return canvas[top : top + height, left : left + width]

@@ -20,8 +20,8 @@ def mistakes(run: FinishedRun, album: Album, most: int) -> dict[str, Any]:
     test = [row for row in run.split_predictions("test") if row["true"]]
     wrong = sorted((row for row in test if row["predicted"] != row["true"]), key=_by_confidence)
     maps = (run.optional("gradcam.json") or {}).get("maps") or {}
-    is_cropped = (run.config.get("pixels") or {}).get("fit") == "crop"
-    shown = [(row, *_pictures(row, album, maps.get(row["sha256"]), is_cropped)) for row in wrong[:most]]
+    pixels = run.config.get("pixels") or {}
+    shown = [(row, *_pictures(row, album, maps.get(row["sha256"]), pixels)) for row in wrong[:most]]
     return {"tested": len(test), "wrong": len(wrong), "shown": shown}
 
 
@@ -29,12 +29,12 @@ def _by_confidence(row: Row) -> tuple[float, str]:
     return -float(row[f"p_{row['predicted']}"]), row["path"]
 
 
-def _pictures(row: Row, album: Album, map_: Any, is_cropped: bool) -> tuple[Thumbnail, Thumbnail | None]:
+def _pictures(row: Row, album: Album, map_: Any, pixels: Mapping[str, Any]) -> tuple[Thumbnail, Thumbnail | None]:
     """The photo, and where the network looked; None without a map, and without a photo to lay it over."""
     picture = album.take(row["path"], row["sha256"])
     if map_ is None or picture.content is None:
         return picture, None
-    laid = album.bounded(heat_picture(picture, map_, is_cropped=is_cropped))
+    laid = album.bounded(heat_picture(picture, map_, fit=pixels.get("fit", "stretch"), crop_pct=pixels.get("crop_pct")))
     return picture, laid if laid.content else None
 
 

@@ -74,10 +74,11 @@ def _is_unused(run: FinishedRun, component: Mapping[str, Any]) -> bool:
 def _pixels(run: FinishedRun) -> Iterator[tuple[str, str]]:
     pixels, fed = run.config.get("pixels"), run.state.get("pixels")
     if pixels:
-        size = pixels["size_px"]
+        size, share = pixels["size_px"], pixels.get("crop_pct")
         source_px = pixels.get("source_px")
         first = f"shrunk to {source_px} px first, then " if source_px else ""
-        yield "photo to input", f"{first}{size} × {size} px, {pixels['fit']}, {pixels['resize']} resampling"
+        crop = f" ({100 * share:.1f} % of the short side)" if share else ""
+        yield "photo to input", f"{first}{size} × {size} px, {pixels['fit']}{crop}, {pixels['resize']} resampling"
     if pixels and fed:
         asked = pixels["contract"]
         whose = "the backbone's own" if asked == "backbone" else f"{asked}, which may not be the backbone's own"
