@@ -19,7 +19,7 @@ from finetunekit.errors import FinetuneKitError
 #: Heading → verb → module, and the line that `--help` shows without loading it.
 _SECTIONS = {
     "Start here": {
-        "run": ("run", "Train, evaluate and report a preset."),
+        "run": ("run", "Train, evaluate and report: your photos, or a preset."),
         "presets": ("presets", "List, show and make presets."),
         "plan": ("plan", "Show what a preset would do; nothing is trained."),
         "predict": ("predict", "Predict photos with a finished run."),
@@ -54,6 +54,27 @@ _SECTIONS = {
         "cache": ("cache", "List and clear cached features."),
     },
 }
+#: What other tools call a verb → what it is called here.
+_CALLED_ELSEWHERE = {
+    **dict.fromkeys(("train", "fit", "finetune", "fine-tune", "tune", "start"), "run"),
+    **dict.fromkeys(("infer", "inference", "classify"), "predict"),
+    **dict.fromkeys(("test", "eval", "score", "val", "validate"), "evaluate"),
+    **dict.fromkeys(("check", "env", "info"), "doctor"),
+    **dict.fromkeys(("convert", "deploy"), "export"),
+    **dict.fromkeys(("diff",), "compare"),
+    **dict.fromkeys(("sweep", "search", "hpo"), "ablate"),
+    **dict.fromkeys(("lr", "lr-find"), "rates"),
+    **dict.fromkeys(("init", "new", "create"), "presets new"),
+    **dict.fromkeys(("list", "ls", "history"), "runs list"),
+    **dict.fromkeys(("audit", "clean", "lint"), "data audit"),
+    **dict.fromkeys(("split",), "data split"),
+    **dict.fromkeys(("stats", "describe"), "data stats"),
+    **dict.fromkeys(("show", "view"), "data show"),
+    **dict.fromkeys(("download", "fetch"), "data fetch"),
+    **dict.fromkeys(("models", "networks"), "backbones"),
+    **dict.fromkeys(("continue",), "resume"),
+    **dict.fromkeys(("recipes",), "presets"),
+}
 _VERBS = {name: verb for section in _SECTIONS.values() for name, verb in section.items()}
 
 
@@ -70,6 +91,18 @@ class _UsageError(click.UsageError):
 def _reworded(exc: click.UsageError) -> click.UsageError:
     has_own_words = type(exc).show is not click.UsageError.show  # such as a group's help
     return exc if has_own_words else _UsageError(exc.format_message(), exc.ctx)
+
+
+def _suggest_verb(received: str) -> str:
+    """What may have been meant: a word of other tools, photos or a preset without their verb, or a verb that is spelt nearly so."""
+    import shlex
+
+    from finetunekit.errors import did_you_mean
+
+    meant = _CALLED_ELSEWHERE.get(received.lower())
+    if meant is None and (os.path.exists(received) or received.endswith((".yaml", ".yml"))):
+        meant = f"run {shlex.quote(received)}"
+    return f" Did you mean 'finetunekit {meant}'?" if meant else did_you_mean(received, _VERBS)
 
 
 class _LazyGroup(click.Group):
@@ -93,10 +126,8 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from finetunekit.errors import did_you_mean
-
         if args and not args[0].startswith("-") and args[0] not in _VERBS:
-            raise click.UsageError(f"no such command '{args[0]}'.{did_you_mean(args[0], _VERBS)}", ctx)
+            raise click.UsageError(f"no such command '{args[0]}'.{_suggest_verb(args[0])}", ctx)
         return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -140,9 +171,9 @@ def _interrupt(number: int, frame: object) -> None:
 )
 @click.option("--strict-plugins", is_flag=True, help="Make a broken installed plugin an error.")
 def main(disabled: tuple[str, ...], strict_plugins: bool) -> None:
-    """Fine-tune a pretrained image classifier on a few hundred photos, from one YAML file.
+    """Fine-tune a pretrained image classifier on a few hundred photos, and hear how sure the result is.
 
-    Start with:  finetunekit run felidae4
+    Start with:  finetunekit run PHOTOS/  (a folder with one folder for each class), or  finetunekit run felidae4
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no traceback

@@ -2,22 +2,60 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from finetunekit.system.progress import Progress
 from finetunekit.system.terminal import WIDTH_COLUMNS, printable, table
 
+if TYPE_CHECKING:
+    from finetunekit.config.own_photos import Asked
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def preset_options(function: F) -> F:
-    """`PRESET`, `--set` and `--seed`."""
-    return click.argument("preset")(setting_options(function))
+    """`PRESET|PHOTOS`, `--data`, `--recipe`, `--set` and `--seed`; the verb is called with a preset and all of its settings."""
+
+    @functools.wraps(function)
+    def on_photos(
+        *, preset: str | None, data: str | None, recipe: str | None, settings: tuple[str, ...], **more: Any
+    ) -> Any:
+        asked = ask_preset(preset, data=data, recipe=recipe)
+        return function(preset=asked.preset, settings=(*asked.settings, *settings), **more)
+
+    wrapped: Any = setting_options(on_photos)
+    wrapped = click.option(
+        "--recipe", metavar="PRESET", help="What to do with PHOTOS: fast, best, small-data (default) or another preset."
+    )(wrapped)
+    wrapped = click.option(
+        "--data", metavar="PHOTOS", help="Use these photos in place of the preset's: a folder, table or archive."
+    )(wrapped)
+    found: F = click.argument("preset", metavar="PRESET|PHOTOS", required=False)(wrapped)
+    return found
+
+
+def ask_preset(argument: str | None, *, data: str | None = None, recipe: str | None = None) -> Asked:
+    """The preset that is meant and what photos set in it; what the user should know of it goes to stderr.
+
+    Raises:
+        ConfigError: See `finetunekit.config.own_photos.choose_preset`.
+    """
+    from finetunekit.config.own_photos import choose_preset
+    from finetunekit.plugins.host import load_plugins
+
+    if argument is None and data is None:
+        what = "a preset's name, a YAML file, or a folder, table or archive of photos"
+        raise click.UsageError(f"Missing argument 'PRESET|PHOTOS': {what}.", click.get_current_context())
+    asked = choose_preset(argument, load_plugins(lambda _: None).presets, data=data, recipe=recipe)
+    if asked.note:
+        make_progress().say(f"note: {asked.note}")
+    return asked
 
 
 def setting_options(function: F) -> F:

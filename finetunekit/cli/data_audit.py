@@ -102,28 +102,24 @@ def _open(
     progress: Progress,
 ) -> tuple[Plan, PluginHost, bool]:
     """The plan that lists the photos, installed plugins, and whether it is a preset's."""
+    from finetunekit.config.own_photos import check_photos, means_photos, photo_root, source_of
     from finetunekit.config.planning import prepare
     from finetunekit.data.audit.target import plan_for_photos
-    from finetunekit.data.profile.photo_set import check_there, choose_source, photo_root, source_of
+    from finetunekit.data.profile.photo_set import choose_source
     from finetunekit.errors import ConfigError
     from finetunekit.plugins.host import load_plugins
 
     host, path = load_plugins(progress.say), Path(photos).expanduser()
-    if source is None and _is_preset(photos, host):
+    if source is None and not means_photos(photos, host.presets):
         if options:
             raise ConfigError("--option: is for a folder, table or archive. A preset's options stand in the preset.")
-        check_there(path)
         return *prepare(photos, settings=settings, seed=seed, progress=progress), True
     if settings or seed is not None:
         raise ConfigError(f"{photos}: is no preset, and --set and --seed change presets. Leave them out.")
+    if source is None:
+        check_photos(path)
     chosen = choose_source(source or source_of(path), options, host)
     return plan_for_photos(photo_root(path), chosen, host), host, False
-
-
-def _is_preset(argument: str, host: PluginHost) -> bool:
-    """A name of one; a YAML file; or nothing at all, which is then said as of a preset."""
-    path = Path(argument).expanduser()
-    return argument in host.presets or not path.exists() or (path.is_file() and path.suffix in (".yaml", ".yml"))
 
 
 def _audit(

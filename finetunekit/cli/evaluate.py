@@ -19,13 +19,14 @@ from finetunekit.system.terminal import wrap
     "--data",
     "folder",
     required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with one folder of photos a class.",
+    metavar="PHOTOS",
+    type=click.Path(path_type=Path),
+    help="Labelled photos: a folder with one folder for each class, a table or an archive.",
 )
 @out_option
 @json_option
 def command(run: str, folder: Path, out: str, as_json: bool) -> None:
-    """Score RUN on labelled photos that it has not seen: DIR/<class>/photo.jpg, classes matched by name."""
+    """Score RUN on labelled photos that it has not seen; classes are matched by name."""
     from finetunekit.data.photo_paths import labelled_photos
     from finetunekit.evaluation.predictor import find_network, load
 

@@ -33,7 +33,7 @@ def command(
     sort_into: Path | None,
     abstain_below: float,
 ) -> None:
-    """Predict photos, or folders of them, with RUN: a run's folder, its name, or 'last'.
+    """Predict photos, or folders, tables and archives of them, with RUN: a run's folder, its name, or 'last'.
 
     Photos that cannot be read are named at the end, with exit code 2; the others are predicted.
     """

@@ -56,14 +56,16 @@ def show(preset: str) -> None:
     metavar="PRESET",
     help="Preset to go over: a name, or a YAML file.",
 )
-@click.option("--data", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of photos.")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), metavar="PHOTOS", help="A folder, table or archive."
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="The file; default: NAME.yaml.")
 def new(name: str, base: str, data: Path, out: Path | None) -> None:
     """Write NAME.yaml: another preset, for a folder of other classes.
 
-    DIR holds train, valid and test folders with a folder a class in each, or class folders only. Photos are counted and
-    not opened. The preset is checked before it is written, and so is that every class has photos in every split; an existing file is
-    never replaced.
+    PHOTOS is a folder with one folder for each class, or with train, valid and test folders of such; or a table or an archive. Photos
+    are counted and not opened. The preset is checked before it is written, and so is that every class has photos in every split; an
+    existing file is never replaced.
     """
     from finetunekit.data.preset_from_photos import write_preset
     from finetunekit.types import TEST, TRAIN, VALID

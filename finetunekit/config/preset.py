@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import difflib
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +54,44 @@ class Document:
 def is_path(argument: str) -> bool:
     """Whether an argument is a path: it has a separator or ends in .yaml or .yml. Anything else is a preset's name."""
     return "/" in argument or "\\" in argument or argument.endswith((".yaml", ".yml"))
+
+
+def setting_text(key: str, value: Any) -> str:
+    """`a.b[0].c=VALUE` as `read_document` takes it; VALUE is JSON, which YAML 1.2 reads.
+
+    Args:
+        key: Such as `stages[0].epochs`.
+        value: Text, number, boolean, None, and lists and maps of such.
+
+    Raises:
+        ConfigError: If the value is of another kind.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as exc:
+        raise ConfigError(
+            f"{key}: a setting is text, number, boolean, None, list or map. Received: {value!r:.80}"
+        ) from exc
+    # YAML has no pairs of surrogates: a letter beyond U+FFFF is one escape there
+    pair = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})")
+    return f"{key}=" + pair.sub(lambda m: f"\\U{_code(int(m[1], 16), int(m[2], 16)):08x}", text)
+
+
+def setting_texts(settings: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
+    """Settings as `read_document` takes them: those of a map as texts, others as they are.
+
+    Raises:
+        ConfigError: If a value is of a kind that YAML here has not.
+    """
+    if isinstance(settings, str):
+        raise ConfigError(f"settings: a map or a list of texts. Received: {settings!r}")
+    if not isinstance(settings, Mapping):
+        return tuple(settings)
+    return tuple(setting_text(key, value) for key, value in settings.items())
+
+
+def _code(high: int, low: int) -> int:
+    return 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)
 
 
 def _file_beside(path: Path) -> str:

@@ -7,8 +7,10 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from finetunekit.config.own_photos import is_listed, photo_root, source_of
 from finetunekit.errors import DataError, did_you_mean
 from finetunekit.system.formatting import escaped
+from finetunekit.types import PhotoListing, SourceContext
 
 _USED = ("train", "valid")
 _SPLIT_FOLDERS = {"train", "training", "valid", "validation", "val", "test", "display"}
@@ -18,7 +20,7 @@ def find_photos(paths: Iterable[str | Path], *, say: Callable[[str], None] = lam
     """Photo files among paths, folders searched.
 
     Args:
-        paths: Files, which are taken whatever they are called, and folders.
+        paths: Photo files, whatever they are called; folders; tables and archives, all of whose photos are taken.
         say: Receives a line on each kind of file that was passed over in folders.
 
     Raises:
@@ -34,6 +36,8 @@ def find_photos(paths: Iterable[str | Path], *, say: Callable[[str], None] = lam
             inside = [Path(photo) for photo in scanner.walk(str(path), set())]
             found += inside
             problems += [] if inside else [_no_photos(path)]
+        elif is_listed(path):
+            found += [photo.path for photo in _list(path, say).photos]
         elif os.path.lexists(path):
             found.append(path)  # one that cannot be read is named with the others that cannot
         else:
@@ -57,18 +61,25 @@ def _no_photos(folder: Path) -> str:
 def labelled_photos(
     folder: Path, classes: Sequence[str], *, say: Callable[[str], None] = lambda _: None
 ) -> tuple[list[Path], list[int]]:
-    """Photos of `folder/<class>/` and the index of each one's class: of that name, else of the same name in another Unicode form.
+    """Photos of `folder/<class>/`, or of a table or an archive, and the index of each one's class.
+
+    A class is known by its name, else by the same name in another Unicode form.
 
     Args:
-        folder: Holds the class folders.
+        folder: Holds the class folders; or a table or an archive, whose photos of all splits are taken.
         classes: Of the run.
         say: Receives a line on each thing that was passed over or read otherwise than it is written.
 
     Raises:
-        DataError: If a folder is not a class, or there are no photos.
+        DataError: If a folder or label is not a class, or there are no photos.
     """
     from finetunekit.data.scanning import Scanner, some_names
 
+    if not folder.exists():
+        raise DataError(f"{escaped(str(folder))}: does not exist.")
+    if is_listed(folder):
+        return _listed_photos(folder, classes, say)
+    folder = photo_root(folder)
     scanner = Scanner()
     top = scanner.list_folder(str(folder))
     class_of = {name: label for name in top.folders if (label := _class_called(name, classes)) is not None}
@@ -99,6 +110,38 @@ def labelled_photos(
         say(f"note: {note}")
     paths = [photo for photos in found.values() for photo in photos]
     return paths, [classes.index(class_of[name]) for name, photos in found.items() for _ in photos]
+
+
+def _listed_photos(path: Path, classes: Sequence[str], say: Callable[[str], None]) -> tuple[list[Path], list[int]]:
+    """The labelled photos of a table or an archive."""
+    photos = [(photo.path, photo.label) for photo in _list(path, say).photos if photo.label is not None]
+    class_of = {label: _class_called(label, classes) for _, label in photos}
+    if unknown := sorted(label for label, known in class_of.items() if known is None):
+        known_classes = ", ".join(map(escaped, classes))
+        raise DataError(
+            [
+                f"{escaped(str(path))}: '{escaped(label)}' is not a class of this run ({known_classes}).{_nearest(label, classes)}"
+                for label in unknown
+            ]
+        )
+    if not photos:
+        raise DataError(f"{escaped(str(path))}: no labelled photos.")
+    return [photo for photo, _ in photos], [classes.index(class_of[label] or "") for _, label in photos]
+
+
+def _list(path: Path, say: Callable[[str], None]) -> PhotoListing:
+    """What the data source of a table or an archive lists."""
+    from finetunekit.data.listing import ask_source
+    from finetunekit.data.profile.photo_set import choose_source
+    from finetunekit.plugins.host import load_plugins
+    from finetunekit.system.user_dirs import cache_dir
+
+    source = choose_source(source_of(path), (), load_plugins(say))
+    listing = ask_source(source, SourceContext(root=path, cache_dir=cache_dir(), seed=0, say=say))
+    for note in listing.notes:
+        if "split_seed" not in note:  # how it would be split to train on says nothing here
+            say(f"note: {note}")
+    return listing
 
 
 def _class_called(name: str, classes: Sequence[str]) -> str | None:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from finetunekit.config.json_schema import preset_schema
+from finetunekit.config.own_photos import photo_settings
 from finetunekit.config.plan import Plan
 from finetunekit.config.planning import prepare
-from finetunekit.config.preset import is_path
+from finetunekit.config.preset import is_path, setting_text
 from finetunekit.config.sections import DataSection, RunConfig
 from finetunekit.data.index import check_listing
 from finetunekit.data.listing import list_photos
@@ -62,7 +63,7 @@ def write_preset(name: str, base: str, data: Path, out: Path | None = None, *, p
     Args:
         name: Its name; runs are named by it.
         base: Name or path of the preset to go over.
-        data: Folder of photos, `train`, `valid` and `test` in it or class folders only.
+        data: A folder of photos, `train`, `valid` and `test` in it or class folders only; or a table or an archive.
         out: The file; default: `NAME.yaml` in the working directory.
         progress: Receives warnings.
 
@@ -76,15 +77,15 @@ def write_preset(name: str, base: str, data: Path, out: Path | None = None, *, p
         RunFolderError: If the file cannot be written.
     """
     out = check_out(out or Path(f"{check_name(name)}.yaml"))
-    settings = [f"name={_flow(name)}", f"data.source={_flow(_source())}", f"data.root={_flow(str(data))}"]
+    settings = [*photo_settings(data), setting_text("name", name)]
     plan, _ = prepare(base, settings=settings, progress=progress)
     listing = list_photos(plan, progress)
     counts = _count(listing)
     if len(counts) < 2:
-        raise DataError(f"{data}: photos of {len(counts)} class. A classifier needs two or more class folders.")
+        raise DataError(f"{data}: photos of {len(counts)} class. A classifier needs two or more.")
     if problems := check_listing(listing):
         raise DataError(problems)
-    text = "\n".join(_lines(plan, _relative(base, out), out, data, counts, is_flat=_is_flat(listing))) + "\n"
+    text = "\n".join(_lines(plan, _relative(base, out), out, data, counts, is_flat=_is_flat(plan, listing))) + "\n"
     host = write_checked(out, text, progress)
     schema = out.with_name(SCHEMA_NAME)
     write_whole(schema, to_json(preset_schema(host)))
@@ -119,11 +120,6 @@ def check_out(out: Path) -> Path:
     return out
 
 
-def _source() -> str:
-    source: str = DataSection.model_fields["source"].default
-    return source
-
-
 def _relative(base: str, out: Path) -> str:
     """`extends:` is relative to the file that says it."""
     if not is_path(base):
@@ -145,8 +141,10 @@ def _count(listing: PhotoListing) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _is_flat(listing: PhotoListing) -> bool:
+def _is_flat(plan: Plan, listing: PhotoListing) -> bool:
     """Whether class folders lie in the root itself, so that the data source chose the split."""
+    if plan.config.data.source != DataSection.model_fields["source"].default:
+        return False
     inside = [(photo.label, photo.path.relative_to(listing.root).parts[0]) for photo in listing.photos if photo.label]
     return all(label == top for label, top in inside)
 
@@ -182,8 +180,8 @@ def _lines(
     yield from ("", "# The folder is relative to where the command is called. Photos when this file was written:")
     yield from (f"#   {line}" for line in _table(counts))
     yield "data:"
-    yield f"  source: {_flow(_source())}"
-    yield f"  root: {_flow(str(data))}"
+    yield f"  source: {_flow(plan.config.data.source)}"
+    yield f"  root: {_flow(plan.config.data.root)}"
     if is_flat:
         yield "  # The folder has no train, valid and test folders: each class is split by the names of its photos."
         yield f"  # options: {_flow(plan.data_source.options.model_dump(mode='json'))}"

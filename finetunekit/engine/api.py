@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from finetunekit.config.own_photos import choose_preset
 from finetunekit.config.plan import Plan
 from finetunekit.config.planning import prepare
+from finetunekit.config.preset import setting_texts
 from finetunekit.engine.pipeline import RunPipeline
 from finetunekit.engine.result import RunResult
 from finetunekit.engine.write_reports import write_reports
 from finetunekit.errors import ConfigError, RunFolderError
-from finetunekit.plugins.host import PluginHost
+from finetunekit.plugins.host import PluginHost, load_plugins
 from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import BASELINES, CONFIG, PLAN, FinishedRun, find_run, run_from
 from finetunekit.runs.run_record import RunRecord
@@ -36,18 +38,22 @@ __all__ = [
 
 
 def run(
-    preset: str | Path,
+    preset: str | Path | None = None,
     *,
-    settings: Sequence[str] = (),
+    data: str | Path | None = None,
+    settings: Mapping[str, Any] | Sequence[str] = (),
     seed: int | None = None,
     out: str | Path = "runs",
     progress: Progress | None = None,
 ) -> RunResult:
     """Run a preset: train, evaluate, save and report.
 
+    `run("photos/")` and `run(data="photos/")` run the preset `small-data` on photos of your own; `run("fast", data="photos/")` another.
+
     Args:
-        preset: Preset name or path of a YAML file.
-        settings: `a.b[0].c=VALUE` texts, VALUE being YAML; they go over the preset.
+        preset: Preset name or path of a YAML file; or photos: a folder with one folder for each class, a table or an archive.
+        data: Photos to use in place of the preset's own. The run is named after them.
+        settings: What goes over the preset: `{"stages[1].epochs": 3, "seed": 1}`, or `a.b[0].c=VALUE` texts, VALUE being YAML.
         seed: Replaces the preset's seed.
         out: Folder in which the run's own folder is made.
         progress: Where progress is printed; default: stderr, a live line in a notebook.
@@ -64,8 +70,12 @@ def run(
         KeyboardInterrupt: After what was finished was saved.
     """
     progress = progress or default_progress()
-    plan, host = prepare(preset, settings=settings, seed=seed, progress=progress)
-    return run_plan(plan, host, settings, Path(out), progress)
+    asked = choose_preset(None if preset is None else str(preset), load_plugins(lambda _: None).presets, data=data)
+    if asked.note:
+        progress.say(f"note: {asked.note}")
+    texts = (*asked.settings, *setting_texts(settings))
+    plan, host = prepare(asked.preset, settings=texts, seed=seed, progress=progress)
+    return run_plan(plan, host, texts, Path(out), progress)
 
 
 def resume(

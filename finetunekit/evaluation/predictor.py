@@ -67,7 +67,7 @@ class LoadedRun:
         """Predict photos, prepared exactly as in training.
 
         Args:
-            paths: Photo files, or folders, which are searched for photos.
+            paths: Photo files, or folders, tables and archives of them.
             abstain_below: Give no label where the most probable class has a lower probability.
             count: Called with photos done and photos in all.
             unreadable: Called with the line of each photo that cannot be read, which is then left out; None: it is an error.
@@ -129,10 +129,10 @@ class LoadedRun:
         )
 
     def evaluate(self, folder: Path, *, count: Callable[[int, int], None] | None = None) -> dict[str, Any]:
-        """Score labelled photos: `folder/<class>/photo`, classes matched by name.
+        """Score labelled photos, classes matched by name.
 
         Args:
-            folder: One folder of photos a class; classes without photos may be left out.
+            folder: One folder of photos for each class; or a table or an archive. Classes without photos may be left out.
             count: Called with photos done and photos in all.
 
         Returns:

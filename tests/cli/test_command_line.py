@@ -83,7 +83,7 @@ def test_the_version_is_that_of_the_package() -> None:
     ("arguments", "says"),
     [
         (("rnu",), "no such command 'rnu'. Did you mean 'run'?"),
-        (("plan",), "Missing argument 'PRESET'"),
+        (("plan",), "Missing argument 'PRESET|PHOTOS'"),
         (("plan", "felidae4", "--sett", "a=1"), "No such option"),
         (("--nope",), "No such option"),
         (("plan", "felidae4", "--seed", "-1"), "--seed"),

@@ -162,7 +162,7 @@ def test_an_epoch_is_whole_passes_as_near_to_the_base_as_they_come(
 @pytest.mark.parametrize(
     ("arguments", "kind", "says"),
     [
-        ({"data": "brids"}, DataError, r"brids does not exist\. Did you mean .*birds\?"),
+        ({"data": "brids"}, DataError, r"brids: does not exist\. Did you mean 'birds'\?"),
         ({"data": "birds/train/robin"}, DataError, r"2|no class folders"),
         ({"data": "one"}, DataError, r"one: photos of 1 class\."),
         ({"name": "a/b"}, ConfigError, r"'a/b': a preset's name begins with"),

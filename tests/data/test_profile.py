@@ -163,14 +163,15 @@ def test_a_presets_photos_are_told_in_the_units_of_its_network(photos: Path) -> 
 # ---- which photos ----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_goes_before_a_preset_and_takes_no_settings(
+def test_a_folder_of_a_presets_name_needs_a_separator_and_takes_no_settings(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     photos.rename(tmp_path / "felidae4")
-    assert photo_set(Path("felidae4")).listing.stand_in is None
+    assert photo_set(Path("felidae4")).listing.stand_in is not None
+    assert open_photo_set("./felidae4", progress=QUIET).listing.stand_in is None
     with pytest.raises(DataError, match="felidae4: is no preset, and --set changes presets"):
-        open_photo_set("felidae4", settings=["seed=1"], progress=QUIET)
+        open_photo_set("./felidae4", settings=["seed=1"], progress=QUIET)
     with pytest.raises(ConfigError, match="nowhere"):
         open_photo_set("nowhere", progress=QUIET)
 

@@ -18,7 +18,7 @@ from finetunekit.system.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 QUIET = Progress(is_quiet=True)
-PRESETS = ("felidae4-fast", "felidae4-best", "small-data")
+PRESETS = ("fast", "best", "felidae4-fast", "felidae4-best", "small-data")
 #: The preset's own stages on a tiny network, and without what is not being tested here.
 TINY = (
     f"plugins=[{Path(__file__).parents[1] / 'tiny_plugin.py'}]",
@@ -40,8 +40,15 @@ def test_a_preset_starts_with_a_probe_on_the_pixels_that_its_backbone_knows(name
     assert (first.kind, first.name, first.penalty) == ("solve", "probe", None)
     assert config.pixels.contract == "backbone"
     assert all(stage.revert_unless_better for stage in others)
-    assert bool(others) == (name != "felidae4-fast")
+    assert bool(others) == (not name.endswith("fast"))
     assert config.expected is None
+
+
+@pytest.mark.parametrize("name", ["fast", "best"])
+def test_the_felid_version_of_a_preset_differs_in_its_photos_alone(name: str) -> None:
+    generic, felid = (prepare(one)[0].config.model_dump(mode="json") for one in (name, f"felidae4-{name}"))
+    assert {key for key in generic if generic[key] != felid[key]} == {"name", "description", "data"}
+    assert felid["data"] == {**generic["data"], "root": "images", "audit": {"gate": "error", "allow": []}}
 
 
 def test_small_data_needs_nothing_but_the_path() -> None:
@@ -50,11 +57,11 @@ def test_small_data_needs_nothing_but_the_path() -> None:
     assert plan.stand_in is None
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", ["fast", "best", "small-data"])
 def test_a_preset_trains_on_drawn_photos(name: str, tmp_path: Path) -> None:
     source = "{per_class_train: 6, per_class_valid: 2, per_class_test: 2, size_px: 16}"
     settings = [*SMALL, "data.source=drawn", "data.root=null", f"data.options={source}"]
-    if name != "felidae4-fast":
+    if name != "fast":
         settings += ["stages[1].epochs=1", "stages[1].freeze.n=1"]  # the tiny network has fewer blocks
     result = run(name, settings=settings, out=tmp_path, progress=QUIET)
     finished = FinishedRun(result.path)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pydantic
 
+from finetunekit.config.own_photos import check_photos, means_photos, photo_root, source_of
 from finetunekit.config.pixel_contract import contract_from, contract_of
 from finetunekit.config.plan import Chosen
 from finetunekit.config.planning import prepare
@@ -26,11 +27,6 @@ from finetunekit.types import PhotoListing, PhotoRecord, PixelContract, SourceCo
 
 #: Pixels as fractions, for a folder that no preset says anything about.
 PLAIN = PixelContract(scale=1 / 255)
-#: Ending of a file → the data source that lists it.
-SOURCES = {
-    (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"): "table",
-    (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"): "archive",
-}
 #: What a preset would say where it says nothing.
 _DATA = DataSection()
 
@@ -66,7 +62,7 @@ def open_photo_set(
 ) -> PhotoSet:
     """List the photos of a folder, a table, an archive, a run or a preset.
 
-    What exists is meant before a preset of the same name. A folder that `data fetch` made stands for its `images`.
+    A preset's name is a preset; `./NAME` is the folder of that name. A folder that `data fetch` made stands for its `images`.
 
     Args:
         argument: Path of a folder, table, archive or run, preset name, or path of a YAML file.
@@ -80,17 +76,18 @@ def open_photo_set(
         DataError: If the photos cannot be listed.
     """
     path = Path(argument).expanduser()
-    is_preset = not path.exists() or (path.is_file() and path.suffix in (".yaml", ".yml"))
     is_run = (path / CONFIG).is_file() and (path / PHOTOS).is_file()
+    is_preset = source is None and not is_run and not means_photos(argument, load_plugins(progress.say).presets)
     if options and source is None and (is_preset or is_run):
         raise ConfigError("--option: is for a folder, table or archive. A preset's options stand in the preset.")
-    if is_preset and source is None:
-        check_there(path)
+    if is_preset:
         return _of_preset(argument, settings, progress)
     if settings:
         raise DataError(f"{argument}: is no preset, and --set changes presets. Leave it out.")
     if is_run and source is None:
         return _of_run(path)
+    if source is None:
+        check_photos(path)
     return _of_path(path, source or source_of(path), options, progress)
 
 
@@ -121,28 +118,6 @@ def _of_path(path: Path, source: str, options: Sequence[str], progress: Progress
     listing = ask_source(choose_source(source, options, load_plugins(progress.say)), context)
     name = path.stem if path.is_file() else root.resolve().name
     return PhotoSet(name, listing, _DATA.max_photo_pixels, PLAIN, "RGB / 255", {})
-
-
-def photo_root(path: Path) -> Path:
-    """Where the photos of a path lie: the `images` of a folder that `data fetch` made, else the path."""
-    inner = path / "images"
-    return inner if (path / "ATTRIBUTION.csv").is_file() and inner.is_dir() else path
-
-
-def check_there(path: Path) -> None:
-    """Raise `DataError` for a table or an archive that is not there: what it is called is no preset's name."""
-    if not path.exists() and _source_of_name(path) is not None:
-        raise DataError(f"{path}: does not exist. Call the command from the folder its path begins at.")
-
-
-def source_of(path: Path) -> str:
-    """The data source that lists a path: by its ending for a table or an archive, else that of folders."""
-    return (path.is_file() and _source_of_name(path)) or _DATA.source
-
-
-def _source_of_name(path: Path) -> str | None:
-    name = path.name.lower()
-    return next((source for endings, source in SOURCES.items() if name.endswith(endings)), None)
 
 
 def choose_source(source: str, options: Sequence[str], host: PluginHost) -> Chosen:
