@@ -14,7 +14,7 @@ from finetunekit.runs.comparison import ChangedPhoto, ComparedRun, Comparison, R
 from finetunekit.runs.config_diff import configuration_changes, machine_changes
 from finetunekit.runs.folder import ENVIRONMENT
 from finetunekit.runs.test_predictions import TestPredictions, read_test_predictions
-from finetunekit.statistics import compare_predictions, holm, wilson_interval
+from finetunekit.statistics import bonferroni, compare_predictions, simultaneous_level, wilson_interval
 
 ALPHA = 0.05
 """Chance of telling apart runs that are equally accurate, over all pairs of one comparison."""
@@ -29,9 +29,9 @@ def compare_runs(
 ) -> Comparison:
     """Compare finished runs with the first of them, test photos paired by content.
 
-    Runs whose test photos differ are compared on those they share. With several pairs the p-values are adjusted, so
-    that among runs that are all equally accurate one is told apart 1 time in 20 at most; intervals and equivalence are
-    for each pair alone.
+    Runs whose test photos differ are compared on those they share. With several pairs p-values are adjusted and
+    intervals widened by one procedure, so that among runs that are all equally accurate one is told apart 1 time in 20 at most, and an
+    interval excludes 0 exactly where its pair is told apart; equivalence is for each pair alone.
 
     Args:
         paths: Run folders, two or more, each once.
@@ -45,8 +45,7 @@ def compare_runs(
             one photo with two classes, a margin out of range, or (strict) other photos.
         RunFolderError: If a run is not finished, or its files are missing or damaged.
 
-    Source: each test's own docstring in `finetunekit.statistics`; adjustment by Holm 1979, Scandinavian Journal of
-        Statistics 6(2), 65-70.
+    Source: each test's own docstring in `finetunekit.statistics`; adjustment by Dunn 1961, JASA 56(293), 52-64.
     """
     _check_request(paths, margin_points, log_loss_margin)
     sides = [read_test_predictions(path) for path in paths]
@@ -54,10 +53,10 @@ def compare_runs(
         _check_same_classes(sides[0], side)
     contents = [_common_photos(sides[0], side, is_strict) for side in sides[1:]]
     pairs = [
-        _pair(sides[0], side, number, common, margin_points, log_loss_margin)
+        _pair(sides[0], side, number, common, margin_points, log_loss_margin, simultaneous_level(len(contents)))
         for number, (side, common) in enumerate(zip(sides[1:], contents, strict=True), 2)
     ]
-    adjusted = holm([pair.scores.mcnemar.p_exact for pair in pairs])
+    adjusted = bonferroni([pair.scores.mcnemar.p for pair in pairs])
     pairs = [replace(pair, p_adjusted=p, is_told_apart=p < ALPHA) for pair, p in zip(pairs, adjusted, strict=True)]
     runs = tuple(_describe(side, number) for number, side in enumerate(sides, 1))
     return Comparison(runs, tuple(pairs), margin_points, log_loss_margin)
@@ -116,12 +115,15 @@ def _pair(
     common: Sequence[str],
     margin_points: float | None,
     log_loss_margin: float | None,
+    level: float,
 ) -> RunPair:
-    """Compare two runs by themselves, as if they were the only pair."""
+    """Compare two runs; their intervals are at this level."""
     before, labels = first.arrays(common, first.classes)
     after, _ = second.arrays(common, first.classes)
     margin = None if margin_points is None else margin_points / 100.0
-    scores = compare_predictions(before, after, labels, accuracy_margin=margin, log_loss_margin=log_loss_margin)
+    scores = compare_predictions(
+        before, after, labels, accuracy_margin=margin, log_loss_margin=log_loss_margin, level=level
+    )
 
     def changed(rows: Sequence[int]) -> tuple[ChangedPhoto, ...]:
         return tuple(_changed_photo(first, common[row], before[row], after[row]) for row in rows)
@@ -133,8 +135,8 @@ def _pair(
         only_first=len(first.by_content) - len(common),
         only_second=len(second.by_content) - len(common),
         scores=scores,
-        p_adjusted=scores.mcnemar.p_exact,
-        is_told_apart=scores.mcnemar.p_exact < ALPHA,
+        p_adjusted=scores.mcnemar.p,
+        is_told_apart=scores.is_told_apart,
         is_identical=bool(np.array_equal(before, after)),
         gained=changed(scores.gained),
         lost=changed(scores.lost),

@@ -42,7 +42,7 @@ def sentences(record: Mapping[str, Any]) -> Iterator[str]:
     cells, seeds = sum(1 for cell in record["cells"] if cell["scores"]), len(record["seeds"])
     if seeds == 1:
         yield (
-            "95 % intervals over photos: Wilson's, and Tango's for differences on the same photos. One seed: luck in "
+            "95 % intervals over photos: Wilson's, and for differences that of answers to the same photos. One seed: luck in "
             "training is not in them."
         )
     else:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from finetunekit.reports.comparison_text import about, log_loss_words, p_words, verdict_sentences
+from finetunekit.reports.comparison_text import about, log_loss_words, p_words, together, verdict_sentences
 from finetunekit.reports.figures import IntervalRow, interval_plot
 from finetunekit.reports.pages import TEMPLATES, render_page
 from finetunekit.reports.thumbnails import Album
@@ -54,6 +54,7 @@ def comparison_page(comparison: Comparison, *, most_photos: int = 60, max_bytes:
         about=about,
         log_loss_words=log_loss_words,
         p_words=p_words,
+        together=together(comparison),
         rows=_rows,
         album=Album(FinishedRun(comparison.runs[0].path), THUMBNAIL_PX, max_bytes),
     )

@@ -116,17 +116,17 @@ def _pair_lines(comparison: Comparison, pair: RunPair, limit: int | None) -> Ite
 def _score_lines(comparison: Comparison, pair: RunPair) -> Iterator[str]:
     scores, test = pair.scores, pair.scores.mcnemar
     needed = scores.photos_needed
-    holm = [("", f"{p_words(pair.p_adjusted)} adjusted for {len(comparison.pairs)} pairs (Holm)")]
+    pairs = len(comparison.pairs)
+    adjusted = [("", f"{p_words(pair.p_adjusted)} adjusted for {pairs} pairs; intervals hold for all {pairs} together")]
     rows = (
         (
             "accuracy",
-            f"{100 * scores.accuracy_difference:+.1f} points ({_change(scores.accuracy_interval)}, Tango)",
+            f"{100 * scores.accuracy_difference:+.1f} points ({_points(scores.accuracy_interval)})",
         ),
-        ("", f"({_change(scores.accuracy_bootstrap)}, paired bootstrap)"),
         ("log loss", f"{scores.log_loss_difference:+.4f} nats ({_nats(scores.log_loss_interval, 0.95)})"),
-        ("", f"{log_loss_words(scores.log_loss_interval)} (paired bootstrap; lower is better)"),
+        ("", f"{log_loss_words(scores.log_loss_interval)} (lower is better)"),
         ("McNemar", f"exact {p_words(test.p_exact)}, mid-{p_words(test.p_mid)}"),
-        *(holm if len(comparison.pairs) > 1 else ()),
+        *(adjusted if pairs > 1 else ()),
         (
             "photos",
             f"{about(needed.photos)} to tell {show_points(needed.difference)} apart"
@@ -134,6 +134,11 @@ def _score_lines(comparison: Comparison, pair: RunPair) -> Iterator[str]:
         ),
     )
     yield from table(rows, indent=2)
+
+
+def together(comparison: Comparison) -> str:
+    """What is said beside an interval of one of several pairs."""
+    return f", for all {len(comparison.pairs)} pairs together" if len(comparison.pairs) > 1 else ""
 
 
 def log_loss_words(interval: Interval) -> str:
@@ -189,6 +194,10 @@ def _value(value: Any) -> str:
 
 def _change(interval: Interval) -> str:
     return f"{100 * interval.level:.0f} % interval {show_points_range(interval)}"
+
+
+def _points(interval: Interval) -> str:
+    return f"95 % interval {show_points_range(interval)}"
 
 
 def _nats(interval: Interval, level: float) -> str:

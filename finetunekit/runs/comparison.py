@@ -69,9 +69,9 @@ class RunPair:
         common: Distinct photos in both test splits; everything here is about them.
         only_first: Photos in the reference's test split only.
         only_second: Photos in the other's only.
-        scores: The paired tests and intervals.
-        p_adjusted: Exact McNemar p-value, adjusted for the number of pairs.
-        is_told_apart: Whether `p_adjusted` is below 5 %.
+        scores: The paired tests, and intervals that hold for all pairs together.
+        p_adjusted: McNemar's p-value, adjusted for the number of pairs.
+        is_told_apart: Whether `p_adjusted` is below 5 %, and so the interval of the accuracies excludes 0.
         is_identical: Whether all probabilities are equal to the last bit.
         gained: Photos that only the second run has right.
         lost: Photos that only the reference has right.

@@ -30,9 +30,15 @@ from finetunekit.statistics.confusion import (
 )
 from finetunekit.statistics.equivalence import Equivalence, accuracy_equivalence, log_loss_equivalence
 from finetunekit.statistics.folds import stratified_folds
-from finetunekit.statistics.intervals import Interval, newcombe_interval, tango_interval, wilson_interval
+from finetunekit.statistics.intervals import (
+    Interval,
+    newcombe_interval,
+    paired_interval,
+    tango_interval,
+    wilson_interval,
+)
 from finetunekit.statistics.macro import MacroScore, macro_scores
-from finetunekit.statistics.multiple import holm
+from finetunekit.statistics.multiple import bonferroni, simultaneous_level
 from finetunekit.statistics.paired import (
     McNemar,
     PairedComparison,
@@ -74,6 +80,7 @@ __all__ = [
     "TopKScore",
     "accuracy_equivalence",
     "apply_temperature",
+    "bonferroni",
     "bootstrap_change",
     "check_claim",
     "class_scores",
@@ -82,7 +89,6 @@ __all__ = [
     "default_bins",
     "f1_interval",
     "fit_temperature",
-    "holm",
     "log_loss_equivalence",
     "log_probabilities",
     "macro_scores",
@@ -91,10 +97,12 @@ __all__ = [
     "mean_interval",
     "measure_calibration",
     "newcombe_interval",
+    "paired_interval",
     "photo_brier_scores",
     "photo_log_losses",
     "photos_to_tell_apart",
     "seed_equivalence",
+    "simultaneous_level",
     "softmax",
     "stratified_folds",
     "summarise_predictions",

@@ -7,16 +7,28 @@ from collections.abc import Sequence
 from finetunekit.statistics import Interval, wilson_interval
 
 
-def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+def bonferroni(p_values: Sequence[float]) -> tuple[float, ...]:
     """P-values adjusted so that the chance of any false alarm among them is bounded.
 
-    Source: Holm 1979, Scandinavian Journal of Statistics 6(2), 65-70.
+    One of them is below `1 - level` exactly where the interval of its comparison at `simultaneous_level` excludes 0; Holm's, which are
+    smaller, have no such intervals.
+
+    Source: Dunn 1961, JASA 56(293), 52-64.
     """
-    adjusted, running = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = running
-    return tuple(adjusted)
+    return tuple(min(1.0, len(p_values) * p) for p in p_values)
+
+
+def simultaneous_level(comparisons: int, level: float = 0.95) -> float:
+    """The level at which each of several intervals is made, so that all of them hold together at `level`.
+
+    Raises:
+        ValueError: If there is no comparison.
+
+    Source: Dunn 1961, JASA 56(293), 52-64.
+    """
+    if comparisons < 1:
+        raise ValueError(f"comparisons must be 1 or more. Received: {comparisons}")
+    return 1.0 - (1.0 - level) / comparisons
 
 
 def best_of_interval(correct: int, photos: int, openings: int) -> Interval:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from finetunekit.statistics.equivalence import (
     accuracy_equivalence,
     log_loss_equivalence,
 )
-from finetunekit.statistics.intervals import Interval, check_changes, tango_interval
+from finetunekit.statistics.intervals import Interval, check_changes, paired_interval
 from finetunekit.statistics.power import SampleSize, photos_to_tell_apart
 
 
@@ -34,12 +35,19 @@ class McNemar:
         lost: Photos that only the first run has right.
         p_exact: Two-sided binomial p-value; never too small.
         p_mid: The same with half the probability of the observed split; less conservative.
+        p_score: Of McNemar's statistic, which Tango's interval inverts.
     """
 
     gained: int
     lost: int
     p_exact: float
     p_mid: float
+    p_score: float
+
+    @property
+    def p(self) -> float:
+        """The p-value of every verdict: the larger of `p_exact` and `p_score`, nearly always the former; see `paired_interval`."""
+        return max(self.p_exact, self.p_score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +61,9 @@ class PairedComparison:
         gained: Row indices of photos that only the second run has right.
         lost: Row indices of photos that only the first run has right.
         mcnemar: The test of a difference in accuracy.
-        is_told_apart: Whether `mcnemar.p_exact` is below `1 - level`.
+        is_told_apart: Whether `mcnemar.p` is below `1 - level`, and so `accuracy_interval` excludes 0.
         accuracy_difference: As a fraction: 0.01 is one point.
-        accuracy_interval: Tango's score interval; the one to quote.
+        accuracy_interval: The one to quote; see `paired_interval`.
         accuracy_bootstrap: Paired percentile bootstrap over photos; collapses where few photos changed sides.
         log_loss_difference: In nats; negative means that the second run is better.
         log_loss_interval: Paired bootstrap-t over photos.
@@ -103,7 +111,8 @@ def mcnemar_exact(gained: int, lost: int) -> McNemar:
     log_point = gammaln(changed + 1) - gammaln(fewer + 1) - gammaln(changed - fewer + 1) - changed * np.log(2.0)
     exact = min(1.0, 2.0 * float(bdtr(fewer, changed, 0.5)))
     mid = min(1.0, 2.0 * float(bdtr(fewer, changed, 0.5)) - float(np.exp(log_point)))
-    return McNemar(gained, lost, exact, mid)
+    score = math.erfc(abs(gained - lost) / math.sqrt(2.0 * changed)) if changed else 1.0
+    return McNemar(gained, lost, exact, mid, score)
 
 
 def compare_predictions(
@@ -154,9 +163,9 @@ def compare_predictions(
         gained=tuple(gained.tolist()),
         lost=tuple(lost.tolist()),
         mcnemar=test,
-        is_told_apart=test.p_exact < 1.0 - level,
+        is_told_apart=test.p < 1.0 - level,
         accuracy_difference=(len(gained) - len(lost)) / len(truth),
-        accuracy_interval=tango_interval(*counts, level),
+        accuracy_interval=paired_interval(*counts, level),
         accuracy_bootstrap=bootstrap_change(*counts, level=level, replicates=replicates, seed=seed),
         log_loss_difference=float(changes.mean()),
         log_loss_interval=mean_interval(changes, level=level, replicates=replicates, seed=seed, bounds=CHANGE_BOUNDS),

@@ -9,16 +9,21 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.weightstats import ttost_paired
 
+from finetunekit.evaluation.baselines.record import Baseline, baselines_record
 from finetunekit.statistics import (
     accuracy_equivalence,
+    bonferroni,
     bootstrap_change,
     compare_predictions,
     log_loss_equivalence,
     mcnemar_exact,
     mcnemar_photos,
+    paired_interval,
     photos_to_tell_apart,
     seed_equivalence,
+    simultaneous_level,
     summarise_seeds,
+    tango_interval,
 )
 from finetunekit.statistics.arrays import FloatArray
 
@@ -189,3 +194,47 @@ def test_seeds_without_spread() -> None:
     found = seed_equivalence([0.9, 0.8], [0.9, 0.8], margin=0.01)
     assert found is not None
     assert (found.is_equivalent, found.p_value) == (True, 0.0)
+
+
+# ---- an interval and a verdict that never disagree -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("comparisons", [1, 6, 200])
+def test_an_interval_excludes_0_exactly_where_its_p_value_is_below_5_percent(comparisons: int) -> None:
+    """Every count of photos that changed sides that could decide it, and a simulation of counts beyond."""
+    level = simultaneous_level(comparisons)
+    drawn = np.random.default_rng(0).integers(0, 60, (60, 2))
+    counts = [(gained, lost) for gained in range(14) for lost in range(gained, 14)] + [
+        tuple(map(int, row)) for row in drawn
+    ]
+    for gained, lost in counts:
+        p = bonferroni([mcnemar_exact(gained, lost).p] * comparisons)[0]
+        for photos in {max(1, gained + lost), 160, 2000}:
+            interval = paired_interval(gained, lost, photos, level)
+            assert (p < 0.05) == (not interval.contains(0.0)), (gained, lost, photos)
+            assert interval.contains((gained - lost) / photos)
+            assert interval.low <= tango_interval(gained, lost, photos, level).low
+
+
+def test_the_example_that_contradicted_itself() -> None:
+    """Five photos of 76 lost, none gained, one of six baselines: Tango's interval excluded 0 where p was 0.19."""
+    assert not tango_interval(0, 5, 76).contains(0.0)
+    assert paired_interval(0, 5, 76).contains(0.0)
+    assert bonferroni([mcnemar_exact(0, 5).p] * 6)[0] == pytest.approx(6 / 16)
+
+
+def test_verdicts_of_simulated_runs_never_contradict_their_intervals() -> None:
+    rng = np.random.default_rng(1)
+    told = 0
+    for _ in range(40):
+        labels, answers = rng.integers(0, 3, 80), []
+        for share in rng.uniform(0.6, 1.0, 4):
+            answers.append(np.where(rng.random(80) < share, labels, (labels + 1) % 3))
+        found = baselines_record([Baseline(str(i), "", one) for i, one in enumerate(answers[1:])], answers[0], labels,
+                                 is_finetuned=True)  # fmt: skip
+        for one in found["baselines"]:
+            against = one["against"]
+            excludes = not against["interval"]["low"] <= 0.0 <= against["interval"]["high"]
+            assert against["is_told_apart"] == excludes == (against["p_adjusted"] < 0.05)
+            told += excludes
+    assert 0 < told < 120

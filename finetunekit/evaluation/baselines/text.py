@@ -59,7 +59,7 @@ def _against(baseline: Mapping[str, Any], baselines: Mapping[str, Any]) -> str:
 
 
 def _pixels(change: Mapping[str, Any] | None) -> str | None:
-    if change is None or mcnemar_exact(change["gained"], change["lost"]).p_exact >= 0.05:
+    if change is None or mcnemar_exact(change["gained"], change["lost"]).p >= 0.05:
         return None
     points = 100 * change["difference"]
     way = "would serve it better" if points > 0 else "would serve it worse"

@@ -18,8 +18,8 @@ from finetunekit.experiments.seeds_summary import over_seeds
 from finetunekit.runs.folder import FinishedRun
 from finetunekit.statistics import (
     mean_interval,
+    paired_interval,
     photo_log_losses,
-    tango_interval,
     wilson_interval,
 )
 from finetunekit.types import TEST, TRAIN, VALID
@@ -225,8 +225,8 @@ def _against(pairs: Sequence[tuple[Scored, Scored]]) -> dict[str, Any]:
 
     Returns:
         `difference` in accuracy, as a fraction; `gained` and `lost`, photos that only the cell or only the preset has right, summed
-        over seeds; `interval` over photos: Tango's for one seed or where no photo changed sides, else the bootstrap-t of each photo's
-        mean change over seeds; `over_seeds`: paired t-interval, None with one pair.
+        over seeds; `interval` over photos: `paired_interval` for one seed or where no photo changed sides, else the bootstrap-t of each
+        photo's mean change over seeds; `over_seeds`: paired t-interval, None with one pair.
     """
     changes = np.stack(
         [after.is_right.astype(np.int64) - before.is_right for before, after in pairs]
@@ -234,7 +234,7 @@ def _against(pairs: Sequence[tuple[Scored, Scored]]) -> dict[str, Any]:
     gained, lost = int((changes > 0).sum()), int((changes < 0).sum())
     photos = changes.shape[1]
     if len(pairs) == 1 or gained + lost == 0:
-        interval = tango_interval(gained, lost, photos)
+        interval = paired_interval(gained, lost, photos)
     else:
         interval = mean_interval(changes.mean(axis=0), bounds=(-1.0, 1.0))
     return {
