@@ -73,12 +73,13 @@ def audit(
     Files that cannot be read, copies within and across splits, contradictory and likely wrong labels, odd photos and sizes. Nothing is
     moved: --fix writes a list that `data.exclude` names. Exits with 10 where there are errors.
     """
+    from finetunekit.evaluation.photo_audit import audit_photos
     from finetunekit.reports.audit_text import audit_lines
 
     progress = make_progress()
     plan, host, is_preset = _open(photos, settings, seed, source, options, progress)
     fed_px = fed_px or (plan.config.pixels.size_px if is_preset else None)
-    report, listing = _audit(plan, host, fed_px, has_network, progress)
+    report, listing = audit_photos(plan, host, fed_px=fed_px, has_network=has_network, progress=progress)
     if as_json:
         print_json(report.to_dict())
     else:
@@ -120,44 +121,6 @@ def _open(
         check_photos(path)
     chosen = choose_source(source or source_of(path), options, host)
     return plan_for_photos(photo_root(path), chosen, host), host, False
-
-
-def _audit(
-    plan: Plan, host: PluginHost, fed_px: int | None, has_network: bool | None, progress: Progress
-) -> tuple[AuditReport, PhotoListing]:
-    import functools
-
-    from finetunekit.data.audit.audit import audit_listing
-    from finetunekit.data.audit.gate import apply_severities
-    from finetunekit.data.known_photos import open_known_photos
-    from finetunekit.data.listing import list_photos
-    from finetunekit.evaluation.label_audit import check_features, choose_backbone
-
-    listing = list_photos(plan, progress)
-    for note in listing.notes:
-        progress.say(f"note: {note}")
-    chosen = None if has_network is False else choose_backbone(plan, host)
-    if chosen is None and has_network:
-        chosen = plan  # its weights are fetched
-    network = functools.partial(check_features, listing=listing, plan=chosen, progress=progress) if chosen else None
-    with open_known_photos(progress.say) as known_photos:
-        report = audit_listing(
-            listing,
-            max_pixels=plan.config.data.max_photo_pixels,
-            known=known_photos,
-            fed_px=fed_px,
-            progress=progress,
-            further=network,
-            looked_at=(_looked(chosen),),
-        )
-    known = plan.config.data.audit.model_copy(update={"gate": "error"})  # what is wrong is shown as such
-    return apply_severities(report, known), listing
-
-
-def _looked(chosen: Plan | None) -> str:
-    if chosen is None:
-        return "labels and outliers not: no pretrained network was used (--network)"
-    return f"labels and outliers of train and valid, by {chosen.spec.title} features"
 
 
 def _write_fix(path: Path, report: AuditReport, progress: Progress) -> None:
