@@ -63,10 +63,7 @@ def _weights(run: FinishedRun) -> Iterator[tuple[str, str]]:
 
 
 def _is_unused(run: FinishedRun, component: Mapping[str, Any]) -> bool:
-    """Whether this data source was not used, but the other of the two; or the policy is of a stage that freezes everything."""
-    solved = [f"stages[{i}]" for i, stage in enumerate(run.config.get("stages") or ()) if stage.get("kind") == "solve"]
-    if component["kind"] == "freezing policy":
-        return str(component["path"]).removesuffix(".freeze") in solved
+    """Whether this data source was not used, but the other of the two."""
     is_first = component["name"] == (run.config.get("data") or {}).get("source")
     return bool(component["kind"] == "data source" and is_first == (run.stand_in is not None))
 
