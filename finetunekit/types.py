@@ -381,7 +381,7 @@ class Servable:
         source_px: Long side to which larger photos are shrunk first; None: they are not.
         pixels: From RGB in [0, 255] to the network's input.
         is_mirrored: Whether probabilities are the mean over the photo and its mirror image.
-        temperature: Logits are divided by it before the softmax.
+        temperature: Logits are divided by it before the softmax; where `is_mirrored`, the logarithm of the mean.
         metadata: Texts that travel with the model: run, checksums, licences, attribution.
         calibration: Number wanted → training photos, class by class in turn, `(photos, size_px, size_px, 3)` uint8, as examples.
         has_points: Give what lies between as well, so that a comparison can say where two models part; see `finetunekit.save_graph`.

@@ -14,7 +14,10 @@ import numpy as np
 from PIL import Image
 
 from finetunekit import FinishedRun
+from finetunekit.evaluation.predictions import prediction_columns
 from finetunekit.runs.folder import FORMAT
+from finetunekit.statistics import apply_temperature
+from finetunekit.system.files import to_csv, write_whole
 
 CLASSES = ("cat", "lion", "lynx", "tiger")
 STAND_IN = "These photos are drawn by the program; they stand in for yours, and no score here says anything about real animals."
@@ -85,7 +88,7 @@ def photo_row(content: str, true: str, probabilities: Mapping[str, float]) -> di
         "sha256": hashlib.sha256(content.encode()).hexdigest(),
         "true": true,
         "predicted": max(probabilities, key=lambda name: probabilities[name]),
-        **{f"p_{name}": repr(float(p)) for name, p in probabilities.items()},
+        **{f"{kind}_{name}": repr(float(p)) for kind in ("p", "uncalibrated") for name, p in probabilities.items()},
     }
 
 
@@ -130,11 +133,24 @@ def make_run(
     for file, content in (("environment.json", environment), ("metrics.json", metrics)):
         if content is not None:
             _write_json(path / file, content)
-    _write_csv(
-        path / "predictions.csv", rows, ["split", "path", "sha256", "true", "predicted", *(f"p_{c}" for c in classes)]
-    )
+    _write_csv(path / "predictions.csv", rows, prediction_columns(classes))
     if epochs is not None:
         _write_csv(path / "epochs.csv", epochs, list(epochs[0]) if epochs else ["stage", "epoch"])
+    return path
+
+
+def with_temperature(path: Path, temperature: float) -> Path:
+    """The same run as if its validation photos had told it to divide the logits by another number."""
+    run = FinishedRun(path)
+    calibration = {"temperature": temperature, "words": f"Probabilities are given out at temperature {temperature}."}
+    _write_json(path / "run.json", {**run.state, "calibration": calibration})
+    own = np.array([[float(row[f"uncalibrated_{name}"]) for name in run.classes] for row in run.predictions])
+    shares = [
+        {f"p_{name}": repr(float(p)) for name, p in zip(run.classes, row, strict=True)}
+        for row in apply_temperature(own, temperature)
+    ]
+    rows = [{**row, **given} for row, given in zip(run.predictions, shares, strict=True)]
+    write_whole(path / "predictions.csv", to_csv(rows, prediction_columns(run.classes)))
     return path
 
 
@@ -196,6 +212,7 @@ def make_metrics(
         "classes": list(CLASSES),
         "epochs": 50,
         "last_epoch": last,
+        "calibration": {"temperature": 1.0, "words": "Probabilities are given out as the network computes them."},
         **score_splits([*rows, *valid], CLASSES, ("valid", "test")),
         "seconds": {"whole": 370.0},
     }
@@ -216,7 +233,9 @@ def _pictured(root: Path, classes: Sequence[str], per_class: int, wrong_every: i
             (root / "test" / str(i)).mkdir(parents=True, exist_ok=True)
             (root / shown).write_bytes(content)
             shares = {
-                f"p_{name}": 0.9 if k == predicted else 0.1 / (len(classes) - 1) for k, name in enumerate(classes)
+                f"{kind}_{name}": 0.9 if k == predicted else 0.1 / (len(classes) - 1)
+                for kind in ("p", "uncalibrated")
+                for k, name in enumerate(classes)
             }
             sha256 = hashlib.sha256(content).hexdigest()
             test.append(

@@ -28,7 +28,7 @@ from finetunekit.system.terminal import wrap
 def command(run: str, folder: Path, out: str, as_json: bool) -> None:
     """Score RUN on labelled photos that it has not seen; classes are matched by name."""
     from finetunekit.data.photo_paths import labelled_photos
-    from finetunekit.evaluation.predictor import find_network, load
+    from finetunekit.evaluation.predictor import calibration_words, find_network, load
 
     progress = make_progress()
     finished = find_network(run, out=out)
@@ -38,6 +38,7 @@ def command(run: str, folder: Path, out: str, as_json: bool) -> None:
     if as_json:
         print_json(scores)
         return
+    progress.say(calibration_words(loaded.run))
     print_lines(_seen_lines(scores["seen"], scores["photos"]))
     is_mixed = scores["unseen"] and any(scores["seen"].values())
     if is_mixed:

@@ -40,7 +40,7 @@ def command(
     from finetunekit.data.photo_paths import find_photos
     from finetunekit.errors import DataError
     from finetunekit.evaluation.prediction_files import check_targets, prediction_csv, sort_photos
-    from finetunekit.evaluation.predictor import as_dict, find_network, load
+    from finetunekit.evaluation.predictor import as_dict, calibration_words, find_network, load
 
     progress = make_progress()
     finished = find_network(run, out=out)
@@ -49,6 +49,7 @@ def command(
     loaded = load(finished.path)
     if loaded.run.stand_in:
         progress.say(f"NOTE this run was trained on {loaded.run.stand_in}")
+    progress.say(calibration_words(loaded.run))
     problems: list[str] = []
     predictions = loaded.predict(
         photos, abstain_below=abstain_below, count=progress.counter("predicting"), unreadable=problems.append

@@ -44,19 +44,27 @@ def score_run(
         photos: Their pixels.
         prepared: Its last stage.
         rows: Its epochs, as logged.
-        record: Gets the keys by which the ledger knows test split and configuration.
+        record: Gets the temperature, and the keys by which the ledger knows test split and configuration.
 
     Returns:
         Content of `metrics.json`.
     """
-    from finetunekit.evaluation.predictions import predict_splits, prediction_columns
-    from finetunekit.evaluation.scores import score_splits
+    from finetunekit.evaluation.predictions import predict_splits, prediction_columns, prediction_rows
+    from finetunekit.evaluation.scores import fit_calibration, score_splits
     from finetunekit.training.stage_record import kept_rows, revert_notes
 
     started, plan, state = time.time(), context.plan, record.state
     is_open = plan.config.evaluate.test
     scored = (TRAIN, VALID, TEST) if is_open else (TRAIN, VALID)
-    predictions = predict_splits(index, partial(_predict, context, photos, prepared), SPLITS if is_open else scored)
+    uncalibrated = predict_splits(index, partial(_predict, context, photos, prepared), SPLITS if is_open else scored)
+    contents = [photo.sha256 for photo in index.split(VALID)]
+    state["calibration"] = fit_calibration(uncalibrated[VALID], index.labels(VALID), contents)
+    temperature = state["calibration"]["temperature"]
+    predictions = [
+        row
+        for split, found in uncalibrated.items()
+        for row in prediction_rows(index.split(split), found, index.classes, temperature)
+    ]
     key = _note_keys(plan, index, state)
     # before test labels meet predictions on disk
     openings = _open_test_split(plan, index, key, record, context.progress) if is_open else None
@@ -71,6 +79,7 @@ def score_run(
         "last_epoch": (kept_rows(rows, state["stages"]) or rows)[-1],
         "pixel_check": state.get("pixel_check"),
         "notes": revert_notes(state["stages"]),
+        "calibration": state["calibration"],
         **score_splits(predictions, index.classes, scored),
         "openings": dataclasses.asdict(openings) if openings else None,
         "seconds": {
@@ -85,7 +94,7 @@ def score_run(
 
 
 def _predict(context: StageContext, photos: PixelStore, prepared: Prepared, split: str) -> NDArray[np.float64]:
-    """Probabilities `(photos, classes)` of one split."""
+    """Probabilities `(photos, classes)` of one split, uncalibrated."""
     from finetunekit.models.forward import mean_over_flip
 
     context.progress.show(f"evaluating {split} photos")

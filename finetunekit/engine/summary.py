@@ -48,7 +48,7 @@ def summary_lines(
     elif openings is not None:
         accuracy = test["accuracy"]
         opened = claim_sentence(openings, accuracy["successes"], accuracy["photos"]).split("\n")
-    return (*main, _calibration(test["calibration"]), *opened, took)
+    return (*main, _calibration(test["calibration"], metrics["calibration"]["temperature"]), *opened, took)
 
 
 def _without_test(metrics: Mapping[str, Any]) -> list[str]:
@@ -104,16 +104,21 @@ def _validation(epoch: Mapping[str, Any]) -> str:
     return next((text for text in longest_first if len(text) <= WIDTH_COLUMNS), f"{of_photos}.")
 
 
-def _calibration(calibration: Mapping[str, Any]) -> str:
+def _calibration(calibration: Mapping[str, Any], temperature: float) -> str:
     bins = [part for part in calibration["bins"] if part["photos"]]
     mean = sum(part["mean_confidence"] * part["photos"] for part in bins) / calibration["photos"]
     right = sum(part["correct"] for part in bins) / calibration["photos"]
     error = calibration["expected_error"]
-    if error["interval"]["low"] <= 0.0:
-        return f"On {calibration['photos']:,} photos its confidence ({show_percent(mean)} on average) shows no fault."
-    way = ", too sure" if mean > right else ", not sure enough"
+    is_faultless = error["interval"]["low"] <= 0.0
+    way = "too sure" if mean > right else "not sure enough"
     # Bins that err in both directions have no common way.
     way = way if 2.0 * abs(mean - right) >= error["value"] else ""
+    if temperature != 1.0:
+        verdict = "no fault shows" if is_faultless else f"still {way or 'not calibrated'}"
+        return f"At temperature {temperature:.2f}: {show_percent(mean)} sure on average, {show_percent(right)} right: {verdict}."
+    if is_faultless:
+        return f"On {calibration['photos']:,} photos its confidence ({show_percent(mean)} on average) shows no fault."
+    way = f", {way}" if way else ""
     return f"Confidence: {show_percent(mean)} on average, {show_percent(right)} right: not calibrated{way}."
 
 

@@ -18,17 +18,18 @@ _NO_FOLDER = "class '{}' cannot be a folder's name; use --csv instead of --sort-
 
 
 def prediction_csv(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
-    """Columns path, predicted (empty where it abstained), probability, and `p_<class>` for each class."""
+    """Columns path, predicted (empty where it abstained), probability, temperature, and `p_<class>` for each class."""
     rows = [
         {
             "path": str(p.path),
             "predicted": p.label or "",
             "probability": repr(p.probability),
+            "temperature": repr(p.temperature),
             **{f"p_{name}": repr(value) for name, value in p.probabilities.items()},
         }
         for p in predictions
     ]
-    return to_csv(rows, ("path", "predicted", "probability", *(f"p_{name}" for name in classes)))
+    return to_csv(rows, ("path", "predicted", "probability", "temperature", *(f"p_{name}" for name in classes)))
 
 
 def check_targets(csv_path: Path | None, folder: Path | None, classes: Sequence[str]) -> None:

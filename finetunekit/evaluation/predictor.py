@@ -16,6 +16,7 @@ from finetunekit.data.known_photos import photo_sha256
 from finetunekit.data.photo_paths import find_photos, labelled_photos, splits_of
 from finetunekit.errors import DataError, RunFolderError
 from finetunekit.runs.folder import MODEL, FinishedRun, find_run
+from finetunekit.statistics import apply_temperature
 from finetunekit.system.environment import start_tensorflow
 from finetunekit.system.formatting import one_line
 
@@ -32,13 +33,15 @@ class Prediction:
     Attributes:
         path: The photo.
         label: The most probable class; None where its probability is below the threshold asked for.
-        probability: Of the most probable class.
+        probability: Of the most probable class, as it is given out.
+        temperature: What the network's logits were divided by; 1: the probabilities are its own.
         probabilities: Class name → probability, in class order.
     """
 
     path: Path
     label: str | None
     probability: float
+    temperature: float
     probabilities: Mapping[str, float]
 
 
@@ -111,7 +114,15 @@ class LoadedRun:
         return True
 
     def probabilities(self, paths: Sequence[Path]) -> NDArray[np.float64]:
-        """Probabilities of photo files, `(photos, classes)` float64; over the mirror image too where the run was scored so.
+        """Probabilities of photo files as they are given out, `(photos, classes)` float64: see `uncalibrated`, and the run's temperature.
+
+        Raises:
+            DataError: If a photo cannot be read.
+        """
+        return apply_temperature(self.uncalibrated(paths), self.run.temperature)
+
+    def uncalibrated(self, paths: Sequence[Path]) -> NDArray[np.float64]:
+        """The network's own probabilities, `(photos, classes)` float64; over the mirror image too where the run was scored so.
 
         Raises:
             DataError: If a photo cannot be read.
@@ -137,7 +148,8 @@ class LoadedRun:
 
         Returns:
             Every score with denominator and interval (`finetunekit.statistics.Scores`), and how often these photos have been
-            scored by now, as plain values. `seen` counts the photos that the run was trained on (`train`) and validated on (`valid`),
+            scored by now, as plain values; they are those of the probabilities that are
+            given out, at `temperature`. `seen` counts the photos that the run was trained on (`train`) and validated on (`valid`),
             by SHA-256; `unseen` has the scores of the others, None where all were seen.
 
         Raises:
@@ -162,6 +174,7 @@ class LoadedRun:
         return {
             "stand_in": self.run.stand_in,
             "folder": str(folder),
+            "temperature": self.run.temperature,
             "openings": dataclasses.asdict(openings),
             "seen": {split: splits.count(split) for split in ("train", "valid")},
             "unseen": score(np.array([split is None for split in splits])),
@@ -180,7 +193,8 @@ class LoadedRun:
     def _prediction(self, path: Path, row: NDArray[np.float64], abstain_below: float) -> Prediction:
         best = int(row.argmax())
         label = self.classes[best] if row[best] >= abstain_below else None
-        return Prediction(path, label, float(row[best]), dict(zip(self.classes, map(float, row), strict=True)))
+        probabilities = dict(zip(self.classes, map(float, row), strict=True))
+        return Prediction(path, label, float(row[best]), self.run.temperature, probabilities)
 
 
 def find_network(run: str | Path, *, out: str | Path = "runs") -> FinishedRun:
@@ -223,6 +237,12 @@ def load(run: str | Path, *, out: str | Path = "runs") -> LoadedRun:
     except (ValueError, OSError, TypeError, KeyError) as exc:
         raise RunFolderError(f"{path}: cannot be loaded ({one_line(exc)}).") from exc
     return LoadedRun(finished, finished.classes, logits_of(model))
+
+
+def calibration_words(run: FinishedRun) -> str:
+    """One sentence that says by which temperature a run gives out its probabilities, and why."""
+    known: Mapping[str, Any] = run.state.get("calibration") or {}
+    return str(known.get("words", "Probabilities are the network's own: the run ended before it was scored."))
 
 
 def as_dict(prediction: Prediction) -> dict[str, Any]:

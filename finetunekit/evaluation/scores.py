@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.statistics import apply_temperature, fit_temperature, measure_calibration, summarise_predictions
-from finetunekit.types import TEST, VALID
+from finetunekit.statistics import (
+    SMALLEST,
+    Scores,
+    TemperatureFit,
+    fit_temperature,
+    log_probabilities,
+    summarise_predictions,
+)
+
+Shares = Literal["p", "uncalibrated"]
 
 
 def split_arrays(
-    rows: Sequence[Mapping[str, Any]], classes: Sequence[str], split: str
+    rows: Sequence[Mapping[str, Any]], classes: Sequence[str], split: str, shares: Shares = "p"
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """One split's probabilities and labels.
 
@@ -22,36 +30,66 @@ def split_arrays(
         rows: Of `predictions.csv`.
         classes: Position is the class index.
         split: Which rows.
+        shares: Those that are given out (`p`), or as the network gives them (`uncalibrated`).
 
     Returns:
         Probabilities `(photos, classes)` and labels `(photos,)`.
     """
     chosen = [row for row in rows if row["split"] == split]
     number = {name: i for i, name in enumerate(classes)}
-    probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in chosen], dtype=np.float64)
+    probabilities = np.array([[float(row[f"{shares}_{name}"]) for name in classes] for row in chosen], dtype=np.float64)
     return probabilities.reshape(-1, len(classes)), np.array([number[row["true"]] for row in chosen], dtype=np.int64)
+
+
+def fit_calibration(
+    uncalibrated: NDArray[np.float64], labels: NDArray[np.int64], contents: Sequence[str]
+) -> dict[str, Any]:
+    """The temperature by which a run divides its logits from now on, and why, as plain values.
+
+    Args:
+        uncalibrated: Probabilities of validation photos, `(photos, classes)`.
+        labels: `(photos,)`.
+        contents: SHA-256 of each photo: copies of one photo count once.
+
+    Returns:
+        `temperature`, 1 where the photos do not tell it from 1; `fit`, what was found (`TemperatureFit`); `words`, one sentence.
+    """
+    _, first = np.unique(contents, return_index=True)
+    fit = fit_temperature(log_probabilities(uncalibrated[first], SMALLEST), labels[first])
+    temperature = fit.temperature if fit.is_told else 1.0
+    return {"temperature": temperature, "fit": dataclasses.asdict(fit), "words": _calibration_words(fit)}
+
+
+def _calibration_words(fit: TemperatureFit) -> str:
+    between = f"95 % interval {fit.interval.low:.2f} to {fit.interval.high:.2f}"
+    if fit.is_told:
+        return (
+            f"Probabilities are given out after dividing the logits by {fit.temperature:.2f}, a temperature fitted on {fit.photos:,} "
+            f"validation photos ({between}); it changes no answer."
+        )
+    why = (
+        f"{fit.photos:,} validation photos with hardly an error do not bound the temperature"
+        if fit.bound_hit
+        else f"{fit.photos:,} validation photos do not tell the temperature from 1"
+    )
+    return f"Probabilities are given out as the network computes them: {why} ({between})."
 
 
 def score_splits(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], splits: Sequence[str]) -> dict[str, Any]:
     """Every score of every named split, with denominators and intervals, as plain values for `metrics.json`.
 
-    The test split's calibration is also given after temperature scaling, fitted on validation only.
+    They are those of the probabilities that are given out; beside them, as `uncalibrated`, the three that depend on the temperature as the
+    network's own probabilities have them.
     """
     scores: dict[str, Any] = {}
     for split in splits:
-        probabilities, labels = split_arrays(rows, classes, split)
-        scores[split] = dataclasses.asdict(summarise_predictions(probabilities, labels, num_classes=len(classes)))
-    if VALID in splits and TEST in splits:
-        scores[TEST]["temperature"] = _after_temperature(rows, classes)
+        before, given = (_score(rows, classes, split, shares) for shares in ("uncalibrated", "p"))
+        scores[split] = dataclasses.asdict(given)
+        scores[split]["uncalibrated"] = {
+            name: dataclasses.asdict(getattr(before, name)) for name in ("log_loss", "brier", "calibration")
+        }
     return scores
 
 
-def _after_temperature(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> dict[str, Any]:
-    valid, valid_labels = split_arrays(rows, classes, VALID)
-    test, test_labels = split_arrays(rows, classes, TEST)
-    fit = fit_temperature(np.log(np.clip(valid, 1e-300, None)), valid_labels)
-    scaled = apply_temperature(test, fit.temperature)
-    return {
-        "fit": dataclasses.asdict(fit),
-        "calibration": dataclasses.asdict(measure_calibration(scaled, test_labels)),
-    }
+def _score(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], split: str, shares: Shares) -> Scores:
+    return summarise_predictions(*split_arrays(rows, classes, split, shares), num_classes=len(classes))

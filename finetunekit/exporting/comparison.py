@@ -15,7 +15,7 @@ from finetunekit.errors import ExportError
 from finetunekit.exporting.serving_graph import POINTS, PROBABILITIES
 from finetunekit.models.forward import mean_over_flip, predict_photos
 from finetunekit.models.preprocessing import as_input
-from finetunekit.statistics import compare_predictions, wilson_interval
+from finetunekit.statistics import apply_temperature, compare_predictions, wilson_interval
 from finetunekit.types import Predict, Servable
 
 BATCH = 32
@@ -62,11 +62,12 @@ def refer(servable: Servable, paths: Mapping[str, Path], max_pixels: int) -> Ref
 
 def ask_network(servable: Servable, squares: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Probabilities of fitted photos by the Keras network, `(photos, classes)` float64."""
-    return mean_over_flip(
-        lambda photos: predict_photos(servable.network, photos, servable.pixels) / np.float32(servable.temperature),
+    uncalibrated = mean_over_flip(
+        lambda photos: predict_photos(servable.network, photos, servable.pixels),
         squares,
         is_flipped=servable.is_mirrored,
     )
+    return apply_temperature(uncalibrated, servable.temperature)
 
 
 def ask_model(

@@ -39,7 +39,7 @@ def servable_of(loaded: LoadedRun) -> Servable:
         **fitting_of(pixels),
         pixels=contract_from(loaded.run.state["pixels"]),
         is_mirrored=config.get("evaluate", {}).get("flip", False),
-        temperature=1.0,  # a run's predictions are not divided by another
+        temperature=loaded.run.temperature,
         metadata=_metadata(loaded.run),
         calibration=CalibrationPhotos(loaded.run),
     )

@@ -104,11 +104,21 @@ def points_of(servable: Servable, square: tf.Tensor) -> dict[str, tf.Tensor]:
 
     fed = standardise(square, servable.pixels)
     logits = servable.network(fed, training=False)
-    probabilities = tf.nn.softmax(logits / servable.temperature)
+    averaged = logits
     if servable.is_mirrored:
-        mirrored = servable.network(tf.reverse(fed, axis=[2]), training=False)
-        probabilities = (probabilities + tf.nn.softmax(mirrored / servable.temperature)) / 2.0
+        averaged = _log_mean(logits, servable.network(tf.reverse(fed, axis=[2]), training=False))
+    # times, not divided by: 8-bit arithmetic has no division
+    probabilities = tf.nn.softmax(averaged * (1.0 / servable.temperature))
     return {"square": square, "input": fed, "logits": logits, PROBABILITIES: probabilities}
+
+
+def _log_mean(logits: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
+    """Logarithm of the sum of two softmaxes, `(batch, classes)`: logits of their mean."""
+    import tensorflow as tf
+
+    first, second = tf.nn.log_softmax(logits), tf.nn.log_softmax(mirrored)
+    largest = tf.maximum(first, second)
+    return largest + tf.math.log(tf.exp(first - largest) + tf.exp(second - largest))
 
 
 def fit_photos(photos: tf.Tensor, servable: Servable) -> tf.Tensor:

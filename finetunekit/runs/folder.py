@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FORMAT = 2
+FORMAT = 3
 """Of run folders: names of files and what stands in them. A run of another format is refused."""
 
 CONFIG, PLAN, ENVIRONMENT, STATE = "config.yaml", "plan.json", "environment.json", "run.json"
@@ -241,13 +241,19 @@ class FinishedRun:
         return sentence
 
     @functools.cached_property
+    def temperature(self) -> float:
+        """What logits are divided by before probabilities are given out, fitted on validation photos; 1 before the run was scored."""
+        return float(self.state.get("calibration", {}).get("temperature", 1.0))
+
+    @functools.cached_property
     def epochs(self) -> tuple[Mapping[str, str], ...]:
         """Rows of the epoch log, as text."""
         return self._csv(EPOCHS)
 
     @functools.cached_property
     def predictions(self) -> tuple[Mapping[str, str], ...]:
-        """Rows of `predictions.csv`, as text: split, path, sha256, true, predicted, and `p_<class>` for each class."""
+        """Rows of `predictions.csv`, as text: split, path, sha256, true, predicted, and for each class `p_<class>`, the probability that is
+        given out, and `uncalibrated_<class>`, the network's own."""
         return self._csv(PREDICTIONS)
 
     def split_predictions(self, split: str) -> list[Mapping[str, str]]:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from finetunekit.statistics.arrays import (
     PROBABILITY_FLOOR,
+    SMALLEST,
     log_probabilities,
+    logit_log_losses,
     photo_brier_scores,
     photo_log_losses,
     softmax,
@@ -59,6 +61,7 @@ from finetunekit.statistics.temperature import (
 __all__ = [
     "DEFAULT_REPLICATES",
     "PROBABILITY_FLOOR",
+    "SMALLEST",
     "TEMPERATURE_BOUNDS",
     "Calibration",
     "CalibrationError",
@@ -91,6 +94,7 @@ __all__ = [
     "fit_temperature",
     "log_loss_equivalence",
     "log_probabilities",
+    "logit_log_losses",
     "macro_scores",
     "mcnemar_exact",
     "mcnemar_photos",

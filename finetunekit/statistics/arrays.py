@@ -16,6 +16,9 @@ PROBABILITY_FLOOR = 1e-15
 Source: the historical default `eps` of scikit-learn's `log_loss` (1e-15, up to version 1.2).
 """
 
+SMALLEST = float(np.finfo(np.float64).tiny)
+"""The smallest normal number in float64, 2.2e-308: `exp(-708)`."""
+
 ROW_SUM_TOLERANCE = 1e-3
 """How far a row of probabilities may sum from 1: room for float32 softmax and for six printed digits."""
 
@@ -97,17 +100,33 @@ def softmax(logits: NDArray[Any]) -> FloatArray:
     return probabilities
 
 
-def log_probabilities(probabilities: FloatArray) -> FloatArray:
-    """Natural logarithm of probabilities, none below `PROBABILITY_FLOOR`.
+def log_probabilities(probabilities: FloatArray, floor: float = PROBABILITY_FLOOR) -> FloatArray:
+    """Natural logarithm of probabilities, none below a floor.
 
     Args:
         probabilities: `(photos, classes)`, in [0, 1].
+        floor: Above 0. `SMALLEST` loses nothing of a softmax in float64.
 
     Returns:
-        `(photos, classes)`, in [-34.5, 0].
+        `(photos, classes)`, in [ln floor, 0]: [-34.5, 0].
     """
-    logs: FloatArray = np.log(np.clip(probabilities, PROBABILITY_FLOOR, 1.0))
+    logs: FloatArray = np.log(np.clip(probabilities, floor, 1.0))
     return logs
+
+
+def logit_log_losses(logits: NDArray[Any], labels: IntArray) -> FloatArray:
+    """Negative log-likelihood of each photo's true class, in nats, by log-sum-exp; nothing is clipped.
+
+    Args:
+        logits: `(photos, classes)`, any float dtype.
+        labels: `(photos,)`, int.
+
+    Returns:
+        `(photos,)` float64, not negative within rounding.
+    """
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    losses: FloatArray = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
+    return losses
 
 
 def photo_log_losses(probabilities: FloatArray, labels: IntArray) -> FloatArray:

@@ -17,13 +17,13 @@ from finetunekit.models.forward import SUFFIX_BATCH, input_batches, make_forward
 from finetunekit.models.linear_probe.cross_validation import PenaltyChoice, Recipe, check_leaving_out, fit_chosen
 from finetunekit.models.linear_probe.linear import LinearFit
 from finetunekit.plugins.components import component_label
+from finetunekit.statistics import logit_log_losses
 from finetunekit.system.memory import scratch_array
 from finetunekit.training.batches import FeatureFeed
 from finetunekit.training.callbacks import callback_arrays, restore_callbacks
 from finetunekit.training.stage_context import Prepared, StageContext
 from finetunekit.training.stage_features import plain_features
 from finetunekit.training.stage_job import Row, SolveJob, StageState
-from finetunekit.training.validation import cross_entropy
 
 if TYPE_CHECKING:
     import keras
@@ -190,7 +190,7 @@ def _row(
     return {
         "stage": job.stage.name,
         "epoch": job.first_epoch + 1,
-        "loss": float(cross_entropy(logits, labels).mean()),
+        "loss": float(logit_log_losses(logits, labels).mean()),
         "accuracy": correct / len(labels),
         "draws": len(labels),
         "correct": correct,

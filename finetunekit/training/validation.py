@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.data.decoded_photos import DecodedPhotos
+from finetunekit.statistics import logit_log_losses
 from finetunekit.training.sampling import validation_weights
 from finetunekit.types import VALID
 
@@ -43,7 +44,7 @@ class Validator:
         weights = validation_weights(photos=len(labels), draws=self.draws, seed=self.seed, epoch=epoch)
         correct = logits.argmax(axis=1) == labels
         return {
-            "val_loss": float(np.average(cross_entropy(logits, labels), weights=weights)),
+            "val_loss": float(np.average(logit_log_losses(logits, labels), weights=weights)),
             "val_accuracy": float(np.average(correct, weights=weights)),
             "val_draws": int(weights.sum()),
             "val_correct": int(weights[correct].sum()),
@@ -53,19 +54,4 @@ class Validator:
 
     def log_loss(self) -> float:
         """Mean log loss in nats, each photo once."""
-        return float(cross_entropy(self.network.predict(self.photos, VALID), self.photos.labels).mean())
-
-
-def cross_entropy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Log loss of each photo in nats.
-
-    Args:
-        logits: `(photos, classes)`.
-        labels: `(photos,)`.
-
-    Returns:
-        `(photos,)`, computed in float64 by log-sum-exp.
-    """
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    losses: NDArray[np.float64] = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
-    return losses
+        return float(logit_log_losses(self.network.predict(self.photos, VALID), self.photos.labels).mean())

@@ -132,3 +132,33 @@ def test_impossible_numbers_are_refused() -> None:
         fit_temperature(np.zeros((0, 2)), np.zeros(0, int))
     with pytest.raises(ValueError, match="bins must be 1 or more"):
         measure_calibration(np.array([[0.8, 0.2]]), np.array([0]), bins=0)
+
+
+# ---- whether a temperature is told from 1 ----------------------------------------------------------------------------------------
+
+
+def test_the_interval_of_a_calibrated_network_mostly_holds_1() -> None:
+    """95 % of 300 draws of 40 photos is 285; six standard errors allowed for."""
+    held = sum(fit_temperature(*_calibrated(40, sharpness=1.0, seed=i)).interval.contains(1.0) for i in range(300))
+    assert 262 <= held <= 298
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 2.5])
+def test_many_photos_tell_the_temperature_and_few_do_not(sharpness: float) -> None:
+    told = fit_temperature(*_calibrated(2000, sharpness=sharpness), level=0.999)
+    assert told.is_told
+    assert told.interval.contains(sharpness)
+    few = fit_temperature(*_calibrated(6, sharpness=sharpness), level=0.999)
+    assert not few.is_told
+    assert few.interval.low < told.interval.low < told.interval.high < few.interval.high
+
+
+def test_photos_without_an_error_bound_no_temperature() -> None:
+    fit = fit_temperature(np.eye(4)[np.arange(400) % 4] * 5.0, np.arange(400) % 4)
+    assert (fit.interval.low, fit.bound_hit, fit.is_told) == (TEMPERATURE_BOUNDS[0], "low", False)
+
+
+def test_at_temperature_1_probabilities_are_the_same_bits() -> None:
+    before = softmax(np.array([[40.0, 0.0, -600.0]]))
+    assert np.array_equal(apply_temperature(before, 1.0), before)
+    assert np.log(apply_temperature(before, 5.0)[0]) == pytest.approx([0.0, -8.0, -128.0], abs=1e-3)
