@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_table
+from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines, print_table
+from finetunekit.system.terminal import wrap
+
+if TYPE_CHECKING:
+    from finetunekit.evaluation.predictor import Prediction
 
 
 @click.command("predict")
@@ -24,6 +30,12 @@ from finetunekit.cli.common import json_option, make_progress, out_option, print
     default=0.0,
     help="Give no label below this probability; sorted into DIR/unsure/.",
 )
+@click.option(
+    "--coverage",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Give a set of classes that holds the true one for at least this share of photos, such as 0.9.",
+)
+@click.option("--per-class", "is_per_class", is_flag=True, help="With --coverage: for the photos of each class.")
 def command(
     run: str,
     paths: tuple[Path, ...],
@@ -32,6 +44,8 @@ def command(
     csv_path: Path | None,
     sort_into: Path | None,
     abstain_below: float,
+    coverage: float | None,
+    is_per_class: bool,
 ) -> None:
     """Predict photos, or folders, tables and archives of them, with RUN: a run's folder, its name, or 'last'.
 
@@ -42,6 +56,8 @@ def command(
     from finetunekit.evaluation.prediction_files import check_targets, prediction_csv, sort_photos
     from finetunekit.evaluation.predictor import as_dict, calibration_words, find_network, load
 
+    if is_per_class and coverage is None:
+        raise click.UsageError("--per-class goes with --coverage.")
     progress = make_progress()
     finished = find_network(run, out=out)
     photos = find_photos(paths, say=progress.say)
@@ -52,12 +68,20 @@ def command(
     progress.say(calibration_words(loaded.run))
     problems: list[str] = []
     predictions = loaded.predict(
-        photos, abstain_below=abstain_below, count=progress.counter("predicting"), unreadable=problems.append
+        photos,
+        abstain_below=abstain_below,
+        coverage=coverage,
+        is_per_class=is_per_class,
+        count=progress.counter("predicting"),
+        unreadable=problems.append,
     )
     if as_json:
         print_json([as_dict(p) for p in predictions])
     else:
-        print_table([(f"{p.probability:.1%}", p.label or "unsure", p.path) for p in predictions], right=(0,))
+        print_table([_row(p) for p in predictions], right=(0,))
+    if coverage is not None:
+        sets = loaded.sets(coverage, is_per_class=is_per_class)
+        print_lines((line for words in sets.words() for line in wrap(words)), file=sys.stderr if as_json else None)
     if csv_path:
         from finetunekit.system.files import write_whole
 
@@ -66,3 +90,9 @@ def command(
         sort_photos(predictions, sort_into)
     if problems:
         raise DataError(problems)
+
+
+def _row(prediction: Prediction) -> tuple[object, ...]:
+    kept = prediction.class_set
+    one_of = () if kept is None else (f"one of {{{', '.join(kept)}}}" if kept else "no class",)
+    return (f"{prediction.probability:.1%}", prediction.label or "unsure", *one_of, prediction.path)

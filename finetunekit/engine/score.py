@@ -49,6 +49,7 @@ def score_run(
     Returns:
         Content of `metrics.json`.
     """
+    from finetunekit.evaluation.answer_sets import shown_sets
     from finetunekit.evaluation.predictions import predict_splits, prediction_columns, prediction_rows
     from finetunekit.evaluation.scores import fit_calibration, score_splits
     from finetunekit.training.stage_record import kept_rows, revert_notes
@@ -81,6 +82,7 @@ def score_run(
         "notes": revert_notes(state["stages"]),
         "calibration": state["calibration"],
         **score_splits(predictions, index.classes, scored),
+        "sets": shown_sets(predictions, index.classes, [stage.model_dump() for stage in plan.config.stages]),
         "openings": dataclasses.asdict(openings) if openings else None,
         "seconds": {
             "training": round(sum(row["seconds"] for row in rows), 1),

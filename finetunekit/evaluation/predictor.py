@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from finetunekit.system.environment import start_tensorflow
 from finetunekit.system.formatting import one_line
 
 if TYPE_CHECKING:
+    from finetunekit.evaluation.answer_sets import AnswerSets
     from finetunekit.runs.test_split_ledger import Openings
 
 _CHUNK = 256
@@ -36,6 +37,7 @@ class Prediction:
         probability: Of the most probable class, as it is given out.
         temperature: What the network's logits were divided by; 1: the probabilities are its own.
         probabilities: Class name → probability, in class order.
+        class_set: The classes that are kept at the coverage asked for, maybe none, maybe all; None where none was asked for.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class Prediction:
     probability: float
     temperature: float
     probabilities: Mapping[str, float]
+    class_set: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class LoadedRun:
         paths: Iterable[str | Path],
         *,
         abstain_below: float = 0.0,
+        coverage: float | None = None,
+        is_per_class: bool = False,
         count: Callable[[int, int], None] | None = None,
         unreadable: Callable[[str], None] | None = None,
     ) -> list[Prediction]:
@@ -72,6 +77,9 @@ class LoadedRun:
         Args:
             paths: Photo files, or folders, tables and archives of them.
             abstain_below: Give no label where the most probable class has a lower probability.
+            coverage: Give a set of classes that holds the true one for at least this share of photos like the validation ones, in (0, 1);
+                see `sets`, which also says what that rests on.
+            is_per_class: The same for the photos of each class.
             count: Called with photos done and photos in all.
             unreadable: Called with the line of each photo that cannot be read, which is then left out; None: it is an error.
 
@@ -80,28 +88,45 @@ class LoadedRun:
 
         Raises:
             DataError: If a path does not exist, a folder has no photo, or a photo cannot be read.
+            ValueError: If the coverage is impossible.
         """
+        sets = None if coverage is None else self.sets(coverage, is_per_class=is_per_class)
         photos = find_photos(paths)
         predictions: list[Prediction] = []
         for start in range(0, len(photos), _CHUNK):
             part = photos[start : start + _CHUNK]
-            for path, row in self._rows(part, unreadable):
-                predictions.append(self._prediction(path, row, abstain_below))
+            read, uncalibrated = self._read(part, unreadable)
+            predictions += self._predictions(read, uncalibrated, abstain_below, sets)
             if count:
                 count(start + len(part), len(photos))
         return predictions
 
-    def _rows(
+    def sets(self, coverage: float, *, is_per_class: bool = False) -> AnswerSets:
+        """The rule by which `predict` makes sets of classes, what it promises, and what it did on the test photos.
+
+        Args:
+            coverage: Share of photos whose set holds the true class, in (0, 1).
+            is_per_class: The same for the photos of each class.
+
+        Raises:
+            ValueError: If the coverage is impossible.
+            RunFolderError: If the run ended before it was scored.
+        """
+        from finetunekit.evaluation.answer_sets import answer_sets
+
+        return answer_sets(self.run, coverage, is_per_class=is_per_class)
+
+    def _read(
         self, paths: Sequence[Path], unreadable: Callable[[str], None] | None
-    ) -> list[tuple[Path, NDArray[np.float64]]]:
-        """Photos and their probabilities `(classes,)`; where one cannot be read, those of the others."""
+    ) -> tuple[Sequence[Path], NDArray[np.float64]]:
+        """Photos and their uncalibrated probabilities `(photos, classes)`; where one cannot be read, those of the others."""
         try:
-            return list(zip(paths, self.probabilities(paths), strict=True))
+            return paths, self.uncalibrated(paths)
         except DataError:
             if unreadable is None:
                 raise
         readable = [path for path in paths if self._is_readable(path, unreadable)]
-        return list(zip(readable, self.probabilities(readable), strict=True)) if readable else []
+        return readable, self.uncalibrated(readable) if readable else np.zeros((0, len(self.classes)))
 
     def _is_readable(self, path: Path, unreadable: Callable[[str], None]) -> bool:
         from finetunekit.data.decode import decode_photo
@@ -190,11 +215,16 @@ class LoadedRun:
         state = self.run.state
         return record_opening(key, state["config_key"], name=state["name"], run_path=self.run.path)
 
-    def _prediction(self, path: Path, row: NDArray[np.float64], abstain_below: float) -> Prediction:
-        best = int(row.argmax())
-        label = self.classes[best] if row[best] >= abstain_below else None
-        probabilities = dict(zip(self.classes, map(float, row), strict=True))
-        return Prediction(path, label, float(row[best]), self.run.temperature, probabilities)
+    def _predictions(
+        self, paths: Sequence[Path], uncalibrated: NDArray[np.float64], abstain_below: float, sets: AnswerSets | None
+    ) -> Iterator[Prediction]:
+        kept = sets.names(uncalibrated) if sets else [None] * len(paths)
+        given = apply_temperature(uncalibrated, self.run.temperature) if len(paths) else uncalibrated
+        for path, row, class_set in zip(paths, given, kept, strict=True):
+            best = int(row.argmax())
+            label = self.classes[best] if row[best] >= abstain_below else None
+            probabilities = dict(zip(self.classes, map(float, row), strict=True))
+            yield Prediction(path, label, float(row[best]), self.run.temperature, probabilities, class_set)
 
 
 def find_network(run: str | Path, *, out: str | Path = "runs") -> FinishedRun:

@@ -23,6 +23,13 @@ from finetunekit.statistics.calibration import (
     measure_calibration,
 )
 from finetunekit.statistics.claims import Claim, ClaimCheck, check_claim
+from finetunekit.statistics.conformal import (
+    ClassSets,
+    conformal_p_values,
+    coverage_spread,
+    fit_class_sets,
+    photos_for_coverage,
+)
 from finetunekit.statistics.confusion import (
     ClassScores,
     Proportion,
@@ -68,6 +75,7 @@ __all__ = [
     "Claim",
     "ClaimCheck",
     "ClassScores",
+    "ClassSets",
     "Equivalence",
     "Interval",
     "MacroScore",
@@ -88,9 +96,12 @@ __all__ = [
     "check_claim",
     "class_scores",
     "compare_predictions",
+    "conformal_p_values",
     "confusion_matrix",
+    "coverage_spread",
     "default_bins",
     "f1_interval",
+    "fit_class_sets",
     "fit_temperature",
     "log_loss_equivalence",
     "log_probabilities",
@@ -104,6 +115,7 @@ __all__ = [
     "paired_interval",
     "photo_brier_scores",
     "photo_log_losses",
+    "photos_for_coverage",
     "photos_to_tell_apart",
     "seed_equivalence",
     "simultaneous_level",

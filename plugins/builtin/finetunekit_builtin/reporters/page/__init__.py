@@ -18,7 +18,7 @@ from ..solved import is_solved
 from .data import count_photos, overlap_rows, samples
 from .mistakes import display, mistakes
 from .plan import plan
-from .scores import classes, compare_baselines, scores
+from .scores import classes, compare_baselines, scores, sets
 from .verdict import glance, sentences
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def build_html(options: HtmlOptions, run: FinishedRun) -> Mapping[str, bytes]:
         plan=plan(run),
         is_solved=is_solved(run),
         scores=scores(run),
+        sets=sets(run),
         compared=compare_baselines(run),
         classes=classes(run),
         display=display(run, options.display),

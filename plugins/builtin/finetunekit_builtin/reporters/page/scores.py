@@ -45,6 +45,22 @@ def _share(score: Mapping[str, Any]) -> tuple[str, str]:
     return percent(score["value"]), between(score.get("interval"))
 
 
+def sets(run: FinishedRun) -> list[list[str]]:
+    """What sets of classes would have held of the test photos, one row a coverage; none where the test split is shut."""
+    return [
+        [
+            percent(one["coverage"]),
+            f"{one['photos']:,}" + (" (too few)" if one["threshold"] is None else ""),
+            f"{test['covered']:,} of {test['photos']:,}",
+            between(test["interval"]),
+            f"{test['mean_size']:.2f}",
+            f"{test['empty']:,}",
+        ]
+        for one in run.metrics.get("sets", ())
+        if (test := one["test"])
+    ]
+
+
 def classes(run: FinishedRun) -> dict[str, Any]:
     """Recall, precision and F1 of each class, and a plot of the recalls where they are few."""
     scored = (run.metrics.get("test") or {}).get("classes") or ()
