@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import shutil
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
 from PIL import Image
+
+from finetunekit.testing import made_once
 
 TESTS = Path(__file__).parent
 CLASSES = ("blue", "green", "red")
@@ -104,36 +107,50 @@ def tiny_yaml(tmp_path: Path, photos: Path) -> Path:
     return path
 
 
+def convert_in_this_process(patch: pytest.MonkeyPatch) -> None:
+    """Built-in exporters convert here; a process of its own for each, as users get, loads TensorFlow for seconds.
+
+    `tests/exporting/test_backbones.py` starts those processes.
+    """
+    from finetunekit_builtin.exporters import litert, onnx
+
+    def convert(module: str, *arguments: str) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a converter warns of is its own affair, as in its own process
+            importlib.import_module(f"finetunekit_builtin.exporters.{module}").main(*arguments)
+
+    for exporter in (litert, onnx):
+        patch.setattr(exporter, "convert", convert)
+
+
+@pytest.fixture
+def convert_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See `convert_in_this_process`."""
+    convert_in_this_process(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of `TINY`, made once for all tests and processes: for looking at. `copied_run` may be changed.
 
-    Its photos lie beside it, in `photos/`. It has an HDF5 model and two reports.
+    Its photos lie in `photos/`, two folders up. It has an HDF5 model and two reports.
     """
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    out = folder / "finished"
-    with FileLock(folder / "finished.lock"), pytest.MonkeyPatch.context() as patch:
-        if not out.is_dir():
-            patch.setenv("FINETUNEKIT_CACHE", str(folder / "finished-cache"))
-            patch.setenv("FINETUNEKIT_STATE", str(folder / "finished-state"))
-            _make_run(out)
-    (path,) = (place for place in out.iterdir() if place.name.startswith("tiny-"))
+    folder = made_once(tmp_path_factory, "finished", _make_run)
+    (path,) = (folder / "runs").iterdir()
     return path
 
 
-def _make_run(out: Path) -> None:
+def _make_run(folder: Path) -> None:
     import finetunekit as ftk
     from finetunekit.system.progress import Progress
 
-    made = out.with_name("making")
-    write_photos(out.with_name("photos"))
-    preset = out.with_name("tiny.yaml")
-    preset.write_text(TINY.replace("ROOT", str(out.with_name("photos"))), encoding="utf-8")
+    preset = folder / "tiny.yaml"
+    preset.write_text(TINY.replace("ROOT", str(write_photos(folder / "photos"))), encoding="utf-8")
     settings = ("save.h5=true", "reports=[{name: confusion_matrix}, {name: learning_curves}]")
-    ftk.run(str(preset), settings=settings, out=made, progress=Progress(is_quiet=True))
-    made.rename(out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINETUNEKIT_CACHE", str(folder / "cache"))
+        patch.setenv("FINETUNEKIT_STATE", str(folder / "state"))
+        ftk.run(str(preset), settings=settings, out=folder / "runs", progress=Progress(is_quiet=True))
 
 
 @pytest.fixture

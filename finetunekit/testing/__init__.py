@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from finetunekit.testing.checks_head import check_head
     from finetunekit.testing.checks_reporter import check_reporter
     from finetunekit.testing.checks_source import check_data_source
-    from finetunekit.testing.checks_tracker import check_tracker
+    from finetunekit.testing.checks_tracker import check_tracker, tracked_tiny_run
     from finetunekit.testing.components import check_component
     from finetunekit.testing.contract import ContractError, UnfitExampleError, example_options
     from finetunekit.testing.data import AWKWARD_CLASSES, TINY_CLASSES, tiny_photos, tiny_run
+    from finetunekit.testing.sharing import made_once, shared_folder, shared_tiny_run
     from finetunekit.testing.targets import CheckResult, check_target
 
 #: What is offered here → its module, loaded on first use: the scaffold beside them needs neither photos nor Keras.
@@ -38,6 +39,7 @@ _HOMES = {
     "check_reporter": "finetunekit.testing.checks_reporter",
     "check_data_source": "finetunekit.testing.checks_source",
     "check_tracker": "finetunekit.testing.checks_tracker",
+    "tracked_tiny_run": "finetunekit.testing.checks_tracker",
     "check_component": "finetunekit.testing.components",
     "ContractError": "finetunekit.testing.contract",
     "UnfitExampleError": "finetunekit.testing.contract",
@@ -46,6 +48,9 @@ _HOMES = {
     "TINY_CLASSES": "finetunekit.testing.data",
     "tiny_photos": "finetunekit.testing.data",
     "tiny_run": "finetunekit.testing.data",
+    "made_once": "finetunekit.testing.sharing",
+    "shared_folder": "finetunekit.testing.sharing",
+    "shared_tiny_run": "finetunekit.testing.sharing",
     "CheckResult": "finetunekit.testing.targets",
     "check_target": "finetunekit.testing.targets",
 }
@@ -67,8 +72,12 @@ __all__ = [
     "check_target",
     "check_tracker",
     "example_options",
+    "made_once",
+    "shared_folder",
+    "shared_tiny_run",
     "tiny_photos",
     "tiny_run",
+    "tracked_tiny_run",
 ]
 
 

@@ -15,7 +15,9 @@ from finetunekit.config.plan import Chosen
 from finetunekit.plugins.components import call_builder
 from finetunekit.runs.folder import FinishedRun
 from finetunekit.runs.tracked_run import tracked_end, tracked_epochs, tracked_run
+from finetunekit.runs.tracking import FINISHED, TRACKERS, Sender, tracker_key
 from finetunekit.system.environment import start_tensorflow
+from finetunekit.system.files import to_json
 from finetunekit.testing.contract import Subject, choose
 from finetunekit.testing.data import AWKWARD_CLASSES, tiny_run
 from finetunekit.testing.guards import changed, fingerprint
@@ -61,6 +63,30 @@ def verify_tracker(chosen: Chosen, run: Path | None = None) -> None:
         subject.require(
             not left, f"leaves a thread behind ({', '.join(left[:3])}) that is no daemon; the process could not end."
         )
+
+
+def tracked_tiny_run(build: Builder, options: Options, folder: Path, *, run: Path | None = None) -> FinishedRun:
+    """Send a run to a tracker as the engine does where it was killed after an epoch that it had sent but not noted, and was resumed.
+
+    Args:
+        build: The builder that the plugin registers.
+        options: An instance of its options; relative paths in them are of `folder`.
+        folder: Is there already; the run is copied into it, to `runs/`.
+        run: Run folder; default: one is made by `tiny_run`. It is not changed.
+
+    Returns:
+        The copy. Read back from the tracker, each of its epochs has to be there once.
+    """
+    made = run or tiny_run(folder / "tiny", classes=AWKWARD_CLASSES)
+    copy = Path(shutil.copytree(made, folder / "runs" / made.name))
+    chosen = choose("tracker", build, options)
+    with contextlib.chdir(folder):
+        killed = Sender(chosen, copy)
+        killed.catch_up("killed")
+        notes = {tracker_key(chosen): {**killed.note, "epochs": killed.note["epochs"] - 1}}
+        (copy / TRACKERS).write_text(to_json(notes), encoding="utf-8")
+        Sender(chosen, copy).catch_up(FINISHED)
+    return FinishedRun(copy)
 
 
 def _send_twice(subject: Subject, run: FinishedRun) -> None:

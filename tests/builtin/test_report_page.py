@@ -35,14 +35,14 @@ from finetunekit.runs.folder import (
     report_page,
 )
 from finetunekit.system.files import to_json, write_whole
-from finetunekit.testing import check_reporter, tiny_run
+from finetunekit.testing import check_reporter, shared_tiny_run
 from finetunekit.testing.data import AWKWARD_CLASSES
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the engine whose class names are awkward."""
-    return tiny_run(tmp_path_factory.mktemp("made"), classes=AWKWARD_CLASSES)
+    return shared_tiny_run(tmp_path_factory)
 
 
 def test_page_and_card_keep_the_contract_of_a_reporter(made: Path) -> None:

@@ -3,47 +3,77 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from conftest import convert_in_this_process
 from helpers_plugins import invoke
 from numpy.typing import NDArray
 from PIL import Image
 from run_folders import with_temperature
 
 import finetunekit as ftk
-from finetunekit.engine.export import ExportableRun, PlannedExport, plan_export, verify_export
+from finetunekit.config.planning import prepare
+from finetunekit.engine.export import ExportableRun, PlannedExport, export_planned, plan_export, verify_export
 from finetunekit.exporting.certificate import broken_limits
 from finetunekit.exporting.comparison import ask_network
 from finetunekit.exporting.probe_photos import write_probes
 from finetunekit.exporting.servable import float32_network, servable_of
 from finetunekit.system.progress import Progress
-from finetunekit.testing import AWKWARD_CLASSES, tiny_run
+from finetunekit.testing import AWKWARD_CLASSES, made_once, shared_tiny_run
 
 QUIET = Progress(is_quiet=True)
 SAMPLES = Path(__file__).parents[2] / "docs" / "samples"
 FORMATS = ("litert", "onnx", "savedmodel")
 
 
+class Export(NamedTuple):
+    """A folder that was exported, and the certificate in it."""
+
+    path: Path
+    certificate: Mapping[str, Any]
+
+
+Exported = Callable[[str], Export]
+
+
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> ExportableRun:
     """A tiny run whose class names are awkward, and which divides its logits by 1.7."""
-    return ftk.load(with_temperature(tiny_run(tmp_path_factory.mktemp("run"), classes=AWKWARD_CLASSES), 1.7))
+    made = shared_tiny_run(tmp_path_factory)
+    folder = made_once(
+        tmp_path_factory,
+        "tiny-run-with-temperature",
+        lambda folder: with_temperature(Path(shutil.copytree(made, folder / made.name)), 1.7),
+    )
+    return ftk.load(folder / made.name)
 
 
 @pytest.fixture(scope="module")
-def exported(loaded: ExportableRun, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, ftk.ExportResult]:
-    """That run in every built-in format."""
-    folder = tmp_path_factory.mktemp("exports")
-    return {name: loaded.export(name, into=folder / name, progress=QUIET) for name in FORMATS}
+def exported(loaded: ExportableRun, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """That run in a built-in format: written once for all tests and processes, for looking at."""
+
+    def export(name: str) -> Export:
+        folder = made_once(tmp_path_factory, f"exported-{name}", lambda folder: _export(loaded, name, folder))
+        path = folder / name
+        return Export(path, json.loads((path / "certificate.json").read_text(encoding="utf-8")))
+
+    return export
+
+
+def _export(loaded: ExportableRun, name: str, folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        convert_in_this_process(patch)
+        loaded.export(name, into=folder / name, progress=QUIET)
 
 
 def photos_of(height: int, width: int, count: int = 1) -> NDArray[np.uint8]:
@@ -54,10 +84,8 @@ def photos_of(height: int, width: int, count: int = 1) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_certificate_says_how_close_the_answers_are(name: str, exported: Mapping[str, ftk.ExportResult]) -> None:
-    result = exported[name]
-    certificate = json.loads((result.path / "certificate.json").read_text(encoding="utf-8"))
-    assert certificate == result.certificate
+def test_a_certificate_says_how_close_the_answers_are(name: str, exported: Exported) -> None:
+    path, certificate = exported(name)
     assert certificate["network"]["largest_difference"] < 1e-5
     assert certificate["probes"]["largest_difference"] < 1e-5
     assert certificate["network"]["same_first_answer"]["photos"] == 12
@@ -70,27 +98,27 @@ def test_a_certificate_says_how_close_the_answers_are(name: str, exported: Mappi
     )
     assert certificate["points"]["probes"]["square"]["largest_difference"] == 0.0
     assert certificate["cost"]["milliseconds"]["32"]["exported_ms"] > 0
-    page = (result.path / "certificate.md").read_text(encoding="utf-8")
+    page = (path / "certificate.md").read_text(encoding="utf-8")
     assert "same first answer on 12 of 12 photos" in page
     assert "two\nlines" not in page
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_class_names_in_any_script_come_back_in_order(name: str, exported: Mapping[str, ftk.ExportResult]) -> None:
-    assert tuple(exported[name].certificate["model"]["classes"]) == AWKWARD_CLASSES
+def test_class_names_in_any_script_come_back_in_order(name: str, exported: Exported) -> None:
+    assert tuple(exported(name).certificate["model"]["classes"]) == AWKWARD_CLASSES
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_no_operation_is_tensorflows_own(name: str, exported: Mapping[str, ftk.ExportResult]) -> None:
-    operations = exported[name].certificate["model"]["operations"]
+def test_no_operation_is_tensorflows_own(name: str, exported: Exported) -> None:
+    operations = exported(name).certificate["model"]["operations"]
     assert operations
     assert not any(operation.startswith(("Flex", "VAR_HANDLE", "READ_VARIABLE")) for operation in operations)
 
 
-def test_onnx_has_names_for_people_and_texts_that_travel(exported: Mapping[str, ftk.ExportResult]) -> None:
+def test_onnx_has_names_for_people_and_texts_that_travel(exported: Exported) -> None:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(exported["onnx"].path / "model.onnx"))
+    session = onnxruntime.InferenceSession(str(exported("onnx").path / "model.onnx"))
     (given,), (answer,) = session.get_inputs(), session.get_outputs()
     assert (given.name, given.type, given.shape) == ("pixels", "tensor(uint8)", ["batch", "height", "width", 3])
     assert (answer.name, answer.shape) == ("probabilities", ["batch", 3])
@@ -99,19 +127,21 @@ def test_onnx_has_names_for_people_and_texts_that_travel(exported: Mapping[str, 
     assert {"run", "model_sha256", "licence", "attribution", "pixels", "finetunekit"} <= set(texts)
 
 
-def test_litert_has_its_texts_in_an_archive_behind_the_model(exported: Mapping[str, ftk.ExportResult]) -> None:
-    with zipfile.ZipFile(exported["litert"].path / "model.tflite") as archive:
+def test_litert_has_its_texts_in_an_archive_behind_the_model(exported: Exported) -> None:
+    with zipfile.ZipFile(exported("litert").path / "model.tflite") as archive:
         assert archive.read("labels.txt").decode().split("\n")[1] == "two\\nlines"
-        assert json.loads(archive.read("finetunekit.json"))["run"] == exported["litert"].certificate["run"]["folder"]
+        assert json.loads(archive.read("finetunekit.json"))["run"] == exported("litert").certificate["run"]["folder"]
 
 
-def test_mediapipe_finds_the_labels_and_gives_the_answers(loaded: ExportableRun, tmp_path: Path) -> None:
+def test_mediapipe_finds_the_labels_and_gives_the_answers(
+    loaded: ExportableRun, tmp_path: Path, convert_here: None
+) -> None:
     python = pytest.importorskip("mediapipe.tasks.python", reason="mediapipe reads LiteRT's labels")
     import mediapipe
 
-    result = loaded.export("litert", {"input": "square"}, into=tmp_path / "square", progress=QUIET)
+    plan_export(loaded.run, "litert", {"input": "square"}).exporter.write(servable_of(loaded), tmp_path)
     options = python.vision.ImageClassifierOptions(
-        base_options=python.BaseOptions(model_asset_path=str(result.path / "model.tflite")), max_results=3
+        base_options=python.BaseOptions(model_asset_path=str(tmp_path / "model.tflite")), max_results=3
     )
     (square,) = photos_of(8, 8)
     with python.vision.ImageClassifier.create_from_options(options) as classifier:
@@ -124,21 +154,20 @@ def test_mediapipe_finds_the_labels_and_gives_the_answers(loaded: ExportableRun,
     )
 
 
-def test_a_saved_model_takes_encoded_photos_too(loaded: ExportableRun, exported: Mapping[str, Any]) -> None:
+def test_a_saved_model_takes_encoded_photos_too(loaded: ExportableRun, exported: Exported) -> None:
     import tensorflow as tf
 
     (probe,) = photos_of(30, 20)
-    path = exported["savedmodel"].path / "photo.png"
-    Image.fromarray(probe).save(path)
-    model = tf.saved_model.load(str(exported["savedmodel"].path / "saved_model"))
-    found = model.signatures["encoded"](encoded=tf.constant([path.read_bytes()] * 2))["probabilities"].numpy()
-    path.unlink()
+    file = io.BytesIO()
+    Image.fromarray(probe).save(file, "PNG")
+    model = tf.saved_model.load(str(exported("savedmodel").path / "saved_model"))
+    found = model.signatures["encoded"](encoded=tf.constant([file.getvalue()] * 2))["probabilities"].numpy()
     assert found.shape == (2, 3)
     served = model.signatures["serving_default"](pixels=tf.constant(probe[np.newaxis]))["probabilities"].numpy()
     assert found[0] == pytest.approx(served[0], abs=1e-6)
 
 
-def test_the_network_is_as_it_was(loaded: ExportableRun, exported: Mapping[str, Any]) -> None:
+def test_the_network_is_as_it_was(loaded: ExportableRun, exported: Exported) -> None:
     again = ftk.load(loaded.run.path).model
     pairs = zip(loaded.model.get_weights(), again.get_weights(), strict=True)
     assert all(np.array_equal(one, other) for one, other in pairs)
@@ -148,19 +177,15 @@ def test_the_network_is_as_it_was(loaded: ExportableRun, exported: Mapping[str, 
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_golden_photos_are_verified_wherever_the_folder_is(
-    name: str, exported: Mapping[str, ftk.ExportResult], tmp_path: Path
-) -> None:
-    copy = Path(shutil.copytree(exported[name].path, tmp_path / "elsewhere"))
+def test_golden_photos_are_verified_wherever_the_folder_is(name: str, exported: Exported, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(exported(name).path, tmp_path / "elsewhere"))
     found = verify_export(copy)
     assert (found["photos"], found["same_first_answer"]) == (8, 8)
     assert found["largest_difference"] < 1e-5
 
 
-def test_a_changed_file_and_a_changed_answer_are_noticed(
-    exported: Mapping[str, ftk.ExportResult], tmp_path: Path
-) -> None:
-    copy = Path(shutil.copytree(exported["onnx"].path, tmp_path / "copy"))
+def test_a_changed_file_and_a_changed_answer_are_noticed(exported: Exported, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(exported("onnx").path, tmp_path / "copy"))
     answers = copy / "golden" / "answers.json"
     content = json.loads(answers.read_text(encoding="utf-8"))
     content["photos"]["1.png"]["probabilities"][AWKWARD_CLASSES[0]] += 0.5
@@ -187,9 +212,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     ("name", "without"), [("litert", "tensorflow"), ("onnx", "tensorflow,onnx"), ("savedmodel", "onnx")]
 )
 def test_the_example_on_the_page_gives_the_golden_answers_without_finetunekit(
-    name: str, without: str, exported: Mapping[str, ftk.ExportResult]
+    name: str, without: str, exported: Exported
 ) -> None:
-    folder, script = exported[name].path, SAMPLES / f"run_{name}.py"
+    folder, script = exported(name).path, SAMPLES / f"run_{name}.py"
     expected = json.loads((folder / "golden" / "answers.json").read_text(encoding="utf-8"))["photos"]
     photos = [str(folder / "golden" / file) for file in expected]
     command = [sys.executable, "-c", ALONE, without, str(script), str(folder), *photos]
@@ -216,12 +241,12 @@ def test_answers_that_are_too_far_leave_nothing_behind(loaded: ExportableRun, tm
 
 
 def test_what_is_there_is_not_overwritten_but_an_earlier_export_is(
-    loaded: ExportableRun, exported: Mapping[str, ftk.ExportResult], tmp_path: Path
+    loaded: ExportableRun, exported: Exported, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ftk.ConfigError, match="is there already and is no export"):
         loaded.export("savedmodel", into=tmp_path)
-    copy = Path(shutil.copytree(exported["savedmodel"].path, tmp_path / "copy"))
+    copy = Path(shutil.copytree(exported("savedmodel").path, tmp_path / "copy"))
     (copy / "old.txt").write_text("old")
     loaded.export("savedmodel", into=copy, progress=QUIET)
     assert not (copy / "old.txt").exists()
@@ -259,24 +284,26 @@ def test_without_the_extra_the_verb_says_what_to_install(
         plan_export(loaded.run, "onnx", {})
 
 
-def test_a_run_that_is_told_to_export_ends_with_it_or_with_5(loaded: ExportableRun, tmp_path: Path) -> None:
-    preset = loaded.run.path.parents[1] / "tiny.yaml"
-    keep = "export={to: [{name: savedmodel, input: square}]}"
-    ran = ftk.run(str(preset), settings=(keep,), out=tmp_path / "good", progress=QUIET)
-    assert (ran.path / "exports" / "savedmodel" / "certificate.json").is_file()
-    refuse = "export={to: [{name: savedmodel}], max_difference: 1e-12}"
+def test_a_run_that_is_told_to_export_ends_with_5_where_it_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    preset = shared_tiny_run(tmp_path_factory).parents[1] / "tiny.yaml"
+    refuse = ("export={to: [{name: savedmodel}], max_difference: 1e-12}", "reports=[]")
     with pytest.raises(ftk.ExportError, match="the run is finished"):
-        ftk.run(str(preset), settings=(refuse,), out=tmp_path / "bad", progress=QUIET)
+        ftk.run(str(preset), settings=refuse, out=tmp_path / "bad", progress=QUIET)
     (path,) = (tmp_path / "bad").iterdir()
     assert ftk.FinishedRun(path).state["status"] == "finished"
     assert not (path / "exports").exists()
+    plan, _ = prepare(str(preset), settings=("export={to: [{name: savedmodel, input: square}]}",))
+    assert export_planned(plan, path, QUIET) == []  # as a run ends with it
+    assert (path / "exports" / "savedmodel" / "certificate.json").is_file()
 
 
 # ---- limits -------------------------------------------------------------------------------------------------------------------------
 
 
-def test_labels_in_another_order_and_a_lost_point_are_broken_limits(exported: Mapping[str, ftk.ExportResult]) -> None:
-    certificate = dict(exported["onnx"].certificate)
+def test_labels_in_another_order_and_a_lost_point_are_broken_limits(exported: Exported) -> None:
+    certificate = dict(exported("onnx").certificate)
     assert broken_limits(certificate, 1e-4) == []
     other = {**certificate, "model": {**certificate["model"], "classes": list(reversed(AWKWARD_CLASSES))}}
     assert "not in the run's order" in broken_limits(other, 1e-4)[0]
@@ -284,7 +311,9 @@ def test_labels_in_another_order_and_a_lost_point_are_broken_limits(exported: Ma
     assert "on probe photos a probability differs by up to 0.2 ('CMYK')" in broken_limits(worse, 1e-4)[0]
 
 
-def test_int8_is_calibrated_evenly_and_held_to_a_margin(loaded: ExportableRun, tmp_path: Path) -> None:
+def test_int8_is_calibrated_evenly_and_held_to_a_margin(
+    loaded: ExportableRun, tmp_path: Path, convert_here: None
+) -> None:
     options = {"quantize": "int8", "calibration_photos": 7}
     with pytest.raises(ftk.ExportError, match="not shown that it loses at most 2 points"):
         loaded.export("litert", options, into=tmp_path / "refused", progress=QUIET)
@@ -352,7 +381,7 @@ def test_a_graph_does_what_the_run_does_to_a_photo(
 @pytest.mark.parametrize("name", ["litert", "onnx"])
 @pytest.mark.parametrize("change", [{"fit": "crop", "crop_pct": 0.875}, {"fit": "pad"}])
 def test_other_runtimes_crop_and_pad_photos_to_the_bit(
-    change: dict[str, Any], name: str, loaded: ExportableRun, tmp_path: Path
+    change: dict[str, Any], name: str, loaded: ExportableRun, tmp_path: Path, convert_here: None
 ) -> None:
     from finetunekit.exporting.comparison import compare_points, refer
 

@@ -13,12 +13,14 @@ from helpers_plugins import invoke
 
 import finetunekit as ftk
 from finetunekit.config.planning import prepare
+from finetunekit.config.yaml_source import dump_yaml, parse_yaml, plain
 from finetunekit.engine.api import resume
 from finetunekit.engine.track import mark_stopped, track
 from finetunekit.runs import tracking
 from finetunekit.runs.folder import FinishedRun
 from finetunekit.runs.reproducibility import compare_bits
 from finetunekit.runs.tracked_run import tracked_end
+from finetunekit.runs.tracking import RunTrackers
 from finetunekit.system.progress import Progress
 from finetunekit.system.secrets import has_password, without_secrets
 
@@ -34,6 +36,31 @@ def tracked_yaml(tiny_yaml: Path, tmp_path: Path, own_cache: Path, monkeypatch: 
     path = tmp_path / "tracked.yaml"
     path.write_text(f"{text}track: [{{name: written}}]\n", encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def silent_run(copied_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run whose configuration names the tracker `written`, which has not heard of it yet."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tracking, "PATIENCE_S", 60.0)
+    file = copied_run / "config.yaml"
+    config = plain(parse_yaml(file.read_text(encoding="utf-8"), "config"), "config")
+    config = {
+        **config,
+        "plugins": [*config["plugins"], str(PLUGIN)],
+        "track": [{"name": "written", "file": str(tmp_path / "written.jsonl")}],
+    }
+    file.write_text(dump_yaml(config), encoding="utf-8")
+    return copied_run
+
+
+def tell(path: Path, status: str = "finished") -> list[str]:
+    """Tell a run's trackers as the engine does; what was said of them."""
+    said: list[str] = []
+    trackers = RunTrackers(prepare(str(path / "config.yaml"))[0].track, path, said.append)
+    trackers.tell()
+    trackers.close(status)
+    return said
 
 
 def run(preset: Path, *settings: str) -> tuple[Path, list[str]]:
@@ -120,48 +147,45 @@ def test_runs_of_one_command_are_of_one_group(tracked_yaml: Path) -> None:
 # ---- what it may not cost --------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_has_the_same_bits_with_and_without_a_tracker(tracked_yaml: Path) -> None:
+def test_a_run_has_the_same_bits_with_and_without_a_tracker(tracked_yaml: Path, finished_run: Path) -> None:
     with_tracker, _ = run(tracked_yaml)
-    without, _ = run(tracked_yaml, "track=[]")
-    assert compare_bits(FinishedRun(with_tracker), FinishedRun(without)).is_same
-    assert FinishedRun(with_tracker).state["config_key"] == FinishedRun(without).state["config_key"]
-    assert not (without / "trackers.json").exists()
+    assert compare_bits(FinishedRun(with_tracker), FinishedRun(finished_run)).is_same
+    assert not (finished_run / "trackers.json").exists()
+    assert FinishedRun(with_tracker).state["config_key"] == FinishedRun(finished_run).state["config_key"]
 
 
 @pytest.mark.parametrize("moment", ["start", "epoch 2", "finish"])
 def test_a_tracker_that_fails_is_one_warning_and_what_it_lacks_is_sent_later(
-    moment: str, tracked_yaml: Path, monkeypatch: pytest.MonkeyPatch
+    moment: str, silent_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRACKER_FAILS", moment)
-    path, warned = run(tracked_yaml)
-    assert len(warned) == 1
-    assert "tracker 'written' of plugin 'tracking_plugin'" in warned[0]
-    assert f"finetunekit track {path}" in warned[0]
+    (warned,) = tell(silent_run)
+    assert "tracker 'written' of plugin 'tracking_plugin'" in warned
+    assert f"finetunekit track {silent_run}" in warned
     with pytest.raises(ftk.PluginError, match="no answer"):
-        track(path)
+        track(silent_run)
     monkeypatch.delenv("TRACKER_FAILS")
-    (sent,) = track(path)
-    assert (sent.status, sent.run_id) == ("finished", f"id-{path.name}")
+    (sent,) = track(silent_run)
+    assert (sent.status, sent.run_id) == ("finished", f"id-{silent_run.name}")
     assert steps() == [1, 2]
     assert calls()[-1]["call"] == "finish"
     count = len(calls())
-    assert track(path)[0].sent_epochs == 0
+    assert track(silent_run)[0].sent_epochs == 0
     assert len(calls()) == count  # sending twice changes nothing
 
 
 @pytest.mark.parametrize("moment", ["start", "epoch 1"])
 def test_a_tracker_that_hangs_is_left_behind(
-    moment: str, tracked_yaml: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    moment: str, silent_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tracking, "PATIENCE_S", 0.05)
     monkeypatch.setenv("TRACKER_HANGS", moment)
-    path, warned = run(tracked_yaml)
-    assert len(warned) == 1
-    assert "has not answered in time" in warned[0]
+    (warned,) = tell(silent_run)
+    assert "has not answered in time" in warned
     print("the result")
     assert capsys.readouterr().out == "the result\n"
     monkeypatch.delenv("TRACKER_HANGS")
-    assert track(path)[0].status == "finished"
+    assert track(silent_run)[0].status == "finished"
 
 
 def test_trackers_wait_two_seconds_together_at_the_end_of_a_run() -> None:
@@ -194,35 +218,34 @@ def test_another_tracker_does_not_keep_a_run_from_being_resumed(
     assert [call["step"] for call in calls("other.jsonl") if call["call"] == "epoch"] == [1, 2]
 
 
-def test_a_killed_run_is_marked_by_whoever_sees_it_first(tracked_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = stop_after_first_epoch(tracked_yaml, monkeypatch)
-    for name in ("run.json", "trackers.json"):  # as a kill leaves them
-        text = (path / name).read_text(encoding="utf-8")
-        (path / name).write_text(text.replace('"interrupted"', '"running"'), encoding="utf-8")
-    listed = invoke("runs", "list")
+def test_a_killed_run_is_marked_by_whoever_sees_it_first(silent_run: Path) -> None:
+    tell(silent_run, "running")
+    state = silent_run / "run.json"  # as a kill leaves it
+    state.write_text(state.read_text(encoding="utf-8").replace('"finished"', '"running"'), encoding="utf-8")
+    listed = invoke("runs", "list", "--out", str(silent_run.parent))
     assert "killed" in listed.stdout
     assert calls()[-1] == {"call": "fail", "status": "killed"}
     count = len(calls())
-    mark_stopped([path], Progress(is_quiet=True))
+    mark_stopped([silent_run], Progress(is_quiet=True))
     assert len(calls()) == count
-    resume(path, progress=Progress(is_quiet=True))
-    assert steps() == [1, 2]
-    assert calls()[-1]["call"] == "finish"
 
 
 # ---- without a tracker at first --------------------------------------------------------------------------------------------------
 
 
-def test_a_run_made_without_a_tracker_is_sent_whole(tracked_yaml: Path) -> None:
-    path, _ = run(tracked_yaml, "track=[]")
-    with pytest.raises(ftk.ConfigError, match="names no tracker"):
-        track(path)
-    result = invoke("track", str(path), "--track", "written", "--set", "track[0].file=later.jsonl")
+def test_a_run_made_without_a_tracker_is_sent_whole(silent_run: Path) -> None:
+    later = Path("later.jsonl").resolve()
+    result = invoke("track", str(silent_run), "--track", "written", "--set", f"track[0].file={later}")
     assert result.exit_code == 0
-    assert f"{path.name} (finished) is run id-{path.name}; 2 epochs sent" in result.stdout
+    assert f"{silent_run.name} (finished) is run id-{silent_run.name}; 2 epochs sent" in result.stdout
     assert [call["call"] for call in calls("later.jsonl")] == ["start", "epoch", "epoch", "finish"]
     with pytest.raises(ftk.ConfigError, match="only settings of `track`"):
-        track(path, ["written"], settings=["seed=1"])
+        track(silent_run, ["written"], settings=["seed=1"])
+
+
+def test_a_run_that_names_no_tracker_needs_one_named(finished_run: Path) -> None:
+    with pytest.raises(ftk.ConfigError, match="names no tracker"):
+        track(finished_run)
 
 
 def test_the_command_line_names_a_tracker(tracked_yaml: Path) -> None:

@@ -55,8 +55,8 @@ from finetunekit.testing import (
     check_target,
     check_tracker,
     example_options,
+    shared_tiny_run,
     tiny_photos,
-    tiny_run,
 )
 from finetunekit.testing.tiny_plugin import STAND_IN, TINY_SPEC, TinyOptions, build_linear, build_tiny
 
@@ -93,11 +93,11 @@ BUILT_INS = [
 
 @pytest.fixture(scope="module")
 def run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_run(tmp_path_factory.mktemp("run"), classes=AWKWARD_CLASSES)
+    return shared_tiny_run(tmp_path_factory)
 
 
 @pytest.mark.parametrize(("kind", "name"), BUILT_INS, ids=lambda value: value)
-def test_every_built_in_keeps_its_contract(kind: str, name: str, run_path: Path) -> None:
+def test_every_built_in_keeps_its_contract(kind: str, name: str, run_path: Path, convert_here: None) -> None:
     registered = built_ins().registries[kind][name]
     options = registered.options.model_validate(GIVEN[name]) if name in GIVEN else None
     check_component(kind, registered, options, run=run_path)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("openvino", reason="openvino is what this distribution exports to")
 
+import finetunekit_openvino
 from finetunekit_openvino import OpenvinoOptions, build_openvino
 
 import finetunekit as ftk
@@ -15,21 +17,29 @@ from finetunekit.config.plan import Chosen
 from finetunekit.config.sections import ExportSection
 from finetunekit.engine.export import PlannedExport
 from finetunekit.system.progress import Progress
-from finetunekit.testing import AWKWARD_CLASSES, check_exporter, tiny_run
+from finetunekit.testing import check_exporter, shared_tiny_run
 from finetunekit.types import Origin, Registered
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_run(tmp_path_factory.mktemp("run"), classes=AWKWARD_CLASSES)
+    return shared_tiny_run(tmp_path_factory)
 
 
-@pytest.mark.parametrize("options", [OpenvinoOptions(), OpenvinoOptions(quantize="fp16", input="square")])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(OpenvinoOptions(), marks=pytest.mark.slow), OpenvinoOptions(quantize="fp16", input="square")],
+)
 def test_it_keeps_its_contract(options: OpenvinoOptions, run: Path) -> None:
     check_exporter(build_openvino, options, run=run)
 
 
-def test_its_certificate_says_that_it_answers_as_the_run(run: Path, tmp_path: Path) -> None:
+def test_its_certificate_says_that_it_answers_as_the_run(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the converter in this process; the test of the contract runs it in one of its own."""
+    main = runpy.run_path(str(Path(finetunekit_openvino.__file__).with_name("convert.py")))["main"]
+    monkeypatch.setattr(finetunekit_openvino, "_convert", main)
     origin = Origin("openvino", "finetunekit-openvino", "0.1.0")
     chosen = Chosen("exporter", Registered("openvino", build_openvino, OpenvinoOptions, origin), OpenvinoOptions(), ())
     planned = PlannedExport(chosen, build_openvino(OpenvinoOptions()), tmp_path / "out", ExportSection())
