@@ -94,7 +94,7 @@ def prepare_feed(feed: str, photos: int, settings: Sequence[str], cache: Path) -
     precision, size_px = resolve_precision(plan.config.precision), plan.config.pixels.size_px
     context = StageContext(
         plan=plan,
-        classifier=build_classifier(plan, CLASSES, precision),
+        classifier=build_classifier(plan.network, CLASSES, precision),
         contract=contract_of(plan.config.pixels, plan.spec),
         precision=precision,
         augmenter=build_augmenter(plan),

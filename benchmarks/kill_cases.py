@@ -53,7 +53,7 @@ MOMENTS: dict[str, dict[str, Any]] = {
     "checkpoint in place, log a line behind": {"at": "event", "name": "open", "text": "epochs.csv a", "count": 2},
     "between two stages": {"at": "hook", "name": "after_stage", "count": 1},
     "in an epoch of the second stage": {"at": "step", "count": 28},
-    "while the model is put in place": {"at": "event", "name": "os.rename", "text": "model.keras", "count": 1},
+    "while the model is put in place": {"at": "event", "name": "os.rename", "text": "model.npz", "count": 1},
     "test predictions written, scores not": {"at": "event", "name": "os.rename", "text": "metrics.json", "count": 1},
     "while a report is written": {"at": "event", "name": "os.rename", "text": "confusion_matrix", "count": 1},
     "after the last report": {"at": "hook", "name": "after_run", "count": 1},
@@ -283,11 +283,13 @@ def differences(reference: Path, other: Path) -> Iterator[str]:
     """What is not bit for bit the same in two finished runs; wall-clock figures and counts of openings are left out."""
     import numpy as np
 
+    from finetunekit.system.array_files import read_arrays
+
     states = [json.loads((path / "run.json").read_text()) for path in (reference, other)]
     if states[1]["status"] != "finished":
         yield f"status {states[1]['status']}"
         return
-    arrays = [_weights(path / "model.keras") for path in (reference, other)]
+    arrays = [read_arrays(path / "model.npz")[1] for path in (reference, other)]
     if arrays[0].keys() != arrays[1].keys():
         yield "names of weights"
     for name in arrays[0].keys() & arrays[1].keys():
@@ -298,18 +300,6 @@ def differences(reference: Path, other: Path) -> Iterator[str]:
             yield name
     files = [{str(p.relative_to(path)) for p in path.rglob("*")} for path in (reference, other)]
     yield from (f"file {name}" for name in sorted(files[0] ^ files[1]))
-
-
-def _weights(path: Path) -> dict[str, Any]:
-    import io
-    import zipfile
-
-    import h5py
-
-    found: dict[str, Any] = {}
-    with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-    return found
 
 
 def _epochs(path: Path) -> list[dict[str, str]]:

@@ -168,7 +168,7 @@ def write_tiny_weights(tiny_yaml: Path) -> Path:
 
     plan, _ = prepare(tiny_yaml)
     prepare_tensorflow(seed=0, is_deterministic=True)
-    model = build_backbone(plan, "float32").model
+    model = build_backbone(plan.network, "float32").model
     path = tiny_yaml.parent / "tiny.npz"
     np.savez(path, **{name: variable.numpy() for name, variable in named_variables(model, "here").items()})
     return path

@@ -153,16 +153,16 @@ def changes(run: str, out: str, as_json: bool) -> None:
     """What became of the photos of RUN: added, removed, changed, renamed, relabelled, moved between splits."""
     import dataclasses
 
-    from finetunekit.config.planning import prepare
     from finetunekit.data.audit.changes import photo_changes
     from finetunekit.data.known_photos import open_known_photos
     from finetunekit.data.listing import list_photos
     from finetunekit.runs.folder import CONFIG, FinishedRun, find_run, run_from
+    from finetunekit.runs.reopening import reopen_plan
 
     progress = make_progress()
     path = find_run(run, Path(out)).resolve()
     with run_from(path):
-        plan, _ = prepare(str(path / CONFIG), progress=progress)
+        plan, _ = reopen_plan(path / CONFIG, progress=progress)
         listing = list_photos(plan, progress)
         with open_known_photos(progress.say) as known:
             found = photo_changes(

@@ -33,7 +33,7 @@ def command(run: str, folder: Path, out: str, as_json: bool) -> None:
     progress = make_progress()
     finished = find_network(run, out=out)
     labelled_photos(folder, finished.classes, say=progress.say)  # a wrong folder is said before a network is loaded
-    loaded = load(finished.path)
+    loaded = load(finished.path, progress=progress)
     scores = loaded.evaluate(folder, count=progress.counter("evaluating"))
     if as_json:
         print_json(scores)

@@ -71,7 +71,7 @@ def export_run(
         into=into,
         limits=_limits(max_difference, margin_points),
     )
-    result = wanted.execute(load(finished.path), progress)
+    result = wanted.execute(load(finished.path, progress=progress), progress)
     if as_json:
         print_json(result.certificate)
         return

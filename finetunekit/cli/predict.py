@@ -62,7 +62,7 @@ def command(
     finished = find_network(run, out=out)
     photos = find_photos(paths, say=progress.say)
     check_targets(csv_path, sort_into, finished.classes)
-    loaded = load(finished.path)
+    loaded = load(finished.path, progress=progress)
     if loaded.run.stand_in:
         progress.say(f"NOTE this run was trained on {loaded.run.stand_in}")
     progress.say(calibration_words(loaded.run))

@@ -9,6 +9,7 @@ from typing import Any
 from finetunekit.config.sections import RunConfig
 from finetunekit.config.training_sections import FitStage, SolveStage
 from finetunekit.config.yaml_source import KeyPath, dump_yaml, show_path
+from finetunekit.plugins.files import PluginFile
 from finetunekit.types import BackboneSpec, Options, Registered
 
 
@@ -54,6 +55,23 @@ class PlannedStage:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedNetwork:
+    """What a network is built from.
+
+    Attributes:
+        backbone: Pretrained network.
+        head: Classification head.
+        size_px: Side of its input.
+        name: Of the configuration.
+    """
+
+    backbone: Chosen
+    head: Chosen
+    size_px: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything a run will do, decided before anything heavy is loaded.
 
@@ -69,6 +87,7 @@ class Plan:
         reports: Reporters in order.
         track: Trackers in order.
         exports: Exporters in order.
+        plugin_files: Plugin files that it names, as they were loaded.
     """
 
     config: RunConfig
@@ -82,6 +101,12 @@ class Plan:
     reports: tuple[Chosen, ...]
     track: tuple[Chosen, ...]
     exports: tuple[Chosen, ...]
+    plugin_files: tuple[PluginFile, ...]
+
+    @property
+    def network(self) -> PlannedNetwork:
+        """What its network is built from."""
+        return PlannedNetwork(self.backbone, self.head, self.config.pixels.size_px, self.config.name)
 
     @property
     def spec(self) -> BackboneSpec:
@@ -113,6 +138,7 @@ class Plan:
             "source": self.source,
             "config": self.config.model_dump(mode="json"),
             "components": [component.to_dict() for component in self.components()],
+            "plugin_files": [file.to_dict() for file in self.plugin_files],
         }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pydantic
 
-from finetunekit.config.plan import Chosen, Plan, PlannedStage
+from finetunekit.config.plan import Chosen, Plan, PlannedNetwork, PlannedStage
 from finetunekit.config.preset import Document, read_document
 from finetunekit.config.sections import RunConfig
 from finetunekit.config.training_sections import FitStage, kind_of_stage
@@ -70,7 +70,24 @@ def make_plan(document: Document, host: PluginHost) -> Plan:
         reports=tuple(map(_sure, reports)),
         track=tuple(map(_sure, track)),
         exports=tuple(map(_sure, exports)),
+        plugin_files=tuple(host.files),
     )
+
+
+def plan_network(document: Document, host: PluginHost) -> PlannedNetwork:
+    """What the network of a document is built from, whatever else it names.
+
+    Raises:
+        ConfigError: With every problem of the document's sections, its backbone or its head, one a line.
+    """
+    problems: list[str] = []
+    config = _check_config(document, problems)
+    chooser = _Chooser(document, host, problems)
+    backbone = chooser.component("backbone", ("backbone",), document.values.get("backbone"))
+    head = chooser.component("head", ("head",), document.values.get("head"))
+    if problems or config is None:
+        raise ConfigError(sorted(problems, key=line_order))
+    return PlannedNetwork(_sure(backbone), _sure(head), config.pixels.size_px, config.name)
 
 
 def _sure(chosen: Chosen | None) -> Chosen:

@@ -184,7 +184,7 @@ class InsightsSection(Section):
 
 
 class SaveSection(Section):
-    """What a run keeps besides `model.keras`."""
+    """What a run keeps besides its network in `model.npz` and `model.keras`."""
 
     h5: bool = Field(False, description="Also save the model as HDF5.")
     report_timeout_s: float = Field(

@@ -19,6 +19,7 @@ from finetunekit.errors import ConfigError, RunFolderError
 from finetunekit.plugins.host import PluginHost, load_plugins
 from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import BASELINES, CONFIG, PLAN, FinishedRun, find_run, run_from
+from finetunekit.runs.reopening import reopen_plan
 from finetunekit.runs.run_record import RunRecord
 from finetunekit.system.files import locked, sweep, to_json
 from finetunekit.system.progress import Progress
@@ -104,11 +105,13 @@ def resume(
     with locked(path), run_from(path):
         sweep(path)
         record = RunRecord.reopen(path, progress.say)
-        plan, host = prepare(str(path / CONFIG), progress=progress)
+        plan, host = reopen_plan(path / CONFIG, progress=progress)
         plan = dataclasses.replace(plan, source=record.state["preset"])
         pipeline = RunPipeline(plan, host, record, progress, is_forced=is_forced)
         if record.state["status"] != "finished":
             record.note(PLAN, to_json(plan.to_dict()))
+            for file in plan.plugin_files:
+                record.note(file.kept_name, file.content)
             return pipeline.run()
         if record.state.get("reported"):
             progress.say(f"{path} is finished; nothing is left to do.")
@@ -149,7 +152,7 @@ def replay(run: str | Path, *, out: str | Path = "runs", progress: Progress | No
     progress = progress or default_progress()
     path, folder = _find_finished_run(run, out).resolve(), Path(out).resolve()
     with run_from(path):
-        plan, host = prepare(str(path / CONFIG), progress=progress)
+        plan, host = reopen_plan(path / CONFIG, progress=progress)
         result = run_plan(plan, host, (), folder, progress)
     first, second = FinishedRun(path), FinishedRun(result.path)
     verdict = compare_bits(first, second)
@@ -227,7 +230,7 @@ def rebuild_reports(run: str | Path, *, out: str | Path = "runs", progress: Prog
     """
     progress = progress or Progress()
     path = _find_finished_run(run, out)
-    plan, _ = prepare(str(path / CONFIG), progress=progress)
+    plan, _ = reopen_plan(path / CONFIG, progress=progress)
     if not plan.config.evaluate.test:
         raise RunFolderError(f"{path}: left its test split shut (evaluate.test: false); reports show test scores.")
     with locked(path):

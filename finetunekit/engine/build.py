@@ -50,7 +50,7 @@ def build_context(
     prepare_tensorflow(seed=config.seed, is_deterministic=config.deterministic)
     precision = resolve_precision(config.precision)
     record.note(ENVIRONMENT, to_json(describe_environment()))
-    classifier = build_classifier(plan, len(index.classes), precision)
+    classifier = build_classifier(plan.network, len(index.classes), precision)
     check_budget(network_budget(classifier.logits.count_params()), record.path)
     _load_weights(plan, classifier, record, progress)
     contract = contract_of(config.pixels, plan.spec)

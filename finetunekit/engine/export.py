@@ -26,6 +26,7 @@ from finetunekit.plugins.guard import guarded
 from finetunekit.plugins.host import PluginHost, load_plugins
 from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import FinishedRun
+from finetunekit.runs.reopening import reopen_host
 from finetunekit.system.files import to_json
 from finetunekit.system.formatting import one_line
 from finetunekit.system.progress import Progress
@@ -82,18 +83,21 @@ class ExportableRun(LoadedRun):
         return wanted.execute(self, progress or default_progress())
 
 
-def load(run: str | Path, *, out: str | Path = "runs") -> ExportableRun:
-    """Load a run's network, to predict photos and to export it.
+def load(run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None) -> ExportableRun:
+    """Load a run's network, to predict photos and to export it: it is built again through the run's plugins.
 
     Args:
         run: The run folder, its name under `out`, or `last`.
         out: Folder of runs.
+        progress: Receives warnings about broken plugins.
 
     Raises:
-        RunFolderError: If there is no such run, or it has no model.
+        RunFolderError: If there is no such run, it has no model, or its plugins build another network now.
+        ConfigError: If a plugin that the network came from is gone; it is named.
+        PluginError: If a plugin file cannot be loaded, or a builder fails.
     """
-    loaded = load_network(run, out=out)
-    return ExportableRun(loaded.run, loaded.classes, loaded.model)
+    loaded = load_network(run, out=out, progress=progress)
+    return ExportableRun(loaded.run, loaded.classes, loaded.model, loaded.build)
 
 
 def plan_export(
@@ -109,8 +113,7 @@ def plan_export(
     Raises:
         ConfigError: With what is wrong.
     """
-    files = [run.path / name for name in run.config.get("plugins", ())]  # an exporter may be in one of them
-    chosen = _choose(load_plugins(default_progress().say, files), to, options)
+    chosen = _choose(reopen_host(run, default_progress()), to, options)
     own = run.config.get("export", {})
     return PlannedExport(chosen, build_exporter(chosen), _target(run, chosen, into), _limits({**own, **(limits or {})}))
 
@@ -129,7 +132,7 @@ def export_planned(plan: Plan, path: Path, progress: Progress) -> list[str]:
     problems: list[str] = []
     if not plan.exports:
         return problems
-    loaded = load(path)
+    loaded = load(path, progress=progress)
     for chosen in plan.exports:
         try:
             target = _target(loaded.run, chosen, None)

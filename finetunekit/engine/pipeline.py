@@ -6,7 +6,9 @@ import dataclasses
 import shlex
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetunekit.config.plan import Plan, config_text
@@ -15,6 +17,7 @@ from finetunekit.engine.export import build_exporter, export_planned
 from finetunekit.engine.result import RunResult, read_result
 from finetunekit.engine.write_reports import write_reports
 from finetunekit.errors import ExportError, FinetuneKitError
+from finetunekit.plugins.guard import guarded
 from finetunekit.plugins.host import PluginHost
 from finetunekit.runs.checkpoint import remove_checkpoints
 from finetunekit.runs.events import RunEvents
@@ -23,12 +26,14 @@ from finetunekit.runs.folder import (
     EXCLUDED,
     MODEL,
     MODEL_H5,
+    MODEL_KERAS,
     PHOTOS,
     FinishedRun,
     note_seconds,
 )
 from finetunekit.runs.run_record import RunRecord
 from finetunekit.system.files import replacing, to_csv, to_json
+from finetunekit.system.formatting import one_line
 from finetunekit.system.progress import Progress
 from finetunekit.types import SPLITS, TRAIN, VALID
 
@@ -38,7 +43,6 @@ if TYPE_CHECKING:
     from finetunekit.data.index import PhotoIndex
     from finetunekit.data.known_photos import KnownPhotos, Measurements
     from finetunekit.evaluation.baselines.inputs import BaselineInputs
-    from finetunekit.models.classifier import Classifier
     from finetunekit.training.stage_context import Prepared, StageContext
 
 
@@ -117,7 +121,7 @@ class RunPipeline:
         context = build_context(self.plan, index, photos, self.record, self.progress)
         check_pixels(context, index, self.record)
         prepared = self._train(context)
-        self._save_model(context.classifier)
+        self._save_model(context)
         metrics = score_run(context, index, photos, prepared, self.rows, self.record)
         inputs = baseline_inputs(context, index, photos, prepared)
         if self.config.evaluate.test and self.config.insights.gradcam_photos:
@@ -194,28 +198,42 @@ class RunPipeline:
             return Training(context, self.events, self.record, log).run()
         except BaseException:
             if log.rows:
-                self._save_what_there_is(context.classifier)
+                self._save_what_there_is(context)
             raise
         finally:
             self.rows = log.rows
 
-    def _save_what_there_is(self, classifier: Classifier) -> None:
+    def _save_what_there_is(self, context: StageContext) -> None:
         """After an error, which is the one to show."""
         try:
-            self._save_model(classifier)
+            self._save_model(context)
         except FinetuneKitError as second:
             self.progress.say(f"warning: {second}")
 
     # ---- evaluation and artefacts ------------------------------------------------------------------------------------------------
 
-    def _save_model(self, classifier: Classifier) -> None:
+    def _save_model(self, context: StageContext) -> None:
+        """The network as finetunekit loads it; then for others, as Keras can write it."""
         from finetunekit.models.classifier import save_h5
+        from finetunekit.models.saved_network import save_network
 
-        with replacing(self.path / MODEL) as partial:
-            classifier.probabilities.save(partial)
+        network = context.classifier
+        save_network(self.path / MODEL, network.logits, context.contract, context.precision)
+        self._save_for_others(MODEL_KERAS, network.probabilities.save)
         if self.config.save.h5:
-            with replacing(self.path / MODEL_H5) as partial:
-                save_h5(classifier.probabilities, partial)
+            self._save_for_others(MODEL_H5, partial(save_h5, network.probabilities))
+
+    def _save_for_others(self, name: str, save: Callable[[Path], None]) -> None:
+        """A file that the run itself does without: a layer that cannot describe itself is no reason to lose the run."""
+        try:
+            with replacing(self.path / name) as place, guarded(name):
+                save(place)
+        except FinetuneKitError:
+            raise
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - a layer of a plugin may raise anything
+            self.progress.say(
+                f"note: no {name}: Keras cannot write this network ({type(exc).__name__}: {one_line(exc)}). finetunekit loads {MODEL}."
+            )
 
     def _report(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         started = time.perf_counter()

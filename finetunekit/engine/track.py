@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from finetunekit.config.plan import Chosen
-from finetunekit.config.planning import prepare
 from finetunekit.errors import ConfigError, FinetuneKitError, PluginError, RunFolderError
 from finetunekit.plugins.components import component_label
 from finetunekit.plugins.guard import call_with_timeout, guarded
 from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import CONFIG, find_run, find_run_group, read_status, run_from
+from finetunekit.runs.reopening import reopen_plan
 from finetunekit.runs.tracking import (
     RUNNING,
     STOPPED,
@@ -95,7 +95,7 @@ def _track_one(path: Path, settings: Sequence[str], progress: Progress) -> list[
     if not has_begun(path):
         raise RunFolderError(f"{path}: has not trained yet; there is nothing to track.")
     with locked(path), run_from(path):
-        plan, _ = prepare(str(path / CONFIG), settings=settings, progress=progress)
+        plan, _ = reopen_plan(path / CONFIG, settings=settings, progress=progress)
         if not plan.track:
             raise ConfigError(f"{path}: its configuration names no tracker. Name one: --track NAME")
         return [_send(chosen, path, status) for chosen in plan.track]
@@ -132,7 +132,7 @@ def mark_stopped(paths: Iterable[Path], progress: Progress) -> None:
 
 def _mark(path: Path, status: str, progress: Progress) -> None:
     with locked(path), run_from(path):
-        plan, _ = prepare(str(path / CONFIG), progress=progress)
+        plan, _ = reopen_plan(path / CONFIG, progress=progress)
         for chosen in plan.track:
             if Sender(chosen, path).note["status"] == RUNNING:
                 call_with_timeout(MARKING_S, component_label(chosen), partial(_send, chosen, path, status))

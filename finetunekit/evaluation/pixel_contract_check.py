@@ -62,7 +62,7 @@ def _twin(context: StageContext, precision: str) -> Backbone:
     given = context.classifier.backbone
     if precision == context.precision:
         return given
-    twin = build_backbone(context.plan, precision)
+    twin = build_backbone(context.plan.network, precision)
     for variable, pretrained in zip(twin.model.variables, given.model.variables, strict=True):
         variable.assign(pretrained)
     return twin

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.config.pixel_contract import contract_from, fitting_of
+from finetunekit.config.plan import PlannedNetwork
 from finetunekit.data.known_photos import photo_sha256
 from finetunekit.data.photo_paths import find_photos, labelled_photos, splits_of
 from finetunekit.errors import DataError, RunFolderError
 from finetunekit.runs.folder import MODEL, FinishedRun, find_run
+from finetunekit.runs.reopening import reopen_network
 from finetunekit.statistics import apply_temperature
-from finetunekit.system.environment import start_tensorflow
-from finetunekit.system.formatting import one_line
+from finetunekit.system.environment import seeded, start_tensorflow
+from finetunekit.system.progress import Progress
 
 if TYPE_CHECKING:
     from finetunekit.evaluation.answer_sets import AnswerSets
@@ -56,11 +59,13 @@ class LoadedRun:
         run: The run folder.
         classes: Class names; position is the class index.
         model: Keras model up to its logits.
+        build: `float32` or `bfloat16` → the same network, built in that precision.
     """
 
     run: FinishedRun
     classes: tuple[str, ...]
     model: Any
+    build: Callable[[str], Any]
 
     def predict(
         self,
@@ -245,28 +250,35 @@ def find_network(run: str | Path, *, out: str | Path = "runs") -> FinishedRun:
     return finished
 
 
-def load(run: str | Path, *, out: str | Path = "runs") -> LoadedRun:
-    """Load a run's network.
+def load(run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None) -> LoadedRun:
+    """Load a run's network: it is built again through the run's plugins, and its weights are read into it.
 
     Args:
         run: The run folder, its name under `out`, or `last`.
         out: Folder of runs.
+        progress: Receives warnings about broken plugins.
 
     Raises:
-        RunFolderError: If there is no such run, or it has no model.
+        RunFolderError: If there is no such run, it has no model, or its plugins build another network now.
+        ConfigError: If a plugin that the network came from is gone; it is named.
+        PluginError: If a plugin file cannot be loaded, or a builder fails.
     """
     finished = find_network(run, out=out)
-    path = finished.path / MODEL
+    network = reopen_network(finished, progress)
     start_tensorflow()
-    import keras
+    model = _build_again(finished, network, finished.state["precision"])
+    return LoadedRun(finished, finished.classes, model, partial(_build_again, finished, network))
 
-    from finetunekit.models.classifier import logits_of
 
-    try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, OSError, TypeError, KeyError) as exc:
-        raise RunFolderError(f"{path}: cannot be loaded ({one_line(exc)}).") from exc
-    return LoadedRun(finished, finished.classes, logits_of(model))
+def _build_again(run: FinishedRun, network: PlannedNetwork, precision: str) -> Any:
+    """A run's network up to its logits, in a precision, with the run's weights."""
+    from finetunekit.models.classifier import build_classifier
+    from finetunekit.models.saved_network import load_network
+
+    with seeded(run.state["seed"]):  # a builder may draw what is no weight
+        logits = build_classifier(network, len(run.classes), precision).logits
+    load_network(run.path / MODEL, logits, contract_from(run.state["pixels"]), precision)
+    return logits
 
 
 def calibration_words(run: FinishedRun) -> str:

@@ -154,7 +154,7 @@ def open_probe(
     """
     prepare_tensorflow(seed=plan.config.seed, is_deterministic=plan.config.deterministic)
     precision = resolve_precision(plan.config.precision)
-    backbone = build_backbone(plan, precision)
+    backbone = build_backbone(plan.network, precision)
     load_backbone_weights(plan, backbone, progress.say)
     return probe_backbone(plan, index, backbone, precision, progress, contract=contract, photos=photos)
 

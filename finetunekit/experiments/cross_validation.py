@@ -25,6 +25,7 @@ from finetunekit.experiments.run_group import (
 )
 from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import CROSS_VALIDATION, PREDICTIONS, FinishedRun
+from finetunekit.runs.reopening import reopen_plan
 from finetunekit.system.files import to_csv, work_in
 from finetunekit.system.progress import Progress
 from finetunekit.types import TEST
@@ -88,7 +89,7 @@ def resume_folds(path: Path, *, is_forced: bool = False, progress: Progress | No
     progress, path = progress or default_progress(), path.resolve()
     state = read_group(path, CROSS_VALIDATION)
     with work_in(state["folder"]):
-        plan, _ = prepare(config_path(path, CROSS_VALIDATION), progress=progress)
+        plan, _ = reopen_plan(config_path(path, CROSS_VALIDATION), progress=progress)
         index, fold_of = _deal(plan, progress)
         if _folds_csv(index, fold_of) != FinishedRun(path).text(FOLDS):
             raise RunFolderError(f"{path}: photos, labels or folds have changed since. Run the cross-validation anew.")

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from finetunekit.config.plan import Plan, config_text
-from finetunekit.config.planning import prepare
 from finetunekit.engine.api import resume, run_plan
 from finetunekit.engine.result import RunResult, read_result
 from finetunekit.errors import FinetuneKitError, RunError, RunFolderError
 from finetunekit.plugins.host import PluginHost
 from finetunekit.runs.folder import ENVIRONMENT, PHOTOS, PLAN, RUN_GROUPS, STATE, FinishedRun, new_run_path, read_status
+from finetunekit.runs.reopening import reopen_plan
 from finetunekit.system.files import locked, to_json, write_whole
 from finetunekit.system.formatting import show_duration
 from finetunekit.system.progress import Progress
@@ -109,10 +109,9 @@ class RunGroup(ABC):
     def conclude(self, outcomes: Outcomes) -> Conclusion:
         """What the members say together; ValueError if they cannot be summed up. Without `notes_failures` no member has failed."""
 
-    @property
-    def config(self) -> str | Path:
-        """The configuration that every member varies: a preset's name, or a path."""
-        return config_path(self.path, self.file)
+    def plan_with(self, settings: Sequence[str], seed: int | None) -> tuple[Plan, PluginHost]:
+        """The configuration that every member varies, with `--set` texts and a seed, as a plan."""
+        return reopen_plan(config_path(self.path, self.file), settings=settings, seed=seed, progress=self.progress)
 
     @property
     def how_to_go_on(self) -> str:
@@ -190,7 +189,7 @@ class RunGroup(ABC):
 
     def _prepare(self, member: Member) -> tuple[Plan, PluginHost]:
         settings = (*self._settings(member), f"name={member.name}")
-        plan, host = prepare(self.config, settings=settings, seed=member.seed, progress=self.progress)
+        plan, host = self.plan_with(settings, member.seed)
         return dataclasses.replace(plan, source=self.state["preset"]), host
 
     def _known_runs(self) -> dict[Hashable, Path]:
@@ -296,7 +295,8 @@ def make_group_folder(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     state = {"status": "running", "name": name, "preset": plan.source, "settings": list(settings)}
     state |= {"folder": str(Path.cwd()), "started": started, **facts}
-    contents = {file: to_json(state), config_path(out, file).name: config, **files}
+    contents: dict[str, str | bytes] = {plugin.kept_name: plugin.content for plugin in plan.plugin_files}
+    contents |= {file: to_json(state), config_path(out, file).name: config, **files}
     return new_run_path(out, f"{name}-{noun}", contents), state
 
 

@@ -21,7 +21,6 @@ from finetunekit.runs.folder import MODEL, FinishedRun
 from finetunekit.types import TRAIN, Servable
 
 CALIBRATION_SEED = 0
-_NARROW = ("mixed_bfloat16", "bfloat16")
 
 
 def servable_of(loaded: LoadedRun) -> Servable:
@@ -34,7 +33,7 @@ def servable_of(loaded: LoadedRun) -> Servable:
     pixels = config["pixels"]
     return Servable(
         name=loaded.run.state["name"],
-        network=float32_network(loaded.model),
+        network=loaded.model if loaded.run.state["precision"] == "float32" else loaded.build("float32"),
         classes=loaded.classes,
         **fitting_of(pixels),
         pixels=contract_from(loaded.run.state["pixels"]),
@@ -43,31 +42,6 @@ def servable_of(loaded: LoadedRun) -> Servable:
         metadata=_metadata(loaded.run),
         calibration=CalibrationPhotos(loaded.run),
     )
-
-
-def float32_network(model: Any) -> Any:
-    """The same layers and weights, computing in float32; the model itself where it does already.
-
-    Args:
-        model: Keras model.
-    """
-    import keras
-
-    written = keras.saving.serialize_keras_object(model)
-    widened = _widened(written)
-    if widened == written:
-        return model
-    network = keras.saving.deserialize_keras_object(widened, safe_mode=True)
-    network.set_weights([np.asarray(values, np.float32) for values in model.get_weights()])
-    return network
-
-
-def _widened(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _widened(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_widened(inner) for inner in value)
-    return "float32" if isinstance(value, str) and value in _NARROW else value
 
 
 def _metadata(run: FinishedRun) -> dict[str, str]:

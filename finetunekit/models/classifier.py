@@ -1,4 +1,4 @@
-"""Plan → backbone + head → Keras model, with what plugins return checked and blamed by name."""
+"""Planned network → backbone + head → Keras model, with what plugins return checked and blamed by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetunekit.config.plan import Chosen, Plan
+from finetunekit.config.plan import Chosen, PlannedNetwork
 from finetunekit.errors import PluginError
 from finetunekit.plugins.components import call_builder, component_label
 from finetunekit.system.formatting import one_line
@@ -50,29 +50,28 @@ def precision_scope(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def build_backbone(plan: Plan, precision: str) -> Backbone:
+def build_backbone(network: PlannedNetwork, precision: str) -> Backbone:
     """Build the backbone alone; the weights are Keras' initial ones.
 
     Args:
-        plan: Names the backbone and the size of its input.
+        network: Names the backbone and the size of its input.
         precision: `float32` or `bfloat16`.
 
     Raises:
         PluginError: If its builder fails or returns something that the hook does not allow.
     """
-    size_px = plan.config.pixels.size_px
     with precision_scope(precision):
-        backbone = call_builder(plan.backbone, size_px)
-    _check_backbone(plan.backbone, backbone, size_px)
+        backbone = call_builder(network.backbone, network.size_px)
+    _check_backbone(network.backbone, backbone, network.size_px)
     assert isinstance(backbone, Backbone)  # checked
     return backbone
 
 
-def build_classifier(plan: Plan, num_classes: int, precision: str) -> Classifier:
+def build_classifier(network: PlannedNetwork, num_classes: int, precision: str) -> Classifier:
     """Build backbone and head; the weights are Keras' initial ones.
 
     Args:
-        plan: Names the components.
+        network: Names the components.
         num_classes: At least 2.
         precision: `float32` or `bfloat16`.
 
@@ -82,28 +81,21 @@ def build_classifier(plan: Plan, num_classes: int, precision: str) -> Classifier
     import keras
 
     with precision_scope(precision):
-        backbone = build_backbone(plan, precision)
+        backbone = build_backbone(network, precision)
         features = Features(backbone.model.output, backbone.kind)
-        logits = call_builder(plan.head, features, num_classes)
-        _check_logits(plan.head, logits, num_classes)
+        logits = call_builder(network.head, features, num_classes)
+        _check_logits(network.head, logits, num_classes)
         probabilities = keras.layers.Softmax(dtype="float32", name=PROBABILITIES)(logits)
     inputs = backbone.model.inputs[0]
     try:
         whole = keras.Model(inputs, logits, name="logits")
-        saved = keras.Model(inputs, probabilities, name=_model_name(plan.config.name))
+        saved = keras.Model(inputs, probabilities, name=_model_name(network.name))
     except ValueError as exc:  # such as a layer name that both use
         reason = one_line(exc)
         raise PluginError(
-            f"{component_label(plan.head)} cannot be joined to {component_label(plan.backbone)}: {reason}"
+            f"{component_label(network.head)} cannot be joined to {component_label(network.backbone)}: {reason}"
         ) from exc
     return Classifier(backbone=backbone, logits=whole, probabilities=saved)
-
-
-def logits_of(model: keras.Model) -> keras.Model:
-    """A saved model up to its logits: what its softmax reads."""
-    import keras
-
-    return keras.Model(model.inputs[0], model.get_layer(PROBABILITIES).input, name="logits")
 
 
 def save_h5(model: keras.Model, path: Path) -> None:

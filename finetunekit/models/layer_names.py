@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 #: A name that Keras gives when it is given none: the class in snake case, and a number that counts on through the process.
 _COUNTED = re.compile(r"(?P<stem>.*?)(?:_(?P<number>\d+))?")
+
+_UNNAMED = re.compile(r"variable_\d+$")
 
 
 def count_names_anew(model: keras.Model) -> None:
@@ -22,6 +24,44 @@ def count_names_anew(model: keras.Model) -> None:
     Args:
         model: Just built; layers inside layers are named anew too.
     """
+    for operation, name in _counted_names(model):
+        operation.name = name
+
+
+def weights_by_name(model: keras.Model) -> dict[str, keras.Variable]:
+    """Every weight of a network by a name that is the same in any process that builds the network by the same code.
+
+    Args:
+        model: Left as it is.
+
+    Returns:
+        `<layer path>/<variable name>` → weight, in the order of the layers. Names that Keras counted are counted anew; a weight whose
+        name is taken already has an apostrophe more.
+    """
+    names = {id(operation): name for operation, name in _counted_names(model)}
+    found: dict[str, Any] = {}
+    for path, variable in _weights(model, "", names, set()):
+        name = f"{path}/{_UNNAMED.sub('variable', variable.name)}"
+        while name in found:
+            name += "'"
+        found[name] = variable
+    return found
+
+
+def _weights(owner: Any, prefix: str, names: Mapping[int, str], seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Each weight once, under the innermost layer that holds it."""
+    layers = owner.layers if hasattr(owner, "layers") else owner._flatten_layers(include_self=False, recursive=False)
+    for layer in layers:
+        path = f"{prefix}{names.get(id(layer), layer.name)}"
+        yield from _weights(layer, f"{path}/", names, seen)
+        for variable in layer.weights:
+            if id(variable) not in seen:
+                seen.add(id(variable))
+                yield path, variable
+
+
+def _counted_names(model: keras.Model) -> Iterator[tuple[Any, str]]:
+    """Operations whose names Keras counted, and the names that they have where counting begins with this model."""
     counted: dict[str, list[tuple[int, Any]]] = {}
     for operation in {id(operation): operation for operation in _operations(model)}.values():
         match = _COUNTED.fullmatch(operation.name)
@@ -29,7 +69,7 @@ def count_names_anew(model: keras.Model) -> None:
             counted.setdefault(match["stem"], []).append((int(match["number"] or 0), operation))
     for stem, made in counted.items():
         for number, (_, operation) in enumerate(sorted(made, key=lambda pair: pair[0])):
-            operation.name = f"{stem}_{number}" if number else stem
+            yield operation, f"{stem}_{number}" if number else stem
 
 
 def _operations(owner: Any) -> Iterator[Any]:

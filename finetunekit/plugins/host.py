@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import importlib.util
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pluggy
 
 from finetunekit.errors import PluginError, UnknownComponentError, did_you_mean
 from finetunekit.plugins import hookspecs
+from finetunekit.plugins.files import PluginFile, import_file, place_in, read_plugin
 from finetunekit.plugins.guard import guarded
 from finetunekit.system.formatting import one_line
 from finetunekit.types import BackboneSpec, Builder, Options, Origin, Registered
@@ -62,6 +59,11 @@ class PluginHost:
     Attributes:
         warn: Receives one line for each plugin that is broken.
         is_strict: Raise instead of warn.
+        registries: Kind of component → name in YAML → what is registered.
+        presets: Name → YAML file, and who registered it.
+        origins: Plugin → where it came from.
+        broken: Installed plugins that could not be used.
+        files: Plugin files, as they were loaded.
     """
 
     warn: Callable[[str], None]
@@ -70,6 +72,7 @@ class PluginHost:
     presets: dict[str, tuple[Path, Origin]] = field(default_factory=dict)
     origins: dict[str, Origin] = field(default_factory=dict)
     broken: list[BrokenPlugin] = field(default_factory=list)
+    files: list[PluginFile] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
@@ -87,16 +90,25 @@ class PluginHost:
             origin = Origin(entry.name, distribution, entry.dist.version if entry.dist else None)
             self._load(origin, entry.load, is_required=is_own)
 
-    def load_file(self, path: Path) -> None:
-        """Load one Python file as a plugin; it was named by the run, so that its failure is an error."""
-        origin = Origin(path.stem, str(path), None)
-        self._load(origin, lambda: _import_file(path), is_required=True, file=path)
+    def load_file(self, path: Path, place: Path | None = None) -> None:
+        """Load one Python file as a plugin; it was named by the run, so that its failure is an error.
+
+        Args:
+            path: As the configuration names it.
+            place: Where it is now, or a copy of it; default: `path`.
+
+        Raises:
+            PluginError: If it cannot be loaded.
+        """
+        origin, place = Origin(path.stem, str(path), None), place or path
+        self._load(origin, lambda: import_file(place), is_required=True, file=place)
+        self.files.append(PluginFile(path, read_plugin(place)))
 
     def _load(self, origin: Origin, load: Callable[[], Any], *, is_required: bool, file: Path | None = None) -> None:
         try:
             self._adopt(origin, load())
         except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever a stranger's module raises is one line, by name
-            where = _place_in(file, exc) if file else ""
+            where = place_in(file, exc) if file else ""
             self._reject(BrokenPlugin(origin, where + _said(exc)), exc, is_required=is_required)
 
     def _adopt(self, origin: Origin, plugin: Any) -> None:
@@ -257,33 +269,6 @@ def load_plugins(
 def _is_own(entry: metadata.EntryPoint) -> bool:
     """Built-ins are loaded first, so that of two components with one name the stranger's is the one refused."""
     return entry.dist is not None and entry.dist.name == OWN_DISTRIBUTION
-
-
-def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise PluginError(f"no such file: {path}")
-    name = f"finetunekit_file_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"not a Python file: {path}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _place_in(file: Path, exc: BaseException) -> str:
-    """`file:line: ` of the line of a plugin file that an error came from, or came through; empty where it has to do with no line."""
-    place = file.resolve()
-    frames = traceback.walk_tb(exc.__traceback__)
-    lines: list[int | None] = [line for frame, line in frames if Path(frame.f_code.co_filename).resolve() == place]
-    if isinstance(exc, SyntaxError) and exc.filename and Path(exc.filename).resolve() == place:
-        lines.append(exc.lineno)
-    return f"{file}:{lines[-1]}: " if lines else ""
 
 
 def _said(exc: BaseException) -> str:

@@ -35,7 +35,11 @@ FORMAT = 3
 
 CONFIG, PLAN, ENVIRONMENT, STATE = "config.yaml", "plan.json", "environment.json", "run.json"
 WEIGHTS, PHOTOS, EPOCHS, PREDICTIONS = "weights.json", "photos.csv", "epochs.csv", "predictions.csv"
-METRICS, MODEL, MODEL_H5, REPORTS = "metrics.json", "model.keras", "model.h5", "reports"
+METRICS, REPORTS = "metrics.json", "reports"
+
+MODEL, MODEL_KERAS, MODEL_H5 = "model.npz", "model.keras", "model.h5"
+"""The network that finetunekit itself loads; the same for others, where Keras can write it, and as HDF5 where it was asked for."""
+MODEL_FILES = (MODEL, MODEL_KERAS, MODEL_H5)
 
 EXCLUDED = "excluded.csv"
 SEEDS, CROSS_VALIDATION = "seeds.json", "cross_validation.json"
@@ -45,7 +49,9 @@ RUN_GROUPS = {SEEDS: "seeds", CROSS_VALIDATION: "folds"}
 BASELINES, OVERLAP, GRADCAM, AUDIT = "baselines.json", "overlap.json", "gradcam.json", "audit.json"
 
 
-def new_run_path(out: Path, name: str, files: Mapping[str, str] | None = None, now: datetime | None = None) -> Path:
+def new_run_path(
+    out: Path, name: str, files: Mapping[str, str | bytes] | None = None, now: datetime | None = None
+) -> Path:
     """Create the folder `out/<name>-<UTC time>`; a number is appended where it exists.
 
     Args:
@@ -302,7 +308,7 @@ def run_from(path: Path) -> Iterator[None]:
 
 def drop_model(path: Path) -> None:
     """Delete the model of a finished run; its figures stay."""
-    for name in (MODEL, MODEL_H5):
+    for name in MODEL_FILES:
         (path / name).unlink(missing_ok=True)
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from finetunekit.runs.config_diff import environment_changes
 from finetunekit.runs.folder import MODEL, FinishedRun
+from finetunekit.system.array_files import read_arrays
 from finetunekit.system.terminal import wrap
 
 WALL_CLOCK = ("seconds", "images_per_s")
@@ -97,25 +94,10 @@ def _differences(first: FinishedRun, second: FinishedRun) -> Iterator[str]:
     if len(first.predictions) != len(second.predictions):
         yield f"photos predicted: {len(first.predictions)} and {len(second.predictions)}"
     if all((run.path / MODEL).is_file() for run in (first, second)):
-        arrays = [read_weights(run.path / MODEL) for run in (first, second)]
+        arrays = [read_arrays(run.path / MODEL)[1] for run in (first, second)]
         for name, array in arrays[0].items():
             if name not in arrays[1] or not np.array_equal(array, arrays[1][name], equal_nan=True):
                 yield f"weights {name}"
-
-
-def read_weights(path: Path) -> dict[str, NDArray[Any]]:
-    """Every array of a `model.keras` by its name in the file; TensorFlow is not needed."""
-    import h5py
-
-    found: dict[str, NDArray[Any]] = {}
-
-    def take(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[name] = np.asarray(item[()])
-
-    with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
-        file.visititems(take)
-    return found
 
 
 def _largest(first: FinishedRun, second: FinishedRun) -> float:

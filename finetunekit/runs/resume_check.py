@@ -15,12 +15,13 @@ from finetunekit.system.files import read_csv, read_regular
 _SHOWN = 6
 
 
-def changes_since(path: Path, now: Mapping[str, str]) -> list[str]:
+def changes_since(path: Path, now: Mapping[str, str | bytes]) -> list[str]:
     """What would be another run now, one line each.
 
     Args:
         path: The run folder; files it does not have yet are not compared.
-        now: File name → content it would get now, for `plan.json`, `environment.json`, `photos.csv` and `weights.json`.
+        now: File name → content it would get now: texts for `plan.json`, `environment.json`, `photos.csv` and `weights.json`, bytes for
+            what is compared as a whole, such as the copies of plugin files.
 
     Raises:
         RunFolderError: If a file of the folder cannot be read.
@@ -32,9 +33,13 @@ def changes_since(path: Path, now: Mapping[str, str]) -> list[str]:
         PHOTOS: _photo_lines,
     }
     found: list[str] = []
-    for name, lines_of in compare.items():
-        if name in now and (path / name).is_file():
-            found += lines_of(_read(path / name), now[name])
+    for name, content in now.items():
+        if not (path / name).is_file():
+            continue
+        if isinstance(content, bytes):
+            found += [name] if _read(path / name) != content else []
+        elif name in compare:
+            found += compare[name](_read(path / name).decode("utf-8", errors="surrogateescape"), content)
     return found
 
 
@@ -95,8 +100,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else text[:39] + "…"
 
 
-def _read(path: Path) -> str:
+def _read(path: Path) -> bytes:
     try:
-        return read_regular(path).decode("utf-8", errors="surrogateescape")
+        return read_regular(path)
     except (OSError, ValueError) as exc:
         raise RunFolderError(f"{path}: cannot be read ({exc}).") from exc

@@ -16,7 +16,7 @@ from finetunekit.runs.folder import (
     EPOCHS,
     METRICS,
     MODEL,
-    MODEL_H5,
+    MODEL_FILES,
     PLAN,
     RUN_GROUPS,
     STATE,
@@ -45,7 +45,7 @@ class RunEntry:
         test_correct: Test photos it has right, the mean of several seeds; None before it was scored.
         test_photos: Test photos.
         size_bytes: Of all its files.
-        has_model: Whether `model.keras` is there.
+        has_model: Whether its network is there.
         error: Why it stopped.
         reproducibility: `bitwise`, `same machine` or `statistical`.
         missing: Why each report that it lacks is not there.
@@ -197,7 +197,7 @@ def prune(entry: RunEntry, what: What) -> None:
 
 def _heavy(path: Path) -> list[Path]:
     places = [path, *(place.parent for place in path.glob(f"[!.]*/{CONFIG}"))]
-    models = [place / name for place in places for name in (MODEL, MODEL_H5)]
+    models = [place / name for place in places for name in MODEL_FILES]
     checkpoints = [file for place in places for file in (place / FOLDER).glob("*.npz")]
     return [file for file in (*models, *checkpoints) if file.is_file()]
 

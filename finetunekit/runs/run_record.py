@@ -31,7 +31,7 @@ class RunRecord:
 
     path: Path
     state: dict[str, Any]
-    pending: dict[str, str] | None = None
+    pending: dict[str, str | bytes] | None = None
     checkpoint: Checkpoint | None = None
     started: float = field(default_factory=time.time)
 
@@ -61,7 +61,8 @@ class RunRecord:
             "started": _now(),
         }
         files = {CONFIG: config_text(plan), PLAN: to_json(plan.to_dict()), STATE: to_json(state)}
-        return cls(new_run_path(out, plan.config.name, files), state)
+        copies = {file.kept_name: file.content for file in plan.plugin_files}
+        return cls(new_run_path(out, plan.config.name, {**copies, **files}), state)
 
     @classmethod
     def reopen(cls, path: Path, say: Callable[[str], None]) -> Self:
@@ -86,7 +87,7 @@ class RunRecord:
         """Whether another process began the run."""
         return "resumed" in self.state
 
-    def note(self, name: str, content: str) -> None:
+    def note(self, name: str, content: str | bytes) -> None:
         """Write a file of the run folder; while it is not known whether an earlier run may go on, only keep it in mind."""
         if self.pending is None:
             write_whole(self.path / name, content)
@@ -108,7 +109,7 @@ class RunRecord:
 
         if self.pending is None:
             return
-        noted: Mapping[str, str] = self.pending
+        noted: Mapping[str, str | bytes] = self.pending
         changes = changes_since(self.path, noted)
         if not is_forced:
             refuse_changes(self.path, changes)

@@ -6,10 +6,12 @@ import contextlib
 import gc
 import os
 import platform
+import random
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,23 @@ def _spare_libraries_from_collection() -> None:
     if not gc.get_freeze_count():
         gc.collect()
         gc.freeze()
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Python, NumPy and TensorFlow seeded as for a run while a network is built again; afterwards they go on as they were."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    states, tensorflow_seed = (random.getstate(), np.random.get_state()), tf.compat.v1.get_seed(None)[0]
+    keras.utils.set_random_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        tf.random.set_seed(tensorflow_seed)
 
 
 def has_fast_bfloat16() -> bool:

@@ -12,8 +12,8 @@ from finetunekit.system.memory import free_disk_bytes, free_memory_bytes
 _FLOAT_BYTES = 4
 _IN_MEMORY = 6
 """Copies of every weight at most: weights, gradients, two optimizer slots, the last whole epoch, one being written."""
-_ON_DISK = 8
-"""Copies of every weight at most: two checkpoints of weights and two slots, `model.keras`, `model.h5`."""
+_ON_DISK = 9
+"""Copies of every weight at most: two checkpoints of weights and two slots, `model.npz`, `model.keras`, `model.h5`."""
 
 
 @dataclass(frozen=True, slots=True)

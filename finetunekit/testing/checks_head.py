@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from finetunekit.config.plan import Chosen
 from finetunekit.errors import FinetuneKitError, PluginError
 from finetunekit.models.classifier import Classifier
-from finetunekit.system.environment import start_tensorflow
+from finetunekit.system.environment import seeded, start_tensorflow
 from finetunekit.system.formatting import one_line
 from finetunekit.testing.contract import ContractError, Subject, choose
 from finetunekit.testing.networks import (
@@ -43,8 +43,8 @@ def check_head(build: Builder, options: Options | None = None, *, kinds: Sequenc
 
     Raises:
         ContractError: If logits are not `(batch, classes)` float32, are probabilities, are not finite, are drawn at random at inference
-            or depend on the other photos; if a step of SGD leaves every weight as it was; if it does not come back from a saved file
-            with equal outputs; or if its options are not as they should be.
+            or depend on the other photos; if a step of SGD leaves every weight as it was; if it does not take its
+            weights back and say the same where it is built again; or if its options are not as they should be.
     """
     verify_head(choose("head", build, options), kinds)
 
@@ -93,7 +93,8 @@ def _check_logits(subject: Subject, kind: Kind, num_classes: int, precision: str
 
 def _check_training(subject: Subject, kind: Kind) -> None:
     with subject.during(f"training one step on {kind} features"):
-        classifier = _build(subject, kind, _CLASSES[1], "float32")
+        with seeded(0):
+            classifier = _build(subject, kind, _CLASSES[1], "float32")
         weights = _weights_of_head(classifier)
         before = [np.asarray(weight) for weight in weights]
         loss = _train_one_step(classifier.logits)
@@ -101,7 +102,9 @@ def _check_training(subject: Subject, kind: Kind) -> None:
     is_moved = any(not np.array_equal(old, np.asarray(new)) for old, new in zip(before, weights, strict=True))
     words = "no weight of it moved in a step of SGD; a head needs weights that train, reached by the gradient."
     subject.require(is_moved, words)
-    check_saved(subject, classifier.probabilities, _inputs())
+    with subject.during(f"building it again on {kind} features"), seeded(0):
+        again = _build(subject, kind, _CLASSES[1], "float32")
+    check_saved(subject, classifier.logits, again.logits, _inputs())
 
 
 def _weights_of_head(classifier: Classifier) -> list[Any]:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.config.plan import Chosen, Plan
-from finetunekit.config.sections import PixelsSection, RunConfig
-from finetunekit.config.training_sections import Component, FitStage
+from finetunekit.config.plan import Chosen, PlannedNetwork
 from finetunekit.models.classifier import Classifier, build_classifier
+from finetunekit.models.saved_network import load_network, save_network
 from finetunekit.testing import tiny_plugin
 from finetunekit.testing.contract import Subject, choose
-from finetunekit.types import Backbone, Options
+from finetunekit.types import Backbone, Options, PixelContract
 
 if TYPE_CHECKING:
     import keras
@@ -25,6 +24,7 @@ Kind = Literal["map", "tokens", "vector"]
 KINDS: tuple[Kind, ...] = ("map", "tokens", "vector")
 PRECISIONS = ("float32", "bfloat16")
 SIZE_PX = 8
+PIXELS = PixelContract(scale=1 / 255)
 
 
 def tiny_backbone(kind: Kind) -> Chosen:
@@ -40,24 +40,7 @@ def tiny_head() -> Chosen:
 
 def build_network(backbone: Chosen, head: Chosen, size_px: int, num_classes: int, precision: str) -> Classifier:
     """Build a network as a run does, with the run's own checks of what the builders return."""
-    named = Component(name="unused")
-    pixels = PixelsSection(size_px=size_px)
-    config = RunConfig(name="contract", backbone=named, head=named, pixels=pixels, stages=(FitStage(),))
-    source = choose("data source", tiny_plugin.build_table, Options())
-    plan = Plan(
-        config,
-        "finetunekit.testing",
-        source,
-        None,
-        backbone,
-        head,
-        augment=(),
-        stages=(),
-        reports=(),
-        track=(),
-        exports=(),
-    )
-    return build_classifier(plan, num_classes, precision)
+    return build_classifier(PlannedNetwork(backbone, head, size_px, "contract"), num_classes, precision)
 
 
 def outputs_of(model: keras.Model, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -92,21 +75,30 @@ def check_inference(subject: Subject, model: keras.Model, x: NDArray[np.float32]
     return first
 
 
-def check_saved(subject: Subject, model: keras.Model, x: NDArray[np.float32]) -> None:
-    """Check that a network comes back from `model.keras` with the same outputs, as `finetunekit predict` needs it.
+def check_saved(
+    subject: Subject, trained: keras.Model, again: keras.Model, x: NDArray[np.float32], contract: PixelContract = PIXELS
+) -> None:
+    """Check that a network that is built again takes the weights of a trained one, and then says the same, as `predict` needs it.
+
+    Args:
+        subject: Whose network it is.
+        trained: Any model of photos.
+        again: What the same builder made once more.
+        x: Input to compare them on.
+        contract: What they are fed by.
 
     Raises:
-        ContractError: If it cannot be saved or loaded, or says something else afterwards.
+        ContractError: If weights cannot be saved or do not fit, or it says something else afterwards.
     """
-    import keras
-
-    hint = "give layers of your own get_config() and @keras.saving.register_keras_serializable(), and use no Lambda"
-    with tempfile.TemporaryDirectory() as folder, subject.during(f"saving and loading ({hint})"):
-        path = Path(folder) / "model.keras"
-        model.save(path)
-        loaded = keras.models.load_model(path, compile=False, safe_mode=True)
-        before, after = outputs_of(model, x), outputs_of(loaded, x)
-    words = f"says something else after saving and loading: {hint}."
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subject.during("saving it, building it again and reading the weights"),
+    ):
+        path = Path(folder) / "model.npz"
+        save_network(path, trained, contract, "float32")
+        load_network(path, again, contract, "float32")
+        before, after = outputs_of(trained, x), outputs_of(again, x)
+    words = "says something else when it is built again with the same weights; what it keeps besides weights must be the same each time."
     subject.require(is_close(before, after, 1e-6), words)
 
 

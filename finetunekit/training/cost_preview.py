@@ -210,7 +210,7 @@ def preview(
     started = time.perf_counter()
     prepare_tensorflow(seed=plan.config.seed, is_deterministic=plan.config.deterministic)
     precision = resolve_precision(plan.config.precision)
-    classifier = build_classifier(plan, num_classes, precision)
+    classifier = build_classifier(plan.network, num_classes, precision)
     start_s = time.perf_counter() - started + photos_s
     is_augmented = build_augmenter(plan) is not None
     work = _Work(plan, photo_counts, num_classes, precision, classifier, is_augmented, progress)

@@ -141,7 +141,7 @@ def _open(plan: Plan, index: PhotoIndex, progress: Progress) -> StageContext:
     """What a run has before its first stage."""
     prepare_tensorflow(seed=plan.config.seed, is_deterministic=plan.config.deterministic)
     precision = resolve_precision(plan.config.precision)
-    classifier = build_classifier(plan, len(index.classes), precision)
+    classifier = build_classifier(plan.network, len(index.classes), precision)
     load_backbone_weights(plan, classifier.backbone, progress.say)
     photos = PixelStore(plan.config, progress, splits=(TRAIN, VALID)).bind(index)
     return StageContext(

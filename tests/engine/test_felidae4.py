@@ -75,7 +75,7 @@ def initial_weights() -> dict[str, Any]:
 
     plan, _ = prepare(PRESET, progress=QUIET)
     prepare_tensorflow(seed=plan.config.seed, is_deterministic=True)
-    classifier = build_classifier(plan, 4, "float32")
+    classifier = build_classifier(plan.network, 4, "float32")
     return {v.path: v.numpy() for v in classifier.probabilities.weights}
 
 

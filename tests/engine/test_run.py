@@ -12,7 +12,7 @@ import pytest
 
 import finetunekit as ftk
 from finetunekit.errors import ConfigError, DataError, PluginError, RunError
-from finetunekit.runs.folder import CONFIG, MODEL
+from finetunekit.runs.folder import CONFIG, MODEL_KERAS
 from finetunekit.system.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -26,7 +26,7 @@ def run_tiny(tiny_yaml: Path, *settings: str, seed: int | None = None, out: str 
 def trained_weights(path: Path) -> dict[str, Any]:
     import keras
 
-    model = keras.models.load_model(path / MODEL, compile=False)
+    model = keras.models.load_model(path / MODEL_KERAS, compile=False)
     return {v.path: v.numpy() for v in model.weights}
 
 
@@ -41,8 +41,10 @@ def test_a_run_folder_holds_everything(finished_run: Path) -> None:
         "epochs.csv",
         "predictions.csv",
         "metrics.json",
+        "model.npz",
         "model.keras",
         "model.h5",
+        "plugins/tiny_plugin.py",
         "run.json",
         "reports/confusion_matrix.svg",
         "reports/learning_curves.svg",

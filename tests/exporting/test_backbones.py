@@ -38,7 +38,7 @@ def servable_of_backbone(name: str, weights: str, folder: Path) -> ftk.Servable:
     )
     plan, _ = prepare(preset)
     prepare_tensorflow(seed=0, is_deterministic=False)
-    classifier = build_classifier(plan, 3, "float32")
+    classifier = build_classifier(plan.network, 3, "float32")
     try:
         load_backbone_weights(plan, classifier.backbone, print)
     except ftk.WeightsError as exc:

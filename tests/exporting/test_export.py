@@ -27,7 +27,7 @@ from finetunekit.engine.export import ExportableRun, PlannedExport, export_plann
 from finetunekit.exporting.certificate import broken_limits
 from finetunekit.exporting.comparison import ask_network
 from finetunekit.exporting.probe_photos import write_probes
-from finetunekit.exporting.servable import float32_network, servable_of
+from finetunekit.exporting.servable import servable_of
 from finetunekit.system.progress import Progress
 from finetunekit.testing import AWKWARD_CLASSES, made_once, shared_tiny_run
 
@@ -329,22 +329,6 @@ def test_int8_is_calibrated_evenly_and_held_to_a_margin(
 
 
 # ---- the parts ----------------------------------------------------------------------------------------------------------------------
-
-
-def test_a_network_in_bfloat16_is_built_again_in_float32() -> None:
-    import keras
-
-    from finetunekit.models.classifier import precision_scope
-
-    with precision_scope("bfloat16"):
-        pixels = keras.Input((8, 8, 3))
-        hidden = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(pixels))
-        logits = keras.layers.Dense(3, dtype="float32")(keras.layers.GlobalAveragePooling2D()(hidden))
-        model = keras.Model(pixels, logits)
-    wide = float32_network(model)
-    assert {layer.compute_dtype for layer in wide.layers} == {"float32"}
-    assert all(np.array_equal(a, b) for a, b in zip(wide.get_weights(), model.get_weights(), strict=True))
-    assert float32_network(wide) is wide
 
 
 @pytest.mark.parametrize(

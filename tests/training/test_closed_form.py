@@ -19,7 +19,7 @@ from finetunekit.engine.api import resume, run, summarise_run
 from finetunekit.errors import ConfigError
 from finetunekit.evaluation.probe_features import open_probe
 from finetunekit.models.linear_probe.linear import fit_linear
-from finetunekit.runs.folder import MODEL, FinishedRun
+from finetunekit.runs.folder import MODEL_KERAS, FinishedRun
 from finetunekit.runs.run_record import RunRecord
 from finetunekit.system.progress import Progress
 from finetunekit.training.callbacks import RevertUnlessBetter
@@ -40,7 +40,7 @@ def ran(tiny_yaml: Path, *settings: str) -> tuple[FinishedRun, str]:
 def saved_dense(finished: FinishedRun) -> list[Any]:
     import keras
 
-    return keras.saving.load_model(finished.path / MODEL).get_layer("logits").get_weights()
+    return keras.saving.load_model(finished.path / MODEL_KERAS).get_layer("logits").get_weights()
 
 
 def test_a_solve_stage_writes_the_probe_into_the_saved_model(tiny_yaml: Path) -> None:

@@ -190,7 +190,7 @@ def test_nothing_frozen_or_cache_off_gives_no_cut(tiny_yaml: Path) -> None:
 
 def test_the_layer_table_is_what_the_architecture_report_reads(tiny_yaml: Path) -> None:
     plan, _ = prepare(str(tiny_yaml))
-    classifier = build_classifier(plan, 3, "float32")
+    classifier = build_classifier(plan.network, 3, "float32")
     layers = describe_layers(classifier.backbone)
     rows = layer_table(classifier, check_decision({"conv1": 0, "conv2": 0.1}, layers, "p", train_batch_norm=False))
     assert rows[1] == {

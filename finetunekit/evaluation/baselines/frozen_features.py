@@ -47,7 +47,7 @@ def frozen_features(inputs: BaselineInputs, contract: PixelContract, precision: 
         WeightsError: If the pretrained weights cannot be had any more.
     """
     plan = inputs.plan
-    backbone = build_backbone(plan, precision)
+    backbone = build_backbone(plan.network, precision)
     load_backbone_weights(plan, backbone, lambda _: None)
     probe = probe_backbone(
         plan, inputs.index, backbone, precision, inputs.progress, contract=contract, photos=inputs.photos

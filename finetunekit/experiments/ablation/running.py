@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from finetunekit.config.plan import Plan
+from finetunekit.config.planning import prepare
 from finetunekit.engine.api import RunResult
 from finetunekit.errors import ConfigError, RunFolderError
 from finetunekit.experiments.ablation.layout import Layout, cell_label, cell_name, identity_of, lay_out
 from finetunekit.experiments.ablation.record import Finished, check_same_photos, make_record
 from finetunekit.experiments.run_group import Conclusion, GroupResult, Member, Outcomes, RunGroup
+from finetunekit.plugins.host import PluginHost
 from finetunekit.reports.ablation_page import ablation_page, figures
 from finetunekit.reports.ablation_text import ablation_lines
 from finetunekit.reports.notebook import default_progress
@@ -118,10 +121,9 @@ class AblationGroup(RunGroup):
         record = make_record(self.layout, seeds, finished)
         return record, ablation_lines(record), {PAGE: ablation_page(record), **figures(record)}
 
-    @property
-    def config(self) -> str:
+    def plan_with(self, settings: Sequence[str], seed: int | None) -> tuple[Plan, PluginHost]:
         """The preset itself."""
-        return self.layout.preset
+        return prepare(self.layout.preset, settings=settings, seed=seed, progress=self.progress)
 
     @property
     def how_to_go_on(self) -> str:

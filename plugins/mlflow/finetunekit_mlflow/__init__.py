@@ -72,7 +72,7 @@ class MlflowTracker:
             self._client.set_tag(self._run_id, "verdict", end.verdict[:5000])
         for name, path in end.artefacts.items():
             self._client.log_artifact(self._run_id, str(path), str(Path(name).parent).removeprefix("."))
-        if self._options.model and (end.folder / "model.keras").is_file():
+        if self._options.model and (end.folder / "model.npz").is_file():
             self._log_model(end.folder, self._options.model)
         self._end("finished", "FINISHED", int(end.ended_s * 1000))
 

@@ -15,7 +15,7 @@ FILES = (
     "weights.json",
     "metrics.json",
     "photos.csv",
-    "model.keras",
+    "model.npz",
 )
 
 
@@ -40,6 +40,8 @@ def write_model(run: Path, folder: Path) -> Path:
     for name in FILES:
         if (run / name).is_file():
             shutil.copyfile(run / name, kept / name)
+    if (run / "plugins").is_dir():
+        shutil.copytree(run / "plugins", kept / "plugins")
     outputs = Schema([ColSpec(DataType.double, name) for name in FinishedRun(run).classes])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about type hints and examples: the signature is written by hand

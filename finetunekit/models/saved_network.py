@@ -1,0 +1,113 @@
+"""A trained network as a file, and read back into one that was built again: every weight by name, and what the network answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.errors import RunFolderError
+from finetunekit.models.layer_names import weights_by_name
+from finetunekit.models.preprocessing import as_input
+from finetunekit.system.array_files import read_arrays, write_arrays
+from finetunekit.system.files import replacing
+from finetunekit.system.formatting import one_line
+from finetunekit.types import PixelContract
+
+if TYPE_CHECKING:
+    import keras
+
+_ANSWER, _WEIGHT = "answer", "weights/"
+_TOLERANCES = {"float32": 1e-2, "bfloat16": 0.25}
+"""Of the largest logit: what other processors and kernels change, and no other network keeps to."""
+_SHOWN = 3
+
+
+def save_network(path: Path, logits: keras.Model, contract: PixelContract, precision: str) -> None:
+    """Write the weights of a network, and its logits for photos of noise.
+
+    Args:
+        path: File to write.
+        logits: `(batch, size, size, 3)` → `(batch, classes)`.
+        contract: What it is fed by.
+        precision: `float32` or `bfloat16`, as it was built.
+
+    Raises:
+        RunFolderError: If the file cannot be written.
+    """
+    arrays = {f"{_WEIGHT}{name}": np.asarray(weight) for name, weight in weights_by_name(logits).items()}
+    first, second = _answer(logits, contract), _answer(logits, contract)
+    if _is_same(first, second, precision):  # else it draws lots, and nothing can be compared
+        arrays[_ANSWER] = first
+    with replacing(path) as partial:
+        write_arrays(partial, {"precision": precision}, arrays)
+
+
+def load_network(path: Path, logits: keras.Model, contract: PixelContract, precision: str) -> None:
+    """Put the weights of a file into a network that was built by the same plugins, and ask it what was asked when it was saved.
+
+    Weights are matched by name; where a plugin names its layers differently each time, by their order.
+
+    Args:
+        path: What `save_network` wrote.
+        logits: As built now; its weights are replaced, all or none.
+        contract: As when it was saved.
+        precision: As it was built now. Answers of the other one are not compared.
+
+    Raises:
+        RunFolderError: If the file is damaged, or the network is another one.
+    """
+    try:
+        about, arrays = read_arrays(path)
+    except (OSError, ValueError) as exc:
+        raise RunFolderError(f"{path}: cannot be read ({one_line(exc)}).") from exc
+    saved = {name.removeprefix(_WEIGHT): array for name, array in arrays.items() if name.startswith(_WEIGHT)}
+    weights = weights_by_name(logits)
+    order = list(weights) if weights.keys() == saved.keys() else list(saved)
+    differing = _differing(weights, saved, order)
+    if differing:
+        more = f"; and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
+        raise RunFolderError(f"{path}: is of another network: {'; '.join(differing[:_SHOWN])}{more}.")
+    for weight, name in zip(weights.values(), order, strict=True):
+        weight.assign(saved[name])
+    if _ANSWER in arrays and about.get("precision") == precision:
+        _check_answer(path, _answer(logits, contract), arrays[_ANSWER], precision)
+
+
+def _differing(weights: dict[str, Any], saved: dict[str, NDArray[Any]], order: list[str]) -> list[str]:
+    """What keeps weights from taking their arrays, one text each."""
+    shapes = [(tuple(weight.shape), str(weight.dtype)) for weight in weights.values()]
+    arrays = [(saved[name].shape, saved[name].dtype.name) for name in order]
+    if weights.keys() == saved.keys() or len(shapes) == len(arrays):
+        pairs = zip(weights, shapes, arrays, strict=True)
+        return [f"{name} is {_show(now)}, and was {_show(was)}" for name, now, was in pairs if now != was]
+    new = [f"{name} is new" for name in weights if name not in saved]
+    return [*new, *(f"{name} is gone" for name in saved if name not in weights)]
+
+
+def _show(kind: tuple[tuple[int, ...], str]) -> str:
+    return f"{kind[0]} {kind[1]}"
+
+
+def _answer(logits: keras.Model, contract: PixelContract) -> NDArray[np.float32]:
+    """Logits for two photos of noise, `(2, classes)`: the same photos each time."""
+    size_px = logits.inputs[0].shape[1]
+    photos = np.random.default_rng(0).integers(0, 256, (2, size_px, size_px, 3)).astype(np.uint8)
+    return np.asarray(logits(as_input(photos, contract), training=False), np.float32)
+
+
+def _is_same(first: NDArray[np.float32], second: NDArray[np.float32], precision: str) -> bool:
+    limit = _TOLERANCES[precision] * max(float(np.abs(first).max()), 1e-3)
+    return bool(np.isfinite(first).all() and np.abs(first - second).max() <= limit)
+
+
+def _check_answer(path: Path, now: NDArray[np.float32], then: NDArray[np.float32], precision: str) -> None:
+    if now.shape == then.shape and _is_same(then, now, precision):
+        return
+    shown = " and ".join(str(np.round(logits[0][:3], 3).tolist()) for logits in (now, then))
+    raise RunFolderError(
+        f"{path}: its weights fit the network that its plugins build now, but that answers otherwise than the one that was trained "
+        f"(logits {shown}). Install the plugins that it was trained with."
+    )

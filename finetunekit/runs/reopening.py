@@ -1,0 +1,118 @@
+"""A run folder's configuration taken up again, through its plugins: installed ones, and its plugin files wherever they are now."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from finetunekit.config.plan import Plan, PlannedNetwork
+from finetunekit.config.planning import make_plan, plan_network
+from finetunekit.config.preset import Document, read_document
+from finetunekit.errors import ConfigError
+from finetunekit.plugins.files import locate_file
+from finetunekit.plugins.host import PluginHost, load_plugins
+from finetunekit.runs.folder import CONFIG, PLAN, FinishedRun
+from finetunekit.system.progress import Progress
+
+_OF_NETWORK = ("backbone", "head")
+
+
+def reopen_plan(
+    config: Path, *, settings: Sequence[str] = (), seed: int | None = None, progress: Progress | None = None
+) -> tuple[Plan, PluginHost]:
+    """The plan of a run, or of a folder of runs, as `config.planning.prepare` makes it of a preset.
+
+    A plugin file counts as it is now; where it is gone, the run's copy does.
+
+    Args:
+        config: The configuration in the folder.
+        settings: `a.b[0].c=VALUE` texts.
+        seed: Replaces that of the configuration.
+        progress: Receives warnings about broken plugins.
+
+    Raises:
+        ConfigError: With every problem, one a line; a plugin that is gone is named.
+        PluginError: If a plugin file cannot be loaded.
+    """
+    host = load_plugins((progress or Progress()).say)
+    settings = settings if seed is None else [*settings, f"seed={seed}"]
+    document = read_document(str(config), host.presets, settings)
+    _load_files(host, config.parent, document.plugin_files, is_as_trained=False)
+    with _naming_what_is_gone(config.parent, document, host, tuple(host.registries)):
+        return make_plan(document, host), host
+
+
+def reopen_network(run: FinishedRun, progress: Progress | None = None) -> PlannedNetwork:
+    """What the network of a run is built from; plugins that have no part in it need not be here.
+
+    A plugin file counts as it was when the run used it.
+
+    Args:
+        run: Its folder.
+        progress: Receives warnings about broken plugins.
+
+    Raises:
+        ConfigError: With every problem, one a line; a plugin that is gone is named.
+        PluginError: If a plugin file cannot be loaded.
+    """
+    host = load_plugins((progress or Progress()).say)
+    document = read_document(str(run.path / CONFIG), host.presets)
+    origins = {part["distribution"] for part in _components(run.path) if part["kind"] in _OF_NETWORK}
+    files = [path for path in document.plugin_files if str(path) in origins]
+    _load_files(host, run.path, files, is_as_trained=True)
+    with _naming_what_is_gone(run.path, document, host, _OF_NETWORK):
+        return plan_network(document, host)
+
+
+def reopen_host(run: FinishedRun, progress: Progress | None = None) -> PluginHost:
+    """Installed plugins and a run's plugin files, as they are now: for components that its configuration need not name.
+
+    Raises:
+        PluginError: If a plugin file cannot be loaded.
+    """
+    host = load_plugins((progress or Progress()).say)
+    document = read_document(str(run.path / CONFIG), host.presets)
+    _load_files(host, run.path, document.plugin_files, is_as_trained=False)
+    return host
+
+
+def _load_files(host: PluginHost, folder: Path, files: Iterable[Path], *, is_as_trained: bool) -> None:
+    for path in files:
+        host.load_file(path, locate_file(path, folder, is_as_trained=is_as_trained))
+
+
+def _components(folder: Path) -> list[dict[str, Any]]:
+    """Components of a run with where they came from; a folder of several runs does not say."""
+    return list(FinishedRun(folder).plan["components"]) if (folder / PLAN).is_file() else []
+
+
+@contextmanager
+def _naming_what_is_gone(folder: Path, document: Document, host: PluginHost, kinds: Collection[str]) -> Iterator[None]:
+    """Where a plan cannot be made because plugins of the run are gone, say which, and how they come back."""
+    try:
+        yield
+    except ConfigError as exc:
+        gone = list(_gone(folder, document, host, kinds))
+        if gone:
+            raise ConfigError(gone) from exc
+        raise
+
+
+def _gone(folder: Path, document: Document, host: PluginHost, kinds: Collection[str]) -> Iterator[str]:
+    """One line for each component of a run that nobody registers any more."""
+    broken = {entry.origin.plugin: entry.reason for entry in host.broken}
+    files = {str(path) for path in document.plugin_files}
+    for part in _components(folder):
+        kind, name, plugin, origin = part["kind"], part["name"], part["plugin"], part["distribution"]
+        if kind not in kinds or name in host.registries[kind]:
+            continue
+        version = f" {part['version']}" if part["version"] else ""
+        start = f"{folder}: {kind} '{name}' came from plugin '{plugin}' ({origin}{version})"
+        if origin in files:
+            yield f"{start}, which does not register it any more. Put the file back as it was."
+        elif plugin in broken:
+            yield f"{start}, which cannot be used here: {broken[plugin]}"
+        else:
+            yield f"{start}, which is not installed here. Install it: pip install {origin}{version.replace(' ', '==')}"

@@ -1,0 +1,135 @@
+"""Weights of one network read into another that the same code built, and into networks that it did not build."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from finetunekit.errors import RunFolderError
+from finetunekit.models.layer_names import weights_by_name
+from finetunekit.models.saved_network import load_network, save_network
+from finetunekit.system.array_files import read_arrays, write_arrays
+from finetunekit.types import PixelContract
+
+PIXELS = PixelContract(scale=1 / 255)
+numbers = count()
+
+
+def network(between: Callable[[Any], Any]) -> Any:
+    import keras
+
+    photos = keras.Input((8, 8, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(photos))
+    return keras.Model(photos, keras.layers.Dense(3, name="out")(between(x)))
+
+
+def twice_unnamed(x: Any) -> Any:
+    import keras
+
+    return keras.layers.Dense(4, "relu")(keras.layers.Dense(4, "relu")(x))
+
+
+def two_weights_of_one_name(x: Any) -> Any:
+    import keras
+
+    class Own(keras.layers.Layer):  # type: ignore[misc]  # Keras is not annotated
+        def __init__(self, size: object) -> None:
+            super().__init__()
+            self.size = size  # nothing that Keras could write
+
+        def build(self, shape: tuple[int | None, ...]) -> None:
+            self.scales = [self.add_weight(shape=(4,), name=name) for name in ("w", "w", None, None)]
+
+        def call(self, y: Any) -> Any:
+            return y * self.scales[0] + self.scales[1] * self.scales[2] - self.scales[3]
+
+    return Own(object())(x)
+
+
+def another_name_each_time(x: Any) -> Any:
+    import keras
+
+    return keras.layers.Dense(4, name=f"dense-of-now-{next(numbers)}")(x)
+
+
+def layers_in_layers(x: Any) -> Any:
+    import keras
+
+    return keras.Sequential([keras.layers.Dense(4), keras.layers.BatchNormalization()])(x)
+
+
+def lots(x: Any) -> Any:
+    import keras
+
+    return keras.layers.Lambda(lambda y: y + keras.random.normal((1, 4)), output_shape=(4,))(x)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [twice_unnamed, two_weights_of_one_name, another_name_each_time, layers_in_layers, lots],
+)
+def test_what_the_same_code_builds_takes_the_weights_back(between: Callable[[Any], Any], tmp_path: Path) -> None:
+    trained, again = network(between), network(between)
+    for weight in trained.weights:
+        weight.assign(np.random.default_rng(weight.path.__hash__() % 2**32).normal(size=weight.shape))
+    save_network(tmp_path / "model.npz", trained, PIXELS, "float32")
+    load_network(tmp_path / "model.npz", again, PIXELS, "float32")
+    pairs = list(zip(weights_by_name(trained).values(), weights_by_name(again).values(), strict=True))
+    assert len(pairs) == len(trained.weights) == len(again.weights)
+    assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_names_are_those_of_a_process_that_built_nothing_before() -> None:
+    for _ in range(2):
+        assert {name.partition("/")[0] for name in weights_by_name(network(twice_unnamed))} == {
+            "conv2d", "dense", "dense_1", "out",
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("other", "match"),
+    [
+        (
+            lambda keras, x: keras.layers.Dense(5, "relu")(x),
+            r"dense/kernel is \(4, 5\) float32, and was \(4, 4\) float32",
+        ),
+        (lambda keras, x: x, r"dense/kernel is gone; dense/bias is gone"),
+        (lambda keras, x: keras.layers.Dense(4, "tanh")(x), r"answers otherwise than the one that was trained"),
+    ],
+)
+def test_another_network_is_refused(other: Callable[[Any, Any], Any], match: str, tmp_path: Path) -> None:
+    import keras
+
+    path = tmp_path / "model.npz"
+    save_network(path, network(keras.layers.Dense(4, "relu")), PIXELS, "float32")
+    with pytest.raises(RunFolderError, match=match):
+        load_network(path, network(lambda x: other(keras, x)), PIXELS, "float32")
+
+
+def test_a_damaged_or_boastful_file_of_arrays_is_an_error_that_costs_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    write_arrays(path, {"x": 1}, {"b": np.arange(6.0).reshape(2, 3), "a": np.zeros((0, 2), np.int8)})
+    about, arrays = read_arrays(path)
+    assert about == {"x": 1}
+    assert list(arrays) == ["b", "a"]
+    assert arrays["a"].shape == (0, 2)
+    whole = path.read_bytes()
+    middle = whole.index(b"NUMPY") + 150
+    for content in (b"", b"x" * 500, whole[:-30], whole[:middle] + b"\xff" + whole[middle + 1 :]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"."):
+            read_arrays(path)
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }"
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        with zipfile.ZipFile(path, "w", method) as archive:
+            archive.writestr(
+                "about.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"\0" * 999
+            )
+        with pytest.raises(ValueError, match=r"claims more|reshape|multiple"):
+            read_arrays(path)
