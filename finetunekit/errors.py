@@ -1,7 +1,7 @@
 """Every deliberate error, its exit code, and the suggestion that goes with a mistyped name.
 
-The command line converts these once, in one place, into one line each on stderr. Anything else that escapes is a bug and keeps its
-traceback.
+The command line converts these once, in one place, into one line each on stderr. Anything else that escapes is met by its last resort
+(`finetunekit.cli.last_resort`).
 """
 
 from __future__ import annotations
@@ -9,11 +9,27 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+_LONGEST_LINE = 2_000
+_KEPT_END = 600
+
+
+def bounded(line: str) -> str:
+    """A line of at most 2,000 characters: of a longer one, its start and its end, where the cure stands."""
+    if len(line) <= _LONGEST_LINE:
+        return line
+    return f"{line[: _LONGEST_LINE - _KEPT_END - 3]} … {line[-_KEPT_END:]}"
+
 
 class FinetuneKitError(Exception):
-    """Base of every deliberate error. Its text is one line: what was wrong, where, what is allowed, what to do."""
+    """Base of every deliberate error. Its text is one line: what was wrong, where, what is allowed, what to do.
+
+    Lines are bounded, see `bounded`: what they quote comes from anywhere.
+    """
 
     exit_code = 1
+
+    def __init__(self, text: str) -> None:
+        super().__init__("\n".join(map(bounded, text.split("\n"))))
 
 
 class ConfigError(FinetuneKitError):
@@ -22,7 +38,7 @@ class ConfigError(FinetuneKitError):
     exit_code = 2
 
     def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        self.problems: tuple[str, ...] = tuple(map(bounded, (problems,) if isinstance(problems, str) else problems))
         super().__init__("\n".join(self.problems))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import click.testing
 
 from finetunekit.cli import main
+from finetunekit.cli.last_resort import EXIT_UNFORESEEN
 
 SMALL = """\
 name: small
@@ -44,8 +45,9 @@ def write(path: Path, text: str) -> Path:
 
 
 def invoke(*arguments: str) -> click.testing.Result:
-    """The command in this process: exit code, stdout and stderr. An exception that is no deliberate error is raised."""
+    """The command in this process: exit code, stdout and stderr. An exception that nobody foresaw fails the test."""
     result = click.testing.CliRunner().invoke(main, arguments, prog_name="finetunekit")
+    assert result.exit_code != EXIT_UNFORESEEN, result.stderr
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

@@ -8,12 +8,14 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from typing import IO, Any
 
 import click
 
 from finetunekit._version import __version__
-from finetunekit.cli.common import print_lines
+from finetunekit.cli.common import complain, print_lines
+from finetunekit.cli.last_resort import last_resort
 from finetunekit.errors import FinetuneKitError
 
 #: Heading → verb → module, and the line that `--help` shows without loading it.
@@ -85,7 +87,7 @@ class _UsageError(click.UsageError):
         text = io.StringIO()
         super().show(text)
         shown = re.sub(r"^Error: ", "error: ", text.getvalue(), count=1, flags=re.MULTILINE)
-        print_lines(shown.splitlines(), file=file or sys.stderr)
+        complain(shown.splitlines()) if file is None else print_lines(shown.splitlines(), file=file)
 
 
 def _reworded(exc: click.UsageError) -> click.UsageError:
@@ -130,7 +132,13 @@ class _LazyGroup(click.Group):
             raise click.UsageError(f"no such command '{args[0]}'.{_suggest_verb(args[0])}", ctx)
         return super().resolve_command(ctx, args)
 
+    def main(self, args: Sequence[str] | None = None, *others: Any, **named: Any) -> Any:
+        with last_resort(sys.argv[1:] if args is None else args):
+            return super().main(args, *others, **named)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if nul := next((text for text in args if "\0" in text), None):
+            raise _UsageError(f"an argument with a NUL character is not allowed. Received: {nul!r:.80}", ctx)
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as exc:
@@ -143,11 +151,11 @@ class _LazyGroup(click.Group):
         except click.UsageError as exc:
             raise _reworded(exc) from exc
         except FinetuneKitError as exc:
-            print_lines((f"error: {line}" for line in str(exc).split("\n")), file=sys.stderr)
+            complain(f"error: {line}" for line in str(exc).split("\n"))
             ctx.exit(exc.exit_code)
         except KeyboardInterrupt as exc:
             last = getattr(exc, "__notes__", [])[-1:]  # the outermost job says how all of it goes on
-            print_lines(["interrupted; what was finished is kept.", *last], file=sys.stderr)
+            complain(["interrupted; what was finished is kept.", *last])
             ctx.exit(130)
         except BrokenPipeError:
             # the reader of stdout went away; keep Python from complaining again at exit
@@ -177,7 +185,22 @@ def main(disabled: tuple[str, ...], strict_plugins: bool) -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no traceback
+    _check_working_folder()
     if disabled:
         os.environ["FINETUNEKIT_DISABLE_PLUGINS"] = ",".join(disabled)
     if strict_plugins:
         os.environ["FINETUNEKIT_STRICT_PLUGINS"] = "1"
+
+
+def _check_working_folder() -> None:
+    """Relative paths begin there, and libraries ask for it as they are loaded.
+
+    Raises:
+        FinetuneKitError: If it is gone.
+    """
+    try:
+        os.getcwd()
+    except OSError as exc:
+        raise FinetuneKitError(
+            "the working folder is not there any more. Change to another one (cd) and try again."
+        ) from exc

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -10,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from finetunekit.errors import FinetuneKitError, bounded
 from finetunekit.system.progress import Progress
 from finetunekit.system.terminal import WIDTH_COLUMNS, printable, table
 
@@ -91,13 +94,41 @@ def print_json(value: Any) -> None:
     """Print plain values as JSON on stdout."""
     from finetunekit.system.files import to_json
 
-    click.echo(to_json(value), nl=False)
+    _echo(to_json(value), nl=False)
 
 
 def print_lines(lines: Iterable[object], *, file: IO[Any] | None = None) -> None:
     """Print lines on stdout, or into a file; what a terminal would take for a command is escaped."""
     for line in lines:
-        click.echo(printable(str(line)), file=file)
+        _echo(printable(str(line)), file=file)
+
+
+def _echo(text: str, *, nl: bool = True, file: IO[Any] | None = None) -> None:
+    try:
+        click.echo(text, nl=nl, file=file)
+    except BrokenPipeError:  # the reader went away, and knows
+        raise
+    except OSError as exc:
+        if file is None:
+            raise FinetuneKitError(f"stdout cannot be written ({exc.strerror or exc}).") from exc
+        raise
+
+
+MOST_COMPLAINTS = 100
+
+
+def complain(lines: Iterable[str], *, most: int | None = MOST_COMPLAINTS) -> None:
+    """Print what went wrong on stderr, so many lines at most, each bounded; where nobody can be told, the exit code says it.
+
+    Args:
+        lines: In the order of their weight.
+        most: How many are shown before the rest is counted; None: all.
+    """
+    every = iter(lines)
+    shown = list(itertools.islice(every, most))
+    left = sum(1 for _ in every)
+    with contextlib.suppress(OSError, ValueError):
+        print_lines([*map(bounded, shown), *([f"and {left:,} more"] if left else [])], file=sys.stderr)
 
 
 def print_table(

@@ -16,6 +16,7 @@ from finetunekit.cli.common import (
     print_table,
     setting_options,
 )
+from finetunekit.system.user_dirs import expand_home
 
 if TYPE_CHECKING:
     from finetunekit.config.plan import Plan
@@ -110,7 +111,7 @@ def _open(
     from finetunekit.errors import ConfigError
     from finetunekit.plugins.host import load_plugins
 
-    host, path = load_plugins(progress.say), Path(photos).expanduser()
+    host, path = load_plugins(progress.say), expand_home(photos)
     if source is None and not means_photos(photos, host.presets):
         if options:
             raise ConfigError("--option: is for a folder, table or archive. A preset's options stand in the preset.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, print_json
+from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines
 
 
 class _RunOrVerb(click.Group):
@@ -75,9 +75,7 @@ def export_run(
     if as_json:
         print_json(result.certificate)
         return
-    for line in result.summary:
-        click.echo(line)
-    click.echo(str(result.path))
+    print_lines([*result.summary, result.path])
 
 
 def _options(texts: tuple[str, ...]) -> dict[str, Any]:
@@ -113,7 +111,8 @@ def verify(folder: Path, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    click.echo(
+    line = (
         f"{found['same_first_answer']} of {found['photos']} golden photos have the same first answer; the largest difference of a "
         f"probability is {found['largest_difference']:.1e} (allowed {found['tolerance']:g})"
     )
+    print_lines([line])

@@ -41,9 +41,10 @@ def list_presets(as_json: bool) -> None:
 def show(preset: str) -> None:
     """Print the YAML of PRESET, comments and all."""
     from finetunekit.config.preset import find_preset
+    from finetunekit.config.yaml_source import read_yaml_text
 
     path = find_preset(preset, load_host().presets, relative_to=Path())
-    click.echo(path.read_text(encoding="utf-8"), nl=False)
+    print_lines(line.expandtabs() for line in read_yaml_text(path, str(path)).splitlines())
 
 
 @command.command("new")

@@ -86,7 +86,7 @@ def _sizes(text: str | None) -> tuple[int | Literal["native"], ...]:
     for part in _names(text):
         if part == "native":
             sizes.append("native")
-        elif part.isdecimal() and 8 <= int(part) <= 2048:
+        elif part.isdecimal() and len(part) < 6 and 8 <= int(part) <= 2048:
             sizes.append(int(part))
         else:
             raise click.BadParameter(f"'{part}' is neither `native` nor a side in pixels from 8 to 2048.")

@@ -13,6 +13,7 @@ from finetunekit.config.preset import is_path, setting_text
 from finetunekit.config.sections import DataSection
 from finetunekit.errors import ConfigError, DataError, UnknownComponentError, did_you_mean
 from finetunekit.system.formatting import escaped
+from finetunekit.system.user_dirs import expand_home
 
 #: The preset that photos alone are run with.
 DEFAULT_PRESET = "small-data"
@@ -83,7 +84,7 @@ def means_photos(argument: str, presets: Collection[str]) -> bool:
     """
     if argument in presets or argument.endswith((".yaml", ".yml")):
         return False
-    path = Path(argument).expanduser()
+    path = expand_home(argument)
     if os.path.lexists(path) or path.name.lower().endswith(_ENDINGS):
         return True
     if is_path(argument):
@@ -104,7 +105,7 @@ def photo_settings(path: Path) -> tuple[str, ...]:
         DataError: If they are not there, or are no folder, table or archive.
     """
     check_photos(path)
-    root, name = photo_root(path.expanduser()), run_name(path)
+    root, name = photo_root(expand_home(path)), run_name(path)
     return (
         setting_text("name", name),
         setting_text("data.source", source_of(root)),
@@ -114,7 +115,7 @@ def photo_settings(path: Path) -> tuple[str, ...]:
 
 def check_photos(path: Path) -> None:
     """Raise `DataError` unless there is a folder, a table or an archive, and the folder is no run's."""
-    found = path.expanduser()
+    found = expand_home(path)
     if not found.exists():
         raise DataError(f"{path}: does not exist.{_alike(found)}")
     if any("\ud800" <= letter <= "\udfff" for letter in str(found)):
@@ -132,7 +133,7 @@ def check_photos(path: Path) -> None:
 
 def run_name(path: Path) -> str:
     """A name for runs on these photos: the file's or folder's own, of the letters that runs may have."""
-    name = path.expanduser().resolve().name
+    name = expand_home(path).resolve().name
     ending = next((end for end in sorted(_ENDINGS, key=len, reverse=True) if name.lower().endswith(end)), "")
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name[: len(name) - len(ending)] if path.is_file() else name)
     return plain.strip("._-")[:_LONGEST_NAME] or "photos"

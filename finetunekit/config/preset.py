@@ -13,6 +13,7 @@ from typing import Any
 
 from finetunekit.config.yaml_source import KeyPath, Places, parse_path, parse_yaml, plain, read_yaml, show_path
 from finetunekit.errors import ConfigError, UnknownComponentError, did_you_mean
+from finetunekit.system.user_dirs import expand_home
 from finetunekit.types import Origin
 
 #: Maps where a changed `name` means another component, whose options the old one's do not fit. `*` is any list position.
@@ -111,7 +112,7 @@ def find_preset(argument: str, known: Mapping[str, tuple[Path, Origin]], *, rela
     """
     prefix = f"{where}: " if where else ""
     if is_path(argument):
-        path = relative_to / Path(argument).expanduser()
+        path = relative_to / expand_home(argument)
         if not path.is_file():
             names = ", ".join(sorted(known)) or "none"
             instead = _file_beside(path) or f" Give a YAML file or a preset's name ({names})."

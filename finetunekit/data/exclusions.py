@@ -14,6 +14,7 @@ from finetunekit.data.parallel import bounded
 from finetunekit.errors import DataError
 from finetunekit.system.files import from_cell, read_regular, to_csv
 from finetunekit.system.formatting import escaped, one_line
+from finetunekit.system.user_dirs import expand_home
 from finetunekit.types import PhotoListing, PhotoRecord
 
 EXCLUSION_COLUMNS = ("path", "sha256", "split", "label", "reason")
@@ -86,7 +87,7 @@ def _rows(file: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, str]
     """Each line's place and values."""
     name = escaped(str(file))
     try:
-        text = read_regular(file.expanduser()).decode("utf-8-sig", errors="surrogateescape")
+        text = read_regular(expand_home(file)).decode("utf-8-sig", errors="surrogateescape")
     except OSError as exc:
         problems.append(f"data.exclude: {name} cannot be read ({one_line(exc)}). Check the path.")
         return

@@ -9,7 +9,7 @@ from finetunekit.config.plan import Chosen, Plan
 from finetunekit.errors import PluginError
 from finetunekit.plugins.components import call_builder, component_label
 from finetunekit.system.progress import Progress
-from finetunekit.system.user_dirs import cache_dir
+from finetunekit.system.user_dirs import cache_dir, expand_home
 from finetunekit.types import TEST, TRAIN, VALID, PhotoListing, SourceContext
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def index_measured_listing(plan: Plan, listing: PhotoListing, measured: Measurem
 
 
 def _ask(plan: Plan, progress: Progress) -> PhotoListing:
-    root = Path(plan.config.data.root).expanduser() if plan.config.data.root else None
+    root = expand_home(plan.config.data.root) if plan.config.data.root else None
     source = plan.data_source
     if plan.stand_in is not None and (root is None or not root.exists()):
         source = plan.stand_in

@@ -24,6 +24,7 @@ from finetunekit.plugins.host import PluginHost
 from finetunekit.system.files import to_json, write_whole
 from finetunekit.system.progress import Progress
 from finetunekit.system.terminal import printable, table
+from finetunekit.system.user_dirs import expand_home
 from finetunekit.types import DISPLAY, TEST, TRAIN, VALID, PhotoListing
 
 SCHEMA_NAME = "finetunekit.schema.json"
@@ -124,7 +125,7 @@ def _relative(base: str, out: Path) -> str:
     """`extends:` is relative to the file that says it."""
     if not is_path(base):
         return base
-    path = Path(base).expanduser().resolve()
+    path = expand_home(base).resolve()
     try:
         relative = Path(os.path.relpath(path, out.resolve().parent)).as_posix()
     except ValueError:  # another drive

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import shlex
 import shutil
 import statistics
@@ -22,6 +21,7 @@ from finetunekit.errors import FinetuneKitError, RunError, RunFolderError
 from finetunekit.plugins.host import PluginHost
 from finetunekit.runs.folder import ENVIRONMENT, PHOTOS, PLAN, RUN_GROUPS, STATE, FinishedRun, new_run_path, read_status
 from finetunekit.runs.reopening import reopen_plan
+from finetunekit.runs.run_files import read_json_file
 from finetunekit.system.files import locked, to_json, write_whole
 from finetunekit.system.formatting import show_duration
 from finetunekit.system.progress import Progress
@@ -303,10 +303,9 @@ def make_group_folder(
 def read_group(path: Path, file: str) -> dict[str, Any]:
     """The content of a group's file; RunFolderError if the folder holds no such group."""
     try:
-        state: dict[str, Any] = json.loads((path / file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise RunFolderError(f"{path}: holds no {RUN_GROUPS[file]} that can be read ({exc}).") from exc
-    return state
+        return read_json_file(path / file)
+    except RunFolderError as exc:
+        raise RunFolderError(f"{path}: holds no {RUN_GROUPS[file]} that can be read ({exc})") from exc
 
 
 def _stopped_alike(out: Path, file: str, config: str, facts: Mapping[str, Any]) -> Iterator[Path]:

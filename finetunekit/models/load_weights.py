@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetunekit.config.plan import Plan
+from finetunekit.system.user_dirs import expand_home
 from finetunekit.types import Backbone
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def load_backbone_weights(plan: Plan, backbone: Backbone, say: Callable[[str], N
     weights = plan.config.weights
     if weights.mode == "random":
         return None
-    explicit = Path(weights.path).expanduser() if weights.path else None
+    explicit = expand_home(weights.path) if weights.path else None
     found = resolve_weights(plan.backbone.name, plan.spec, explicit=explicit, say=say)
     fit_arrays(backbone.model, StoredArrays(found.path), origin=str(found.provenance.location), top=plan.spec.top)
     return found.provenance

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import re
 import shutil
 import tempfile
@@ -18,8 +17,6 @@ from finetunekit.errors import RunFolderError, did_you_mean
 from finetunekit.system.files import (
     locked,
     open_to_others,
-    read_csv,
-    read_regular,
     sync_folder,
     to_json,
     work_in,
@@ -279,24 +276,21 @@ class FinishedRun:
         """Where the photo of this `path` in the run's tables lies now; it may have been moved since."""
         return Path(self.state["photo_root"]) / name
 
-    def _json(self, name: str) -> dict[str, Any]:
-        try:
-            content: dict[str, Any] = json.loads(self.text(name))
-            return content
-        except json.JSONDecodeError as exc:
-            raise RunFolderError(f"{self.path / name}: is not JSON ({exc}).") from exc
+    def _json(self, name: str) -> Mapping[str, Any]:
+        from finetunekit.runs.run_files import read_json_file
+
+        return read_json_file(self.path / name)
 
     def _csv(self, name: str) -> tuple[Mapping[str, str], ...]:
-        return tuple(read_csv(self.text(name, errors="surrogateescape")))
+        from finetunekit.runs.run_files import read_table_file
 
-    def text(self, name: str, errors: str = "strict") -> str:
-        """Content of a text file of the run folder, line ends as they are; `errors` as `bytes.decode` takes it."""
-        try:
-            return read_regular(self.path / name).decode("utf-8", errors)
-        except OSError as exc:
-            raise RunFolderError(
-                f"{self.path / name}: cannot be read ({exc.strerror or exc}). Is the run finished?"
-            ) from exc
+        return read_table_file(self.path / name)
+
+    def text(self, name: str) -> str:
+        """Content of a text file of the run folder, line ends as they are."""
+        from finetunekit.runs.run_files import read_text_file
+
+        return read_text_file(self.path / name, errors="surrogateescape")
 
 
 @contextlib.contextmanager

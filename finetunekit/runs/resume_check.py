@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from finetunekit.errors import RunFolderError
 from finetunekit.runs.config_diff import Change, environment_changes, plan_changes
 from finetunekit.runs.folder import ENVIRONMENT, PHOTOS, PLAN, WEIGHTS
+from finetunekit.runs.run_files import read_json_file, read_table_file
 from finetunekit.system.files import read_csv, read_regular
 
 _SHOWN = 6
@@ -26,11 +27,10 @@ def changes_since(path: Path, now: Mapping[str, str | bytes]) -> list[str]:
     Raises:
         RunFolderError: If a file of the folder cannot be read.
     """
-    compare: dict[str, Callable[[str, str], Iterator[str]]] = {
-        PLAN: _plan_lines,
-        ENVIRONMENT: _environment_lines,
+    compare: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Iterator[str]]] = {
+        PLAN: lambda before, after: _show(plan_changes(before, after)),
+        ENVIRONMENT: lambda before, after: _show(environment_changes(before, after)),
         WEIGHTS: _weights_lines,
-        PHOTOS: _photo_lines,
     }
     found: list[str] = []
     for name, content in now.items():
@@ -38,8 +38,10 @@ def changes_since(path: Path, now: Mapping[str, str | bytes]) -> list[str]:
             continue
         if isinstance(content, bytes):
             found += [name] if _read(path / name) != content else []
+        elif name == PHOTOS:
+            found += _photo_lines(read_table_file(path / name), read_csv(content))
         elif name in compare:
-            found += compare[name](_read(path / name).decode("utf-8", errors="surrogateescape"), content)
+            found += compare[name](read_json_file(path / name), json.loads(content))
     return found
 
 
@@ -57,20 +59,10 @@ def refuse_changes(path: Path, changes: list[str]) -> None:
         )
 
 
-def _plan_lines(before: str, now: str) -> Iterator[str]:
-    return _show(plan_changes(json.loads(before), json.loads(now)))
-
-
-def _environment_lines(before: str, now: str) -> Iterator[str]:
-    return _show(environment_changes(json.loads(before), json.loads(now)))
-
-
-def _weights_lines(before: str, now: str) -> Iterator[str]:
-    keys = ("kind", "arrays_sha256")
-    first, second = ({key: json.loads(text).get(key) for key in keys} for text in (before, now))
-    digests = (first["arrays_sha256"], second["arrays_sha256"])
-    if digests[0] != digests[1]:
-        yield f"pretrained weights (SHA-256 of the arrays {_short(digests[0])} → {_short(digests[1])})"
+def _weights_lines(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    first, second = before.get("arrays_sha256"), now.get("arrays_sha256")
+    if first != second:
+        yield f"pretrained weights (SHA-256 of the arrays {_short(first)} → {_short(second)})"
 
 
 def _show(changes: tuple[Change, ...]) -> Iterator[str]:
@@ -78,8 +70,8 @@ def _show(changes: tuple[Change, ...]) -> Iterator[str]:
         yield f"{change.key} ({_short(change.first)} → {_short(change.second)})"
 
 
-def _photo_lines(before: str, now: str) -> Iterator[str]:
-    first, second = (_photos(text) for text in (before, now))
+def _photo_lines(before: Iterable[Mapping[str, str]], now: Iterable[Mapping[str, str]]) -> Iterator[str]:
+    first, second = (_photos(rows) for rows in (before, now))
     gone = [key for key in first if key not in second]
     new = [key for key in second if key not in first]
     other = [key for key in first if key in second and first[key] != second[key]]
@@ -91,8 +83,8 @@ def _photo_lines(before: str, now: str) -> Iterator[str]:
         yield "the order of the photos"
 
 
-def _photos(text: str) -> dict[tuple[str, str], tuple[str, str]]:
-    return {(row["split"], row["path"]): (row["sha256"], row["label"]) for row in read_csv(text)}
+def _photos(rows: Iterable[Mapping[str, str]]) -> dict[tuple[str, str], tuple[str, str]]:
+    return {(row["split"], row["path"]): (row["sha256"], row["label"]) for row in rows}
 
 
 def _short(value: Any) -> str:
@@ -103,5 +95,5 @@ def _short(value: Any) -> str:
 def _read(path: Path) -> bytes:
     try:
         return read_regular(path)
-    except (OSError, ValueError) as exc:
-        raise RunFolderError(f"{path}: cannot be read ({exc}).") from exc
+    except OSError as exc:
+        raise RunFolderError(f"{path}: cannot be read ({exc.strerror or exc}).") from exc

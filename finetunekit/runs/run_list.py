@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ from finetunekit.runs.folder import (
     read_status,
     run_group_file,
 )
-from finetunekit.system.files import locked
+from finetunekit.runs.run_files import read_json_file
+from finetunekit.system.files import locked, read_regular
 
 RUNNING = "running"
 What = Literal["runs", "models"]
@@ -92,7 +92,7 @@ def describe_run(path: Path) -> RunEntry:
         status = read_status(path)
     except RunFolderError:
         status = "unreadable"
-    test = _json(path / METRICS).get("test", {}).get("accuracy", {})
+    test = (_json(path / METRICS).get("test") or {}).get("accuracy", {})
     planned = [stage.get("epochs", 1) for stage in _json(path / PLAN).get("config", {}).get("stages", [])]
     return RunEntry(
         path=path,
@@ -141,7 +141,7 @@ def _describe_group(path: Path, file: Path) -> RunEntry:
 
 
 def _size_bytes(path: Path) -> int:
-    return sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+    return sum(f.lstat().st_size for f in path.rglob("*") if f.is_file())
 
 
 def choose_prunable(
@@ -204,14 +204,13 @@ def _heavy(path: Path) -> list[Path]:
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json_file(path)
+    except RunFolderError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _lines(path: Path) -> int:
     try:
-        return max(0, path.read_bytes().count(b"\n") - 1)
+        return max(0, read_regular(path).count(b"\n") - 1)
     except OSError:
         return 0

@@ -167,7 +167,7 @@ def _parse(line: bytes) -> dict[str, str] | None:
     """None for a line that a crash cut off; such a line is counted by the caller."""
     try:
         entry = json.loads(line)
-    except ValueError:  # UnicodeDecodeError is one too
+    except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError too
         return None
     is_whole = isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("when", "config", "run"))
     return entry if is_whole else None

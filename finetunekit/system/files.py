@@ -107,10 +107,13 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a path beside `path`, with the same suffix, that is synced and renamed to it when the block ends well.
 
     Raises:
-        RunFolderError: If the folder cannot be written or the disk is full; what was there stays.
+        RunFolderError: If the folder cannot be written, the disk is full, or what is there is no regular file: a device would be replaced
+            by whoever may; what was there stays.
     """
     partial: Path | None = None
     try:
+        if path.exists():
+            _check_regular(path.stat(), path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
             prefix=f".{path.stem[:_STEM]}-", suffix=f".partial{path.suffix}", dir=path.parent
@@ -192,10 +195,15 @@ def _csv_line(values: Iterable[Any]) -> str:
 
 
 def read_csv(text: str) -> list[dict[str, str]]:
-    """Rows of CSV that `to_csv` wrote, every text as it was."""
+    """Rows of CSV that `to_csv` wrote, every text as it was.
+
+    Raises:
+        ValueError: If a row has more or fewer cells than the header.
+        csv.Error: If it is no CSV.
+    """
     rows = ([from_cell(cell) for cell in row] for row in csv.reader(io.StringIO(text, newline="")) if row)
     header = next(rows, [])
-    return [dict(zip(header, row, strict=False)) for row in rows]
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def to_cell(value: Any) -> Any:

@@ -19,7 +19,7 @@ _BAR_COLUMNS = 24
 
 
 class Progress:
-    """Prints progress; quiet ones print nothing. No bar off a terminal, and no colour anywhere."""
+    """Prints progress; quiet ones print nothing, and so do those whose stream fails. No bar off a terminal, no colour anywhere."""
 
     def __init__(self, stream: TextIO | None = None, *, is_quiet: bool = False) -> None:
         self._stream = stream or sys.stderr
@@ -38,8 +38,11 @@ class Progress:
         self.close()
         whole = printable(" ".join(line.splitlines()))
         lines = wrap(whole, hanging=2, width=shutil.get_terminal_size().columns) if self._is_terminal else [whole]
-        self._stream.write("".join(f"{self._encodable(part)}\n" for part in lines))
-        self._stream.flush()
+        try:
+            self._stream.write("".join(f"{self._encodable(part)}\n" for part in lines))
+            self._stream.flush()
+        except (OSError, ValueError):  # nobody reads it any more, or its disk is full: no reason to lose the job
+            self._is_quiet = True
 
     def show(self, what: str, done: int = 0, total: int | None = None, left_s: float | None = None) -> None:
         """Show what is done now, until the next line is said; a few times a second at most.
@@ -54,7 +57,10 @@ class Progress:
         if self._is_quiet or now - self._shown_at < _REFRESH_S:
             return
         self._shown_at = now
-        self._draw(printable(what), done, total, "" if left_s is None else f"{show_duration(left_s)} left")
+        try:
+            self._draw(printable(what), done, total, "" if left_s is None else f"{show_duration(left_s)} left")
+        except OSError:
+            self._is_quiet = True
 
     def counter(self, what: str) -> Callable[[int, int], None]:
         """A callback `(done, total)` that shows how far a job is, with the time left."""
@@ -69,9 +75,12 @@ class Progress:
 
     def close(self) -> None:
         """Take the bar away, so that what is printed next does not stand beside it. Progress may go on afterwards."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        live, self._live = self._live, None
+        if live is not None:
+            try:
+                live.stop()
+            except OSError:
+                self._is_quiet = True
 
     def _draw(self, what: str, done: int, total: int | None, left: str) -> None:
         if not self._is_terminal:

@@ -9,6 +9,10 @@ from urllib.parse import urlsplit
 _NAMES = re.compile(r"TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
 _USER = re.compile(r"(?<=://)[^/\s@]+@")
 _QUERY = re.compile(r"(?<=[?&])([^=&\s]*(?:token|password|secret|api_?key)[^=&\s]*)=[^&\s]+", re.IGNORECASE)
+_ASSIGNED = re.compile(
+    r"""([\w.\[\]-]*(?:token|password|passwd|secret|credential|api_?key|access_?key)[\w\]"'-]*\s*[:=]\s*)([^\s,}]+)""",
+    re.IGNORECASE,
+)
 _HIDDEN = "***"
 
 
@@ -23,3 +27,8 @@ def without_secrets(text: str) -> str:
         if _NAMES.search(name) and len(value) >= 4:
             text = text.replace(value, _HIDDEN)
     return _QUERY.sub(rf"\1={_HIDDEN}", _USER.sub(f"{_HIDDEN}@", text))
+
+
+def without_assigned_secrets(text: str) -> str:
+    """As `without_secrets`, and without any value that stands behind a name that sounds like a secret (`token: …`, `api_key=…`)."""
+    return _ASSIGNED.sub(rf"\1{_HIDDEN}", without_secrets(text))

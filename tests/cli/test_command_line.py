@@ -148,8 +148,7 @@ def test_exit_codes_are_those_of_the_documentation() -> None:
     assert issubclass(errors.UnknownComponentError, errors.ConfigError)
 
 
-def test_a_bug_keeps_its_traceback(folder: Path) -> None:
-    """A plugin's own mistakes are blamed on it; only what is no deliberate error comes through as it is."""
+def test_a_plugins_mistake_is_blamed_on_it(folder: Path) -> None:
     write(
         folder / "odd.py", "from finetunekit import hookimpl\n\n@hookimpl\ndef register_heads(register):\n    1 / 0\n"
     )

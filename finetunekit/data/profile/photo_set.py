@@ -22,7 +22,7 @@ from finetunekit.errors import ConfigError, DataError
 from finetunekit.plugins.host import PluginHost, load_plugins
 from finetunekit.runs.folder import CONFIG, PHOTOS, FinishedRun
 from finetunekit.system.progress import Progress
-from finetunekit.system.user_dirs import cache_dir
+from finetunekit.system.user_dirs import cache_dir, expand_home
 from finetunekit.types import PhotoListing, PhotoRecord, PixelContract, SourceContext
 
 #: Pixels as fractions, for a folder that no preset says anything about.
@@ -75,7 +75,7 @@ def open_photo_set(
         ConfigError: If there is no such preset, or it is wrong, or an option is.
         DataError: If the photos cannot be listed.
     """
-    path = Path(argument).expanduser()
+    path = expand_home(argument)
     is_run = (path / CONFIG).is_file() and (path / PHOTOS).is_file()
     is_preset = source is None and not is_run and not means_photos(argument, load_plugins(progress.say).presets)
     if options and source is None and (is_preset or is_run):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from finetunekit.models.linear_probe.nearest_neighbours import nearest_labels
 from finetunekit.statistics import softmax
 from finetunekit.system.environment import resolve_precision
 from finetunekit.system.memory import free_models
+from finetunekit.system.user_dirs import expand_home
 from finetunekit.types import TEST, TRAIN
 
 Features = dict[str, NDArray[np.float32]]
@@ -108,7 +108,7 @@ def _head_logits(inputs: BaselineInputs, own: Features) -> Features | str:
         return "the weights were random (weights.mode: random)"
     if plan.spec.top is None:
         return "the weights come without their classification layer"
-    explicit = Path(plan.config.weights.path).expanduser() if plan.config.weights.path else None
+    explicit = expand_home(plan.config.weights.path) if plan.config.weights.path else None
     try:
         found = resolve_weights(plan.backbone.name, plan.spec, explicit=explicit, say=inputs.progress.say)
         kernel, bias = load_top(found, plan.spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import Field
@@ -60,7 +61,7 @@ def build_table(options: TableOptions, context: SourceContext) -> PhotoListing:
             labels or splits. All kinds of problems at once, each with its count.
     """
     path = check_file(context.root, "table", "table", TABLE_SUFFIXES)
-    folder = Path(options.photos).expanduser() if options.photos else path.parent
+    folder = Path(os.path.expanduser(options.photos)) if options.photos else path.parent
     if not folder.is_dir():
         raise DataError(
             f"data.options.photos: {plain(folder)} is no folder. Name the one that file names are relative to."
