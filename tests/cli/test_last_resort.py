@@ -89,7 +89,7 @@ def test_what_nobody_foresaw_is_one_line_and_a_report_without_secrets(
     }
     assert not any(secret in text for secret in ("hunter22", "k3y", "s3cret"))
     monkeypatch.setenv("FINETUNEKIT_DEBUG", "1")
-    assert "Traceback (most recent call last)" in run("plan", "p").stderr
+    assert "Traceback (most recent call last)" in run("plan", "felidae4").stderr
 
 
 def test_a_report_goes_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,9 +97,9 @@ def test_a_report_goes_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("FINETUNEKIT_STATE", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "temporary"))
     monkeypatch.setattr("finetunekit.config.planning.prepare", lambda *_, **__: 1 / 0)
-    assert str(tmp_path / "temporary" / "error-") in run("plan", "x").stderr
+    assert str(tmp_path / "temporary" / "error-") in run("plan", "felidae4").stderr
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "file"))
-    assert "No report could be written." in run("plan", "x").stderr
+    assert "No report could be written." in run("plan", "felidae4").stderr
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied", "a\x1bb"), MemoryError()])
@@ -108,7 +108,7 @@ def test_what_the_system_refuses_is_no_bug(error: Exception, monkeypatch: pytest
         raise error
 
     monkeypatch.setattr("finetunekit.config.planning.prepare", refuse)
-    result = run("plan", "x")
+    result = run("plan", "felidae4")
     assert result.exit_code == 1
     assert result.stderr.startswith(("error: a\\x1bb: Permission denied.\n", "error: there is not enough memory"))
     assert result.stderr.count("\n") == 1
