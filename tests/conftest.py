@@ -159,6 +159,14 @@ def copied_run(finished_run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished_run, tmp_path / "copied" / finished_run.name))
 
 
+@pytest.fixture
+def networks_built_again_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`plugins check` starts no process, which would have to load TensorFlow."""
+    from finetunekit.testing import fresh_process
+
+    monkeypatch.setattr(fresh_process, "ask", fresh_process.answer)
+
+
 def write_tiny_weights(tiny_yaml: Path) -> Path:
     """A weights file for the backbone of `tiny_yaml`, so that it counts as pretrained and its pixel contract matters."""
     from finetunekit.config.planning import prepare

@@ -17,12 +17,14 @@ from finetunekit.config.preset import read_document
 from finetunekit.errors import FinetuneKitError, PluginError, UnknownComponentError, did_you_mean
 from finetunekit.plugins.host import GROUP, PluginHost, load_plugins
 from finetunekit.system.formatting import one_line
+from finetunekit.testing import fresh_process
 from finetunekit.testing.components import check_component
 from finetunekit.testing.contract import UnfitExampleError
 from finetunekit.testing.data import AWKWARD_CLASSES, tiny_run
 from finetunekit.types import Registered
 
 PROJECT = "pyproject.toml"
+_FRESH = "trained in one process and loaded in another, as predict does it"
 _HEAVY = ("keras", "tensorflow", "torch", "matplotlib")
 
 
@@ -64,7 +66,7 @@ def check_target(target: str, say: Callable[[str], None]) -> tuple[CheckResult, 
     for broken in host.broken:
         if broken.origin.plugin == target:
             raise PluginError(str(broken))
-    return _check_all(host, _named(host, target), say)
+    return _check_all(host, _named(host, target), say, has_others=True)
 
 
 def _is_path(target: str) -> bool:
@@ -120,7 +122,7 @@ def _check_files(files: list[Path], say: Callable[[str], None]) -> tuple[CheckRe
     heavy = [name for name in _HEAVY if name in sys.modules and name not in loaded]
     added = [(k, n) for k, registry in host.registries.items() for n in registry if (k, n) not in known]
     added += [("preset", name) for name in sorted(host.presets) if name not in presets]
-    verdicts = _check_all(host, added, say) if added else ()
+    verdicts = _check_all(host, added, say, has_others=False) if added else ()
     if heavy:
         words = f"loading it imports {heavy[0]}; import it inside builders, so that plans and listings stay fast."
         return (CheckResult("plugin", files[0].stem, "problem", words), *verdicts)
@@ -143,14 +145,21 @@ def _named(host: PluginHost, name: str) -> list[tuple[str, str]]:
     return found
 
 
-def _check_all(host: PluginHost, names: list[tuple[str, str]], say: Callable[[str], None]) -> tuple[CheckResult, ...]:
-    verdicts = []
+def _check_all(
+    host: PluginHost, names: list[tuple[str, str]], say: Callable[[str], None], *, has_others: bool
+) -> tuple[CheckResult, ...]:
+    verdicts = {}
     with tempfile.TemporaryDirectory() as folder:
         shared = Path(folder)
         for kind, name in names:
             say(f"checking {kind} '{name}'")
-            verdicts.append(_verdict(host, kind, name, shared))
-    return tuple(verdicts)
+            verdicts[kind, name] = _verdict(host, kind, name, shared)
+        networks = [key for key in names if key[0] in fresh_process.NETWORKS and verdicts[key].status == "ok"]
+        if networks:
+            say("building what was saved again in another process")
+            found = fresh_process.check_in_fresh_process(host, networks, shared, has_others=has_others)
+            verdicts |= {key: CheckResult(*key, "problem", f"{_FRESH}: {words}") for key, words in found.items()}
+    return tuple(verdicts.values())
 
 
 def _verdict(host: PluginHost, kind: str, name: str, shared: Path) -> CheckResult:

@@ -19,6 +19,8 @@ from PIL import Image
 import finetunekit as ftk
 from finetunekit.plugins.host import load_plugins
 
+pytestmark = pytest.mark.usefixtures("networks_built_again_here")
+
 ROOT = Path(__file__).parents[2]
 SAMPLES = DOCS / "plugins" / "samples"
 #: Verbs that need weights, a finished run or minutes: what they print was checked when it was written.

@@ -886,20 +886,31 @@ def test_a_data_source_on_a_root_of_another_kind_is_not_called_wrong(tmp_path: P
 # ---- the verb --------------------------------------------------------------------------------------------------------------------
 
 TWO_HEADS = """
-    from finetunekit import Options, hookimpl
+    import sys
+
+    from finetunekit import Options, PluginError, hookimpl
 
     def linear(options, features, num_classes):
         from finetunekit.testing.tiny_plugin import build_linear
 
+        if features.kind != "map":
+            raise PluginError("takes maps only.")
         return build_linear(options, features, num_classes)
 
     def wrong(options, features, num_classes):
         return linear(options, features, num_classes + 1)
 
+    def elsewhere(options, features, num_classes):
+        import keras
+
+        print("a line on stdout")
+        return linear(options, features, num_classes) * (1 if "pytest" in sys.modules else 9)
+
     @hookimpl
     def register_heads(register):
         register("good_head", linear)
         register("wrong_head", wrong)
+        register("of_a_process", elsewhere)
 """
 
 
@@ -917,12 +928,19 @@ def test_check_says_what_is_wrong_of_each_component(tmp_path: Path) -> None:
     result = invoke("plugins", "check", str(plugin))
     lines = result.stdout.splitlines()
     assert result.exit_code == 3
-    assert lines[0] == "head good_head   ok"
-    assert lines[1] == "head wrong_head  problem"
-    assert "logits must be (batch, 2) float32" in " ".join(" ".join(lines[2:-1]).split())
-    assert lines[-1] == "2 checked: 1 ok, 1 problem"
+    assert lines[0] == "head good_head     ok"
+    assert lines[1] == "head wrong_head    problem"
+    words = " ".join(" ".join(lines[2:-1]).split())
+    assert "logits must be (batch, 2) float32" in words
+    assert "head of_a_process problem trained in one process and loaded in another" in words
+    assert "that answers otherwise than the one that was trained" in words
+    assert lines[-1] == "3 checked: 1 ok, 2 problem"
     assert max(map(len, lines)) <= 80 or str(plugin) in result.stdout
-    assert result.stderr.splitlines() == ["checking head 'good_head'", "checking head 'wrong_head'"]
+    said = [line for line in result.stderr.splitlines() if line != "a line on stdout"]
+    assert said == [
+        *(f"checking head '{name}'" for name in ("good_head", "wrong_head", "of_a_process")),
+        "building what was saved again in another process",
+    ]
 
 
 def test_check_as_json(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from finetunekit.plugins.host import load_plugins
 from finetunekit.testing import tiny_photos
 from finetunekit.testing.scaffold import KINDS, check_name, title_of, write_plugin
 
+pytestmark = pytest.mark.usefixtures("networks_built_again_here")
+
 DOCS = Path(__file__).parents[2] / "docs" / "plugins"
 PAGE = (DOCS / "testing.md").read_text(encoding="utf-8")
 
