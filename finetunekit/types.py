@@ -422,6 +422,7 @@ class Exported:
         precision: Of weights and arithmetic; it decides which limits of a certificate apply.
         operations: Name of each operation of the model → how often it occurs.
         requires: Names of distributions that the model runs with; the certificate gives their versions.
+        notes: Sentences for the certificate, such as which layers keep float32.
     """
 
     files: tuple[str, ...]
@@ -429,6 +430,7 @@ class Exported:
     precision: Literal["float32", "float16", "int8"]
     operations: Mapping[str, int]
     requires: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,11 +441,16 @@ class Exporter:
         write: `(servable, folder) → Exported`: writes files into a folder that is there and empty.
         open: `(folder) → predict`: opens what was written, which may have been moved meanwhile, in the runtime that it is meant for.
         classes: `(folder) → class names` in the order of the answers, read back from what was written.
+        again: What else to do than `write`, in order, where what was written does not keep its limits: dearer ways that may.
+        decode: `(folder) → decode`: opens the model's own way from the bytes of a photo file to `(height, width, 3)` uint8, which raises
+            where it cannot read them; None: whoever calls the model decodes.
     """
 
     write: Callable[[Servable, Path], Exported]
     open: Callable[[Path], Predict]
     classes: Callable[[Path], tuple[str, ...]]
+    again: tuple[Callable[[Servable, Path], Exported], ...] = ()
+    decode: Callable[[Path], Callable[[bytes], NDArray[np.uint8]]] | None = None
 
 
 # ---- registration ----------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ class _RunOrVerb(click.Group):
 
 @click.group("export", cls=_RunOrVerb)
 def command() -> None:
-    """Write a finished run for another runtime: finetunekit export RUN --to litert, onnx or savedmodel.
+    """Write a finished run for another runtime: finetunekit export RUN --to litert, onnx, savedmodel or keras.
 
     The answers are compared with the run's before anything is kept. `export run --help` shows the options.
     """
@@ -29,7 +29,7 @@ def command() -> None:
 
 @command.command("run")
 @click.argument("run")
-@click.option("--to", required=True, metavar="NAME", help="Exporter: litert, onnx, savedmodel, or a plugin's.")
+@click.option("--to", required=True, metavar="NAME", help="Exporter: litert, onnx, savedmodel, keras, or a plugin's.")
 @click.option("--quantize", metavar="HOW", help="Precision, where the exporter offers it: fp16 or int8.")
 @click.option("--input", "takes", metavar="WHAT", help="pixels: photos of any size; square: of the network's size.")
 @click.option(
@@ -102,17 +102,28 @@ def _limits(max_difference: float | None, margin_points: float | None) -> dict[s
 
 @command.command("verify")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--run", help="The run that it was written from: the whole certificate is measured again.")
+@click.option(
+    "--photos",
+    multiple=True,
+    metavar="PATH",
+    help="Photos of the run, or a folder that holds them: the model is asked for those too. Repeatable.",
+)
+@out_option
 @json_option
-def verify(folder: Path, as_json: bool) -> None:
-    """Ask an exported model, wherever it is now, for its golden photos; exit code 5 where an answer is off."""
-    from finetunekit.engine.export import verify_export
+def verify(folder: Path, run: str | None, photos: tuple[str, ...], out: str, as_json: bool) -> None:
+    """Measure an exported model, wherever it is now, against its certificate; exit code 5 where an answer is off.
 
-    found = verify_export(folder, make_progress())
+    It is asked for its golden photos, for the probe photos, in batches and in several sizes.
+    """
+    from finetunekit.engine.export import verify_export
+    from finetunekit.reports.certificate_text import certificate_lines, verification_lines
+
+    found = verify_export(folder, run=run, photos=photos, out=out, progress=make_progress())
     if as_json:
         print_json(found)
         return
-    line = (
-        f"{found['same_first_answer']} of {found['photos']} golden photos have the same first answer; the largest difference of a "
-        f"probability is {found['largest_difference']:.1e} (allowed {found['tolerance']:g})"
-    )
-    print_lines([line])
+    lines = list(verification_lines(found))
+    if run is not None:
+        lines += [f"and beside {run}:", *certificate_lines(found["certificate"])]
+    print_lines(lines)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pydantic
 
@@ -25,17 +25,12 @@ from finetunekit.plugins.components import call_builder, component_label
 from finetunekit.plugins.guard import guarded
 from finetunekit.plugins.host import PluginHost, load_plugins
 from finetunekit.reports.notebook import default_progress
-from finetunekit.runs.folder import FinishedRun
+from finetunekit.runs.folder import CERTIFICATE, EXPORTS, FinishedRun
 from finetunekit.runs.reopening import reopen_host
 from finetunekit.system.files import to_json
 from finetunekit.system.formatting import one_line
 from finetunekit.system.progress import Progress
-from finetunekit.types import Exported, Exporter
-
-if TYPE_CHECKING:
-    from finetunekit.exporting.certificate import Writing
-
-EXPORTS = "exports"
+from finetunekit.types import Exported, Exporter, Servable
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +157,6 @@ def build_exporter(chosen: Chosen) -> Exporter:
 
 def _target(run: FinishedRun, chosen: Chosen, into: str | Path | None) -> Path:
     """Where it goes: a folder that is not there, is empty, or holds an earlier export, which is replaced."""
-    from finetunekit.exporting.certificate import CERTIFICATE
-
     precision = getattr(chosen.options, "quantize", "none")
     name = chosen.name if precision == "none" else f"{chosen.name}-{precision}"
     target = run.path / EXPORTS / name if into is None else Path(into)
@@ -199,40 +192,57 @@ class PlannedExport:
     limits: ExportSection
 
     def execute(self, loaded: LoadedRun, progress: Progress) -> ExportResult:
-        """Write, measure, and put in place if the limits are kept.
+        """Write, measure, and put in place if the limits are kept; where they are not, do so again in each way the exporter has left.
 
         Raises:
-            ExportError: If it cannot be converted or they are not; nothing is left behind.
+            ExportError: If it cannot be converted or no way keeps the limits; nothing is left behind.
         """
-        from finetunekit.exporting.certificate import CERTIFICATE, PAGE, broken_limits
+        from finetunekit.exporting.certificate import PAGE
         from finetunekit.reports.certificate_text import certificate_lines, certificate_page
 
-        with _beside(self.target) as folder:
-            certificate, writing = self._certified(loaded, folder, progress)
-            broken = broken_limits(certificate, writing.limit)
-            if broken:
-                raise ExportError("\n".join(f"{self.chosen.name}: {line}" for line in broken))
-            (folder / CERTIFICATE).write_text(to_json(certificate), encoding="utf-8")
-            (folder / PAGE).write_text(certificate_page(certificate), encoding="utf-8")
-            _put(folder, self.target)
-        return ExportResult(self.target, certificate, tuple(certificate_lines(certificate)))
+        refused: list[str] = []
+        ways = (self.exporter.write, *self.exporter.again)
+        for number, write in enumerate(ways, 1):
+            with _beside(self.target) as folder:
+                try:
+                    certificate = self._certified(loaded, folder, replace(self.exporter, write=write), progress)
+                except ExportError as exc:
+                    refused.append(str(exc))
+                    if number < len(ways):
+                        progress.say(f"{exc} Trying another way.")
+                    continue
+                certificate["refused"] = refused
+                (folder / CERTIFICATE).write_text(to_json(certificate), encoding="utf-8")
+                (folder / PAGE).write_text(certificate_page(certificate), encoding="utf-8")
+                _put(folder, self.target)
+            return ExportResult(self.target, certificate, tuple(certificate_lines(certificate)))
+        raise ExportError("\n".join(dict.fromkeys(refused)))
 
-    def _certified(self, loaded: LoadedRun, folder: Path, progress: Progress) -> tuple[dict[str, Any], Writing]:
-        from finetunekit.exporting.certificate import Writing, certify
-        from finetunekit.exporting.resampling_graph import SUPPORT
+    def _certified(self, loaded: LoadedRun, folder: Path, exporter: Exporter, progress: Progress) -> dict[str, Any]:
+        from finetunekit.exporting.certificate import Writing, broken_limits, certify
         from finetunekit.exporting.servable import servable_of
 
         servable = servable_of(loaded)
         progress.say(f"writing {self.chosen.name}")
         with _blamed(self.chosen):
-            exported = self.exporter.write(servable, folder)
+            exported = exporter.write(servable, folder)
             if not isinstance(exported, Exported):
                 raise PluginError(
                     f"{component_label(self.chosen)}: write must return finetunekit.Exported. Received: {exported!r:.200}"
                 )
-            is_exact = servable.resize not in SUPPORT and servable.source_px is None
-            writing = Writing(self.chosen, self.exporter, folder, exported, self.limits, is_exact)
-            return certify(loaded, servable, writing, progress.say), writing
+            writing = Writing(self.chosen, exporter, folder, exported, self.limits, is_exact(servable))
+            certificate = certify(loaded, servable, writing, progress.say)
+        broken = broken_limits(certificate, writing.limit)
+        if broken:
+            raise ExportError("\n".join(f"{self.chosen.name}: {line}" for line in broken))
+        return certificate
+
+
+def is_exact(servable: Servable) -> bool:
+    """Whether the resize gives Pillow's pixels to the bit in a graph too."""
+    from finetunekit.exporting.resampling_graph import SUPPORT
+
+    return servable.resize not in SUPPORT and servable.source_px is None
 
 
 @contextmanager
@@ -273,32 +283,37 @@ def _put(folder: Path, target: Path) -> None:
     shutil.rmtree(earlier, ignore_errors=True)
 
 
-def verify_export(folder: str | Path, progress: Progress | None = None) -> dict[str, Any]:
-    """Ask an exported model, wherever it was copied to, for its golden photos once more.
+def verify_export(
+    folder: str | Path,
+    *,
+    run: str | Path | None = None,
+    photos: Sequence[str | Path] = (),
+    out: str | Path = "runs",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure an exported model, wherever it was copied to, once more, and hold it to its certificate.
 
     Args:
         folder: Of the model.
-        progress: Receives warnings.
+        run: The run that it was written from, where it is at hand: everything that the certificate holds is measured again.
+        photos: Photos of the run, or folders that hold them, wherever they are now: the model is asked for those too.
+        out: Folder of runs.
+        progress: Receives lines and warnings.
 
     Returns:
-        What `finetunekit.exporting.golden.check_golden` found, `files` and `load_s`.
+        What `finetunekit.exporting.verification.verify_model` found; `files` and `load_s`; with `run` also `certificate`, measured here.
 
     Raises:
-        ConfigError: If it is no exported model, or its exporter is not installed.
-        ExportError: If a file is not what it was, labels are in another order, or an answer is further off than the tolerance.
+        ConfigError: If it is no exported model, its exporter is not installed, or `run` is not the run that it was written from.
+        ExportError: If a file is not what it was, labels are in another order, or an answer is further off than is allowed.
     """
-    from finetunekit.exporting.certificate import CERTIFICATE
-    from finetunekit.exporting.golden import check_golden
+    from finetunekit.data.photo_paths import find_photos
     from finetunekit.exporting.speed import list_files, open_timed
+    from finetunekit.exporting.verification import too_far, verify_model
 
-    path = Path(folder)
-    try:
-        certificate = json.loads((path / CERTIFICATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise ConfigError(f"{path}: is no exported model; it has no {CERTIFICATE} that can be read.") from exc
-    chosen = _choose(
-        load_plugins((progress or Progress()).say), certificate["exporter"]["name"], certificate["exporter"]["options"]
-    )
+    path, progress = Path(folder), progress or Progress()
+    certificate = _read_certificate(path)
+    chosen = _choose(load_plugins(progress.say), certificate["exporter"]["name"], certificate["exporter"]["options"])
     model, exporter = certificate["model"], build_exporter(chosen)
     if list_files(path, list(model["files"])) != model["files"]:
         raise ExportError(f"{path}: its files are not those that the certificate was written for.")
@@ -306,9 +321,52 @@ def verify_export(folder: str | Path, progress: Progress | None = None) -> dict[
         if list(exporter.classes(path)) != model["classes"]:
             raise ExportError(f"{path}: the labels in the model are not in the certificate's order.")
         predict, cost = open_timed(exporter, path, model["size_px"])
-        found = check_golden(path, predict)
-    if found["largest_difference"] > found["tolerance"]:
-        raise ExportError(
-            f"{path}: a golden answer is off by {found['largest_difference']:.2g} here, allowed: {found['tolerance']:g}."
-        )
+        found = verify_model(path, certificate, predict, find_photos(photos) if photos else ())
+        broken = too_far(found)
+        if run is not None:
+            found["certificate"], more = _measure_again(
+                path, certificate, chosen, exporter, load(run, out=out), progress
+            )
+            broken += more
+    if broken:
+        raise ExportError("\n".join(f"{path}: {line}" for line in broken))
     return {**found, "files": len(model["files"]), "load_s": cost["load_s"]}
+
+
+def _read_certificate(path: Path) -> dict[str, Any]:
+    try:
+        certificate: dict[str, Any] = json.loads((path / CERTIFICATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"{path}: is no exported model; it has no {CERTIFICATE} that can be read.") from exc
+    return certificate
+
+
+def _measure_again(
+    path: Path,
+    certificate: Mapping[str, Any],
+    chosen: Chosen,
+    exporter: Exporter,
+    loaded: LoadedRun,
+    progress: Progress,
+) -> tuple[dict[str, Any], list[str]]:
+    """The whole certificate once more, and what is not within its limits."""
+    from finetunekit.exporting.certificate import Writing, broken_limits, measure
+    from finetunekit.exporting.servable import servable_of
+
+    servable, model = servable_of(loaded), certificate["model"]
+    if servable.metadata["model_sha256"] != certificate["run"]["model_sha256"]:
+        raise ConfigError(f"{path}: was not written from {loaded.run.path}, whose model is another.")
+    ways = (exporter.write, *exporter.again)
+    exporter = replace(exporter, write=ways[len(certificate["refused"])])
+    limits = _limits({key: certificate["limits"][key] for key in ExportSection.model_fields if key != "to"})
+    exported = Exported(
+        tuple(model["files"]),
+        model["takes"],
+        model["precision"],
+        model["operations"],
+        tuple(certificate["versions"]),
+        tuple(model["notes"]),
+    )
+    writing = Writing(chosen, exporter, path, exported, limits, is_exact(servable))
+    again = measure(loaded, servable, writing, progress.say).certificate
+    return again, broken_limits(again, writing.limit)

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from finetunekit.config.plan import Chosen
 from finetunekit.config.sections import ExportSection
+from finetunekit.errors import ExportError
 from finetunekit.evaluation.predictor import LoadedRun
-from finetunekit.exporting import comparison, golden
+from finetunekit.exporting import comparison, golden, verification
 from finetunekit.exporting.probe_photos import write_probes
 from finetunekit.exporting.servable import CALIBRATION_SEED, CalibrationPhotos, existing
 from finetunekit.exporting.speed import list_files, measure_speed, open_timed
@@ -24,7 +25,7 @@ from finetunekit.system.environment import describe_environment
 from finetunekit.types import TEST, VALID, Exported, Exporter, Predict, Servable
 
 FORMAT = 1
-CERTIFICATE, PAGE = "certificate.json", "certificate.md"
+PAGE = "certificate.md"
 POINT_PHOTOS = 32
 EXACT, ROUNDED = 1e-4, 1e-2
 """Largest difference of a probability where none is stated: where the graph's pixels are Pillow's to the bit, and where some are one grey
@@ -75,28 +76,67 @@ def certify(loaded: LoadedRun, servable: Servable, writing: Writing, say: Callab
 
     Raises:
         DataError: If there is no photo of the run to compare on.
+        ExportError: If it loses accuracy where that decides; nothing more is measured then.
     """
+    measured = measure(loaded, servable, writing, say)
+    golden.write_golden(
+        writing.folder,
+        servable,
+        measured.predict,
+        measured.photos.reference,
+        golden.choose_photos(measured.photos.labels),
+        takes=writing.exported.takes,
+        tolerance=writing.limit or INT8_TOLERANCE,
+        others={
+            "probes": verification.expect_probes(measured.probes, measured.probe_answers),
+            "photos_of_the_run": verification.expect_photos(measured.photos.contents, measured.answers),
+        },
+    )
+    return measured.certificate
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An exported model beside the run, and what it was asked.
+
+    Attributes:
+        certificate: Content of `certificate.json`.
+        predict: Runs the model.
+        photos: Of the run.
+        answers: To them, `(photos, classes)`.
+        probes: The probe photos, which are gone by now; their pixels are known.
+        probe_answers: To them.
+    """
+
+    certificate: dict[str, Any]
+    predict: Predict
+    photos: RunPhotos
+    answers: NDArray[np.float64]
+    probes: Mapping[str, str]
+    probe_answers: NDArray[np.float64]
+
+
+def measure(loaded: LoadedRun, servable: Servable, writing: Writing, say: Callable[[str], None]) -> Measured:
+    """The whole of a certificate; nothing is written. As `certify`."""
     exported = writing.exported
     predict, cost = open_timed(writing.exporter, writing.folder, servable.size_px)
     say("comparing answers on the run's photos")
     photos = _run_photos(loaded, servable)
     answers = comparison.ask_model(predict, photos.reference, exported.takes)
+    accuracy = comparison.compare_accuracy(
+        photos.reference.probabilities, answers, photos.truth, writing.limits.margin_points / 100
+    )
+    if writing.limit is None and (lost := _inferior(accuracy)):
+        raise ExportError(lost[0])
     say("comparing answers on probe photos")
     with tempfile.TemporaryDirectory() as folder:
         probes = comparison.refer(servable, write_probes(Path(folder)), max_pixels=2**30)
-        probed = _probed(servable, writing, predict, probes)
+        probe_answers = comparison.ask_model(predict, probes, exported.takes)
+        probed = _probed(servable, predict, probes, probe_answers)
         points = _points(servable, writing, probes, photos)
+        contents = verification.pixels_of(probes)
     say("measuring speed")
-    golden.write_golden(
-        writing.folder,
-        servable,
-        predict,
-        photos.reference,
-        golden.choose_photos(photos.labels),
-        takes=exported.takes,
-        tolerance=writing.limit or INT8_TOLERANCE,
-    )
-    return {
+    certificate = {
         "format": FORMAT,
         "exporter": writing.chosen.to_dict(),
         "run": _run(loaded, servable),
@@ -105,8 +145,10 @@ def certify(loaded: LoadedRun, servable: Servable, writing: Writing, say: Callab
             "takes": exported.takes,
             "precision": exported.precision,
             "size_px": servable.size_px,
+            "fitting": servable.fitting(),
             "classes": list(writing.exporter.classes(writing.folder)),
             "operations": dict(sorted(exported.operations.items())),
+            "notes": list(exported.notes),
         },
         "calibration": _calibration(servable),
         "photos": {"compared": len(photos.labels), "missing": photos.missing},
@@ -114,9 +156,7 @@ def certify(loaded: LoadedRun, servable: Servable, writing: Writing, say: Callab
             photos.reference.names, photos.reference.probabilities, answers, servable.classes
         ),
         "recorded": comparison.compare_answers(photos.reference.names, photos.recorded, answers, servable.classes),
-        "accuracy": comparison.compare_accuracy(
-            photos.reference.probabilities, answers, photos.truth, writing.limits.margin_points / 100
-        ),
+        "accuracy": accuracy,
         "probes": probed,
         "points": points,
         "cost": {**cost, "milliseconds": measure_speed(servable, predict)},
@@ -124,27 +164,30 @@ def certify(loaded: LoadedRun, servable: Servable, writing: Writing, say: Callab
         "versions": {name: metadata.version(name) for name in exported.requires},
         "environment": describe_environment(),
     }
+    return Measured(certificate, predict, photos, answers, contents, probe_answers)
 
 
 @dataclass(frozen=True)
-class _RunPhotos:
+class RunPhotos:
     """Validation and test photos of a run, with what it recorded of them."""
 
     reference: comparison.Reference
+    contents: tuple[str, ...]
     labels: tuple[str, ...]
     truth: NDArray[np.int64]
     recorded: NDArray[np.float64]
     missing: int
 
 
-def _run_photos(loaded: LoadedRun, servable: Servable) -> _RunPhotos:
+def _run_photos(loaded: LoadedRun, servable: Servable) -> RunPhotos:
     found, missing = existing(loaded.run, (VALID, TEST))
     rows = [row for _, row in found]
     paths = {row["path"]: path for path, row in found}
     reference = comparison.refer(servable, paths, loaded.run.config["data"]["max_photo_pixels"])
     labels = tuple(row["true"] for row in rows)
-    return _RunPhotos(
+    return RunPhotos(
         reference,
+        tuple(row["sha256"] for row in rows),
         labels,
         np.array([servable.classes.index(label) for label in labels]),
         np.array([[float(row[f"p_{name}"]) for name in servable.classes] for row in rows]),
@@ -152,32 +195,42 @@ def _run_photos(loaded: LoadedRun, servable: Servable) -> _RunPhotos:
     )
 
 
-def _probed(servable: Servable, writing: Writing, predict: Predict, probes: comparison.Reference) -> dict[str, Any]:
-    answers = comparison.ask_model(predict, probes, writing.exported.takes)
+def _probed(
+    servable: Servable, predict: Predict, probes: comparison.Reference, answers: NDArray[np.float64]
+) -> dict[str, Any]:
     found = comparison.compare_answers(probes.names, probes.probabilities, answers, servable.classes)
     differences = np.abs(probes.probabilities - answers).max(axis=1)
     return {
         **found,
         "differences": dict(zip(probes.names, map(float, differences), strict=True)),
-        "batches": comparison.compare_batches(servable, predict, probes.squares[0]),
+        "batches": comparison.compare_batches(probes.probabilities[0], predict, probes.squares[0]),
     }
 
 
-def _points(servable: Servable, writing: Writing, probes: comparison.Reference, photos: _RunPhotos) -> dict[str, Any]:
+def _points(servable: Servable, writing: Writing, probes: comparison.Reference, photos: RunPhotos) -> dict[str, Any]:
     """Of the same model written once more with its points, for the probes and the first photos of the run."""
-    first = _first(photos.reference, POINT_PHOTOS)
+    compared = {"probes": probes, "run": _first(photos.reference, POINT_PHOTOS)}
+    decode = writing.exporter.decode
+    own = decode(writing.folder) if decode else comparison.read_plainly
+    decoded = {name: comparison.compare_decoding(reference, own) for name, reference in compared.items()}
     with tempfile.TemporaryDirectory() as name:
         exported = writing.exporter.write(dataclasses.replace(servable, has_points=True), Path(name))
         predict = writing.exporter.open(Path(name))
-        return {
-            "probes": comparison.compare_points(servable, predict, probes, exported.takes),
-            "run": comparison.compare_points(servable, predict, first, exported.takes),
+        later = {
+            name: comparison.compare_points(servable, predict, reference, exported.takes)
+            for name, reference in compared.items()
         }
+    by = "the model" if decode else "the reader in the examples"
+    return {"decoded_by": by, **{name: {"pixels": decoded[name], **later[name]} for name in compared}}
 
 
 def _first(reference: comparison.Reference, photos: int) -> comparison.Reference:
     return comparison.Reference(
-        reference.names[:photos], reference.photos, reference.squares[:photos], reference.probabilities[:photos]
+        reference.names[:photos],
+        reference.files[:photos],
+        reference.photos,
+        reference.squares[:photos],
+        reference.probabilities[:photos],
     )
 
 
@@ -239,8 +292,8 @@ def _inferior(accuracy: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _parting(points: Mapping[str, Any]) -> str:
-    """Where two models part: the first point whose values differ by more than rounding."""
+    """Where two models part: the first point whose values differ by more than rounding. Both began with the same pixels."""
     for name, found in points.items():
-        if found["largest_difference"] > 1e-5 * max(1.0, found["largest_value"]):
+        if name != "pixels" and found["largest_difference"] > 1e-5 * max(1.0, found["largest_value"]):
             return f"They part at '{name}' ({found['largest_difference']:.2g} on '{found['largest_on']}')."
     return "No point between shows it."

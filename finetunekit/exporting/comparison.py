@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +22,8 @@ from finetunekit.types import Predict, Servable
 
 BATCH = 32
 LISTED = 20
-"""Photos whose first answer changed, at most, that a certificate names."""
+"""Photos, at most, that a certificate names of a kind."""
+WHITE = 255
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,14 @@ class Reference:
 
     Attributes:
         names: Of the photos.
+        files: Where they lie.
         photos: Position → pixels as decoded, `(height, width, 3)` uint8; decoded anew each time, since all would not fit.
         squares: `(photos, size_px, size_px, 3)` uint8.
         probabilities: `(photos, classes)` float64.
     """
 
     names: tuple[str, ...]
+    files: tuple[Path, ...]
     photos: Callable[[int], NDArray[np.uint8]]
     squares: NDArray[np.uint8]
     probabilities: NDArray[np.float64]
@@ -51,12 +56,32 @@ def refer(servable: Servable, paths: Mapping[str, Path], max_pixels: int) -> Ref
     Raises:
         DataError: If a photo cannot be read.
     """
+    return refer_to(paths, servable.fitting(), partial(ask_network, servable), max_pixels)
+
+
+def refer_to(
+    paths: Mapping[str, Path],
+    fitting: Mapping[str, Any],
+    ask: Callable[[NDArray[np.uint8]], NDArray[np.float64]],
+    max_pixels: int,
+) -> Reference:
+    """Decode photos, fit them, and ask whoever has the answers.
+
+    Args:
+        paths: Name → file.
+        fitting: How a photo becomes a square; see `Servable.fitting`.
+        ask: Squares → probabilities.
+        max_pixels: As in `finetunekit.data.decode.decode_photo`.
+
+    Raises:
+        DataError: If a photo cannot be read.
+    """
     from finetunekit.data.decode import decode_photo, load_photos
 
     files = tuple(paths.values())
-    squares = load_photos(files, **servable.fitting(), max_pixels=max_pixels)
+    squares = load_photos(files, **fitting, max_pixels=max_pixels)
     return Reference(
-        tuple(paths), lambda i: decode_photo(files[i], max_pixels=max_pixels), squares, ask_network(servable, squares)
+        tuple(paths), files, lambda i: decode_photo(files[i], max_pixels=max_pixels), squares, ask(squares)
     )
 
 
@@ -220,18 +245,57 @@ def compare_points(
     return found
 
 
-def compare_batches(
-    servable: Servable, predict: Predict, photo: NDArray[np.uint8], sizes: Sequence[int] = (1, 3, 32)
-) -> dict[str, float]:
-    """Size of the batch → largest difference of a probability from the network's own, on one photo repeated in it.
+def compare_decoding(reference: Reference, decode: Callable[[bytes], NDArray[np.uint8]]) -> dict[str, Any]:
+    """The first step, from the bytes of a file to pixels: another decoder beside the run's own, as plain values.
 
     Args:
-        servable: The network.
+        reference: The photos.
+        decode: Bytes → `(height, width, 3)` uint8; whatever it raises, it cannot read them.
+
+    Returns:
+        The largest difference in grey levels of photos with as many pixels, the photos that come out otherwise, and those not read.
+    """
+    apart: dict[str, float] = {}
+    unread = []
+    for position, (name, file) in enumerate(zip(reference.names, reference.files, strict=True)):
+        own = reference.photos(position).astype(np.int16)
+        try:
+            found = np.asarray(decode(file.read_bytes()))
+        except Exception:  # noqa: BLE001 - each decoder has errors of its own; the photo is listed
+            unread.append(name)
+            continue
+        apart[name] = float(np.abs(found - own).max()) if found.shape == own.shape else float(WHITE)
+    others = [name for name, difference in apart.items() if difference]
+    return {
+        "photos": len(reference.names),
+        "same": len(apart) - len(others),
+        "largest_difference": max(apart.values(), default=0.0),
+        "largest_on": max(apart, key=apart.__getitem__, default=""),
+        "otherwise": others[:LISTED],
+        "unread": unread[:LISTED],
+    }
+
+
+def read_plainly(content: bytes) -> NDArray[np.uint8]:
+    """A photo as the examples in docs/export.md read it."""
+    from PIL import Image, ImageOps
+
+    with Image.open(io.BytesIO(content)) as image:
+        turned: Any = ImageOps.exif_transpose(image)
+        return np.asarray(turned.convert("RGB"))
+
+
+def compare_batches(
+    own: NDArray[np.float64], predict: Predict, photo: NDArray[np.uint8], sizes: Sequence[int] = (1, 3, 32)
+) -> dict[str, float]:
+    """Size of the batch → largest difference of a probability, on one photo repeated in it.
+
+    Args:
+        own: What it should say, `(classes,)`.
         predict: Runs the model.
-        photo: `(size_px, size_px, 3)` uint8.
+        photo: `(height, width, 3)` uint8.
         sizes: Of the batches.
     """
-    own = ask_network(servable, photo[np.newaxis])
     return {
         str(size): float(np.abs(predict(np.repeat(photo[np.newaxis], size, axis=0))[PROBABILITIES] - own).max())
         for size in sizes

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.errors import ExportError
-from finetunekit.exporting.comparison import Reference, ask_network
+from finetunekit.exporting.comparison import Reference, ask_network, compare_answers
 from finetunekit.exporting.serving_graph import PROBABILITIES
 from finetunekit.system.files import to_json
 from finetunekit.types import Predict, Servable
@@ -38,6 +38,7 @@ def write_golden(
     *,
     takes: Literal["pixels", "square"],
     tolerance: float,
+    others: Mapping[str, Any],
 ) -> None:
     """Write `golden/1.png` and so on, with what the exported model and the run's network say of each.
 
@@ -49,6 +50,7 @@ def write_golden(
         positions: Which.
         takes: What the model takes: the files are photos of any size, or squares of the network's.
         tolerance: How far a probability may be off elsewhere.
+        others: What else is written beside the answers; see `finetunekit.exporting.verification`.
     """
     from PIL import Image
 
@@ -64,7 +66,7 @@ def write_golden(
             "probabilities": dict(zip(servable.classes, map(float, exported), strict=True)),
             "network": dict(zip(servable.classes, map(float, own), strict=True)),
         }
-    content = {"classes": list(servable.classes), "tolerance": tolerance, "photos": answers}
+    content = {"classes": list(servable.classes), "tolerance": tolerance, "photos": answers, **others}
     (folder / FOLDER / ANSWERS).write_text(to_json(content), encoding="utf-8")
 
 
@@ -80,32 +82,34 @@ def _shown(
     return photo, fit_photo(photo, **servable.fitting())
 
 
-def check_golden(folder: Path, predict: Predict) -> dict[str, Any]:
-    """Ask a model for the golden photos.
+def read_golden(folder: Path) -> tuple[Mapping[str, Any], list[NDArray[np.uint8]]]:
+    """The answers beside a model, and the golden photos.
 
     Args:
         folder: Of the model.
-        predict: Runs it.
-
-    Returns:
-        Photos, same first answers, the largest difference of a probability from the answer written beside it, and the tolerance.
 
     Raises:
-        ExportError: If the golden photos are missing or damaged.
+        ExportError: If they are missing or damaged.
     """
     from PIL import Image
 
     try:
-        content = json.loads((folder / FOLDER / ANSWERS).read_text(encoding="utf-8"))
-        expected: Mapping[str, Any] = content["photos"]
-        photos = [np.asarray(Image.open(folder / FOLDER / name).convert("RGB")) for name in expected]
+        content: Mapping[str, Any] = json.loads((folder / FOLDER / ANSWERS).read_text(encoding="utf-8"))
+        photos = [np.asarray(Image.open(folder / FOLDER / name).convert("RGB")) for name in content["photos"]]
     except (OSError, ValueError, KeyError) as exc:
         raise ExportError(f"{folder / FOLDER}: the golden photos cannot be read ({exc}).") from exc
+    return content, photos
+
+
+def check_golden(content: Mapping[str, Any], photos: Sequence[NDArray[np.uint8]], predict: Predict) -> dict[str, Any]:
+    """Ask a model for the golden photos, and compare what it says with what is written beside them.
+
+    Args:
+        content: The answers.
+        photos: `(height, width, 3)` uint8 each.
+        predict: Runs the model.
+    """
+    classes = content["classes"]
     given = np.array([predict(photo[np.newaxis])[PROBABILITIES][0] for photo in photos], np.float64)
-    wanted = np.array([[row["probabilities"][name] for name in content["classes"]] for row in expected.values()])
-    return {
-        "photos": len(photos),
-        "same_first_answer": int((given.argmax(axis=1) == wanted.argmax(axis=1)).sum()),
-        "largest_difference": float(np.abs(given - wanted).max()),
-        "tolerance": content["tolerance"],
-    }
+    wanted = np.array([[row["probabilities"][name] for name in classes] for row in content["photos"].values()])
+    return compare_answers(list(content["photos"]), wanted, given, classes)

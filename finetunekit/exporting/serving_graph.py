@@ -38,6 +38,7 @@ def save_graph(
         takes: `pixels`: `(batch, height, width, 3)` uint8 RGB of any size; `square`: of the network's size.
         is_float: The same values as float32, for converters that give the input its type themselves.
         has_encoded: Add the signature `encoded`: `(batch,)` JPEG or PNG files as bytes; they are not turned as their EXIF orientation says.
+            And `decode`, its first step alone: the bytes of one file → `pixels` `(height, width, 3)` uint8.
     """
     import tensorflow as tf
 
@@ -45,7 +46,7 @@ def save_graph(
     module.network = servable.network  # what holds the variables
     signatures = {"serving_default": _serve(servable, takes, tf.float32 if is_float else tf.uint8)}
     if has_encoded:
-        signatures["encoded"] = _serve_encoded(servable)
+        signatures |= {"encoded": _serve_encoded(servable), "decode": _serve_decoder()}
     tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
@@ -71,12 +72,7 @@ def _serve_encoded(servable: Servable) -> Any:
     size = servable.size_px
 
     def square_of(file: tf.Tensor) -> tf.Tensor:
-        photo = tf.cond(
-            tf.io.is_jpeg(file),
-            lambda: tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE"),  # as Pillow decodes
-            lambda: tf.io.decode_png(file, channels=3),
-        )
-        return fit_photos(tf.cast(photo, tf.float32)[tf.newaxis], servable)[0]
+        return fit_photos(tf.cast(_decoded(file), tf.float32)[tf.newaxis], servable)[0]
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="encoded")])  # type: ignore[untyped-decorator]
     def serve(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -84,6 +80,27 @@ def _serve_encoded(servable: Servable) -> Any:
         return _wanted(servable, points_of(servable, squares))
 
     return serve
+
+
+def _serve_decoder() -> Any:
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((), tf.string, name="encoded")])  # type: ignore[untyped-decorator]
+    def decode(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {PIXELS: _decoded(encoded)}
+
+    return decode
+
+
+def _decoded(file: tf.Tensor) -> tf.Tensor:
+    """Bytes of a JPEG or PNG file → `(height, width, 3)` uint8."""
+    import tensorflow as tf
+
+    return tf.cond(
+        tf.io.is_jpeg(file),
+        lambda: tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE"),  # as Pillow decodes
+        lambda: tf.io.decode_png(file, channels=3),
+    )
 
 
 def _wanted(servable: Servable, points: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

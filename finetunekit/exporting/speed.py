@@ -33,14 +33,21 @@ def open_timed(exporter: Exporter, folder: Path, size_px: int) -> tuple[Predict,
 
 def measure_speed(servable: Servable, predict: Predict) -> dict[str, Any]:
     """Median milliseconds a batch of photos of the network's size, from pixels to probabilities, beside Keras' graph of the same batch."""
-    random = np.random.default_rng(0)
     found = {}
-    for size in BATCHES:
-        photos = random.integers(0, 256, (size, servable.size_px, servable.size_px, 3), dtype=np.uint8)
-        own = _median_ms(partial(_ask_keras, servable, make_forward(servable.network, size), photos))
-        exported = _median_ms(partial(predict, photos))
-        found[str(size)] = {"keras_ms": own, "exported_ms": exported, "times_faster": own / exported}
+    for size, exported in time_batches(predict, servable.size_px).items():
+        photos = _noise(int(size), servable.size_px)
+        own = _median_ms(partial(_ask_keras, servable, make_forward(servable.network, int(size)), photos))
+        found[size] = {"keras_ms": own, "exported_ms": exported, "times_faster": own / exported}
     return found
+
+
+def time_batches(predict: Predict, size_px: int) -> dict[str, float]:
+    """Photos in a batch → median milliseconds that a model takes for it, from pixels to probabilities."""
+    return {str(size): _median_ms(partial(predict, _noise(size, size_px))) for size in BATCHES}
+
+
+def _noise(photos: int, size_px: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (photos, size_px, size_px, 3), dtype=np.uint8)
 
 
 def _ask_keras(servable: Servable, forward: Callable[..., NDArray[np.float32]], photos: NDArray[np.uint8]) -> None:

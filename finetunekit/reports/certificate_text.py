@@ -8,6 +8,7 @@ from typing import Any
 from finetunekit.system.formatting import show_bytes
 
 _POINTS = {
+    "pixels": "decoded pixels (grey levels of 255)",
     "square": "resized pixels (grey levels of 255)",
     "input": "the network's input",
     "logits": "logits",
@@ -35,8 +36,33 @@ def certificate_lines(certificate: Mapping[str, Any]) -> Iterator[str]:
     for size, found in certificate["cost"]["milliseconds"].items():
         yield f"{found['exported_ms']:.1f} ms for a batch of {size}, Keras {found['keras_ms']:.1f} ms"
     yield f"{show_bytes(sum(file['bytes'] for file in files))}, opens in {certificate['cost']['load_s']:.2f} s"
+    yield from certificate["model"]["notes"]
+    for reason in certificate["refused"]:
+        yield f"another way was tried before: {reason}"
     if certificate["run"]["is_rebuilt"]:
         yield "the run computed in bfloat16; the model was written, and compared, in float32"
+
+
+def verification_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """What a model says where it was copied to, one sentence a line; see `finetunekit.exporting.verification.verify_model`."""
+    allowed, probes = found["tolerance"], found["probes"]
+    parts = {
+        "golden photos": found["golden"],
+        "probe photos": probes["same_pixels"],
+        "photos of the run": found["photos"],
+    }
+    for words, part in parts.items():
+        if part:
+            same = part["same_first_answer"]
+            yield (
+                f"{same['photos']:,} of {same['of']:,} {words} have the same first answer; the largest difference of a probability is "
+                f"{part['largest_difference']:.1e} (allowed {allowed:g})"
+            )
+    if probes["other_pixels"]:
+        yield f"decoded otherwise here than where the certificate was written: {', '.join(probes['other_pixels'])}"
+    yield f"in batches of {', '.join(found['batches'])}: a difference of {max(found['batches'].values()):.1e} at most"
+    times = ", ".join(f"{value:.1f} ms for a batch of {size}" for size, value in found["milliseconds"].items())
+    yield f"{found['files']} files as they were, opened in {found['load_s']:.2f} s; {times}"
 
 
 def certificate_page(certificate: Mapping[str, Any]) -> str:
@@ -50,7 +76,7 @@ def certificate_page(certificate: Mapping[str, Any]) -> str:
     lines += ["", "## Labels", "", *(f"{i}. {_cell(name)}" for i, name in enumerate(model["classes"]))]
     lines += ["", "## Beside the answers that the run recorded", "", *_recorded(certificate["recorded"])]
     lines += ["", "## Photos whose first answer changed", "", *_changed(certificate["network"]["changed"])]
-    lines += ["", "## Point by point", "", *_points(certificate["points"])]
+    lines += ["", "## Point by point", "", *_points(certificate["points"]), "", *_decoding(certificate["points"])]
     lines += ["", "## Probe photos", "", *_probes(certificate["probes"])]
     lines += ["", "## Files", "", *_files(model["files"])]
     lines += ["", "## Operations", "", ", ".join(f"{name} {count}" for name, count in model["operations"].items())]
@@ -95,6 +121,20 @@ def _points(points: Mapping[str, Any]) -> list[str]:
         if name in points["run"]
     ]
     return ["| largest difference of | photos of the run | probe photos |", "| --- | --- | --- |", *rows]
+
+
+def _decoding(points: Mapping[str, Any]) -> list[str]:
+    """Which files come to other pixels than the run's: the model and the network were asked for the same pixels, so no answer shows it."""
+    lines = [f"Decoded by {points['decoded_by']}, beside the run's own decoder."]
+    for key, words in (("probes", "probe photos"), ("run", "photos of the run")):
+        found = points[key]["pixels"]
+        lines.append(f"Of {found['photos']:,} {words} {found['same']:,} come to the same pixels.")
+        lines += [
+            f"{start}: {', '.join(map(_cell, found[names]))}."
+            for start, names in (("Otherwise", "otherwise"), ("Not read", "unread"))
+            if found[names]
+        ]
+    return lines
 
 
 def _probes(probes: Mapping[str, Any]) -> list[str]:

@@ -33,6 +33,7 @@ FORMAT = 3
 CONFIG, PLAN, ENVIRONMENT, STATE = "config.yaml", "plan.json", "environment.json", "run.json"
 WEIGHTS, PHOTOS, EPOCHS, PREDICTIONS = "weights.json", "photos.csv", "epochs.csv", "predictions.csv"
 METRICS, REPORTS = "metrics.json", "reports"
+EXPORTS, CERTIFICATE = "exports", "certificate.json"
 
 MODEL, MODEL_KERAS, MODEL_H5 = "model.npz", "model.keras", "model.h5"
 """The network that finetunekit itself loads; the same for others, where Keras can write it, and as HDF5 where it was asked for."""
@@ -271,6 +272,12 @@ class FinishedRun:
     def optional(self, name: str) -> Mapping[str, Any] | None:
         """Content of a JSON file of the run folder that a run may be without, such as `baselines.json`; None without it."""
         return self._json(name) if (self.path / name).is_file() else None
+
+    @functools.cached_property
+    def certificates(self) -> Mapping[str, Mapping[str, Any]]:
+        """Folder in `exports/` → certificate of the model that the run was exported as there."""
+        found = sorted(self.path.glob(f"{EXPORTS}/[!.]*/{CERTIFICATE}"))
+        return {file.parent.name: self._json(file.relative_to(self.path).as_posix()) for file in found}
 
     def photo_path(self, name: str) -> Path:
         """Where the photo of this `path` in the run's tables lies now; it may have been moved since."""

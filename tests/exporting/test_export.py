@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ import pytest
 from conftest import convert_in_this_process
 from helpers_plugins import invoke
 from numpy.typing import NDArray
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from PIL import Image
 from run_folders import with_temperature
 
@@ -28,12 +31,13 @@ from finetunekit.exporting.certificate import broken_limits
 from finetunekit.exporting.comparison import ask_network
 from finetunekit.exporting.probe_photos import write_probes
 from finetunekit.exporting.servable import servable_of
+from finetunekit.exporting.verification import too_far
 from finetunekit.system.progress import Progress
 from finetunekit.testing import AWKWARD_CLASSES, made_once, shared_tiny_run
 
 QUIET = Progress(is_quiet=True)
 SAMPLES = Path(__file__).parents[2] / "docs" / "samples"
-FORMATS = ("litert", "onnx", "savedmodel")
+FORMATS = ("keras", "litert", "onnx", "savedmodel")
 
 
 class Export(NamedTuple):
@@ -96,7 +100,11 @@ def test_a_certificate_says_how_close_the_answers_are(name: str, exported: Expor
     assert {"EXIF orientation 6", "CMYK", "alpha", "16-bit grey", "stripes", "one pixel", "very long"} <= set(
         certificate["probes"]["differences"]
     )
-    assert certificate["points"]["probes"]["square"]["largest_difference"] == 0.0
+    points = certificate["points"]["probes"]
+    resized = [] if certificate["model"]["takes"] == "square" else ["square"]
+    assert list(points) == ["pixels", *resized, "input", "logits", "probabilities"]
+    assert all(points[name]["largest_difference"] == 0.0 for name in resized)
+    assert certificate["points"]["run"]["pixels"]["same"] == 12
     assert certificate["cost"]["milliseconds"]["32"]["exported_ms"] > 0
     page = (path / "certificate.md").read_text(encoding="utf-8")
     assert "same first answer on 12 of 12 photos" in page
@@ -173,15 +181,71 @@ def test_the_network_is_as_it_was(loaded: ExportableRun, exported: Exported) -> 
     assert all(np.array_equal(one, other) for one, other in pairs)
 
 
+def test_report_and_model_card_show_what_the_certificates_say(
+    exported: Exported, loaded: ExportableRun, tmp_path: Path
+) -> None:
+    from finetunekit_builtin.reporters import HtmlOptions, ModelCardOptions, build_html, build_model_card
+
+    run = Path(shutil.copytree(loaded.run.path, tmp_path / "run"))
+    before = build_html(HtmlOptions(), ftk.FinishedRun(run))["report.html"].decode()
+    for name in ("litert", "keras"):
+        shutil.copytree(exported(name).path, run / "exports" / name)
+    (page,) = build_html(HtmlOptions(), ftk.FinishedRun(run)).values()
+    (card,) = build_model_card(ModelCardOptions(), ftk.FinishedRun(run)).values()
+    assert 'id="exports"' not in before
+    assert 'id="exports"' in page.decode()
+    assert "exports/keras/certificate.md, exports/litert/certificate.md" in page.decode()
+    assert "12 of 12 (75.8 to 100.0 %)" in page.decode()
+    row = next(line for line in card.decode().splitlines() if line.startswith("| same first answer as the run |"))
+    assert row.count("12 of 12") == 2
+    assert "| … of resized pixels, grey levels | – | 0.0e+00 |" in card.decode()
+
+
 # ---- golden photos ------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_golden_photos_are_verified_wherever_the_folder_is(name: str, exported: Exported, tmp_path: Path) -> None:
+def test_a_model_is_verified_wherever_its_folder_is(
+    name: str, exported: Exported, loaded: ExportableRun, tmp_path: Path
+) -> None:
     copy = Path(shutil.copytree(exported(name).path, tmp_path / "elsewhere"))
-    found = verify_export(copy)
-    assert (found["photos"], found["same_first_answer"]) == (8, 8)
-    assert found["largest_difference"] < 1e-5
+    photos = tmp_path / "renamed"
+    photos.mkdir()
+    for number, row in enumerate(loaded.run.split_predictions("valid")):
+        shutil.copyfile(loaded.run.photo_path(row["path"]), photos / f"{number}.png")
+    found = verify_export(copy, photos=[photos])
+    assert found["probes"]["other_pixels"] == []
+    for part, count in ((found["golden"], 8), (found["probes"]["same_pixels"], 28), (found["photos"], 6)):
+        assert part["same_first_answer"]["photos"] == part["same_first_answer"]["of"] == count
+        assert part["largest_difference"] < 1e-5
+    assert max(found["batches"].values()) < 1e-5
+
+
+def test_with_the_run_at_hand_the_whole_certificate_is_measured_again(
+    exported: Exported, loaded: ExportableRun, finished_run: Path
+) -> None:
+    path, certificate = exported("savedmodel")
+    again = verify_export(path, run=loaded.run.path)["certificate"]
+    assert again["network"] == certificate["network"]
+    assert again["points"] == certificate["points"]
+    with pytest.raises(ftk.ConfigError, match="was not written from"):
+        verify_export(path, run=finished_run)
+
+
+def test_photos_that_the_run_never_saw_are_no_proof(exported: Exported, tmp_path: Path) -> None:
+    Image.fromarray(photos_of(9, 9)[0]).save(tmp_path / "other.png")
+    with pytest.raises(ftk.ExportError, match="none of 1 photos is one that the certificate was written with"):
+        verify_export(exported("savedmodel").path, photos=[tmp_path])
+
+
+def test_another_decoder_and_other_answers_are_said() -> None:
+    found = {"largest_difference": 0.3, "largest_on": "CMYK"}
+    none = {"largest_difference": 0.0, "largest_on": "1.png"}
+    parts = {"tolerance": 0.1, "golden": none, "photos": None, "batches": {"32": 0.2}}
+    probes = {"same_pixels": found, "other_pixels": ["WebP"]}
+    answer, batch = too_far({**parts, "probes": probes})
+    assert "the answer to a probe photo ('CMYK') is off by 0.3 here, allowed: 0.1" in answer
+    assert "in batches of several photos an answer is off by 0.2" in batch
 
 
 def test_a_changed_file_and_a_changed_answer_are_noticed(exported: Exported, tmp_path: Path) -> None:
@@ -192,33 +256,58 @@ def test_a_changed_file_and_a_changed_answer_are_noticed(exported: Exported, tmp
     answers.write_text(json.dumps(content), encoding="utf-8")
     result = invoke("export", "verify", str(copy))
     assert result.exit_code == 5
-    assert "a golden answer is off by 0.5" in result.stderr
+    assert "the answer to a golden photo ('1.png') is off by 0.5" in result.stderr
     with (copy / "model.onnx").open("ab") as stream:
         stream.write(b"\0")
     assert "its files are not those" in invoke("export", "verify", str(copy)).stderr
     assert invoke("export", "verify", str(tmp_path)).exit_code == 2
 
 
+def lay_out(folder: Path, names: Sequence[str]) -> None:
+    """Installed distributions and what they require, and nothing else, in a folder that Python can import from."""
+    wanted, seen = list(names), set()
+    while wanted:
+        name = canonicalize_name(wanted.pop())
+        if name in seen:
+            continue
+        seen.add(name)
+        found = distribution(name)
+        required = [Requirement(text) for text in found.requires or ()]
+        wanted += [one.name for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
+        for top in {file.parts[0] for file in found.files or () if file.parts[0] != ".."}:
+            link = folder / top
+            if not link.exists():
+                link.symlink_to(found.locate_file(top))
+
+
 ALONE = """
 import runpy, sys
-for name in ("finetunekit", "finetunekit_builtin", "keras", "scipy", "sklearn", *sys.argv[1].split(",")):
-    sys.modules[name] = None  # importing it fails, as where it is not installed
+sys.path.insert(0, sys.argv[1])
 sys.argv = sys.argv[2:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
 @pytest.mark.parametrize(
-    ("name", "without"), [("litert", "tensorflow"), ("onnx", "tensorflow,onnx"), ("savedmodel", "onnx")]
+    ("name", "runtime"),
+    [
+        ("litert", ["ai-edge-litert"]),
+        ("onnx", ["onnxruntime"]),
+        pytest.param("savedmodel", ["tensorflow"], marks=pytest.mark.slow),
+        pytest.param("keras", ["keras", "tensorflow"], marks=pytest.mark.slow),
+    ],
 )
-def test_the_example_on_the_page_gives_the_golden_answers_without_finetunekit(
-    name: str, without: str, exported: Exported
+def test_the_example_on_the_page_gives_the_golden_answers_where_there_is_only_its_runtime(
+    name: str, runtime: list[str], exported: Exported, tmp_path: Path
 ) -> None:
     folder, script = exported(name).path, SAMPLES / f"run_{name}.py"
     expected = json.loads((folder / "golden" / "answers.json").read_text(encoding="utf-8"))["photos"]
     photos = [str(folder / "golden" / file) for file in expected]
-    command = [sys.executable, "-c", ALONE, without, str(script), str(folder), *photos]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    lay_out(tmp_path, [*runtime, "pillow", "numpy"])
+    # -I and -S: no site-packages, no variables of the environment, not the folder that the test is in
+    command = [sys.executable, "-I", "-S", "-c", ALONE, str(tmp_path), str(script), str(folder), *photos]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
     for line, answer in zip(done.stdout.splitlines(), expected.values(), strict=True):
         probability, rest = line.split(" ", 1)
         assert float(probability) == pytest.approx(max(answer["probabilities"].values()), abs=1e-5)
@@ -325,7 +414,65 @@ def test_int8_is_calibrated_evenly_and_held_to_a_margin(
     assert sorted(counts) == [2, 2, 3]
     assert result.certificate["model"]["takes"] == "square"
     assert "DEQUANTIZE" not in result.certificate["model"]["operations"]
-    assert verify_export(result.path)["same_first_answer"] == 8
+    assert verify_export(result.path)["golden"]["same_first_answer"]["photos"] == 8
+
+
+def test_where_8_bits_lose_too_much_the_layers_that_they_change_most_keep_float32(
+    loaded: ExportableRun, tmp_path: Path, convert_here: None
+) -> None:
+    exporter = plan_export(loaded.run, "litert", {"quantize": "int8", "calibration_photos": 2}, into=tmp_path).exporter
+    servable = servable_of(loaded)
+    exported = exporter.again[-1](servable, tmp_path)
+    calibrated, kept = exported.notes
+    assert calibrated == "calibrated on 8 training photos"
+    assert kept.startswith("in float32, since 8 bits change them most: ")
+    assert exported.operations["DEQUANTIZE"] >= 1
+    photos = photos_of(8, 8, 5)
+    found = exporter.open(tmp_path)(photos)["probabilities"]
+    assert np.abs(found - ask_network(servable, photos)).max() < 0.05
+    assert exporter.classes(tmp_path) == AWKWARD_CLASSES
+
+
+def test_another_way_is_tried_where_the_first_does_not_keep_its_limits(loaded: ExportableRun, tmp_path: Path) -> None:
+    planned = plan_export(loaded.run, "keras", {}, into=tmp_path / "out")
+
+    def write(servable: ftk.Servable, folder: Path) -> ftk.Exported:
+        (folder / "half").write_text("half")
+        raise ftk.ExportError("it loses 3 points.")
+
+    exporter = dataclasses.replace(planned.exporter, write=write, again=(planned.exporter.write,))
+    result = dataclasses.replace(planned, exporter=exporter).execute(loaded, QUIET)
+    assert result.certificate["refused"] == ["it loses 3 points."]
+    assert "another way was tried before: it loses 3 points." in (result.path / "certificate.md").read_text("utf-8")
+    assert not (result.path / "half").exists()
+
+
+def test_a_layer_of_ones_own_is_refused_where_the_file_would_not_load_elsewhere(
+    loaded: ExportableRun, tmp_path: Path
+) -> None:
+    import keras
+
+    @keras.saving.register_keras_serializable("mine")
+    class Doubled(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return 2.0 * x
+
+    pixels = keras.Input((8, 8, 3))
+    network = keras.Model(pixels, keras.layers.Dense(3)(Doubled()(keras.layers.Flatten()(pixels))))
+    servable = dataclasses.replace(servable_of(loaded), network=network)
+    with pytest.raises(ftk.ExportError, match="keras: Doubled: not of Keras itself"):
+        plan_export(loaded.run, "keras", {}, into=tmp_path / "out").exporter.write(servable, tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"is_mirrored": True}, {"pixels": ftk.PixelContract("bgr", 1.0, (1.0, 2.0, 3.0))}])
+def test_a_keras_file_does_what_the_run_does_to_a_square(
+    change: dict[str, Any], loaded: ExportableRun, tmp_path: Path
+) -> None:
+    exporter = plan_export(loaded.run, "keras", {}, into=tmp_path / "out").exporter
+    servable = dataclasses.replace(servable_of(loaded), **change)
+    exporter.write(servable, tmp_path)
+    photos = photos_of(8, 8, 5)
+    assert exporter.open(tmp_path)(photos)["probabilities"] == pytest.approx(ask_network(servable, photos), abs=1e-6)
 
 
 # ---- the parts ----------------------------------------------------------------------------------------------------------------------

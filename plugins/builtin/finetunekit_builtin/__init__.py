@@ -91,6 +91,7 @@ def register_reporters(register: Register) -> None:
 @hookimpl
 def register_exporters(register: Register) -> None:
     """LiteRT, ONNX Runtime, and TensorFlow itself."""
+    register("keras", exporters.build_keras, exporters.KerasOptions)
     register("litert", exporters.build_litert, exporters.LitertOptions)
     register("onnx", exporters.build_onnx, exporters.OnnxOptions)
     register("savedmodel", exporters.build_saved_model, exporters.SavedModelOptions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FILE = "model.tflite"
+MORE_PHOTOS = 4
+"""Times as many calibration photos, where those that were asked for do not keep the margin."""
 NEEDS = ("ai_edge_litert", "flatbuffers")
 PRECISIONS: Mapping[str, Literal["float32", "float16", "int8"]] = {"none": "float32", "fp16": "float16", "int8": "int8"}
 
@@ -49,7 +52,8 @@ class LitertOptions(Options):
 def build_litert(options: LitertOptions) -> Exporter:
     """One file, `model.tflite`, with its labels inside.
 
-    It gives `probabilities` `(batch, classes)` float32, or for int8 uint8, of which 256 are 1.
+    It gives `probabilities` `(batch, classes)` float32, or for int8 uint8, of which 256 are 1. Where int8 does not keep its margin it is
+    calibrated on more photos, and then the layers that 8 bits change most keep float32; such a model takes uint8 and gives float32.
 
     Args:
         options: Precision, and what the model takes.
@@ -58,29 +62,37 @@ def build_litert(options: LitertOptions) -> Exporter:
         ConfigError: If the extra `export` is not installed.
     """
     need(NEEDS)
-    return Exporter(partial(_write, options), _open, lambda folder: read_labels(folder / FILE))
+    more = options.model_copy(update={"calibration_photos": MORE_PHOTOS * options.calibration_photos})
+    again = (partial(_write, more), partial(_write, more, is_mixed=True)) if options.quantize == "int8" else ()
+    return Exporter(partial(_write, options), _open, lambda folder: read_labels(folder / FILE), again)
 
 
-def _write(options: LitertOptions, servable: Servable, folder: Path) -> Exported:
+def _write(options: LitertOptions, servable: Servable, folder: Path, *, is_mixed: bool = False) -> Exported:
     import numpy as np
 
     from finetunekit import save_graph
 
     is_int8 = options.quantize == "int8"
     takes: Literal["pixels", "square"] = "square" if is_int8 or options.input == "square" else "pixels"
-    path = folder / FILE
+    path, notes = folder / FILE, []
     with tempfile.TemporaryDirectory() as name:
-        graph, photos = Path(name) / "graph", Path(name) / "photos.npy"
-        save_graph(servable, graph, takes=takes, is_float=is_int8)
+        graph, photos, out = Path(name) / "graph", Path(name) / "photos.npy", Path(name) / FILE
+        save_graph(servable, graph, takes=takes, is_float=is_int8 and not is_mixed)
         if is_int8:
-            np.save(photos, servable.calibration(options.calibration_photos))
-        convert("convert_litert", str(graph), str(path), options.quantize, *([str(photos)] if is_int8 else []))
-    path.write_bytes(with_metadata(path.read_bytes(), servable))
+            examples = servable.calibration(options.calibration_photos)
+            np.save(photos, examples)
+            notes.append(f"calibrated on {len(examples)} training photos")
+        how = "mixed" if is_mixed else options.quantize
+        convert("convert_litert", str(graph), str(out), how, *([str(photos)] if is_int8 else []))
+        if is_mixed:
+            kept = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
+            notes.append(f"in float32, since 8 bits change them most: {', '.join(kept)}")
+        path.write_bytes(with_metadata(out.read_bytes(), servable))
     operations = _operations(path)
     foreign = sorted(name for name in operations if name.startswith("Flex"))
     if foreign:
         raise ExportError(f"litert: the network needs operations of TensorFlow's own: {', '.join(foreign)}.")
-    return Exported((FILE,), takes, PRECISIONS[options.quantize], operations, ("ai-edge-litert",))
+    return Exported((FILE,), takes, PRECISIONS[options.quantize], operations, ("ai-edge-litert",), tuple(notes))
 
 
 def _interpreter(path: Path) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -37,7 +38,8 @@ def build_saved_model(options: SavedModelOptions) -> Exporter:
     Args:
         options: What the model takes.
     """
-    return Exporter(partial(_write, options), _open, _classes)
+    decode = _decode if options.input == "pixels" else None
+    return Exporter(partial(_write, options), _open, _classes, decode=decode)
 
 
 def _write(options: SavedModelOptions, servable: Servable, folder: Path) -> Exported:
@@ -71,3 +73,15 @@ def _open(folder: Path) -> Predict:
         return {name: values.numpy() for name, values in answers.items()}
 
     return predict
+
+
+def _decode(folder: Path) -> Callable[[bytes], NDArray[np.uint8]]:
+    import tensorflow as tf
+
+    model = tf.saved_model.load(str(folder / FOLDER))
+
+    def decode(content: bytes) -> NDArray[np.uint8]:
+        pixels: NDArray[np.uint8] = model.signatures["decode"](encoded=tf.constant(content))["pixels"].numpy()
+        return pixels
+
+    return decode

@@ -16,6 +16,7 @@ from ..options import HtmlOptions
 from ..reliability import draw_reliability
 from ..solved import is_solved
 from .data import count_photos, overlap_rows, samples
+from .exports import exports
 from .mistakes import display, mistakes
 from .plan import plan
 from .scores import classes, compare_baselines, scores, sets
@@ -62,6 +63,7 @@ def build_html(options: HtmlOptions, run: FinishedRun) -> Mapping[str, bytes]:
         compared=compare_baselines(run),
         classes=classes(run),
         display=display(run, options.display),
+        exports=exports(run),
         folder=shlex.quote(run.path.name),
         run_command=shlex.join(["finetunekit", "run", source, *(part for one in settings for part in ("--set", one))]),
         **_figures(run),

@@ -12,6 +12,7 @@ from finetunekit.reports.pages import render
 
 from ..options import ModelCardOptions
 from ..solved import is_solved
+from .exports import exports
 
 if TYPE_CHECKING:
     from finetunekit import FinishedRun
@@ -53,6 +54,7 @@ def build_model_card(options: ModelCardOptions, run: FinishedRun) -> Mapping[str
         overlap=run.optional("overlap.json"),
         backbone=backbone,
         weights=weights,
+        exports=exports(run),
     )
     return {CARD: card.encode(errors="replace")}
 
