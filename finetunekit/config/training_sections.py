@@ -138,9 +138,11 @@ class FitStage(Section):
 
 
 class SolveStage(Section):
-    """A stage in closed form: the head's last Dense layer on frozen features, nothing else; one row in the log."""
+    """A stage that is solved, not trained by steps: the head's last Dense layer on frozen features; no epoch, one row in the log."""
 
-    kind: Literal["solve"] = Field(description="The head's last Dense layer in closed form.")
+    kind: Literal["solve"] = Field(
+        description="The head's last Dense layer, solved: by L-BFGS (logistic) or in closed form (ridge)."
+    )
     name: str = Field("probe", min_length=1, max_length=40, description="Name in the log.")
     solver: Literal["logistic", "ridge"] = Field(
         "logistic", description="Logistic regression, or ridge regression on one-hot labels scaled to logits."
@@ -157,8 +159,8 @@ class SolveStage(Section):
 
     @property
     def epochs(self) -> int:
-        """Its rows in the log."""
-        return 1
+        """None: its row in the log bears the number of the epoch before it."""
+        return 0
 
 
 def kind_of_stage(stage: Any) -> str:

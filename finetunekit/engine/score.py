@@ -76,7 +76,7 @@ def score_run(
         "stand_in": index.stand_in,
         "classes": list(index.classes),
         "test_time_flip": plan.config.evaluate.flip,
-        "epochs": len(rows),
+        "epochs": len(rows) - sum("solve" in stage for stage in state["stages"]),
         "last_epoch": (kept_rows(rows, state["stages"]) or rows)[-1],
         "pixel_check": state.get("pixel_check"),
         "notes": revert_notes(state["stages"]),

@@ -35,7 +35,7 @@ def summary_lines(
         *_accuracy_lines(test),
         *(baseline_lines(baselines) if baselines else ()),
         _worst_pair(test, metrics["classes"]),
-        _validation(metrics["last_epoch"]),
+        _validation(metrics["valid"]["accuracy"]),
     ]
     main += [line for note in metrics.get("notes", ()) for line in wrap(note)]
     if metrics["stand_in"]:
@@ -90,18 +90,10 @@ def _worst_pair(test: Mapping[str, Any], classes: Sequence[str]) -> str:
     return start + shorten(classes[true], room) + middle + shorten(classes[given], room) + end
 
 
-def _validation(epoch: Mapping[str, Any]) -> str:
-    draws, drawn = int(epoch["val_draws"]), int(epoch["val_correct"])
-    photos, right = int(epoch["val_photos"]), int(epoch["val_photos_correct"])
-    of_photos, share = (
-        f"Validation: {right:,} of {photos:,} photos",
-        f" ({show_percent(right / photos)})",
-    )
-    if draws == photos:
-        return f"{of_photos}{share}."
-    of_draws = f", {drawn:,} of {draws:,} draws ({show_percent(drawn / draws)})."
-    longest_first = (of_photos + share + of_draws, of_photos + of_draws, f"{of_photos}{share}.")
-    return next((text for text in longest_first if len(text) <= WIDTH_COLUMNS), f"{of_photos}.")
+def _validation(accuracy: Mapping[str, Any]) -> str:
+    """Of the model that was saved, scored as the test photos are; what an epoch had on its way stands in the log."""
+    share = show_percent(accuracy["value"])
+    return f"Validation: {accuracy['successes']:,} of {accuracy['photos']:,} photos right ({share})."
 
 
 def _calibration(calibration: Mapping[str, Any], temperature: float) -> str:

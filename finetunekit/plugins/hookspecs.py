@@ -99,7 +99,8 @@ def register_reporters(register: Register) -> None:
     """Offer reporters. Called once, when plugins are loaded; must not import matplotlib.
 
     The builder is `build(options, run) -> Mapping[str, bytes]`: file name → content, written by the engine under the run's `reports/`.
-    `run` is a `FinishedRun`: a reporter is a pure function of a finished run folder, computes no metric, and changes nothing.
+    `run` is a `FinishedRun`: a reporter is a pure function of a finished run folder, computes no metric, and changes nothing. A page
+    called `report.html` is the report of the run: its path is the last line of `finetunekit run`, whatever other pages there are.
     """
 
 

@@ -39,6 +39,9 @@ MODEL, MODEL_KERAS, MODEL_H5 = "model.npz", "model.keras", "model.h5"
 """The network that finetunekit itself loads; the same for others, where Keras can write it, and as HDF5 where it was asked for."""
 MODEL_FILES = (MODEL, MODEL_KERAS, MODEL_H5)
 
+REPORT_PAGE = "report.html"
+"""The page that is the report of a run, whatever others its reporters write."""
+
 EXCLUDED = "excluded.csv"
 SEEDS, CROSS_VALIDATION = "seeds.json", "cross_validation.json"
 RUN_GROUPS = {SEEDS: "seeds", CROSS_VALIDATION: "folds"}
@@ -173,8 +176,8 @@ def find_run_group(argument: str | Path, out: Path = Path("runs")) -> Path | Non
 
 
 def report_page(path: Path) -> Path:
-    """The page among a run's reports (the first HTML file by name), or the run's folder where it has none."""
-    pages = sorted((path / REPORTS).glob("*.html"))
+    """The report of a run: `report.html`, whichever reporter wrote it; else its first page by name, or its folder where it has none."""
+    pages = sorted((path / REPORTS).glob("*.html"), key=lambda page: (page.name != REPORT_PAGE, page.name))
     return pages[0] if pages else path
 
 

@@ -93,14 +93,15 @@ def describe_run(path: Path) -> RunEntry:
     except RunFolderError:
         status = "unreadable"
     test = (_json(path / METRICS).get("test") or {}).get("accuracy", {})
-    planned = [stage.get("epochs", 1) for stage in _json(path / PLAN).get("config", {}).get("stages", [])]
+    planned = [stage.get("epochs", 0) for stage in _json(path / PLAN).get("config", {}).get("stages", [])]
+    solved = sum("solve" in stage for stage in state.get("stages", ()))
     return RunEntry(
         path=path,
         name=state.get("name", path.name),
         status=status,
         seed=state.get("seed"),
         started=state.get("started"),
-        epochs=_lines(path / EPOCHS),
+        epochs=_lines(path / EPOCHS) - solved,
         planned_epochs=sum(planned) if planned else None,
         test_correct=test.get("successes"),
         test_photos=test.get("photos"),

@@ -68,7 +68,10 @@ def run_fit(job: FitJob) -> tuple[Row, ...]:
     job.model.compile(
         optimizer=optimizer,
         loss=build_loss(job.stage),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        metrics=[
+            keras.metrics.CategoricalAccuracy(name="accuracy"),
+            keras.metrics.CategoricalCrossentropy(name="log_loss", from_logits=True),
+        ],
     )
     if job.resume is not None:
         _resume(job, optimizer, job.resume)
@@ -127,7 +130,7 @@ def _run_epoch(job: FitJob, epoch: int, pace: Throughput) -> tuple[Row, float]:
     """The epoch's row, and the seconds of an epoch that builds no graphs."""
     started = last = time.perf_counter()
     total = job.feed.draws.draws or job.feed.draws.photos
-    loss_sum, correct, seen = 0.0, 0, 0
+    loss_sum, log_loss_sum, correct, seen = 0.0, 0.0, 0, 0
     first_step = (epoch - job.first_epoch) * job.steps_per_epoch + 1
     batches = prefetched(job.feed.batches(epoch))
     try:
@@ -141,6 +144,7 @@ def _run_epoch(job: FitJob, epoch: int, pace: Throughput) -> tuple[Row, float]:
             for callback in job.callbacks:
                 callback.after_step(step)
             loss_sum += loss * size
+            log_loss_sum += float(logs["log_loss"]) * size
             correct += round(float(logs["accuracy"]) * size)
             seen += size
             last, before = time.perf_counter(), last
@@ -155,6 +159,7 @@ def _run_epoch(job: FitJob, epoch: int, pace: Throughput) -> tuple[Row, float]:
         "stage": job.stage.name,
         "epoch": epoch + 1,
         "loss": loss_sum / seen,
+        "log_loss": log_loss_sum / seen,
         "accuracy": correct / seen,
         "draws": seen,
         "correct": correct,

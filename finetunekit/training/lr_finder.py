@@ -83,7 +83,7 @@ def find_rates(
         highest: Last rate.
 
     Raises:
-        ConfigError: If the stage is solved in closed form, so that it has no rate.
+        ConfigError: If the stage is solved, so that it has no rate.
         RunError: If the loss runs away at once, or falls at no rate.
 
     Source: Smith 2017, section 3.3 (LR range test), arXiv:1506.01186; exponential rates, the smoothed loss, where it is steepest, and
@@ -91,7 +91,9 @@ def find_rates(
     """
     stage = plan.stages[number].config
     if stage.kind != "fit":
-        raise ConfigError(f"stage {number + 1}, '{stage.name}', is solved in closed form: it has no learning rate.")
+        raise ConfigError(
+            f"stage {number + 1}, '{stage.name}', is solved, not trained by steps: it has no learning rate."
+        )
     context = _open(plan, index, progress)
     prepared = prepare_stage(context, number)
     progress.say(prepared.mode)

@@ -26,6 +26,7 @@ EPOCH_COLUMNS = (
     "stage",
     "epoch",
     "loss",
+    "log_loss",
     "accuracy",
     "draws",
     "correct",

@@ -74,7 +74,7 @@ class StageJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SolveJob(StageJob):
-    """What a stage in closed form needs.
+    """What a stage that is solved needs.
 
     Attributes:
         stage: Its section of the config.

@@ -54,7 +54,7 @@ def revert_sentence(stage: str, before_stage: str, record: Mapping[str, Any]) ->
     """
     losses = f"({record['after']:.4f} against {record['before']:.4f})"
     if record["reverted"]:
-        return f"{stage} did not beat {before_stage} on validation log loss {losses}: {before_stage} is what is saved."
+        return f"{stage} did not beat {before_stage} on validation log loss {losses}: {before_stage} is kept."
     return f"{stage} beat {before_stage} on validation log loss {losses}."
 
 
@@ -82,7 +82,8 @@ def kept_rows(rows: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, A
     for stage in reversed(stages):
         if not stage.get("revert", {}).get("reverted"):
             break
-        kept = [row for row in kept if int(row["epoch"]) <= stage["first_epoch"]]
+        # a solved stage has one row, which bears the number of the epoch before it
+        kept = kept[:-1] if "solve" in stage else [row for row in kept if int(row["epoch"]) <= stage["first_epoch"]]
     else:
         return kept
     stopping = stage.get("early_stopping", {})

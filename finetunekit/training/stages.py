@@ -13,11 +13,11 @@ from finetunekit.runs.run_record import RunRecord
 from finetunekit.system.files import to_json, write_whole
 from finetunekit.system.memory import free_models
 from finetunekit.training.callbacks import build_callbacks
-from finetunekit.training.closed_form import run_solve
 from finetunekit.training.fit import run_fit
 from finetunekit.training.losses import class_weights
 from finetunekit.training.prepare_stage import prepare_stage
 from finetunekit.training.run_log import RunLog
+from finetunekit.training.solve import run_solve
 from finetunekit.training.stage_context import Prepared, StageContext
 from finetunekit.training.stage_job import FitJob, SolveJob, StageState
 from finetunekit.training.stage_record import UNTRAINED, StageRecord
@@ -126,4 +126,8 @@ class Training:
 
 
 def _length(stage: FitStage | SolveStage) -> str:
-    return f"{stage.epochs} epochs" if stage.kind == "fit" else f"{stage.solver} regression in closed form"
+    return (
+        f"{stage.epochs} epochs"
+        if stage.kind == "fit"
+        else f"{stage.solver} regression, solved and not trained by steps"
+    )

@@ -222,7 +222,7 @@ def test_a_run_solved_in_closed_form_has_no_epochs_and_is_not_called_fine_tuned(
     page = build_html(HtmlOptions(), FinishedRun(tmp_path / "run"))["report.html"]
     said = text_of(page)
     assert 'id="curves"' not in page.decode()
-    assert "batches none, solved in closed form" in said
+    assert "batches none, solved and not trained by steps" in said
     assert "freezing policy" not in said
     (card,) = build_model_card(ModelCardOptions(), FinishedRun(tmp_path / "run")).values()
     assert "learning_curves" not in page.decode() + card.decode()

@@ -23,6 +23,7 @@ from finetunekit_builtin.reporters import (
     build_display_grid,
     build_learning_curves,
 )
+from finetunekit_builtin.reporters.learning_curves import positions
 from PIL import Image
 from run_folders import STAND_IN, answers, epoch_row, make_pictured_run, make_run
 
@@ -114,6 +115,10 @@ def test_importing_the_reporters_loads_no_drawing_library() -> None:
 # ---- learning curves -------------------------------------------------------------------------------------------------------------
 
 
+def curves(run: FinishedRun) -> bytes:
+    return build_learning_curves(LearningCurvesOptions(), run)["learning_curves.svg"]
+
+
 def test_curves_name_both_denominators_and_units(tmp_path: Path) -> None:
     svg = build_learning_curves(LearningCurvesOptions(), make_pictured_run(tmp_path))["learning_curves.svg"]
     said = texts_of(svg)
@@ -127,12 +132,31 @@ def test_curves_name_both_denominators_and_units(tmp_path: Path) -> None:
 
 def test_stages_are_ruled_off_and_one_stage_is_not(tmp_path: Path) -> None:
     rows = [epoch_row(1, "probe"), epoch_row(2, "probe"), epoch_row(1, "fine-tune")]
-    two = build_learning_curves(LearningCurvesOptions(), make_pictured_run(tmp_path / "two", epochs=rows))[
-        "learning_curves.svg"
-    ]
-    one = build_learning_curves(LearningCurvesOptions(), make_pictured_run(tmp_path / "one"))["learning_curves.svg"]
+    two = curves(make_pictured_run(tmp_path / "two", epochs=rows))
+    one = curves(make_pictured_run(tmp_path / "one"))
     assert texts_of(two).count("probe") == texts_of(two).count("fine-tune") == 2
     assert "fine-tune" not in texts_of(one)
+
+
+def test_a_solved_stage_stands_before_the_first_epoch_and_names_that_do_not_fit_stand_below(tmp_path: Path) -> None:
+    name = "the last six blocks, slowly"
+    rows = [epoch_row(0, "probe"), *(epoch_row(i, name) for i in range(1, 9))]
+    assert positions(rows) == [0, 1, 2, 3, 4, 5, 6, 7, 8]
+    assert positions([epoch_row(1), epoch_row(1, "probe"), epoch_row(2)]) == [1, 1.5, 2]
+    said = " ".join(texts_of(curves(make_pictured_run(tmp_path / "a", epochs=rows))))
+    assert said.count(name) == 2
+    assert "8 epochs" in described(curves(make_pictured_run(tmp_path / "b", epochs=rows)))
+    rows[0]["stage"] = "logistic regression on features"  # no room for it above its one place
+    said = " ".join(texts_of(curves(make_pictured_run(tmp_path / "c", epochs=rows))))
+    assert f"stage 1: logistic regression on features, 2: {name}" in said
+
+
+def test_the_losses_drawn_can_be_compared(tmp_path: Path) -> None:
+    """The plain cross-entropy of training, not the smoothed one that was made smaller, beside that of validation."""
+    said = texts_of(curves(make_pictured_run(tmp_path)))
+    last = epoch_row(3)
+    assert f"last epoch: {float(str(last['log_loss'])):.4f}" in said
+    assert f"last epoch: {float(str(last['loss'])):.4f}" not in said
 
 
 @pytest.mark.parametrize("epochs", [1, 500])

@@ -87,7 +87,7 @@ def test_small_data_on_class_folders_alone_never_ends_below_its_probe(tiny_yaml:
     alone = run(tiny_yaml, settings=[*common, f"stages=[{probe}]"], out=tmp_path / "runs", progress=QUIET)
     assert ruined.metrics["valid"] == alone.metrics["valid"]
     assert ruined.metrics["test"]["log_loss"] == alone.metrics["test"]["log_loss"]
-    assert "probe is what is saved" in ruined.metrics["notes"][0]
+    assert "probe is kept" in ruined.metrics["notes"][0]
 
 
 # ---- the bench -------------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from finetunekit.errors import RunFolderError
-from finetunekit.runs.folder import CONFIG, MODEL, FinishedRun, find_run, new_run_path
+from finetunekit.runs.folder import CONFIG, MODEL, FinishedRun, find_run, new_run_path, report_page
 from finetunekit.system.files import append_line, locked, replacing, to_csv, to_json, write_whole
 
 
@@ -105,3 +105,13 @@ def test_a_run_folder_of_another_format_is_refused_in_one_line(tmp_path: Path) -
     ) as caught:
         FinishedRun(run).state  # noqa: B018
     assert "\n" not in str(caught.value)
+
+
+def test_the_report_is_the_page_of_that_name_whatever_other_pages_there_are(tmp_path: Path) -> None:
+    assert report_page(tmp_path) == tmp_path
+    (tmp_path / "reports").mkdir()
+    for name in ("aaa.html", "zzz.html"):
+        (tmp_path / "reports" / name).write_text("", encoding="utf-8")
+    assert report_page(tmp_path).name == "aaa.html"
+    (tmp_path / "reports" / "report.html").write_text("", encoding="utf-8")
+    assert report_page(tmp_path).name == "report.html"

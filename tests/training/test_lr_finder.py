@@ -104,7 +104,7 @@ def test_the_command_prints_and_draws(tiny_yaml: Path, tmp_path: Path) -> None:
 def test_stages_without_a_rate_are_refused(tiny_yaml: Path) -> None:
     plan, _ = prepare(str(tiny_yaml), settings=["stages=[{kind: solve}]"])
     index = build_index(list_photos(plan, QUIET), max_pixels=10**6, progress=QUIET.counter("reading"))
-    with pytest.raises(ConfigError, match="is solved in closed form: it has no learning rate"):
+    with pytest.raises(ConfigError, match="is solved, not trained by steps: it has no learning rate"):
         find_rates(plan, index, QUIET)
     result = CliRunner().invoke(main, ["rates", str(tiny_yaml), "--stage", "2"])
     assert result.exit_code == 2

@@ -9,6 +9,6 @@ if TYPE_CHECKING:
 
 
 def is_solved(run: FinishedRun) -> bool:
-    """Whether every stage was solved in closed form: no epochs, no batches."""
+    """Whether every stage was solved: no epochs, no batches."""
     stages = run.config.get("stages") or ()
     return bool(stages) and all(stage.get("kind") == "solve" for stage in stages)

@@ -113,13 +113,13 @@ def _stages(run: FinishedRun) -> Iterator[tuple[str, str]]:
         if stage.get("kind") == "solve":
             solved = modes[number].get("solve", {}) if number < len(modes) else {}
             penalty = f", penalty {solved['penalty']:.1e}" if solved else ""
-            text = f"{stage['solver']} regression in closed form on frozen features{penalty}"
+            text = f"{stage['solver']} regression on frozen features, solved{penalty}"
         yield f"stage {number + 1}, {stage['name']}", text
         if number < len(modes):
             yield "features", str(modes[number].get("mode", "–"))
     train = run.config.get("train")
     if is_solved(run):
-        yield "batches", f"none, solved in closed form; computed in {run.state.get('precision', '–')}"
+        yield "batches", f"none, solved and not trained by steps; computed in {run.state.get('precision', '–')}"
     elif train:
         draws = (
             f"{train['draws_per_epoch']:,} draws an epoch"

@@ -1,4 +1,4 @@
-"""A stage in closed form: the head's last Dense layer is solved on frozen features and written into the network."""
+"""A stage that is solved: the head's last Dense layer is solved on frozen features and written into the network."""
 
 from __future__ import annotations
 
@@ -186,11 +186,13 @@ def _row(
     logits = fit.logits(features).astype(np.float32)
     correct = int((logits.argmax(axis=1) == labels).sum())
     validated = job.validator.row(job.first_epoch)
+    log_loss = float(logit_log_losses(logits, labels).mean())
     seconds = time.perf_counter() - started
     return {
         "stage": job.stage.name,
-        "epoch": job.first_epoch + 1,
-        "loss": float(logit_log_losses(logits, labels).mean()),
+        "epoch": job.first_epoch,
+        "loss": log_loss,
+        "log_loss": log_loss,
         "accuracy": correct / len(labels),
         "draws": len(labels),
         "correct": correct,

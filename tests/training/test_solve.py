@@ -59,14 +59,14 @@ def test_a_solve_stage_writes_the_probe_into_the_saved_model(tiny_yaml: Path) ->
     rows = [row for row in finished.predictions if row["split"] == "test"]
     got = np.array([[float(row[f"p_{name}"]) for name in finished.metrics["classes"]] for row in rows])
     np.testing.assert_allclose(got, expected, atol=1e-5)
-    assert "stage 1 of 1, probe: logistic regression in closed form" in shown
+    assert "stage 1 of 1, probe: logistic regression, solved and not trained by steps" in shown
     assert "solved (logistic)  penalty 1.0e-02, as given" in shown
 
 
 def test_a_solve_stage_keeps_one_row_and_says_what_it_chose(tiny_yaml: Path) -> None:
     finished, shown = ran(tiny_yaml, *LINEAR, "stages=[{kind: solve, solver: ridge, folds: 3}]")
     (row,) = finished.epochs
-    assert (row["stage"], row["epoch"], row["draws"], row["val_photos"]) == ("probe", "1", "12", "6")
+    assert (row["stage"], row["epoch"], row["draws"], row["val_photos"]) == ("probe", "0", "12", "6")
     assert float(row["val_loss"]) == pytest.approx(finished.metrics["valid"]["log_loss"]["value"], abs=1e-6)
     solved = finished.state["stages"][0]["solve"]
     assert (solved["solver"], solved["photos"], solved["views"], solved["channels"]) == ("ridge", 12, 1, 4)
@@ -89,7 +89,7 @@ def test_any_head_whose_last_layer_is_dense_is_solved_whatever_the_cache(tiny_ya
 def test_fine_tuning_goes_on_from_the_solution(tiny_yaml: Path) -> None:
     fit = "{epochs: 1, optimizer: {learning_rate: 1e-9}}"
     finished, _ = ran(tiny_yaml, *LINEAR, f"stages=[{SOLVE}, {fit}]")
-    assert [(row["stage"], row["epoch"]) for row in finished.epochs] == [("probe", "1"), ("fine-tune", "2")]
+    assert [(row["stage"], row["epoch"]) for row in finished.epochs] == [("probe", "0"), ("fine-tune", "1")]
     losses = [float(row["val_loss"]) for row in finished.epochs]
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
     assert finished.state["stages"][1]["trained_variables"].keys() >= {"conv1/kernel", "logits/kernel"}
@@ -107,7 +107,7 @@ def test_a_stage_that_made_it_worse_is_put_back_and_said_so(tiny_yaml: Path) -> 
     assert record["before"] == pytest.approx(finished.metrics["valid"]["log_loss"]["value"], abs=1e-6)
     sentence = (
         f"fine-tune did not beat probe on validation log loss ({record['after']:.4f} against {record['before']:.4f}): "
-        "probe is what is saved."
+        "probe is kept."
     )
     assert sentence in shown
     assert finished.metrics["notes"] == [sentence]
@@ -152,7 +152,7 @@ def test_a_run_killed_after_the_probe_or_while_it_is_beaten_ends_as_if_it_had_no
         run(tiny_yaml, settings=settings, out=tiny_yaml.parent / "killed", progress=quiet)
     (path,) = (tiny_yaml.parent / "killed").iterdir()
     resumed = FinishedRun(resume(path, progress=quiet).path)
-    assert [row["epoch"] for row in resumed.epochs] == ["1", "2", "3"]
+    assert [row["epoch"] for row in resumed.epochs] == ["0", "1", "2"]
     for array, expected in zip(saved_dense(resumed), saved_dense(whole), strict=True):
         np.testing.assert_array_equal(array, expected)
     for key in ("solve", "revert"):
@@ -213,7 +213,7 @@ def test_the_row_that_counts_is_that_of_the_weights_that_are_saved() -> None:
 
 def test_a_solve_stage_read_back_from_its_run_is_the_same() -> None:
     stage = SolveStage(kind="solve")
-    assert (stage.name, stage.epochs) == ("probe", 1)
+    assert (stage.name, stage.epochs) == ("probe", 0)
     assert SolveStage.model_validate_json(json.dumps(stage.model_dump(mode="json"))) == stage
 
 
