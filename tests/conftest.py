@@ -8,13 +8,14 @@ import os
 import shutil
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from finetunekit.testing import made_once
+from finetunekit.testing import made_once, shared_folder
 
 TESTS = Path(__file__).parent
 CLASSES = ("blue", "green", "red")
@@ -22,8 +23,20 @@ CLASSES = ("blue", "green", "red")
 
 @pytest.fixture(autouse=True)
 def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test writes into the user's ledger."""
-    monkeypatch.setenv("FINETUNEKIT_STATE", str(tmp_path_factory.mktemp("state")))
+    """No test writes into the user's ledger. Runs that any test started count as started here."""
+    folder = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("FINETUNEKIT_STATE", str(folder))
+    (folder / "started.jsonl").symlink_to(shared_folder(tmp_path_factory) / "started.jsonl")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_marks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where fixtures of a module or session have a state folder of their own, their runs count as started here too."""
+    from finetunekit.runs import trust
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trust, "marks_path", lambda: shared_folder(tmp_path_factory) / "started.jsonl")
+        yield
 
 
 @pytest.fixture(scope="session")

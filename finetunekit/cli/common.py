@@ -74,6 +74,12 @@ def out_option(function: F) -> F:
     return click.option("--out", default="runs", show_default=True, help="Folder that holds runs.")(function)
 
 
+def trust_option(function: F) -> F:
+    """`--trust`."""
+    words = "Run plugin files that came with RUN although you did not start it here."
+    return click.option("--trust", is_flag=True, help=words)(function)
+
+
 def track_option(function: F) -> F:
     """`--track`."""
     return click.option(

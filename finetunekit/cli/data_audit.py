@@ -15,6 +15,7 @@ from finetunekit.cli.common import (
     print_lines,
     print_table,
     setting_options,
+    trust_option,
 )
 from finetunekit.system.user_dirs import expand_home
 
@@ -149,8 +150,9 @@ def _write_page(path: Path, report: AuditReport, listing: PhotoListing, progress
 @click.command("changes")
 @click.argument("run")
 @out_option
+@trust_option
 @json_option
-def changes(run: str, out: str, as_json: bool) -> None:
+def changes(run: str, out: str, as_json: bool, trust: bool) -> None:
     """What became of the photos of RUN: added, removed, changed, renamed, relabelled, moved between splits."""
     import dataclasses
 
@@ -163,7 +165,7 @@ def changes(run: str, out: str, as_json: bool) -> None:
     progress = make_progress()
     path = find_run(run, Path(out)).resolve()
     with run_from(path):
-        plan, _ = reopen_plan(path / CONFIG, progress=progress)
+        plan, _ = reopen_plan(path / CONFIG, progress=progress, trust=trust)
         listing = list_photos(plan, progress)
         with open_known_photos(progress.say) as known:
             found = photo_changes(

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines
+from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines, trust_option
 from finetunekit.system.formatting import show_percent, show_range
 from finetunekit.system.terminal import wrap
 
@@ -24,8 +24,9 @@ from finetunekit.system.terminal import wrap
     help="Labelled photos: a folder with one folder for each class, a table or an archive.",
 )
 @out_option
+@trust_option
 @json_option
-def command(run: str, folder: Path, out: str, as_json: bool) -> None:
+def command(run: str, folder: Path, out: str, as_json: bool, trust: bool) -> None:
     """Score RUN on labelled photos that it has not seen; classes are matched by name."""
     from finetunekit.data.photo_paths import labelled_photos
     from finetunekit.evaluation.predictor import calibration_words, find_network, load
@@ -33,7 +34,7 @@ def command(run: str, folder: Path, out: str, as_json: bool) -> None:
     progress = make_progress()
     finished = find_network(run, out=out)
     labelled_photos(folder, finished.classes, say=progress.say)  # a wrong folder is said before a network is loaded
-    loaded = load(finished.path, progress=progress)
+    loaded = load(finished.path, progress=progress, trust=trust)
     scores = loaded.evaluate(folder, count=progress.counter("evaluating"))
     if as_json:
         print_json(scores)

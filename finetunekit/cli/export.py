@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines
+from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines, trust_option
 
 
 class _RunOrVerb(click.Group):
@@ -41,8 +41,10 @@ def command() -> None:
 @click.option("--max-difference", type=float, help="Largest difference of a probability that is allowed.")
 @click.option("--margin-points", type=float, help="Points of accuracy that int8 may lose.")
 @out_option
+@trust_option
 @json_option
 def export_run(
+    *,
     run: str,
     to: str,
     quantize: str | None,
@@ -53,6 +55,7 @@ def export_run(
     margin_points: float | None,
     out: str,
     as_json: bool,
+    trust: bool,
 ) -> None:
     """Write RUN, with a certificate beside it that says how far its answers are from the run's.
 
@@ -70,8 +73,9 @@ def export_run(
         {key: value for key, value in given.items() if value is not None},
         into=into,
         limits=_limits(max_difference, margin_points),
+        trust=trust,
     )
-    result = wanted.execute(load(finished.path, progress=progress), progress)
+    result = wanted.execute(load(finished.path, progress=progress, trust=trust), progress)
     if as_json:
         print_json(result.certificate)
         return

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines, print_table
+from finetunekit.cli.common import (
+    json_option,
+    make_progress,
+    out_option,
+    print_json,
+    print_lines,
+    print_table,
+    trust_option,
+)
 from finetunekit.system.terminal import wrap
 
 if TYPE_CHECKING:
@@ -19,6 +27,7 @@ if TYPE_CHECKING:
 @click.argument("run")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @out_option
+@trust_option
 @json_option
 @click.option("--csv", "csv_path", type=click.Path(dir_okay=False, path_type=Path), help="Also write a CSV file.")
 @click.option(
@@ -37,6 +46,7 @@ if TYPE_CHECKING:
 )
 @click.option("--per-class", "is_per_class", is_flag=True, help="With --coverage: for the photos of each class.")
 def command(
+    *,
     run: str,
     paths: tuple[Path, ...],
     out: str,
@@ -46,6 +56,7 @@ def command(
     abstain_below: float,
     coverage: float | None,
     is_per_class: bool,
+    trust: bool,
 ) -> None:
     """Predict photos, or folders, tables and archives of them, with RUN: a run's folder, its name, or 'last'.
 
@@ -62,7 +73,7 @@ def command(
     finished = find_network(run, out=out)
     photos = find_photos(paths, say=progress.say)
     check_targets(csv_path, sort_into, finished.classes)
-    loaded = load(finished.path, progress=progress)
+    loaded = load(finished.path, progress=progress, trust=trust)
     if loaded.run.stand_in:
         progress.say(f"NOTE this run was trained on {loaded.run.stand_in}")
     progress.say(calibration_words(loaded.run))

@@ -6,17 +6,18 @@ from pathlib import Path
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines
+from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines, trust_option
 from finetunekit.cli.run import echo_run_group
 
 
 @click.command("resume")
 @click.argument("run")
 @out_option
+@trust_option
 @json_option
 @click.option("--force", is_flag=True, help="Go on although something changed; what did is noted in run.json.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
-def command(run: str, out: str, as_json: bool, force: bool, quiet: bool) -> None:
+def command(run: str, out: str, as_json: bool, force: bool, quiet: bool, trust: bool) -> None:
     """Take up RUN where it was killed, interrupted or failed: the folder of a run, of seeds or of a cross-validation, or its name.
 
     It loses the epoch under way at most, and ends with the same bits as a run that was never stopped. Where configuration, photos,
@@ -30,14 +31,14 @@ def command(run: str, out: str, as_json: bool, force: bool, quiet: bool) -> None
     if group is not None and (group / CROSS_VALIDATION).is_file():
         from finetunekit.experiments.cross_validation import resume_folds
 
-        echo_run_group(resume_folds(group, is_forced=force, progress=progress), as_json=as_json)
+        echo_run_group(resume_folds(group, is_forced=force, progress=progress, trust=trust), as_json=as_json)
         return
     if group is not None:
         from finetunekit.experiments.seeds import resume_seeds
 
-        echo_run_group(resume_seeds(group, is_forced=force, progress=progress), as_json=as_json)
+        echo_run_group(resume_seeds(group, is_forced=force, progress=progress, trust=trust), as_json=as_json)
         return
-    result = resume(run, out=out, is_forced=force, progress=progress)
+    result = resume(run, out=out, is_forced=force, progress=progress, trust=trust)
     if as_json:
         print_json({"path": result.path, "metrics": result.metrics})
         return

@@ -6,7 +6,15 @@ import dataclasses
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines, track_option
+from finetunekit.cli.common import (
+    json_option,
+    make_progress,
+    out_option,
+    print_json,
+    print_lines,
+    track_option,
+    trust_option,
+)
 
 
 @click.command("track")
@@ -16,15 +24,18 @@ from finetunekit.cli.common import json_option, make_progress, out_option, print
     "--set", "settings", multiple=True, metavar="track[0].KEY=VALUE", help="An option of a tracker. Repeatable."
 )
 @out_option
+@trust_option
 @json_option
-def command(run: str, trackers: tuple[str, ...], settings: tuple[str, ...], out: str, as_json: bool) -> None:
+def command(
+    run: str, trackers: tuple[str, ...], settings: tuple[str, ...], out: str, as_json: bool, trust: bool
+) -> None:
     """Send RUN to its trackers: what they lack of it, or all of a run that was made without.
 
     RUN is a run's folder, its name, 'last', or the folder of seeds or folds. Sending twice changes nothing.
     """
     from finetunekit.engine.track import track
 
-    sent = track(run, trackers, settings=settings, out=out, progress=make_progress())
+    sent = track(run, trackers, settings=settings, out=out, progress=make_progress(), trust=trust)
     if as_json:
         print_json([{**dataclasses.asdict(one), "path": str(one.path)} for one in sent])
         return

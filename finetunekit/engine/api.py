@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetunekit.config.own_photos import choose_preset
-from finetunekit.config.plan import Plan
+from finetunekit.config.plan import Plan, config_text
 from finetunekit.config.planning import prepare
 from finetunekit.config.preset import setting_texts
 from finetunekit.engine.pipeline import RunPipeline
@@ -21,6 +21,7 @@ from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import BASELINES, CONFIG, PLAN, FinishedRun, find_run, run_from
 from finetunekit.runs.reopening import reopen_plan
 from finetunekit.runs.run_record import RunRecord
+from finetunekit.runs.trust import note_started
 from finetunekit.system.files import locked, sweep, to_json
 from finetunekit.system.progress import Progress
 
@@ -80,7 +81,12 @@ def run(
 
 
 def resume(
-    run: str | Path, *, out: str | Path = "runs", is_forced: bool = False, progress: Progress | None = None
+    run: str | Path,
+    *,
+    out: str | Path = "runs",
+    is_forced: bool = False,
+    progress: Progress | None = None,
+    trust: bool = False,
 ) -> RunResult:
     """Take up a run that was killed, was interrupted or failed, at the epoch that was under way.
 
@@ -92,6 +98,7 @@ def resume(
         out: Folder of runs.
         is_forced: Go on although configuration, photos, weights, versions or machine changed.
         progress: Where progress is printed; default: stderr, a live line in a notebook.
+        trust: Run plugin files that came with it although it was not started here by this user.
 
     Returns:
         The run's folder, metrics and summary.
@@ -105,13 +112,14 @@ def resume(
     with locked(path), run_from(path):
         sweep(path)
         record = RunRecord.reopen(path, progress.say)
-        plan, host = reopen_plan(path / CONFIG, progress=progress)
+        plan, host = reopen_plan(path / CONFIG, progress=progress, trust=trust)
         plan = dataclasses.replace(plan, source=record.state["preset"])
         pipeline = RunPipeline(plan, host, record, progress, is_forced=is_forced)
         if record.state["status"] != "finished":
             record.note(PLAN, to_json(plan.to_dict()))
             for file in plan.plugin_files:
                 record.note(file.kept_name, file.content)
+            note_started(config_text(plan), plan.plugin_files, progress.say)
             return pipeline.run()
         if record.state.get("reported"):
             progress.say(f"{path} is finished; nothing is left to do.")
@@ -135,13 +143,16 @@ class Replay:
     summary: tuple[str, ...]
 
 
-def replay(run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None) -> Replay:
+def replay(
+    run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None, trust: bool = False
+) -> Replay:
     """Repeat a finished run into a new folder and compare the two, bit for bit.
 
     Args:
         run: The run folder, its name under `out`, or `last`.
         out: Folder in which the repetition's own folder is made.
         progress: Where progress is printed; default: stderr, a live line in a notebook.
+        trust: Run plugin files that came with it although it was not started here by this user.
 
     Raises:
         RunFolderError: If there is no such run or it is not finished.
@@ -152,7 +163,7 @@ def replay(run: str | Path, *, out: str | Path = "runs", progress: Progress | No
     progress = progress or default_progress()
     path, folder = _find_finished_run(run, out).resolve(), Path(out).resolve()
     with run_from(path):
-        plan, host = reopen_plan(path / CONFIG, progress=progress)
+        plan, host = reopen_plan(path / CONFIG, progress=progress, trust=trust)
         result = run_plan(plan, host, (), folder, progress)
     first, second = FinishedRun(path), FinishedRun(result.path)
     verdict = compare_bits(first, second)
@@ -187,6 +198,7 @@ def run_plan(
             "train.folds: a cross-validation is several runs. Use finetunekit.run_folds, or set train.fold too."
         )
     record = RunRecord.create(out, plan, settings, group)
+    note_started(config_text(plan), plan.plugin_files, progress.say)
     with locked(record.path):
         return RunPipeline(plan, host, record, progress).run()
 
@@ -213,13 +225,16 @@ def summarise_run(run: str | Path, *, out: str | Path = "runs") -> tuple[str, ..
     return summary_lines(finished.metrics, openings, finished.metrics["seconds"]["whole"], baselines=baselines)
 
 
-def rebuild_reports(run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None) -> tuple[Path, ...]:
+def rebuild_reports(
+    run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None, trust: bool = False
+) -> tuple[Path, ...]:
     """Rebuild the reports of a finished run from its folder alone.
 
     Args:
         run: The run folder, its name under `out`, or `last`.
         out: Folder of runs.
         progress: Receives warnings.
+        trust: Run plugin files that came with it although it was not started here by this user.
 
     Returns:
         The files written.
@@ -230,7 +245,7 @@ def rebuild_reports(run: str | Path, *, out: str | Path = "runs", progress: Prog
     """
     progress = progress or Progress()
     path = _find_finished_run(run, out)
-    plan, _ = reopen_plan(path / CONFIG, progress=progress)
+    plan, _ = reopen_plan(path / CONFIG, progress=progress, trust=trust)
     if not plan.config.evaluate.test:
         raise RunFolderError(f"{path}: left its test split shut (evaluate.test: false); reports show test scores.")
     with locked(path):

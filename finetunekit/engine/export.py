@@ -26,7 +26,7 @@ from finetunekit.plugins.guard import guarded
 from finetunekit.plugins.host import PluginHost, load_plugins
 from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import CERTIFICATE, EXPORTS, FinishedRun
-from finetunekit.runs.reopening import reopen_host
+from finetunekit.runs.reopening import add_plugin_files
 from finetunekit.system.files import to_json
 from finetunekit.system.formatting import one_line
 from finetunekit.system.progress import Progress
@@ -50,7 +50,13 @@ class ExportResult:
 
 @dataclass(frozen=True)
 class ExportableRun(LoadedRun):
-    """A run's network, ready to predict and to leave."""
+    """A run's network, ready to predict and to leave.
+
+    Attributes:
+        trust: Whether an exporter may come from its plugin files although it was not started here by this user.
+    """
+
+    trust: bool = False
 
     def export(
         self,
@@ -74,25 +80,28 @@ class ExportableRun(LoadedRun):
             ConfigError: Before any work, if there is no such exporter, an option is wrong, a package is missing or `into` is taken.
             ExportError: If it cannot be converted or the limits are not kept; nothing is left behind.
         """
-        wanted = plan_export(self.run, to, options or {}, into=into, limits=limits or {})
+        wanted = plan_export(self.run, to, options or {}, into=into, limits=limits or {}, trust=self.trust)
         return wanted.execute(self, progress or default_progress())
 
 
-def load(run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None) -> ExportableRun:
+def load(
+    run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None, trust: bool = False
+) -> ExportableRun:
     """Load a run's network, to predict photos and to export it: it is built again through the run's plugins.
 
     Args:
         run: The run folder, its name under `out`, or `last`.
         out: Folder of runs.
         progress: Receives warnings about broken plugins.
+        trust: Run plugin files that came with it although it was not started here by this user.
 
     Raises:
         RunFolderError: If there is no such run, it has no model, or its plugins build another network now.
-        ConfigError: If a plugin that the network came from is gone; it is named.
+        ConfigError: If a plugin that the network came from is gone, or may not be run; it is named.
         PluginError: If a plugin file cannot be loaded, or a builder fails.
     """
-    loaded = load_network(run, out=out, progress=progress)
-    return ExportableRun(loaded.run, loaded.classes, loaded.model, loaded.build)
+    loaded = load_network(run, out=out, progress=progress, trust=trust)
+    return ExportableRun(loaded.run, loaded.classes, loaded.model, loaded.build, trust)
 
 
 def plan_export(
@@ -102,13 +111,17 @@ def plan_export(
     *,
     into: str | Path | None = None,
     limits: Mapping[str, float] | None = None,
+    trust: bool = False,
 ) -> PlannedExport:
-    """Find everything that could be wrong before a network is loaded; arguments as `ExportableRun.export`.
+    """Find everything that could be wrong before a network is loaded; arguments as `ExportableRun.export` and `load`.
 
     Raises:
         ConfigError: With what is wrong.
     """
-    chosen = _choose(reopen_host(run, default_progress()), to, options)
+    host = load_plugins(default_progress().say)
+    if to not in host.registries["exporter"]:  # it may be in a plugin file of the run
+        add_plugin_files(host, run, trust=trust)
+    chosen = _choose(host, to, options)
     own = run.config.get("export", {})
     return PlannedExport(chosen, build_exporter(chosen), _target(run, chosen, into), _limits({**own, **(limits or {})}))
 
@@ -127,7 +140,7 @@ def export_planned(plan: Plan, path: Path, progress: Progress) -> list[str]:
     problems: list[str] = []
     if not plan.exports:
         return problems
-    loaded = load(path, progress=progress)
+    loaded = load(path, progress=progress, trust=True)
     for chosen in plan.exports:
         try:
             target = _target(loaded.run, chosen, None)

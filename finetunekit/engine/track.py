@@ -60,6 +60,7 @@ def track(
     settings: Sequence[str] = (),
     out: str | Path = "runs",
     progress: Progress | None = None,
+    trust: bool = False,
 ) -> tuple[Tracked, ...]:
     """Send what trackers lack of a run that is not under way; a run made without trackers is sent whole.
 
@@ -69,6 +70,7 @@ def track(
         settings: `track[0].uri=VALUE` texts.
         out: Folder of runs.
         progress: Where progress is printed.
+        trust: Run plugin files that came with it although it was not started here by this user.
 
     Returns:
         One entry a run and tracker.
@@ -85,17 +87,17 @@ def track(
     group = find_run_group(run, Path(out))
     paths = sorted(file.parent for file in group.glob(f"[!.]*/{CONFIG}")) if group else [find_run(run, Path(out))]
     overlay = (*tracker_settings(trackers), *settings)
-    return tuple(sent for path in paths for sent in _track_one(path.resolve(), overlay, progress))
+    return tuple(sent for path in paths for sent in _track_one(path.resolve(), overlay, progress, trust=trust))
 
 
-def _track_one(path: Path, settings: Sequence[str], progress: Progress) -> list[Tracked]:
+def _track_one(path: Path, settings: Sequence[str], progress: Progress, *, trust: bool) -> list[Tracked]:
     status = read_status(path)
     if status == RUNNING:
         raise RunFolderError(f"{path}: is under way, and sends to its trackers itself.")
     if not has_begun(path):
         raise RunFolderError(f"{path}: has not trained yet; there is nothing to track.")
     with locked(path), run_from(path):
-        plan, _ = reopen_plan(path / CONFIG, settings=settings, progress=progress)
+        plan, _ = reopen_plan(path / CONFIG, settings=settings, progress=progress, trust=trust)
         if not plan.track:
             raise ConfigError(f"{path}: its configuration names no tracker. Name one: --track NAME")
         return [_send(chosen, path, status) for chosen in plan.track]

@@ -250,21 +250,24 @@ def find_network(run: str | Path, *, out: str | Path = "runs") -> FinishedRun:
     return finished
 
 
-def load(run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None) -> LoadedRun:
+def load(
+    run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None, trust: bool = False
+) -> LoadedRun:
     """Load a run's network: it is built again through the run's plugins, and its weights are read into it.
 
     Args:
         run: The run folder, its name under `out`, or `last`.
         out: Folder of runs.
         progress: Receives warnings about broken plugins.
+        trust: Run plugin files that came with it although it was not started here by this user.
 
     Raises:
         RunFolderError: If there is no such run, it has no model, or its plugins build another network now.
-        ConfigError: If a plugin that the network came from is gone; it is named.
+        ConfigError: If a plugin that the network came from is gone, or may not be run; it is named.
         PluginError: If a plugin file cannot be loaded, or a builder fails.
     """
     finished = find_network(run, out=out)
-    network = reopen_network(finished, progress)
+    network = reopen_network(finished, progress, trust=trust)
     start_tensorflow()
     model = _build_again(finished, network, finished.state["precision"])
     return LoadedRun(finished, finished.classes, model, partial(_build_again, finished, network))

@@ -74,13 +74,16 @@ def run_folds(
     return group.run()
 
 
-def resume_folds(path: Path, *, is_forced: bool = False, progress: Progress | None = None) -> GroupResult:
+def resume_folds(
+    path: Path, *, is_forced: bool = False, progress: Progress | None = None, trust: bool = False
+) -> GroupResult:
     """Go on with a cross-validation that was stopped: finished folds are kept, one that was under way is taken up.
 
     Args:
         path: Its folder.
         is_forced: Go on although configuration, weights, versions or machine changed; photos may never.
         progress: Where progress is printed.
+        trust: Run plugin files that came with it although it was not started here by this user.
 
     Raises:
         RunFolderError: If the folder holds no cross-validation, or something changed.
@@ -89,11 +92,13 @@ def resume_folds(path: Path, *, is_forced: bool = False, progress: Progress | No
     progress, path = progress or default_progress(), path.resolve()
     state = read_group(path, CROSS_VALIDATION)
     with work_in(state["folder"]):
-        plan, _ = reopen_plan(config_path(path, CROSS_VALIDATION), progress=progress)
+        plan, _ = reopen_plan(config_path(path, CROSS_VALIDATION), progress=progress, trust=trust)
         index, fold_of = _deal(plan, progress)
         if _folds_csv(index, fold_of) != FinishedRun(path).text(FOLDS):
             raise RunFolderError(f"{path}: photos, labels or folds have changed since. Run the cross-validation anew.")
-        group = FoldGroup(path=path, state=state, progress=progress, plan=plan, index=index, fold_of=fold_of)
+        group = FoldGroup(
+            path=path, state=state, progress=progress, plan=plan, index=index, fold_of=fold_of, trust=trust
+        )
         return group.run(is_forced=is_forced)
 
 

@@ -22,6 +22,7 @@ from finetunekit.plugins.host import PluginHost
 from finetunekit.runs.folder import ENVIRONMENT, PHOTOS, PLAN, RUN_GROUPS, STATE, FinishedRun, new_run_path, read_status
 from finetunekit.runs.reopening import reopen_plan
 from finetunekit.runs.run_files import read_json_file
+from finetunekit.runs.trust import note_started
 from finetunekit.system.files import locked, to_json, write_whole
 from finetunekit.system.formatting import show_duration
 from finetunekit.system.progress import Progress
@@ -83,6 +84,7 @@ class RunGroup(ABC):
         state: Content of the file before there are scores; `preset` and `settings` at least, as the user gave them.
         progress: Where progress is printed.
         is_new: Whether the folder was just made for this group.
+        trust: Run plugin files that came with it although it was not started here by this user.
     """
 
     file: ClassVar[str]
@@ -92,6 +94,7 @@ class RunGroup(ABC):
     state: Mapping[str, Any]
     progress: Progress
     is_new: bool = False
+    trust: bool = False
 
     @property
     @abstractmethod
@@ -111,7 +114,8 @@ class RunGroup(ABC):
 
     def plan_with(self, settings: Sequence[str], seed: int | None) -> tuple[Plan, PluginHost]:
         """The configuration that every member varies, with `--set` texts and a seed, as a plan."""
-        return reopen_plan(config_path(self.path, self.file), settings=settings, seed=seed, progress=self.progress)
+        config = config_path(self.path, self.file)
+        return reopen_plan(config, settings=settings, seed=seed, progress=self.progress, trust=self.trust)
 
     @property
     def how_to_go_on(self) -> str:
@@ -171,7 +175,7 @@ class RunGroup(ABC):
             self.progress.say(f"run {number + 1} of {len(members)}: {member.label}{left}")
             try:
                 if member.key in known:
-                    result = resume(known[member.key], is_forced=is_forced, progress=self.progress)
+                    result = resume(known[member.key], is_forced=is_forced, progress=self.progress, trust=self.trust)
                 else:
                     plan, host = self._prepare(member)
                     settings, group = self._settings(member), self.path.name
@@ -297,7 +301,9 @@ def make_group_folder(
     state |= {"folder": str(Path.cwd()), "started": started, **facts}
     contents: dict[str, str | bytes] = {plugin.kept_name: plugin.content for plugin in plan.plugin_files}
     contents |= {file: to_json(state), config_path(out, file).name: config, **files}
-    return new_run_path(out, f"{name}-{noun}", contents), state
+    path = new_run_path(out, f"{name}-{noun}", contents)
+    note_started(config, plan.plugin_files, progress.say)
+    return path, state
 
 
 def read_group(path: Path, file: str) -> dict[str, Any]:

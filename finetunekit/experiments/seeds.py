@@ -59,20 +59,23 @@ def run_seeds(
     return SeedGroup(path=path, state=state, progress=progress, is_new=True).run()
 
 
-def resume_seeds(path: Path, *, is_forced: bool = False, progress: Progress | None = None) -> GroupResult:
+def resume_seeds(
+    path: Path, *, is_forced: bool = False, progress: Progress | None = None, trust: bool = False
+) -> GroupResult:
     """Go on with seeds that were stopped; they end with the bits of seeds that were never stopped, on the same machine.
 
     Args:
         path: Folder of the runs.
         is_forced: Go on although configuration, photos, versions or machine changed.
         progress: Where progress is printed.
+        trust: Run plugin files that came with it although it was not started here by this user.
 
     Raises:
         RunFolderError: If the folder holds no seeds, another process writes it, or something changed.
         As `run`.
     """
     path = path.resolve()
-    group = SeedGroup(path=path, state=read_group(path, SEEDS), progress=progress or default_progress())
+    group = SeedGroup(path=path, state=read_group(path, SEEDS), progress=progress or default_progress(), trust=trust)
     with work_in(group.state["folder"]):
         return group.run(is_forced=is_forced)
 

@@ -14,13 +14,19 @@ from finetunekit.errors import ConfigError
 from finetunekit.plugins.files import locate_file
 from finetunekit.plugins.host import PluginHost, load_plugins
 from finetunekit.runs.folder import CONFIG, PLAN, FinishedRun
+from finetunekit.runs.trust import refuse_strange_code
 from finetunekit.system.progress import Progress
 
 _OF_NETWORK = ("backbone", "head")
 
 
 def reopen_plan(
-    config: Path, *, settings: Sequence[str] = (), seed: int | None = None, progress: Progress | None = None
+    config: Path,
+    *,
+    settings: Sequence[str] = (),
+    seed: int | None = None,
+    progress: Progress | None = None,
+    trust: bool = False,
 ) -> tuple[Plan, PluginHost]:
     """The plan of a run, or of a folder of runs, as `config.planning.prepare` makes it of a preset.
 
@@ -31,20 +37,21 @@ def reopen_plan(
         settings: `a.b[0].c=VALUE` texts.
         seed: Replaces that of the configuration.
         progress: Receives warnings about broken plugins.
+        trust: Run plugin files that came with it although it was not started here by this user.
 
     Raises:
-        ConfigError: With every problem, one a line; a plugin that is gone is named.
+        ConfigError: With every problem, one a line; a plugin that is gone is named, and so are files that may not be run.
         PluginError: If a plugin file cannot be loaded.
     """
     host = load_plugins((progress or Progress()).say)
     settings = settings if seed is None else [*settings, f"seed={seed}"]
     document = read_document(str(config), host.presets, settings)
-    _load_files(host, config.parent, document.plugin_files, is_as_trained=False)
+    _load_files(host, config, document.plugin_files, trust=trust)
     with _naming_what_is_gone(config.parent, document, host, tuple(host.registries)):
         return make_plan(document, host), host
 
 
-def reopen_network(run: FinishedRun, progress: Progress | None = None) -> PlannedNetwork:
+def reopen_network(run: FinishedRun, progress: Progress | None = None, *, trust: bool = False) -> PlannedNetwork:
     """What the network of a run is built from; plugins that have no part in it need not be here.
 
     A plugin file counts as it was when the run used it.
@@ -52,35 +59,45 @@ def reopen_network(run: FinishedRun, progress: Progress | None = None) -> Planne
     Args:
         run: Its folder.
         progress: Receives warnings about broken plugins.
+        trust: Run plugin files that came with it although it was not started here by this user.
 
     Raises:
-        ConfigError: With every problem, one a line; a plugin that is gone is named.
+        ConfigError: With every problem, one a line; a plugin that is gone is named, and so are files that may not be run.
         PluginError: If a plugin file cannot be loaded.
     """
     host = load_plugins((progress or Progress()).say)
     document = read_document(str(run.path / CONFIG), host.presets)
     origins = {part["distribution"] for part in _components(run.path) if part["kind"] in _OF_NETWORK}
     files = [path for path in document.plugin_files if str(path) in origins]
-    _load_files(host, run.path, files, is_as_trained=True)
+    _load_files(host, run.path / CONFIG, files, is_as_trained=True, trust=trust)
     with _naming_what_is_gone(run.path, document, host, _OF_NETWORK):
         return plan_network(document, host)
 
 
-def reopen_host(run: FinishedRun, progress: Progress | None = None) -> PluginHost:
-    """Installed plugins and a run's plugin files, as they are now: for components that its configuration need not name.
+def add_plugin_files(host: PluginHost, run: FinishedRun, *, trust: bool = False) -> None:
+    """Load a run's plugin files, as they are now, beside installed plugins: for components that its configuration need not name.
+
+    Args:
+        host: Gets them.
+        run: Its folder.
+        trust: Run plugin files that came with it although it was not started here by this user.
 
     Raises:
-        PluginError: If a plugin file cannot be loaded.
+        ConfigError: If they may not be run.
+        PluginError: If one cannot be loaded.
     """
-    host = load_plugins((progress or Progress()).say)
     document = read_document(str(run.path / CONFIG), host.presets)
-    _load_files(host, run.path, document.plugin_files, is_as_trained=False)
-    return host
+    _load_files(host, run.path / CONFIG, document.plugin_files, trust=trust)
 
 
-def _load_files(host: PluginHost, folder: Path, files: Iterable[Path], *, is_as_trained: bool) -> None:
-    for path in files:
-        host.load_file(path, locate_file(path, folder, is_as_trained=is_as_trained))
+def _load_files(
+    host: PluginHost, config: Path, files: Iterable[Path], *, trust: bool, is_as_trained: bool = False
+) -> None:
+    found = [(path, locate_file(path, config.parent, is_as_trained=is_as_trained)) for path in files]
+    if not trust:
+        refuse_strange_code(config, found)
+    for path, place in found:
+        host.load_file(path, place)
 
 
 def _components(folder: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,9 +24,19 @@ MOST_BYTES = 256 * 2**20
 """Of a file that is read into memory whole, unless its reader knows better."""
 
 
-def work_in(folder: str | None) -> contextlib.AbstractContextManager[None]:
-    """Work in a folder; where it is not known or gone, in the one that is."""
-    return contextlib.chdir(folder) if folder is not None and Path(folder).is_dir() else contextlib.nullcontext()
+@contextmanager
+def work_in(folder: str | None) -> Iterator[None]:
+    """Work in a folder; where it is not known or gone, in the one that is. Modules are not imported from it."""
+    if folder is None or not Path(folder).is_dir():
+        yield
+        return
+    before = list(sys.path)
+    sys.path[:] = [part or os.getcwd() for part in before]  # in a notebook '' stands for the working folder
+    try:
+        with contextlib.chdir(folder):
+            yield
+    finally:
+        sys.path[:] = before
 
 
 class NotRegularError(OSError):

@@ -59,7 +59,9 @@ def _check(subject: Subject, exporter: Exporter, run: Path, scratch: Path) -> No
     from finetunekit.evaluation.predictor import load
     from finetunekit.exporting.servable import servable_of
 
-    servable = dataclasses.replace(servable_of(load(run)), temperature=1.7)  # so that one who forgets it is found
+    servable = dataclasses.replace(
+        servable_of(load(run, trust=True)), temperature=1.7
+    )  # so that one who forgets it is found
     before = fingerprint(run)
     (scratch / "written").mkdir()
     with subject.during("writing a finished run"):

@@ -73,12 +73,12 @@ def test_a_head_with_a_layer_of_its_own_is_loaded_wherever_its_file_is(
     assert json.loads((moved / "plan.json").read_text())["plugin_files"][0]["path"] == str(plugin)
     kept.write_text(HEAD.replace("x * self.w +", "x * self.w -"))
     with pytest.raises(RunFolderError, match="answers otherwise than the one that was trained"):
-        ftk.load(moved)
+        ftk.load(moved, trust=True)
     kept.write_text(HEAD.replace('"mixed"', '"blended"'))
     with pytest.raises(
         ConfigError, match=r"head 'mixed' came from plugin 'mixed_head' .*does not register it any more"
     ):
-        ftk.load(moved)
+        ftk.load(moved, trust=True)
     kept.unlink()
     with pytest.raises(PluginError, match=r"this plugin file is gone, and so is the run's copy.*Put one of them back"):
         ftk.load(moved)
@@ -100,7 +100,7 @@ def test_an_installed_plugin_that_is_gone_is_named_with_the_way_back(copied_run:
         ConfigError,
         match=r"head 'acme_head' came from plugin 'acme' \(acme-heads 2\.5\), .*pip install acme-heads==2\.5$",
     ):
-        ftk.load(copied_run)
+        ftk.load(copied_run, trust=True)
 
 
 def test_a_damaged_model_is_one_line(copied_run: Path) -> None:

