@@ -35,7 +35,9 @@ class Task:
         parts = [probe.split(split) for split in SPLITS]
         self.features = np.concatenate([features for features, _ in parts])
         self.labels = np.concatenate([labels for _, labels in parts])
-        self.classes = len(index.classes)
+        self.names, self.classes = index.classes, len(index.classes)
+        ends = np.cumsum([0, *(len(labels) for _, labels in parts)])
+        self.splits = {split: range(ends[i], ends[i + 1]) for i, split in enumerate(SPLITS)}
         paths = [photo.path for split in SPLITS for photo in index.split(split)]
         self.row = {path.resolve(): i for i, path in enumerate(paths)}
 

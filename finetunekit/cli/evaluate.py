@@ -46,6 +46,8 @@ def command(run: str, folder: Path, out: str, as_json: bool, trust: bool) -> Non
         _echo_scores(scores["unseen"], loaded.classes, "new photos")
         print_lines(["with those that it has seen:"])
     _echo_scores(scores, loaded.classes, "photos")
+    if scores["unlike"]:
+        print_lines([f"{scores['unlike']:,} of {scores['photos']:,} photos are unlike any training photo"])
     openings = scores["openings"]
     times = "once" if openings["openings"] == 1 else f"{openings['openings']:,} times"
     configs = "1 configuration" if openings["configs"] == 1 else f"{openings['configs']:,} configurations"

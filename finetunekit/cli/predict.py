@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     help="Give no label below this probability; sorted into DIR/unsure/.",
 )
 @click.option(
+    "--abstain-unlike", is_flag=True, help="Give no label to photos that are unlike any training photo; as above."
+)
+@click.option(
     "--coverage",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Give a set of classes that holds the true one for at least this share of photos, such as 0.9.",
@@ -54,6 +57,7 @@ def command(
     csv_path: Path | None,
     sort_into: Path | None,
     abstain_below: float,
+    abstain_unlike: bool,
     coverage: float | None,
     is_per_class: bool,
     trust: bool,
@@ -64,6 +68,7 @@ def command(
     """
     from finetunekit.data.photo_paths import find_photos
     from finetunekit.errors import DataError
+    from finetunekit.evaluation.likeness import unlike_notes
     from finetunekit.evaluation.prediction_files import check_targets, prediction_csv, sort_photos
     from finetunekit.evaluation.predictor import as_dict, calibration_words, find_network, load
 
@@ -77,10 +82,13 @@ def command(
     if loaded.run.stand_in:
         progress.say(f"NOTE this run was trained on {loaded.run.stand_in}")
     progress.say(calibration_words(loaded.run))
+    for line in unlike_notes(loaded.training):
+        progress.say(line)
     problems: list[str] = []
     predictions = loaded.predict(
         photos,
         abstain_below=abstain_below,
+        abstain_unlike=abstain_unlike,
         coverage=coverage,
         is_per_class=is_per_class,
         count=progress.counter("predicting"),
@@ -104,6 +112,12 @@ def command(
 
 
 def _row(prediction: Prediction) -> tuple[object, ...]:
-    kept = prediction.class_set
+    from finetunekit.evaluation.likeness import unlike_words
+
+    p, kept = prediction, prediction.class_set
     one_of = () if kept is None else (f"one of {{{', '.join(kept)}}}" if kept else "no class",)
-    return (f"{prediction.probability:.1%}", prediction.label or "unsure", *one_of, prediction.path)
+    if not p.is_unlike or p.unlike_p is None:
+        return (f"{p.probability:.1%}", p.label or "unsure", *one_of, p.path)
+    best = max(p.probabilities, key=lambda name: p.probabilities[name])
+    why = f"{unlike_words(p.unlike_p)}; of the classes {best}, {p.probability:.1%}"
+    return ("–", "none of these?", *one_of, p.path, why)

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetunekit.config.plan import Plan
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from finetunekit.data.decoded_photos import PixelStore
     from finetunekit.data.index import PhotoIndex
+    from finetunekit.evaluation.likeness import Traits
     from finetunekit.runs.test_split_ledger import Openings
     from finetunekit.training.stage_context import Prepared, StageContext
 
@@ -57,7 +59,9 @@ def score_run(
     started, plan, state = time.time(), context.plan, record.state
     is_open = plan.config.evaluate.test
     scored = (TRAIN, VALID, TEST) if is_open else (TRAIN, VALID)
-    uncalibrated = predict_splits(index, partial(_predict, context, photos, prepared), SPLITS if is_open else scored)
+    traits: dict[str, Traits] = {}
+    ask = partial(_predict, context, photos, prepared, traits)
+    uncalibrated = predict_splits(index, ask, SPLITS if is_open else scored)
     contents = [photo.sha256 for photo in index.split(VALID)]
     state["calibration"] = fit_calibration(uncalibrated[VALID], index.labels(VALID), contents)
     temperature = state["calibration"]["temperature"]
@@ -83,6 +87,7 @@ def score_run(
         "calibration": state["calibration"],
         **score_splits(predictions, index.classes, scored),
         "sets": shown_sets(predictions, index.classes, [stage.model_dump() for stage in plan.config.stages]),
+        "unlike": _keep_features(traits, index, record.path),
         "openings": dataclasses.asdict(openings) if openings else None,
         "seconds": {
             "training": round(sum(row["seconds"] for row in rows), 1),
@@ -95,17 +100,35 @@ def score_run(
     return metrics
 
 
-def _predict(context: StageContext, photos: PixelStore, prepared: Prepared, split: str) -> NDArray[np.float64]:
-    """Probabilities `(photos, classes)` of one split, uncalibrated."""
+def _predict(
+    context: StageContext, photos: PixelStore, prepared: Prepared, traits: dict[str, Traits], split: str
+) -> NDArray[np.float64]:
+    """Probabilities `(photos, classes)` of one split, uncalibrated; what the network makes of its photos is put into `traits`."""
+    from finetunekit.evaluation.likeness import traits_of
     from finetunekit.models.forward import mean_over_flip
 
     context.progress.show(f"evaluating {split} photos")
     decoded = photos.split(split)
-    return mean_over_flip(
-        lambda pixels: prepared.predict(decoded.with_pixels(pixels), split),
-        decoded.pixels,
-        is_flipped=context.plan.config.evaluate.flip,
-    )
+
+    def ask(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logits, found = prepared.answer(decoded.with_pixels(pixels), split)
+        if found is not None:
+            traits.setdefault(split, traits_of(found, logits))  # of the photos as they are, which come first
+        return logits
+
+    return mean_over_flip(ask, decoded.pixels, is_flipped=context.plan.config.evaluate.flip)
+
+
+def _keep_features(traits: Mapping[str, Traits], index: PhotoIndex, path: Path) -> dict[str, Any] | None:
+    """Write what tells photos that are unlike the training photos; what it says of the test photos, for `metrics.json`."""
+    from finetunekit.evaluation.likeness import count_unlike, keep_features, write_features
+
+    if not {TRAIN, VALID} <= traits.keys():
+        return None
+    train, valid = ([photo.sha256 for photo in index.split(split)] for split in (TRAIN, VALID))
+    kept = keep_features(traits[TRAIN], train, traits[VALID], valid)
+    write_features(path, kept)
+    return count_unlike(kept, traits.get(TEST))
 
 
 def _note_keys(plan: Plan, index: PhotoIndex, state: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ _NO_FOLDER = "class '{}' cannot be a folder's name; use --csv instead of --sort-
 
 
 def prediction_csv(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
-    """Columns path, predicted (empty where it abstained), probability, temperature, `p_<class>` for each class, and where
+    """Columns path, predicted (empty where it abstained), probability, temperature, unlike_p, is_unlike, `p_<class>` for each class; where
     sets were asked for `in_set_<class>`, 1 or 0."""
     has_sets = any(p.class_set is not None for p in predictions)
     rows = [
@@ -27,13 +27,15 @@ def prediction_csv(predictions: Sequence[Prediction], classes: Sequence[str]) ->
             "predicted": p.label or "",
             "probability": repr(p.probability),
             "temperature": repr(p.temperature),
+            "unlike_p": "" if p.unlike_p is None else repr(p.unlike_p),
+            "is_unlike": int(p.is_unlike),
             **{f"p_{name}": repr(value) for name, value in p.probabilities.items()},
             **({f"in_set_{name}": int(name in (p.class_set or ())) for name in classes} if has_sets else {}),
         }
         for p in predictions
     ]
     shares = [f"{kind}_{name}" for kind in ("p", *(["in_set"] if has_sets else ())) for name in classes]
-    return to_csv(rows, ("path", "predicted", "probability", "temperature", *shares))
+    return to_csv(rows, ("path", "predicted", "probability", "temperature", "unlike_p", "is_unlike", *shares))
 
 
 def check_targets(csv_path: Path | None, folder: Path | None, classes: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,8 @@ from finetunekit.system.progress import Progress
 
 if TYPE_CHECKING:
     from finetunekit.evaluation.answer_sets import AnswerSets
+    from finetunekit.evaluation.likeness import TrainFeatures, Traits
+    from finetunekit.models.forward import Answers
     from finetunekit.runs.test_split_ledger import Openings
 
 _CHUNK = 256
@@ -40,6 +43,9 @@ class Prediction:
         probability: Of the most probable class, as it is given out.
         temperature: What the network's logits were divided by; 1: the probabilities are its own.
         probabilities: Class name → probability, in class order.
+        unlike_p: How rarely a photo like the validation ones is as unlike the training photos: small is strange. None where the run keeps
+            nothing to tell by.
+        is_unlike: Whether that is so rare that the photo may show none of the classes.
         class_set: The classes that are kept at the coverage asked for, maybe none, maybe all; None where none was asked for.
     """
 
@@ -48,6 +54,8 @@ class Prediction:
     probability: float
     temperature: float
     probabilities: Mapping[str, float]
+    unlike_p: float | None = None
+    is_unlike: bool = False
     class_set: tuple[str, ...] | None = None
 
 
@@ -72,6 +80,7 @@ class LoadedRun:
         paths: Iterable[str | Path],
         *,
         abstain_below: float = 0.0,
+        abstain_unlike: bool = False,
         coverage: float | None = None,
         is_per_class: bool = False,
         count: Callable[[int, int], None] | None = None,
@@ -82,6 +91,7 @@ class LoadedRun:
         Args:
             paths: Photo files, or folders, tables and archives of them.
             abstain_below: Give no label where the most probable class has a lower probability.
+            abstain_unlike: Give no label to photos that are unlike any training photo.
             coverage: Give a set of classes that holds the true one for at least this share of photos like the validation ones, in (0, 1);
                 see `sets`, which also says what that rests on.
             is_per_class: The same for the photos of each class.
@@ -100,11 +110,15 @@ class LoadedRun:
         predictions: list[Prediction] = []
         for start in range(0, len(photos), _CHUNK):
             part = photos[start : start + _CHUNK]
-            read, uncalibrated = self._read(part, unreadable)
-            predictions += self._predictions(read, uncalibrated, abstain_below, sets)
+            predictions += self._predictions(*self._read(part, unreadable), sets)
             if count:
                 count(start + len(part), len(photos))
-        return predictions
+        return [
+            dataclasses.replace(p, label=None)
+            if p.probability < abstain_below or (abstain_unlike and p.is_unlike)
+            else p
+            for p in predictions
+        ]
 
     def sets(self, coverage: float, *, is_per_class: bool = False) -> AnswerSets:
         """The rule by which `predict` makes sets of classes, what it promises, and what it did on the test photos.
@@ -123,15 +137,15 @@ class LoadedRun:
 
     def _read(
         self, paths: Sequence[Path], unreadable: Callable[[str], None] | None
-    ) -> tuple[Sequence[Path], NDArray[np.float64]]:
-        """Photos and their uncalibrated probabilities `(photos, classes)`; where one cannot be read, those of the others."""
+    ) -> tuple[Sequence[Path], NDArray[np.float64], Traits | None]:
+        """Photos, their uncalibrated probabilities and traits; where one cannot be read, those of the others."""
         try:
-            return paths, self.uncalibrated(paths)
+            return paths, *self._ask(paths)
         except DataError:
             if unreadable is None:
                 raise
         readable = [path for path in paths if self._is_readable(path, unreadable)]
-        return readable, self.uncalibrated(readable) if readable else np.zeros((0, len(self.classes)))
+        return readable, *(self._ask(readable) if readable else (np.zeros((0, len(self.classes))), None))
 
     def _is_readable(self, path: Path, unreadable: Callable[[str], None]) -> bool:
         from finetunekit.data.decode import decode_photo
@@ -157,17 +171,53 @@ class LoadedRun:
         Raises:
             DataError: If a photo cannot be read.
         """
+        return self._ask(paths)[0]
+
+    def _ask(self, paths: Sequence[Path]) -> tuple[NDArray[np.float64], Traits | None]:
+        """Uncalibrated probabilities `(photos, classes)`, and what the network makes of the photos as they are."""
+        from finetunekit.evaluation.likeness import traits_of
+        from finetunekit.models.forward import answer_photos, mean_over_flip
+
+        contract = contract_from(self.run.state["pixels"])
+        is_flipped = self.run.config.get("evaluate", {}).get("flip", False)
+        traits: list[Traits | None] = []
+
+        def ask(photos: NDArray[np.uint8]) -> NDArray[np.float32]:
+            logits, found = answer_photos(self._forward, photos, contract)
+            traits.append(None if found is None else traits_of(found, logits))
+            return logits
+
+        return mean_over_flip(ask, self.squares(paths), is_flipped=is_flipped), traits[0]
+
+    @functools.cached_property
+    def _forward(self) -> Callable[..., Answers]:
+        from finetunekit.models.feature_cache import EXTRACTION_BATCH
+        from finetunekit.models.forward import make_answering
+
+        return make_answering(self.model, EXTRACTION_BATCH)
+
+    @functools.cached_property
+    def training(self) -> TrainFeatures | None:
+        """What the run keeps of its training photos, to tell photos that are unlike them; None where it keeps nothing.
+
+        Raises:
+            RunFolderError: If the file is damaged.
+        """
+        from finetunekit.evaluation.likeness import read_features
+
+        return read_features(self.run)
+
+    def squares(self, paths: Sequence[Path]) -> NDArray[np.uint8]:
+        """Photo files as the network sees them, `(photos, size, size, 3)` uint8 RGB.
+
+        Raises:
+            DataError: If a photo cannot be read.
+        """
         from finetunekit.data.decode import load_photos
-        from finetunekit.models.forward import mean_over_flip, predict_photos
 
         pixels = self.run.config["pixels"]
         max_pixels = self.run.config["data"]["max_photo_pixels"]
-        loaded = load_photos(paths, **fitting_of(pixels), max_pixels=max_pixels)
-        contract = contract_from(self.run.state["pixels"])
-        is_flipped = self.run.config.get("evaluate", {}).get("flip", False)
-        return mean_over_flip(
-            lambda photos: predict_photos(self.model, photos, contract), loaded, is_flipped=is_flipped
-        )
+        return load_photos(paths, **fitting_of(pixels), max_pixels=max_pixels)
 
     def evaluate(self, folder: Path, *, count: Callable[[int, int], None] | None = None) -> dict[str, Any]:
         """Score labelled photos, classes matched by name.
@@ -181,6 +231,7 @@ class LoadedRun:
             scored by now, as plain values; they are those of the probabilities that are
             given out, at `temperature`. `seen` counts the photos that the run was trained on (`train`) and validated on (`valid`),
             by SHA-256; `unseen` has the scores of the others, None where all were seen.
+            `unlike` counts photos that are unlike any training photo.
 
         Raises:
             DataError: If a folder is not one of the run's classes, or there are no photos.
@@ -206,6 +257,7 @@ class LoadedRun:
             "folder": str(folder),
             "temperature": self.run.temperature,
             "openings": dataclasses.asdict(openings),
+            "unlike": sum(p.is_unlike for p in predictions),
             "seen": {split: splits.count(split) for split in ("train", "valid")},
             "unseen": score(np.array([split is None for split in splits])),
             **(score(np.ones(len(paths), np.bool_)) or {}),
@@ -221,15 +273,35 @@ class LoadedRun:
         return record_opening(key, state["config_key"], name=state["name"], run_path=self.run.path)
 
     def _predictions(
-        self, paths: Sequence[Path], uncalibrated: NDArray[np.float64], abstain_below: float, sets: AnswerSets | None
+        self,
+        paths: Sequence[Path],
+        uncalibrated: NDArray[np.float64],
+        traits: Traits | None,
+        sets: AnswerSets | None,
     ) -> Iterator[Prediction]:
         kept = sets.names(uncalibrated) if sets else [None] * len(paths)
         given = apply_temperature(uncalibrated, self.run.temperature) if len(paths) else uncalibrated
-        for path, row, class_set in zip(paths, given, kept, strict=True):
+        for path, row, class_set, unlike_p in zip(paths, given, kept, self._unlike(traits, len(paths)), strict=True):
             best = int(row.argmax())
-            label = self.classes[best] if row[best] >= abstain_below else None
-            probabilities = dict(zip(self.classes, map(float, row), strict=True))
-            yield Prediction(path, label, float(row[best]), self.run.temperature, probabilities, class_set)
+            yield Prediction(
+                path=path,
+                label=self.classes[best],
+                probability=float(row[best]),
+                temperature=self.run.temperature,
+                probabilities=dict(zip(self.classes, map(float, row), strict=True)),
+                unlike_p=unlike_p,
+                is_unlike=self._is_unlike(unlike_p),
+                class_set=class_set,
+            )
+
+    def _unlike(self, traits: Traits | None, photos: int) -> list[float | None]:
+        if traits is None or self.training is None:
+            return [None] * photos
+        return list(map(float, self.training.p_values(traits)))
+
+    def _is_unlike(self, unlike_p: float | None) -> bool:
+        at = self.training.unlike_at if self.training else None
+        return unlike_p is not None and at is not None and unlike_p <= at
 
 
 def find_network(run: str | Path, *, out: str | Path = "runs") -> FinishedRun:

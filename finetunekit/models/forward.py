@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 SUFFIX_BATCH = 256
 
+Answers = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+"""Logits `(photos, classes)`, and what the last layer reads, `(photos, channels)`; None in place of it where it reads no vector."""
+
 
 def input_batches(
     photos: NDArray[np.uint8], contract: PixelContract, size: int = EXTRACTION_BATCH
@@ -34,19 +37,84 @@ def make_forward(model: keras.Model, batch_size: int) -> Callable[..., NDArray[n
     Returns:
         A function of one array a model input, `(photos, ...)`, to logits `(photos, classes)` float32.
     """
+    forward = _batched(model, batch_size)
+    return lambda *arrays: forward(*arrays)[0]
+
+
+def make_answering(model: keras.Model, batch_size: int) -> Callable[..., Answers]:
+    """As `make_forward`, in the same pass with what the last layer reads.
+
+    Returns:
+        A function of one array a model input, `(photos, ...)`.
+    """
+    import keras
+
+    read = last_features(model)
+    if read is None:
+        plain = _batched(model, batch_size)
+        return lambda *arrays: (plain(*arrays)[0], None)
+    both = _batched(keras.Model(model.inputs, [model.outputs[0], read]), batch_size)
+
+    def answer(*arrays: NDArray[Any]) -> Answers:
+        logits, features = both(*arrays)
+        return logits, features
+
+    return answer
+
+
+def answer_photos(forward: Callable[..., Answers], photos: NDArray[np.uint8], contract: PixelContract) -> Answers:
+    """Answers for un-augmented photos.
+
+    Args:
+        forward: What `make_answering` made of a network.
+        photos: `(photos, size, size, 3)` uint8 RGB, at least one.
+        contract: What the network is fed by.
+    """
+    logits, features = zip(*(forward(batch) for batch in input_batches(photos, contract)), strict=True)
+    return np.concatenate(logits), None if features[0] is None else np.concatenate(features)
+
+
+def last_features(model: keras.Model) -> keras.KerasTensor | None:
+    """What the last layer with weights reads, one vector a photo, a map or tokens averaged; None where it reads something else.
+
+    Args:
+        model: Any input → logits.
+    """
+    import keras
+
+    tensor = model.outputs[0]
+    while True:
+        history = tensor._keras_history
+        inputs = history.operation._inbound_nodes[history.node_index].input_tensors
+        if len(inputs) != 1:
+            return None
+        (tensor,) = inputs
+        if getattr(history.operation, "weights", ()):
+            break
+    places = tuple(range(1, len(tensor.shape) - 1))
+    return keras.ops.mean(tensor, axis=places) if places else keras.ops.cast(tensor, "float32")
+
+
+def _batched(model: keras.Model, batch_size: int) -> Callable[..., list[NDArray[np.float32]]]:
+    """Arrays, one a model input → arrays, one a model output."""
     import tensorflow as tf
 
     specs = [tf.TensorSpec((batch_size, *t.shape[1:]), t.dtype) for t in model.inputs]
     step = tf.function(lambda *x: model(x[0] if len(x) == 1 else list(x), training=False)).get_concrete_function(*specs)
 
-    def forward(*arrays: NDArray[Any]) -> NDArray[np.float32]:
-        outputs = []
+    def forward(*arrays: NDArray[Any]) -> list[NDArray[np.float32]]:
+        found: list[list[NDArray[np.float32]]] = [[] for _ in model.outputs]
         for start in range(0, len(arrays[0]), batch_size):
             parts = [a[start : start + batch_size] for a in arrays]
-            logits = step(*(tf.constant(pad_batch(part, batch_size)) for part in parts))
+            given = step(*(tf.constant(pad_batch(part, batch_size)) for part in parts))
             release(arrays)  # cached features are mapped from a file
-            outputs.append(logits.numpy()[: len(parts[0])])
-        return np.concatenate(outputs) if outputs else np.zeros((0, model.output_shape[-1]), np.float32)
+            for output, values in zip(found, given if isinstance(given, (list, tuple)) else [given], strict=True):
+                output.append(np.asarray(values.numpy()[: len(parts[0])], np.float32))
+        shapes = [tensor.shape[1:] for tensor in model.outputs]
+        return [
+            np.concatenate(output) if output else np.zeros((0, *shape), np.float32)
+            for output, shape in zip(found, shapes, strict=True)
+        ]
 
     return forward
 

@@ -42,7 +42,7 @@ MODEL_FILES = (MODEL, MODEL_KERAS, MODEL_H5)
 REPORT_PAGE = "report.html"
 """The page that is the report of a run, whatever others its reporters write."""
 
-EXCLUDED = "excluded.csv"
+EXCLUDED, FEATURES = "excluded.csv", "train_features.npz"
 SEEDS, CROSS_VALIDATION = "seeds.json", "cross_validation.json"
 RUN_GROUPS = {SEEDS: "seeds", CROSS_VALIDATION: "folds"}
 """File that tells the folder of several runs from that of one → what each of its runs is."""
@@ -312,7 +312,7 @@ def run_from(path: Path) -> Iterator[None]:
 
 def drop_model(path: Path) -> None:
     """Delete the model of a finished run; its figures stay."""
-    for name in MODEL_FILES:
+    for name in (*MODEL_FILES, FEATURES):
         (path / name).unlink(missing_ok=True)
 
 

@@ -125,8 +125,16 @@ def logit_log_losses(logits: NDArray[Any], labels: IntArray) -> FloatArray:
         `(photos,)` float64, not negative within rounding.
     """
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    losses: FloatArray = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
+    losses: FloatArray = log_sum_exp(shifted) - shifted[np.arange(len(labels)), labels]
     return losses
+
+
+def log_sum_exp(logits: NDArray[Any]) -> FloatArray:
+    """Logarithm of the sum of exponentials of each row, `(photos, classes)` → `(photos,)` float64, of any size."""
+    values = logits.astype(np.float64)
+    top = values.max(axis=1)
+    totals: FloatArray = np.log(np.exp(values - top[:, None]).sum(axis=1)) + top
+    return totals
 
 
 def photo_log_losses(probabilities: FloatArray, labels: IntArray) -> FloatArray:

@@ -12,7 +12,7 @@ from finetunekit.data.augmentation import AugmentComponent, Augmenter
 from finetunekit.data.decoded_photos import DecodedPhotos
 from finetunekit.errors import PluginError, RunError
 from finetunekit.models.feature_cache import EXTRACTION_BATCH, Arrays, prefix_signature
-from finetunekit.models.forward import SUFFIX_BATCH, input_batches, make_forward
+from finetunekit.models.forward import SUFFIX_BATCH, Answers, answer_photos, input_batches, make_answering
 from finetunekit.models.freezing import Freezing, freeze_layers
 from finetunekit.models.frozen_prefix import Cut, find_cut
 from finetunekit.models.prefix_check import check_cut
@@ -85,18 +85,18 @@ def _feature_feed(context: StageContext, views: Sequence[Arrays]) -> FeatureFeed
 
 def _without_cut(context: StageContext, freezing: Freezing, why: str) -> Prepared:
     model = context.classifier.logits
-    forward = make_forward(model, EXTRACTION_BATCH)
+    forward = make_answering(model, EXTRACTION_BATCH)
 
-    def predict(photos: DecodedPhotos, _: str) -> NDArray[np.float32]:
-        return np.concatenate([forward(batch) for batch in input_batches(photos.pixels, context.contract)])
+    def answer(photos: DecodedPhotos, _: str) -> Answers:
+        return answer_photos(forward, photos.pixels, context.contract)
 
-    return Prepared(model, freezing, _pixel_feed(context), predict, None, f"cache off: {why}")
+    return Prepared(model, freezing, _pixel_feed(context), answer, None, f"cache off: {why}")
 
 
 def _with_cut(context: StageContext, number: int, freezing: Freezing, cut: Cut, grade: str) -> Prepared:
     config = context.plan.config
     signature = [*prefix_signature(cut, context.pixel_parts, context.precision)]
-    forward = make_forward(cut.suffix, SUFFIX_BATCH)
+    forward = make_answering(cut.suffix, SUFFIX_BATCH)
     known: dict[tuple[str, ...], Arrays] = {}
 
     def features(photos: DecodedPhotos, what: str) -> Arrays:

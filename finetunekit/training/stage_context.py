@@ -15,6 +15,7 @@ from finetunekit.data.augmentation import Augmenter
 from finetunekit.data.decoded_photos import DecodedPhotos
 from finetunekit.models.classifier import Classifier
 from finetunekit.models.feature_cache import FeatureCache
+from finetunekit.models.forward import Answers
 from finetunekit.models.freezing import Freezing
 from finetunekit.models.frozen_prefix import Cut
 from finetunekit.system.progress import Progress
@@ -33,7 +34,8 @@ class Prepared:
         model: What is trained: the whole network, or the part after the cut.
         freezing: What of the network it trains, and at which rates.
         feed: Training batches.
-        predict: Photos and what messages call them → logits of the network as it is now, `(photos, classes)` float32.
+        answer: Photos and what messages call them → logits of the network as it is now, `(photos, classes)` float32, and in the same pass
+            what its last layer reads, `(photos, channels)` float32; None in place of it where it reads no vector.
         cut: Where the frozen prefix ends; None if the whole network is computed each time.
         mode: One line: how features are reused, for the first lines of the run.
     """
@@ -41,9 +43,13 @@ class Prepared:
     model: keras.Model
     freezing: Freezing
     feed: Feed
-    predict: Callable[[DecodedPhotos, str], NDArray[np.float32]]
+    answer: Callable[[DecodedPhotos, str], Answers]
     cut: Cut | None
     mode: str
+
+    def predict(self, photos: DecodedPhotos, what: str) -> NDArray[np.float32]:
+        """Logits of the network as it is now, `(photos, classes)` float32; `what` is how messages call the photos."""
+        return self.answer(photos, what)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,6 @@ def test_a_loaded_run_gives_out_what_its_table_holds(copied_run: Path) -> None:
     assert json.loads(json.dumps(as_dict(found[0])))["temperature"] == 1.7
     assert (
         prediction_csv(found, run.classes).splitlines()[0]
-        == "path,predicted,probability,temperature,p_blue,p_green,p_red"
+        == "path,predicted,probability,temperature,unlike_p,is_unlike,p_blue,p_green,p_red"
     )
     assert run.evaluate(run.run.photo_path("test"))["temperature"] == 1.7
