@@ -30,6 +30,7 @@ _SECTIONS = {
     },
     "Understand a result": {
         "evaluate": ("evaluate", "Score a finished run on a folder of labelled photos."),
+        "explain": ("explain", "Show why a finished run answers so about photos."),
         "report": ("report", "Rebuild a finished run's reports."),
         "compare": ("compare", "Compare finished runs on the same test photos."),
         "verify": ("verify", "Test a run against the result its preset reproduces."),
@@ -60,6 +61,7 @@ _SECTIONS = {
 _CALLED_ELSEWHERE = {
     **dict.fromkeys(("train", "fit", "finetune", "fine-tune", "tune", "start"), "run"),
     **dict.fromkeys(("infer", "inference", "classify"), "predict"),
+    **dict.fromkeys(("gradcam", "why", "interpret"), "explain"),
     **dict.fromkeys(("test", "eval", "score", "val", "validate"), "evaluate"),
     **dict.fromkeys(("check", "env", "info"), "doctor"),
     **dict.fromkeys(("convert", "deploy"), "export"),

@@ -106,13 +106,17 @@ def _combine(features: Any, gradients: Any) -> NDArray[np.float32]:
 
 def explained(layer: MapLayer, photos: Sequence[str], maps: NDArray[np.float32]) -> Mapping[str, Any]:
     """What `gradcam.json` holds: maps by photo content, and how to read them."""
-    size: tuple[int, ...] = maps.shape
-    words = (
-        f"Beside each photo, Grad-CAM: which parts spoke for the class that was named, from dark (nothing) to bright (most). It is "
-        f"read at '{layer.name}', a grid of {size[1]} × {size[2]}, so that no finer detail is to be seen in it; it shows where, not why."
-    )
+    words = how_to_read(layer.name, maps.shape[1:])
     lists = {sha: np.round(one.astype(np.float64), DECIMALS).tolist() for sha, one in zip(photos, maps, strict=True)}
     return {"layer": layer.name, "words": words, "maps": lists}
+
+
+def how_to_read(layer: str, size: tuple[int, ...]) -> str:
+    """What stands beside maps of some rows and columns that were read at a layer."""
+    return (
+        f"Beside each photo, Grad-CAM: which parts spoke for the class that was named, from dark (nothing) to bright (most). It is "
+        f"read at '{layer}', a grid of {size[0]} × {size[1]}, so that no finer detail is to be seen in it; it shows where, not why."
+    )
 
 
 def _map_of(layer: Any) -> keras.KerasTensor | None:

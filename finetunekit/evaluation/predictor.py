@@ -26,6 +26,7 @@ from finetunekit.system.progress import Progress
 
 if TYPE_CHECKING:
     from finetunekit.evaluation.answer_sets import AnswerSets
+    from finetunekit.evaluation.explanation import Explanations
     from finetunekit.evaluation.likeness import TrainFeatures, Traits
     from finetunekit.models.forward import Answers
     from finetunekit.runs.test_split_ledger import Openings
@@ -172,6 +173,27 @@ class LoadedRun:
             DataError: If a photo cannot be read.
         """
         return self._ask(paths)[0]
+
+    def traits(self, paths: Sequence[Path]) -> Traits | None:
+        """What the network makes of photo files before it answers, by which they are compared; None where it reads no vector.
+
+        Raises:
+            DataError: If a photo cannot be read.
+        """
+        return self._ask(paths)[1]
+
+    def explain(
+        self,
+        paths: Iterable[str | Path],
+        *,
+        coverage: float | None = None,
+        neighbours: int = 5,
+        count: Callable[[int, int], None] | None = None,
+    ) -> Explanations:
+        """Why photos are answered as they are: see `finetunekit.evaluation.explanation.explain`."""
+        from finetunekit.evaluation.explanation import explain
+
+        return explain(self, paths, coverage=coverage, neighbours=neighbours, count=count)
 
     def _ask(self, paths: Sequence[Path]) -> tuple[NDArray[np.float64], Traits | None]:
         """Uncalibrated probabilities `(photos, classes)`, and what the network makes of the photos as they are."""

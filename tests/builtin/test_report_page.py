@@ -359,7 +359,7 @@ def test_card_has_front_matter_whose_figures_are_those_of_the_run(made: Path) ->
     [("stretch", None, (20, 40)), ("crop", None, (20, 20)), ("crop", 0.5, (10, 10)), ("pad", None, (20, 40))],
 )
 def test_a_map_lies_where_the_network_saw_the_photo(fit: str, crop_pct: float | None, seen: tuple[int, int]) -> None:
-    from finetunekit_builtin.reporters.page.heat import _seen, _spread
+    from finetunekit.reports.thumbnails import _seen, _spread
 
     spread = _spread(np.ones((4, 4), np.float32), (20, 40), _seen((20, 40), fit, crop_pct))
     rows, columns = np.flatnonzero(spread.any(axis=1)), np.flatnonzero(spread.any(axis=0))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from finetunekit.reports.thumbnails import heat_picture
+
 from .data import choose
-from .heat import heat_picture
 
 if TYPE_CHECKING:
     from finetunekit import FinishedRun
