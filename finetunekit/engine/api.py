@@ -18,7 +18,7 @@ from finetunekit.engine.write_reports import write_reports
 from finetunekit.errors import ConfigError, RunFolderError
 from finetunekit.plugins.host import PluginHost, load_plugins
 from finetunekit.reports.notebook import default_progress
-from finetunekit.runs.folder import BASELINES, CONFIG, PLAN, FinishedRun, find_run, run_from
+from finetunekit.runs.folder import BASELINES, CONFIG, NEXT_STEPS, PLAN, FinishedRun, find_run, run_from
 from finetunekit.runs.reopening import reopen_plan
 from finetunekit.runs.run_record import RunRecord
 from finetunekit.runs.trust import note_started
@@ -221,8 +221,13 @@ def summarise_run(run: str | Path, *, out: str | Path = "runs") -> tuple[str, ..
 
     finished = FinishedRun(_find_finished_run(run, out))
     openings = read_openings(finished.state["test_content_key"])
-    baselines = finished.optional(BASELINES)
-    return summary_lines(finished.metrics, openings, finished.metrics["seconds"]["whole"], baselines=baselines)
+    return summary_lines(
+        finished.metrics,
+        openings,
+        finished.metrics["seconds"]["whole"],
+        baselines=finished.optional(BASELINES),
+        steps=finished.optional(NEXT_STEPS),
+    )
 
 
 def rebuild_reports(

@@ -51,6 +51,7 @@ class RunPipeline:
 
     Attributes:
         plan: What is run.
+        backbones: Every one there is, by name.
         events: Where what happens is told.
         record: Of the run's folder, new or reopened.
         progress: Where progress is printed.
@@ -62,6 +63,9 @@ class RunPipeline:
     ) -> None:
         self.plan, self.record, self.progress, self.is_forced = plan, record, progress, is_forced
         self.path, self.config = record.path, plan.config
+        self.backbones = {
+            name: entry.spec for name, entry in host.registries["backbone"].items() if entry.spec is not None
+        }
         self.events = RunEvents(plan, host, record.path, progress.say)
         self.rows: Sequence[Mapping[str, Any]] = ()
         self.miniatures: Miniatures | None = None
@@ -109,7 +113,7 @@ class RunPipeline:
         if not (self.config.evaluate.test and self.config.insights.baselines):
             return metrics
         free_models()  # the baselines look at the pretrained network, not at what was made of it
-        return write_baselines(self.path, inputs, metrics)
+        return write_baselines(self.path, inputs, metrics, self.backbones)
 
     def _train_and_score(self) -> tuple[dict[str, Any], BaselineInputs]:
         """All that needs the trained network, to which nothing refers once this returns."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetunekit.runs.folder import BASELINES, FinishedRun
+from finetunekit.runs.folder import BASELINES, NEXT_STEPS, FinishedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,5 +44,9 @@ def read_result(path: Path) -> RunResult:
     openings = Openings(**run.metrics["openings"]) if run.metrics["openings"] else None
     seconds = run.metrics["seconds"]["whole"]
     return RunResult(
-        path, run.metrics, summary_lines(run.metrics, openings, seconds, baselines=run.optional(BASELINES))
+        path,
+        run.metrics,
+        summary_lines(
+            run.metrics, openings, seconds, baselines=run.optional(BASELINES), steps=run.optional(NEXT_STEPS)
+        ),
     )

@@ -5,26 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finetunekit.evaluation.baselines.text import baseline_lines
+from finetunekit.evaluation.baselines.text import baseline_table
 from finetunekit.runs.test_split_ledger import Openings, opened_sentence
 from finetunekit.statistics.multiple import best_of_interval
-from finetunekit.system.formatting import show_between, show_duration, show_percent, show_range
+from finetunekit.system.formatting import (
+    counted,
+    show_between,
+    show_duration,
+    show_expected,
+    show_percent,
+    show_range,
+)
 from finetunekit.system.terminal import WIDTH_COLUMNS, shorten, wrap
 
 
 def summary_lines(
-    metrics: Mapping[str, Any], openings: Openings | None, seconds: float, *, baselines: Mapping[str, Any] | None = None
+    metrics: Mapping[str, Any],
+    openings: Openings | None,
+    seconds: float,
+    *,
+    baselines: Mapping[str, Any] | None = None,
+    steps: Mapping[str, Any] | None = None,
 ) -> tuple[str, ...]:
-    """The end of a run.
+    """The end of a run: the score, what simpler methods get, what to do now; then what else is known.
 
     Args:
         metrics: Content of `metrics.json`.
         openings: Of the test split, this run's included; None where the ledger could not be written.
         seconds: How long the run took.
         baselines: Content of `baselines.json`; None where the run has none.
+        steps: Content of `next_steps.json`; None where the run has none.
 
     Returns:
-        At most 8 lines of at most 80 columns, and those of the baselines; first of all that the photos are a stand-in, where they are.
+        At most 8 lines of at most 80 columns, those of the baselines, and those of the steps, whose commands are not broken; first of all
+        that the photos are a stand-in, where they are.
     """
     is_part = metrics.get("seconds", {}).get("legs_left_out", 0) > 0
     took = f"Took {show_duration(seconds)}{' since it was taken up again' if is_part else ''}."
@@ -33,7 +47,9 @@ def summary_lines(
     test = metrics["test"]
     main = [
         *_accuracy_lines(test),
-        *(baseline_lines(baselines) if baselines else ()),
+        *(wrap(" ".join(baselines["words"])) if baselines else ()),
+        *(step_lines(steps["steps"]) if steps else ()),
+        *(baseline_table(baselines) if baselines else ()),
         _worst_pair(test, metrics["classes"]),
         _validation(metrics["valid"]["accuracy"]),
     ]
@@ -65,10 +81,25 @@ def _without_test(metrics: Mapping[str, Any]) -> list[str]:
 
 def _accuracy_lines(test: Mapping[str, Any]) -> list[str]:
     accuracy = test["accuracy"]
-    return wrap(
-        f"{accuracy['successes']:,} of {accuracy['photos']:,} test photos right: {show_percent(accuracy['value'])}. On endless"
-        f" photos like these it would be {show_between(accuracy['interval'])} (95 % interval)."
+    return wrap(score_sentence(accuracy))
+
+
+def score_sentence(accuracy: Mapping[str, Any]) -> str:
+    """How many test photos were right, and what that says of other photos."""
+    return (
+        f"{accuracy['successes']:,} of {counted(accuracy['photos'], 'test photo')} right ({show_percent(accuracy['value'])};"
+        f" expect {show_expected(accuracy['interval'])} on more photos like these)."
     )
+
+
+def step_lines(steps: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What to do now, numbered, each command on a line of its own that can be copied."""
+    lines = ["What to do now:"]
+    for number, step in enumerate(steps, 1):
+        mark = f"{number}. " if len(steps) > 1 else ""
+        lines += wrap(f"{mark}{step['what']}", indent=2, hanging=len(mark))
+        lines += [f"     {step['command']}"] if step["command"] else []
+    return lines
 
 
 def _worst_pair(test: Mapping[str, Any], classes: Sequence[str]) -> str:

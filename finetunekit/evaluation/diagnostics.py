@@ -16,13 +16,14 @@ from finetunekit.errors import FinetuneKitError
 from finetunekit.evaluation.baselines.inputs import BaselineInputs
 from finetunekit.evaluation.baselines.measure import measure_baselines
 from finetunekit.evaluation.gradcam import MISSING, explained, find_map_layer, gradcam_maps
+from finetunekit.evaluation.next_steps import next_steps
 from finetunekit.evaluation.pixel_contract_check import checked_photos
 from finetunekit.models.classifier import Classifier
-from finetunekit.runs.folder import BASELINES, GRADCAM, OVERLAP, FinishedRun, note_seconds
+from finetunekit.runs.folder import BASELINES, GRADCAM, NEXT_STEPS, OVERLAP, FinishedRun, note_seconds
 from finetunekit.system.files import to_json, write_whole
 from finetunekit.system.progress import Progress
 from finetunekit.training.stage_context import Prepared, StageContext
-from finetunekit.types import TEST
+from finetunekit.types import TEST, BackboneSpec
 
 
 def baseline_inputs(context: StageContext, index: PhotoIndex, photos: PixelStore, prepared: Prepared) -> BaselineInputs:
@@ -67,9 +68,17 @@ def write_gradcam(
     return _write("gradcam", lambda: _write_gradcam(path, classifier, inputs, most), path, metrics, inputs.progress)
 
 
-def write_baselines(path: Path, inputs: BaselineInputs, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Write `baselines.json` and `overlap.json`; as `write_gradcam`, but without the run's network, which need not exist any more."""
-    return _write("baselines", lambda: _write_baselines(path, inputs), path, metrics, inputs.progress)
+def write_baselines(
+    path: Path, inputs: BaselineInputs, metrics: Mapping[str, Any], backbones: Mapping[str, BackboneSpec]
+) -> dict[str, Any]:
+    """Write `baselines.json`, `overlap.json` and `next_steps.json`.
+
+    As `write_gradcam`, but without the run's network, which need not exist any more; `backbones` are those that a next step may name.
+    """
+    accuracy = metrics["test"]["accuracy"]
+    return _write(
+        "baselines", lambda: _write_baselines(path, inputs, accuracy, backbones), path, metrics, inputs.progress
+    )
 
 
 def _write(
@@ -84,12 +93,16 @@ def _write(
     return note_seconds(path, metrics, {f"{name}_s": time.perf_counter() - started})
 
 
-def _write_baselines(path: Path, inputs: BaselineInputs) -> None:
+def _write_baselines(
+    path: Path, inputs: BaselineInputs, accuracy: Mapping[str, Any], backbones: Mapping[str, BackboneSpec]
+) -> None:
     run = FinishedRun(path)
     rows = run.split_predictions(TEST)
     tuned = np.array([inputs.index.classes.index(row["predicted"]) for row in rows], dtype=np.int64)
-    baselines, overlap = measure_baselines(inputs, tuned, is_finetuned=is_finetuned(run.state["stages"]))
+    baselines, overlap, curve = measure_baselines(inputs, tuned, is_finetuned=is_finetuned(run.state["stages"]))
     write_whole(path / BASELINES, to_json(baselines))
+    steps = next_steps(inputs.plan, inputs.index, rows, accuracy, curve, backbones, path)
+    write_whole(path / NEXT_STEPS, to_json(steps))
     if overlap is not None:
         write_whole(path / OVERLAP, to_json(overlap))
 

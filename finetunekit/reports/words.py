@@ -6,7 +6,20 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from finetunekit.system.formatting import show_percent, show_range
+from finetunekit.system.formatting import counted, show_expected, show_percent, show_range
+
+__all__ = [
+    "NONE",
+    "between",
+    "between_plain",
+    "counted",
+    "minus",
+    "number",
+    "of",
+    "percent",
+    "seconds",
+    "show_expected",
+]
 
 NONE = "–"
 
@@ -14,11 +27,6 @@ NONE = "–"
 def number(count: int) -> str:
     """`1,584`."""
     return f"{count:,}"
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 photo`, `1,584 photos`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def of(score: Mapping[str, Any] | None) -> str:

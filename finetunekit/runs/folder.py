@@ -48,6 +48,7 @@ RUN_GROUPS = {SEEDS: "seeds", CROSS_VALIDATION: "folds"}
 """File that tells the folder of several runs from that of one → what each of its runs is."""
 
 BASELINES, OVERLAP, GRADCAM, AUDIT = "baselines.json", "overlap.json", "gradcam.json", "audit.json"
+NEXT_STEPS = "next_steps.json"
 
 
 def new_run_path(

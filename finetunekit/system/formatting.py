@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -25,6 +26,18 @@ def show_bytes(count: int) -> str:
     return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 photo`, `1,584 photos`, `2 classes`; the one place that makes a plural.
+
+    Args:
+        number: How many.
+        noun: Of one.
+        plural: Of several; None: the noun with an s, or es after s, x, z, ch and sh.
+    """
+    ending = "es" if noun.endswith(("s", "x", "z", "ch", "sh")) else "s"
+    return f"{number:,} {noun if number == 1 else plural or noun + ending}"
+
+
 def show_percent(fraction: float) -> str:
     """`91.9 %`."""
     return f"{100 * fraction:.1f} %"
@@ -34,6 +47,14 @@ def show_between(interval: Mapping[str, Any] | HasEnds) -> str:
     """`between 86.6 and 95.2 %`, an interval of fractions."""
     low, high = _ends(interval, 0.0)
     return f"between {100 * low:.1f} and {100 * high:.1f} %"
+
+
+def show_expected(interval: Mapping[str, Any] | HasEnds) -> str:
+    """`87 to 98 %`: an interval of fractions in whole per cent, rounded outwards; with a decimal where it is narrower than 3 points."""
+    low, high = (100 * end for end in _ends(interval, 0.0))
+    if high - low < 3.0:
+        return f"{low:.1f} to {high:.1f} %"
+    return f"{math.floor(low + 1e-9)} to {math.ceil(high - 1e-9)} %"
 
 
 def show_range(interval: Mapping[str, Any] | HasEnds) -> str:

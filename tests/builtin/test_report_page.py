@@ -19,7 +19,7 @@ from run_folders import make_pictured_run
 from finetunekit import FinishedRun
 from finetunekit.config.yaml_source import parse_yaml
 from finetunekit.evaluation.scores import score_splits
-from finetunekit.reports.words import minus
+from finetunekit.reports.words import minus, show_expected
 from finetunekit.runs.folder import (
     AUDIT,
     BASELINES,
@@ -117,19 +117,21 @@ def test_the_same_run_gives_the_same_page(made: Path, page: bytes) -> None:
 
 def test_scores_stand_with_denominators_and_intervals(made: Path, page: bytes) -> None:
     accuracy = FinishedRun(made).metrics["test"]["accuracy"]
-    low, high = (100 * accuracy["interval"][end] for end in ("low", "high"))
     said = text_of(page)
     assert f"{accuracy['successes']} of {accuracy['photos']} test photos right" in said
-    assert f"between {low:.1f} and {high:.1f} % (95 % interval)" in said
+    assert f"expect {show_expected(accuracy['interval'])} on more photos like these" in said
 
 
 def test_the_first_paragraphs_say_what_fine_tuning_added(made: Path, page: bytes) -> None:
     baselines = FinishedRun(made).optional("baselines.json")
     assert baselines is not None
     lead = page.decode().split("<nav", 1)[0].encode()
-    first = re.search(rb'<p class="lead first">(.*?)</p>', lead)
-    assert first is not None
-    assert html.unescape(first[1].decode()) == minus(baselines["words"][0])
+    sentences = [html.unescape(one.decode()) for one in re.findall(rb'<p class="lead[^"]*">(.*?)</p>', lead)]
+    assert "test photos right (" in sentences[0]
+    assert sentences[1] == minus(baselines["words"][0])
+    steps = FinishedRun(made).optional("next_steps.json")
+    assert steps is not None
+    assert all(minus(step["what"]) in html.unescape(lead.decode()) for step in steps["steps"])
     said = text_of(page)
     assert all(
         baseline["title"] in said for baseline in baselines["baselines"] if AWKWARD_CLASSES[0] not in baseline["title"]

@@ -87,7 +87,7 @@ def test_rounded_value_gives_way_to_its_count(tmp_path: Path) -> None:
 
 
 def test_damaged_claim_names_its_key(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match=r"plan.json: expected\.value: "):
+    with pytest.raises(RunFolderError, match=r"plan.json: config\.expected\.value: "):
         verify_run(_run(tmp_path / "run", 14, value=91.9))
 
 
@@ -120,8 +120,7 @@ def test_help_lists_exit_codes() -> None:
 def test_summary_says_it_in_a_sentence() -> None:
     lines = summary_lines(make_metrics(spread(13)), Openings(7, 4, "a", "b"), 370.0)
     text = " ".join(lines)
-    assert text.startswith("147 of 160 test photos right: 91.9 %.")
-    assert "between 86.6 and 95.2 % (95 % interval)" in text
+    assert text.startswith("147 of 160 test photos right (91.9 %; expect 86 to 96 % on more photos like these).")
     assert "Validation: 147 of 160 photos right (91.9 %)." in text
     assert "opened 7 times by 4 configurations" in text
     assert lines[-1] == "Took 6 min 10 s."

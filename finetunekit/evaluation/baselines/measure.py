@@ -16,6 +16,7 @@ from finetunekit.evaluation.baselines.record import Baseline, baselines_record, 
 from finetunekit.evaluation.baselines.text import baseline_sentences
 from finetunekit.evaluation.pretraining_overlap import has_seen_imagenet, match_classes, overlap_record
 from finetunekit.models.linear_probe.cross_validation import fit_chosen
+from finetunekit.models.linear_probe.learning_curve import LearningCurve, measure_learning_curve
 from finetunekit.models.linear_probe.nearest_neighbours import nearest_labels
 from finetunekit.statistics import softmax
 from finetunekit.system.environment import resolve_precision
@@ -28,7 +29,7 @@ Features = dict[str, NDArray[np.float32]]
 
 def measure_baselines(
     inputs: BaselineInputs, tuned: NDArray[np.int64], *, is_finetuned: bool
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
+) -> tuple[dict[str, Any], dict[str, Any] | None, LearningCurve | None]:
     """Measure every baseline.
 
     Args:
@@ -37,7 +38,8 @@ def measure_baselines(
         is_finetuned: Whether the run trained any of its backbone.
 
     Returns:
-        Contents of `baselines.json` and of `overlap.json`; None for the latter where the backbone has not seen ImageNet.
+        Contents of `baselines.json` and of `overlap.json`, None for the latter where the backbone has not seen ImageNet; and the learning
+        curve of the probe, None where its penalty could not be chosen.
 
     Raises:
         WeightsError: If the pretrained weights, which the run had, cannot be had any more.
@@ -45,9 +47,9 @@ def measure_baselines(
     spec, labels = inputs.plan.spec, inputs.labels
     same = inputs.contract == spec.pixels
     measured = [_majority(inputs)]
-    own, measured_own, own_seconds = _under(inputs, "own", "own pixels" if not same else "")
+    own, measured_own, own_seconds, penalty = _under(inputs, "own", "own pixels" if not same else "")
     if not same:
-        _, measured_preset, _ = _under(inputs, "preset", "preset pixels")
+        _, measured_preset, *_ = _under(inputs, "preset", "preset pixels")
         measured += measured_preset
     measured += measured_own
     logits = _head_logits(inputs, own)
@@ -57,7 +59,28 @@ def measure_baselines(
     first, second = by_name.get("probe"), by_name.get("probe_own")
     baselines["pixels"] = None if first is None or second is None else paired_change(first, second, labels[TEST])
     baselines["words"] = baseline_sentences(baselines)
-    return baselines, _overlap(inputs, logits)
+    return baselines, _overlap(inputs, logits), _learning_curve(inputs, own[TRAIN], penalty)
+
+
+def _learning_curve(
+    inputs: BaselineInputs, features: NDArray[np.float32], penalty: float | None
+) -> LearningCurve | None:
+    if penalty is None:
+        return None
+    count = inputs.progress.counter("would more photos help? fits")
+    return measure_learning_curve(
+        features,
+        inputs.labels[TRAIN],
+        len(inputs.index.classes),
+        penalty=penalty,
+        groups=_groups(inputs),
+        seed=inputs.plan.config.seed,
+        count=count,
+    )
+
+
+def _groups(inputs: BaselineInputs) -> list[str]:
+    return [photo.group or photo.sha256 for photo in inputs.index.split(TRAIN)]
 
 
 def _majority(inputs: BaselineInputs) -> Baseline:
@@ -68,8 +91,8 @@ def _majority(inputs: BaselineInputs) -> Baseline:
     return Baseline("majority", f"always '{shown}', the commonest class", np.full(len(inputs.labels[TEST]), commonest))
 
 
-def _under(inputs: BaselineInputs, whose: str, pixels: str) -> tuple[Features, list[Baseline], float]:
-    """Nearest neighbour and logistic probe under one pixel contract; `whose` is `preset` or `own`."""
+def _under(inputs: BaselineInputs, whose: str, pixels: str) -> tuple[Features, list[Baseline], float, float | None]:
+    """Nearest neighbour and logistic probe under one pixel contract, `whose` being `preset` or `own`; and the probe's penalty."""
     labels = inputs.labels
     started = time.perf_counter()
     is_own = whose == "own"
@@ -85,18 +108,17 @@ def _under(inputs: BaselineInputs, whose: str, pixels: str) -> tuple[Features, l
     started = time.perf_counter()
     near = nearest_labels(features[TRAIN], labels[TRAIN], features[TEST])
     middle = time.perf_counter()
-    groups = [photo.group or photo.sha256 for photo in inputs.index.split(TRAIN)]
     measured = [
         Baseline(f"nearest{suffix}", f"nearest neighbour, {kind} features{where}", near, spent + middle - started)
     ]
     title = f"logistic probe, {kind} features{where}"
     try:
-        fit, _ = fit_chosen(features[TRAIN], labels[TRAIN], len(inputs.index.classes), groups=groups)
+        fit, _ = fit_chosen(features[TRAIN], labels[TRAIN], len(inputs.index.classes), groups=_groups(inputs))
     except ValueError as exc:  # too few photos of a class to choose a penalty by cross-validation
-        return features, [*measured, Baseline(f"probe{suffix}", title, None, problem=f"{exc}")], spent
+        return features, [*measured, Baseline(f"probe{suffix}", title, None, problem=f"{exc}")], spent, None
     answers = fit.logits(features[TEST]).argmax(axis=1)
     measured.append(Baseline(f"probe{suffix}", title, answers, spent + time.perf_counter() - middle))
-    return features, measured, spent
+    return features, measured, spent, fit.penalty
 
 
 def _head_logits(inputs: BaselineInputs, own: Features) -> Features | str:

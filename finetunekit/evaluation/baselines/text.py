@@ -7,7 +7,7 @@ from typing import Any
 
 from finetunekit.statistics import mcnemar_exact
 from finetunekit.system.formatting import show_percent, show_points_range
-from finetunekit.system.terminal import shorten, table, wrap
+from finetunekit.system.terminal import shorten, table
 
 
 def baseline_sentences(baselines: Mapping[str, Any]) -> list[str]:
@@ -33,14 +33,14 @@ def baseline_sentences(baselines: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def baseline_lines(baselines: Mapping[str, Any]) -> tuple[str, ...]:
-    """The same for a terminal: the sentences, then one line a baseline, at most 80 columns."""
+def baseline_table(baselines: Mapping[str, Any]) -> list[str]:
+    """One line for each baseline and for the run, at most 80 columns."""
     rows = [
         (baseline["title"], baseline["accuracy"]) for baseline in baselines["baselines"] if baseline.get("accuracy")
     ]
     rows.append(("fine-tuned" if baselines.get("is_finetuned", True) else "this run", baselines["tuned"]))
     cells = [(shorten(title, 54), _of(score), show_percent(score["value"])) for title, score in rows]
-    return (*wrap(" ".join(baselines["words"])), *table(cells, right=(1, 2), indent=2))
+    return table(cells, right=(1, 2), indent=2)
 
 
 def _against(baseline: Mapping[str, Any], baselines: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetunekit import ConfigError, FinetuneKitError
 from finetunekit.reports.figures import Drawing, IntervalRow, interval_plot
-from finetunekit.reports.words import between, minus, of, percent
+from finetunekit.reports.words import minus, of, percent, show_expected
 
 if TYPE_CHECKING:
     from finetunekit import FinishedRun
@@ -19,15 +19,13 @@ def sentences(run: FinishedRun) -> Iterator[str]:
     """The result, what it adds, and how it stands to what was published."""
     baselines = run.optional("baselines.json")
     accuracy = (run.metrics.get("test") or {}).get("accuracy")
-    if baselines:
-        yield minus(baselines["words"][0])
     if accuracy:
         yield (
-            f"{of(accuracy)} test photos right: {percent(accuracy['value'])}. On endless photos like these it would be "
-            f"between {between(accuracy['interval']).replace(' to ', ' and ')} (95 % interval)."
+            f"{of(accuracy)} test photos right ({percent(accuracy['value'])}; expect {show_expected(accuracy['interval'])} "
+            "on more photos like these)."
         )
-    if baselines and len(baselines["words"]) > 1:
-        yield minus(" ".join(baselines["words"][1:]))
+    if baselines:
+        yield from (minus(sentence) for sentence in baselines["words"])
     yield from run.metrics.get("notes", ())  # such as a stage that was reverted
     if run.config.get("expected"):
         yield _published(run)
