@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -161,6 +162,9 @@ def fault(result: Result, took_s: float) -> str | None:
     """What is wrong with how a case ended; None: nothing."""
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         return f"{type(result.exception).__name__}: {result.exception}"[:300]
+    if report := re.search("A report is in (.*); send", result.stderr):
+        told = Path(report[1]).read_text(encoding="utf-8").partition("\n\ncommand: ")[0].splitlines()
+        return "\n  ".join(told[-7:])
     if result.exit_code == EXIT_UNFORESEEN or "Traceback (most" in result.stderr:
         return result.stderr[-400:]
     lines = result.stderr.split("\n")

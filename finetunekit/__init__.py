@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         some_names,
     )
     from finetunekit.data.splitting import split_by_class
-    from finetunekit.data.tables import TABLE_SUFFIXES, PhotoTable, open_table
+    from finetunekit.data.tables import TABLE_SUFFIXES, PhotoTable, from_windows, open_table, same_form, same_letters
     from finetunekit.engine.api import run
     from finetunekit.engine.export import ExportResult, load
     from finetunekit.engine.result import RunResult
@@ -100,7 +100,14 @@ _LAZY = {
         "some_names",
     ),
     "finetunekit.data.splitting": ("split_by_class",),
-    "finetunekit.data.tables": ("open_table", "PhotoTable", "TABLE_SUFFIXES"),
+    "finetunekit.data.tables": (
+        "open_table",
+        "PhotoTable",
+        "TABLE_SUFFIXES",
+        "from_windows",
+        "same_form",
+        "same_letters",
+    ),
     "finetunekit.engine.api": ("run",),
     "finetunekit.engine.export": ("ExportResult", "load"),
     "finetunekit.engine.result": ("RunResult",),
@@ -208,6 +215,7 @@ __all__ = [
     "draw_uniform",
     "dump_yaml",
     "folder_id",
+    "from_windows",
     "heic_note",
     "hookimpl",
     "is_clutter",
@@ -230,6 +238,8 @@ __all__ = [
     "run_ablation",
     "run_folds",
     "run_seeds",
+    "same_form",
+    "same_letters",
     "save_graph",
     "show_duration",
     "some_names",

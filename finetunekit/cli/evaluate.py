@@ -36,6 +36,8 @@ def command(run: str, folder: Path, out: str, as_json: bool, trust: bool) -> Non
     labelled_photos(folder, finished.classes, say=progress.say)  # a wrong folder is said before a network is loaded
     loaded = load(finished.path, progress=progress, trust=trust)
     scores = loaded.evaluate(folder, count=progress.counter("evaluating"))
+    if "uncounted" in scores:
+        progress.say(f"warning: this scoring of the photos is not counted: {scores['uncounted']}")
     if as_json:
         print_json(scores)
         return
@@ -49,6 +51,8 @@ def command(run: str, folder: Path, out: str, as_json: bool, trust: bool) -> Non
     if scores["unlike"]:
         print_lines([f"{scores['unlike']:,} of {scores['photos']:,} photos are unlike any training photo"])
     openings = scores["openings"]
+    if openings is None:
+        return
     times = "once" if openings["openings"] == 1 else f"{openings['openings']:,} times"
     configs = "1 configuration" if openings["configs"] == 1 else f"{openings['configs']:,} configurations"
     print_lines([f"these photos have now been scored {times}, by {configs}"])

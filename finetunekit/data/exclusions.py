@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finetunekit.data.index import photo_name, shown_name
 from finetunekit.data.known_photos import photo_sha256
 from finetunekit.data.parallel import bounded
+from finetunekit.data.photo_file import photo_suffixes
+from finetunekit.data.tables import (
+    JSONL_SUFFIXES,
+    PARQUET_SUFFIXES,
+    PhotoTable,
+    from_windows,
+    open_csv,
+    open_table,
+    same_form,
+    same_letters,
+    table_text,
+)
 from finetunekit.errors import DataError
-from finetunekit.system.files import from_cell, read_regular, to_csv
+from finetunekit.system.files import to_csv
 from finetunekit.system.formatting import escaped, one_line
 from finetunekit.system.user_dirs import expand_home
 from finetunekit.types import PhotoListing, PhotoRecord
@@ -46,8 +57,9 @@ def leave_out(listing: PhotoListing, files: Sequence[Path]) -> tuple[PhotoListin
 
     Args:
         listing: From a data source.
-        files: CSV files with a header and the column `path`, and any of `EXCLUSION_COLUMNS`. A path is written as audits show it:
-            relative to the listing's root, with `/`. Where a path stands in several splits, `split` says which is meant.
+        files: Tables with the column `path`, and any of `EXCLUSION_COLUMNS`, read as leniently as tables of photos; or plain lists of
+            names. A path is written as audits show it: relative to the listing's root, with `/`. Where a path stands in several
+            splits, `split` says which is meant.
 
     Returns:
         The listing without them, with a note that counts them; and what was left out. A photo whose content is not the one that a list
@@ -56,16 +68,12 @@ def leave_out(listing: PhotoListing, files: Sequence[Path]) -> tuple[PhotoListin
     Raises:
         DataError: Every problem at once: a list that cannot be read, a line without a path, a photo that is not there.
     """
-    by_path: dict[str, list[PhotoRecord]] = {}
-    for record in listing.photos:
-        by_path.setdefault(photo_name(record.path, listing.root), []).append(record)
-    for name in [*by_path]:
-        by_path.setdefault(shown_name(name), by_path[name])  # as reports show it, where no photo has this name itself
+    photos = _Photos(listing)
     problems: list[str] = []
     out: dict[PhotoRecord, ExcludedPhoto] = {}
     for file in files:
         for place, row in _rows(file, problems):
-            chosen = _chosen(by_path.get(row["path"], []), row.get("split") or "")
+            chosen = _chosen(photos.called(row["path"]), row.get("split") or "")
             if not chosen:
                 problems.append(
                     f"{place}: no photo '{shown_name(row['path'])}' below {escaped(str(listing.root))}. Take the line out."
@@ -83,24 +91,79 @@ def exclusions_csv(rows: Sequence[Mapping[str, str]]) -> str:
     return to_csv(rows, EXCLUSION_COLUMNS)
 
 
+class _Photos:
+    """A listing's photos by name: as it is, as reports show it, else the only one that differs in Unicode form, or in case, alone."""
+
+    def __init__(self, listing: PhotoListing) -> None:
+        self._root = listing.root
+        self._by_name: dict[str, list[PhotoRecord]] = {}
+        for record in listing.photos:
+            self._by_name.setdefault(photo_name(record.path, listing.root), []).append(record)
+        self._folded: dict[Callable[[str], str], dict[str, list[str]]] = {}
+        for fold in (shown_name, same_form, same_letters):
+            names = self._folded.setdefault(fold, {})
+            for name in self._by_name:
+                names.setdefault(fold(name), []).append(name)
+
+    def called(self, name: str) -> list[PhotoRecord]:
+        """The photos that a name in a list means."""
+        for written in dict.fromkeys((name, self._inside(name), self._inside(from_windows(name)))):
+            if written in self._by_name:
+                return self._by_name[written]
+            for fold, names in self._folded.items():
+                meant = names.get(written if fold is shown_name else fold(written), [])
+                if len(meant) == 1:
+                    return self._by_name[meant[0]]
+        return []
+
+    def _inside(self, name: str) -> str:
+        """Relative to the root, with `/`, whichever way it is written."""
+        path = os.path.normpath(name.strip().replace("\\", "/"))
+        return os.path.relpath(path, self._root) if os.path.isabs(path) else path
+
+
 def _rows(file: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each line's place and values."""
+    """Each line's place and values, by `EXCLUSION_COLUMNS`; what is wrong with a list is noted."""
     name = escaped(str(file))
     try:
-        text = read_regular(expand_home(file)).decode("utf-8-sig", errors="surrogateescape")
+        table = _open_list(expand_home(file))
+        columns = _columns(table)
+        for line, values in table.read(list(columns.values())):
+            row = {role: "" if value is None else str(value) for role, value in zip(columns, values, strict=True)}
+            if row["path"]:
+                yield f"{name}:{line}", row
+            else:
+                problems.append(f"{name}:{line}: no path. Write one or take the line out.")
     except OSError as exc:
         problems.append(f"data.exclude: {name} cannot be read ({one_line(exc)}). Check the path.")
-        return
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if "path" not in (reader.fieldnames or ()):
-        problems.append(f"{name}:1: no column 'path'. The first line has to be: {','.join(EXCLUSION_COLUMNS)}")
-        return
-    for row in reader:
-        place = f"{name}:{reader.line_num}"
-        if row["path"]:
-            yield place, {key: from_cell(value or "") for key, value in row.items() if key is not None}
-        else:
-            problems.append(f"{place}: no path. Write one or take the line out.")
+    except DataError as exc:
+        problems += exc.problems
+
+
+def _open_list(file: Path) -> PhotoTable:
+    """A table of any kind; a file of any other ending is CSV. Without a header it is a list of names."""
+    if file.suffix.lower() in (*JSONL_SUFFIXES, *PARQUET_SUFFIXES):
+        return open_table(file)
+    text = table_text(file)
+    columns, read = open_csv(file, text)
+    is_headless = any(Path(column).suffix.lower() in photo_suffixes() for column in columns)
+    return PhotoTable(file, *(open_csv(file, text, has_header=False) if is_headless else (columns, read)))
+
+
+def _columns(table: PhotoTable) -> dict[str, str]:
+    """Key of `EXCLUSION_COLUMNS` → the column of the list that holds it.
+
+    Raises:
+        DataError: If none names photos.
+    """
+    if table.columns[0] == "1":
+        return {"path": "1"}
+    path = "path" if "path" in table.columns else table.find("file")
+    if path is None:
+        raise DataError(
+            f"{escaped(str(table.path))}:1: no column 'path'. The first line has to be: {','.join(EXCLUSION_COLUMNS)}"
+        )
+    return {"path": path, **{name: name for name in EXCLUSION_COLUMNS[1:] if name in table.columns}}
 
 
 def _chosen(records: list[PhotoRecord], split: str) -> list[PhotoRecord]:

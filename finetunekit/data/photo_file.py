@@ -16,6 +16,8 @@ from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
+from finetunekit.data.not_photos import LOOKED_AT, what_it_is
+from finetunekit.data.png_chunks import without_large_texts
 from finetunekit.errors import DataError
 from finetunekit.system.files import NotRegularError, open_regular
 from finetunekit.system.formatting import escaped, one_line
@@ -224,9 +226,9 @@ def read_header(file: PhotoFile, path: Path, *, max_pixels: int) -> Image.Image:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        image = Image.open(file, formats=photo_formats())
+        image = Image.open(without_large_texts(file, HEADER_BYTES) or file, formats=photo_formats())
     except UnidentifiedImageError as exc:
-        raise photo_error(path, f"is not a photo in a format that is read here{_hint(file)}") from exc
+        raise _no_photo(file, path) from exc
     except Image.DecompressionBombError as exc:
         raise _too_large(path, "it claims more", max_pixels) from exc
     except Exception as exc:
@@ -328,9 +330,13 @@ def _too_large(path: Path, claim: str, max_pixels: int) -> DataError:
     )
 
 
-def _hint(file: PhotoFile) -> str:
-    if ".heic" in photo_suffixes():
-        return ""
-    file.seek(4)
-    file.allow(8, HEADER_S)
-    return " (HEIC: pip install 'finetunekit[heic]')" if file.read(8) in HEIF_BRANDS else ""
+def _no_photo(file: PhotoFile, path: Path) -> DataError:
+    """The error for content in none of the formats, with what it is where that can be told."""
+    file.allow(LOOKED_AT, HEADER_S)
+    file.seek(0)
+    start = file.read(LOOKED_AT)
+    if known := what_it_is(start):
+        return photo_error(path, *known)
+    heic = start[4:12] in HEIF_BRANDS and ".heic" not in photo_suffixes()
+    hint = " (HEIC: pip install 'finetunekit[heic]')" if heic else ""
+    return photo_error(path, f"is not a photo in a format that is read here{hint}")

@@ -1,8 +1,8 @@
 """Tables of photos: CSV, JSON Lines and Parquet read as rows of plain values, and columns found by role.
 
-CSV may be separated by commas, semicolons or tabs, begin with a byte order mark, end its lines any way, and quote as RFC 4180 says. It
-is UTF-8, or UTF-16 with a byte order mark; bytes that are no UTF-8 are kept in file names (as `os.fsdecode` keeps them) and refused
-elsewhere.
+CSV may be separated by commas, semicolons, tabs or bars, say so in a first line `sep=;` as spreadsheets do, begin with a byte order mark,
+end its lines any way or with separators more, have no header, and quote as RFC 4180 says. It is UTF-8, or UTF-16 with a byte order mark;
+bytes that are no UTF-8 are kept as `os.fsdecode` keeps them, since names of files may have them; `from_windows` reads them elsewhere.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import re
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +89,12 @@ class PhotoTable:
         return found[0] if found else None
 
 
-def open_table(path: Path) -> PhotoTable:
+def open_table(path: Path, *, has_header: bool = True) -> PhotoTable:
     """Read a table's header; what kind of table it is, its suffix says.
+
+    Args:
+        path: The file.
+        has_header: Whether the first line of CSV names the columns; else they are called `1`, `2`, ….
 
     Raises:
         DataError: If it cannot be read, is too large or broken, has no header or two columns of one name, or is Parquet and pyarrow
@@ -102,9 +107,9 @@ def open_table(path: Path) -> PhotoTable:
         if suffix in PARQUET_SUFFIXES:
             columns, read = _open_parquet(path)
         elif suffix in JSONL_SUFFIXES:
-            columns, read = _open_jsonl(path, _text(path))
+            columns, read = _open_jsonl(path, table_text(path))
         else:
-            columns, read = _open_csv(path, _text(path))
+            columns, read = open_csv(path, table_text(path), has_header=has_header)
     except OSError as exc:
         raise DataError(f"{escaped(str(path))}: cannot be read ({exc.strerror or exc}).") from exc
     twice = sorted({escaped(column) for column in columns if columns.count(column) > 1})
@@ -113,11 +118,37 @@ def open_table(path: Path) -> PhotoTable:
     return PhotoTable(path, columns, read)
 
 
+def from_windows(text: str) -> str:
+    """A text in which bytes that are no UTF-8 are read as Windows-1252; as it is where they are none of that either."""
+    if text.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in text):
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("cp1252")
+    except UnicodeError:
+        return text
+
+
+def same_form(name: str) -> str:
+    """What names have in common that differ in their Unicode form (NFC, NFD) alone."""
+    return unicodedata.normalize("NFC", name)
+
+
+def same_letters(name: str) -> str:
+    """What names have in common that differ in upper and lower case as well."""
+    return same_form(same_form(name).casefold())
+
+
 def _folded(column: str) -> str:
     return re.sub(r"[\s-]+", "_", column.strip().lower())
 
 
-def _text(path: Path) -> str:
+def table_text(path: Path) -> str:
+    """The text of a table: UTF-8, bytes that are none kept; or UTF-16 where a byte order mark says so.
+
+    Raises:
+        DataError: If it is too large.
+        OSError: If it cannot be read.
+    """
     with open_regular(path) as stream:
         is_large = os.fstat(stream.fileno()).st_size > LARGEST_TABLE_BYTES
         data = b"" if is_large else stream.read()
@@ -131,8 +162,13 @@ def _text(path: Path) -> str:
 # ---- CSV -------------------------------------------------------------------------------------------------------------------------
 
 
-def _open_csv(path: Path, text: str) -> tuple[tuple[str, ...], _Reader]:
-    delimiter = _delimiter(text)
+def open_csv(path: Path, text: str, *, has_header: bool = True) -> tuple[tuple[str, ...], _Reader]:
+    """Columns of a CSV text, and a reader of its rows; `path` is for messages, `has_header` as `open_table` has it.
+
+    Raises:
+        DataError: If it is empty.
+    """
+    text, delimiter = _without_mark(text)
 
     def lines() -> Iterator[tuple[int, list[str]]]:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -145,17 +181,22 @@ def _open_csv(path: Path, text: str) -> tuple[tuple[str, ...], _Reader]:
         except csv.Error as exc:
             raise _broken(path, reader.line_num, str(exc)) from exc
 
-    columns = tuple(from_cell(field.strip()) for _, field_list in _first(lines()) for field in field_list)
+    first = [from_windows(from_cell(field.strip())) for _, row in _first(lines()) for field in row]
+    while first and not first[-1]:  # separators at the end of a line
+        first.pop()
+    columns = tuple(first) if has_header else tuple(str(number) for number in range(1, len(first) + 1))
     if not columns:
         raise _broken(path, None, "is empty; its first line must name its columns")
 
     def read(chosen: Sequence[str]) -> Iterator[Row]:
         places = [columns.index(column) for column in chosen]
         rows = lines()
-        next(rows)
+        if has_header:
+            next(rows)
         for line, fields in rows:
-            if len(fields) != len(columns):
-                raise _broken(path, line, f"{len(fields)} fields where the header has {len(columns)}")
+            if len(fields) < len(columns) or any(field.strip() for field in fields[len(columns) :]):
+                expected = f"the header has {len(columns)}" if has_header else f"the first line has {len(columns)}"
+                raise _broken(path, line, f"{len(fields)} fields where {expected}")
             yield line, tuple(from_cell(fields[place]) if fields[place].strip() else None for place in places)
 
     return columns, read
@@ -167,10 +208,15 @@ def _first(rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[st
         return
 
 
-def _delimiter(text: str) -> str:
-    """The separator that cuts the header into most columns; a comma where none does."""
+def _without_mark(text: str) -> tuple[str, str]:
+    """The text without the line `sep=;` that spreadsheets write first, and the separator that it names.
+
+    Without that line, the separator is the one that cuts the header into most columns; a comma where none does. Line numbers stay.
+    """
+    if mark := re.match(r"sep=(.)[ \t,;]*(?=\r|\n|$)", text, re.IGNORECASE):
+        return text[mark.end() :], mark[1]
     header = re.sub(r'"[^"]*"', "", text.lstrip()[:10_000].splitlines()[0] if text.strip() else "")
-    return max((",", ";", "\t"), key=header.count)
+    return text, max((",", ";", "\t", "|"), key=header.count)
 
 
 # ---- JSON Lines ------------------------------------------------------------------------------------------------------------------

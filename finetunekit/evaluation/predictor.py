@@ -249,15 +249,14 @@ class LoadedRun:
             count: Called with photos done and photos in all.
 
         Returns:
-            Every score with denominator and interval (`finetunekit.statistics.Scores`), and how often these photos have been
-            scored by now, as plain values; they are those of the probabilities that are
-            given out, at `temperature`. `seen` counts the photos that the run was trained on (`train`) and validated on (`valid`),
+            Every score with denominator and interval (`finetunekit.statistics.Scores`) as plain values, those of the probabilities that
+            are given out, at `temperature`. `openings`: how often these photos have been scored by now; None where the ledger cannot be
+            written, and `uncounted` says why. `seen` counts the photos that the run was trained on (`train`) and validated on (`valid`),
             by SHA-256; `unseen` has the scores of the others, None where all were seen.
             `unlike` counts photos that are unlike any training photo.
 
         Raises:
             DataError: If a folder is not one of the run's classes, or there are no photos.
-            RunFolderError: If the ledger of openings cannot be written.
         """
         from finetunekit.statistics import summarise_predictions
 
@@ -265,7 +264,7 @@ class LoadedRun:
         predictions = self.predict(paths, count=count)
         hashes = [photo_sha256(path) for path in paths]
         splits = splits_of(hashes, self.run.photos)
-        openings = self._record_opening(hashes, labels)
+        openings, uncounted = self._record_opening(hashes, labels)
         rows = np.array([list(p.probabilities.values()) for p in predictions], dtype=np.float64)
 
         def score(chosen: NDArray[np.bool_]) -> dict[str, Any] | None:
@@ -278,21 +277,25 @@ class LoadedRun:
             "stand_in": self.run.stand_in,
             "folder": str(folder),
             "temperature": self.run.temperature,
-            "openings": dataclasses.asdict(openings),
+            "openings": dataclasses.asdict(openings) if openings else None,
+            **({"uncounted": uncounted} if uncounted else {}),
             "unlike": sum(p.is_unlike for p in predictions),
             "seen": {split: splits.count(split) for split in ("train", "valid")},
             "unseen": score(np.array([split is None for split in splits])),
             **(score(np.ones(len(paths), np.bool_)) or {}),
         }
 
-    def _record_opening(self, hashes: Sequence[str], labels: Sequence[int]) -> Openings:
-        """Labels are about to meet predictions: the same opening as the run's own where these are its test photos."""
+    def _record_opening(self, hashes: Sequence[str], labels: Sequence[int]) -> tuple[Openings | None, str | None]:
+        """Labels are about to meet predictions: the same opening as the run's own where these are its test photos; or why not noted."""
         from finetunekit.data.index import content_key
         from finetunekit.runs.test_split_ledger import record_opening
 
         key = content_key(zip(hashes, (self.classes[label] for label in labels), strict=True))
         state = self.run.state
-        return record_opening(key, state["config_key"], name=state["name"], run_path=self.run.path)
+        try:
+            return record_opening(key, state["config_key"], name=state["name"], run_path=self.run.path), None
+        except RunFolderError as exc:
+            return None, str(exc)
 
     def _predictions(
         self,

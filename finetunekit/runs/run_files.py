@@ -91,6 +91,12 @@ class _Score(_Shape):
     interval: _Interval | None = None
 
 
+class _Counted(_Score):
+    value: float
+    successes: int
+    photos: int
+
+
 class _ClassScores(_Shape):
     support: int | None = None
     recall: _Score | None = None
@@ -126,6 +132,28 @@ class _Metrics(_Shape):
     train: _Scores | None = None
     valid: _Scores | None = None
     test: _Scores | None = None
+
+
+class _Against(_Shape):
+    difference: float
+    interval: _Interval
+    gained: int
+    lost: int
+    p_adjusted: float
+    is_told_apart: bool
+
+
+class _Baseline(_Shape):
+    title: str
+    accuracy: _Counted | None = None
+    against: _Against | None = None
+
+
+class _Baselines(_Shape):
+    baselines: list[_Baseline] = []
+    words: list[str] = []
+    tuned: _Counted
+    is_finetuned: bool = True
 
 
 class _Component(_Shape):
@@ -179,6 +207,7 @@ _SHAPES: Mapping[str, type[_Shape]] = {
     "metrics.json": _Metrics,
     "plan.json": _Plan,
     "environment.json": _Environment,
+    "baselines.json": _Baselines,
     "seeds.json": _Group,
     "cross_validation.json": _Group,
 }

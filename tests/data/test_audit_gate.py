@@ -57,14 +57,14 @@ def test_the_list_that_fix_writes_settles_what_was_found(root: Path, tmp_path: P
 
 def test_a_list_that_names_no_photo_or_cannot_be_read_is_an_error_with_its_line(root: Path, tmp_path: Path) -> None:
     listed = tmp_path / "exclude.csv"
-    listed.write_text("path,reason\ntrain/cat/0.jpg,old\ntrain/cat/none.jpg,typo\n,\n", encoding="utf-8")
+    listed.write_text("path,reason\ntrain/cat/0.jpg,old\ntrain/cat/none.jpg,typo\n,no name\n", encoding="utf-8")
     with pytest.raises(DataError) as caught:
         leave_out(list_all(root), [listed, tmp_path / "absent.csv"])
     assert len(caught.value.problems) == 3
     assert "exclude.csv:3: no photo 'train/cat/none.jpg'" in caught.value.problems[0]
     assert "exclude.csv:4: no path" in caught.value.problems[1]
     assert "absent.csv cannot be read" in caught.value.problems[2]
-    listed.write_text("photo\nx.jpg\n", encoding="utf-8")
+    listed.write_text("name\nx\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"exclude\.csv:1: no column 'path'"):
         leave_out(list_all(root), [listed])
 
@@ -221,7 +221,7 @@ def audited(*arguments: object) -> object:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("gone.csv",), "gone.csv: does not exist. Call the command from the folder its path begins at."),
+        (("gone.csv",), "gone.csv: does not exist. Relative paths begin at the working directory."),
         (("small-data", "--option", "a=1"), "--option: is for a folder, table or archive. A preset's options"),
         ((".", "--source", "tabel"), "--source: unknown data source 'tabel'. Did you mean 'table'?"),
         (("labels.csv", "--option", "photo=x"), "--option: photo: unknown option. Did you mean 'photos'?"),

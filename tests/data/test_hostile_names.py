@@ -123,7 +123,7 @@ def test_lists_that_name_photos_as_reports_show_them_are_followed(tmp_path: Path
 
 def test_predictions_of_photos_whose_names_are_no_utf8_are_written_and_sorted(tmp_path: Path) -> None:
     folder = odd_photos(tmp_path / "odd") / "test/a"
-    predictions = [Prediction(path, "a", 0.75, {"a": 0.75, "=b": 0.25}) for path in sorted(folder.iterdir())]
+    predictions = [Prediction(path, "a", 0.75, 1.0, {"a": 0.75, "=b": 0.25}) for path in sorted(folder.iterdir())]
     write_whole(tmp_path / "out.csv", prediction_csv(predictions, ("a", "=b")))
     rows = read_csv((tmp_path / "out.csv").read_bytes().decode(errors="surrogateescape"))
     assert [Path(row["path"]) for row in rows] == [one.path for one in predictions]
@@ -138,7 +138,7 @@ def test_names_of_255_bytes_are_sorted_and_numbered(tmp_path: Path) -> None:
     for level, path in enumerate(paths):
         path.parent.mkdir()
         Image.new("RGB", (4, 4), (level, 0, 0)).save(path)
-    sort_photos([Prediction(path, "a", 1.0, {"a": 1.0}) for path in paths], tmp_path / "sorted")
+    sort_photos([Prediction(path, "a", 1.0, 1.0, {"a": 1.0}) for path in paths], tmp_path / "sorted")
     assert sorted(len(path.name) for path in (tmp_path / "sorted/a").iterdir()) == [129, 130]
 
 

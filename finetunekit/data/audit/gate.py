@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import get_args
 
-from finetunekit.config.sections import AuditSection, RunConfig
+from finetunekit.config.sections import AuditKind, AuditSection, RunConfig
 from finetunekit.data.audit.audit import audit_measured
 from finetunekit.data.audit.findings import SEVERITIES, AuditReport, Finding, Seen
 from finetunekit.data.index import PhotoIndex
@@ -67,12 +68,14 @@ def check_gate(report: AuditReport, preset: str, progress: Progress) -> None:
         progress.say(f"warning: audit: {_line(finding)}")
     errors = [f"audit: {_line(finding)}" for finding in report.of("error")]
     if errors:
-        kinds = ", ".join(dict.fromkeys(finding.kind for finding in report.of("error")))
+        kinds = dict.fromkeys(finding.kind for finding in report.of("error"))
+        can_be_meant = all(kind in get_args(AuditKind) for kind in kinds)  # no photo that cannot be read is
+        allow = f"; or go on all the same with data.audit.allow: [{', '.join(kinds)}]" if can_be_meant else ""
         raise DataError(
             [
                 *errors,
                 f"audit: see all of it with 'finetunekit data audit {preset} --html audit.html'; leave photos out with --fix FILE and "
-                f"data.exclude: [FILE]; or go on all the same with data.audit.allow: [{kinds}]",
+                f"data.exclude: [FILE]{allow}",
             ]
         )
 

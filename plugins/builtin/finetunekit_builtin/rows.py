@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import math
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from finetunekit import HEIC_SUFFIXES, DataError, PhotoRecord, heic_note, photo_suffixes, some_names
+from finetunekit import (
+    HEIC_SUFFIXES,
+    DataError,
+    PhotoRecord,
+    from_windows,
+    heic_note,
+    photo_suffixes,
+    same_form,
+    same_letters,
+    some_names,
+)
 from finetunekit_builtin.names import plain
 from finetunekit_builtin.splits import split_called
 
@@ -22,6 +34,8 @@ _NO_LABEL = frozenset({"Cc", "Zl", "Zp", "Cs", "Cn"})
 SEPARATORS = re.compile(r"\s*[;|,+/]\s*")
 CASES = "\0"
 """Stands for the examples in a kind of problem; no name of a file or folder holds it."""
+_ENDINGS = tuple(ending for plain in (".jpg", ".jpeg", ".png", ".webp", ".tif") for ending in (plain, plain.upper()))
+_Fold: TypeAlias = Callable[[str], str]
 ONE_LABEL = "A photo has one label here: keep the one to be learnt."
 
 
@@ -31,13 +45,17 @@ class RowSettings:
 
     Attributes:
         folder: File names are relative to it.
+        folders: Folders in it that hold the photos; with them, file names are relative to each.
+        suffix: What file names lack at their end.
         allow_outside: Whether files may lie elsewhere.
         skip_missing: Whether rows of missing files are left out.
     """
 
     folder: Path
-    allow_outside: bool
-    skip_missing: bool
+    allow_outside: bool = False
+    skip_missing: bool = False
+    folders: tuple[str, ...] = ()
+    suffix: str = ""
 
 
 @dataclass
@@ -62,7 +80,9 @@ class Rows:
     _heic: int = 0
     _repeated: int = 0
     _other_forms: int = 0
-    _listed: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    _other_case: int = 0
+    _windows: list[str] = field(default_factory=list)
+    _listed: dict[tuple[str, _Fold], dict[str, list[str]]] = field(default_factory=dict)
     _suffixes: frozenset[str] = field(default_factory=photo_suffixes)
 
     def add(self, line: int, name: Any, label: Any, split: Any, group: Any) -> None:
@@ -70,7 +90,7 @@ class Rows:
         path = self._place(line, name)
         if path is None or not self._is_photo(path):
             return
-        text, where = _text(label), _text(split)
+        text, where, group = (self._decoded(_text(value)) for value in (label, split, group))
         called = None if where is None else split_called(where)
         if isinstance(label, list | tuple | dict):
             self._note(f"rows with several labels{CASES}. {ONE_LABEL}", f"{name} (line {line})")
@@ -87,7 +107,13 @@ class Rows:
                 f"{text} (line {line})",
             )
         else:
-            self._take(line, str(name), PhotoRecord(Path(path), text, called, _text(group)))
+            self._take(line, str(name), PhotoRecord(Path(path), text, called, group))
+
+    def _decoded(self, text: str | None) -> str | None:
+        if text is None or (read := from_windows(text)) == text:
+            return text
+        self._windows.append(read)
+        return read
 
     def check(self) -> None:
         """Raise what was noted.
@@ -103,13 +129,19 @@ class Rows:
         if self._missing and not self.settings.skip_missing:
             problems.append(
                 f"{plain(self.table)}: {len(self._missing)} of {len(self._missing) + len(self.photos)} files are not there:"
-                f" {some_names(self._missing)}. Names are relative to {plain(self.settings.folder)}: set data.options.photos"
-                " to another folder (--option photos=DIR where there is no preset), or skip_missing: true."
+                f" {some_names(self._missing)}. Names are relative to {plain(self.settings.folder)}: {self._advice()}"
             )
         if not problems and not self.photos:
             problems.append(f"{plain(self.table)}: names no photo. {' '.join(self.notes())}".strip())
         if problems:
             raise DataError(problems)
+
+    def _advice(self) -> str:
+        """What to set so that the files that are not there would be found."""
+        found = advice(self.settings.folder, self._missing)
+        if found:
+            return f"set data.options.{found} (where there is no preset: --option '{found.replace(': ', '=', 1)}')."
+        return "set data.options.photos to another folder (--option photos=DIR where there is no preset), or skip_missing: true."
 
     def notes(self) -> tuple[str, ...]:
         """What was passed over."""
@@ -124,6 +156,12 @@ class Rows:
             notes.append(f"rows left out, no photos: {len(self._others)} ({some_names(self._others)})")
         if self._other_forms:
             notes.append(f"file names in another Unicode form (NFC, NFD) than in the table: {self._other_forms}")
+        if self._other_case:
+            notes.append(f"file names in other upper and lower case than in the table: {self._other_case}")
+        if self._windows:
+            notes.append(
+                f"cells that are no UTF-8, read as Windows-1252: {len(self._windows)} ({some_names(self._windows)})"
+            )
         if self._repeated:
             notes.append(f"rows that repeat another one, taken once: {self._repeated}")
         return tuple(notes)
@@ -146,26 +184,35 @@ class Rows:
                 f"{name} (line {line})",
             )
             return None
-        found = self._found(folder, inside)
-        if found is None:
+        found = [place for inner in self.settings.folders or ("",) if (place := self._found(folder, inner, inside))]
+        if not found:
             self._missing.append(name)
-        return found
+        elif len(found) > 1:
+            kind = f"file names that several of data.options.folders have{CASES}. Write the folder before each name."
+            self._note(kind, f"{name} (line {line})")
+            return None
+        return found[0] if found else None
 
-    def _found(self, folder: str, inside: str) -> str | None:
-        """The file of this name; else the only one whose name is written in another Unicode form, or has blanks around it."""
-        for name in dict.fromkeys((inside, inside.strip())):
+    def _found(self, folder: str, inner: str, inside: str) -> str | None:
+        """The file of this name; else the only one whose name has another Unicode form or case, or blanks around it."""
+        folder = os.path.join(folder, inner) if inner else folder
+        ending = "" if os.path.splitext(inside)[1].lower() in self._suffixes else self.settings.suffix
+        names = [f"{name}{ending}" for name in dict.fromkeys((inside, inside.strip(), from_windows(inside.strip())))]
+        for name in names:
             if os.path.isfile(path := os.path.join(folder, name)):
                 return path
-        other = self._other_form(folder, inside.strip().split(os.sep))
-        if other is None or not os.path.isfile(other):
-            return None
-        self._other_forms += 1
-        return other
+        for fold in (same_form, same_letters):
+            other = self._other_form(folder, names[-1].split(os.sep), fold)
+            if other is not None and os.path.isfile(other):
+                self._other_forms += fold is same_form
+                self._other_case += fold is same_letters
+                return other
+        return None
 
-    def _other_form(self, folder: str, parts: Sequence[str]) -> str | None:
+    def _other_form(self, folder: str, parts: Sequence[str], fold: _Fold) -> str | None:
         for part in parts:
             if not os.path.lexists(os.path.join(folder, part)):
-                names = self._names_in(folder).get(unicodedata.normalize("NFC", part), [])
+                names = self._names_in(folder, fold).get(fold(part), [])
                 if len(names) != 1:
                     return None
                 folder = os.path.join(folder, names[0])
@@ -173,14 +220,14 @@ class Rows:
                 folder = os.path.join(folder, part)
         return folder
 
-    def _names_in(self, folder: str) -> dict[str, list[str]]:
-        """NFC → names in a folder."""
-        if folder not in self._listed:
-            names = self._listed.setdefault(folder, {})
+    def _names_in(self, folder: str, fold: _Fold) -> dict[str, list[str]]:
+        """Folded name → names in a folder."""
+        if (folder, fold) not in self._listed:
+            names = self._listed.setdefault((folder, fold), {})
             with contextlib.suppress(OSError):  # a folder that is not there holds no name
                 for name in os.listdir(folder):
-                    names.setdefault(unicodedata.normalize("NFC", name), []).append(name)
-        return self._listed[folder]
+                    names.setdefault(fold(name), []).append(name)
+        return self._listed[folder, fold]
 
     def _is_photo(self, path: str) -> bool:
         suffix = os.path.splitext(path)[1].lower()
@@ -217,6 +264,25 @@ class Rows:
 
     def _note(self, kind: str, case: str) -> None:
         self._problems.setdefault(kind, []).append(case)
+
+
+def is_photo_name(name: str) -> bool:
+    """Whether a name ends as photos do."""
+    return os.path.splitext(name.strip())[1].lower() in photo_suffixes()
+
+
+def advice(folder: Path, missing: Sequence[str]) -> str:
+    """The option and its value with which most of these names would be files: their suffix, or the folders that they lie in."""
+    tried = missing[:50]
+    inner = sorted(entry.name for entry in itertools.islice(os.scandir(folder), 1000) if entry.is_dir())
+    for ending in _ENDINGS:
+        if sum(os.path.isfile(folder / f"{name}{ending}") for name in tried) > len(tried) / 2:
+            return f"suffix: {ending}"
+    held = {name: [part for part in inner[:100] if os.path.isfile(folder / part / name)] for name in tried}
+    if sum(map(bool, held.values())) > len(tried) / 2:
+        parts = sorted({part for parts in held.values() for part in parts})
+        return f"folders: [{', '.join(json.dumps(part, ensure_ascii=False) for part in parts)}]"
+    return ""
 
 
 def _text(value: Any) -> str | None:

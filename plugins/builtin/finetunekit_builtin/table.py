@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from finetunekit import TABLE_SUFFIXES, DataError, PhotoListing, PhotoTable, SourceContext, open_table
 from finetunekit_builtin.names import plain
+from finetunekit_builtin.one_hot import one_hot_columns, one_of
 from finetunekit_builtin.roots import check_file
-from finetunekit_builtin.rows import Rows, RowSettings
-from finetunekit_builtin.splits import SplitOptions, complete_splits
+from finetunekit_builtin.rows import Rows, RowSettings, is_photo_name
+from finetunekit_builtin.splits import SplitOptions, complete_splits, split_called
 
 
 class TableOptions(SplitOptions):
@@ -40,6 +43,24 @@ class TableOptions(SplitOptions):
         default=False, description="Allow absolute file names, and names that lead out of that folder."
     )
     skip_missing: bool = Field(default=False, description="Leave out rows whose file is not there, and say how many.")
+    header: bool = Field(
+        default=True, description="Whether the first line of CSV names the columns; false: they are called 1, 2, …."
+    )
+    one_hot: tuple[str, ...] = Field(
+        default=(), description="Columns of which each row has 1 in one: the label is the name of that column."
+    )
+    suffix: str = Field(
+        default="", pattern=r"^(\.[A-Za-z0-9]+)?$", description="What file names lack at their end, such as .jpg."
+    )
+    folders: tuple[str, ...] = Field(
+        default=(), description="Folders in that of the photos that they lie in; names are looked for in each."
+    )
+
+    @model_validator(mode="after")
+    def _check_label(self) -> Self:
+        if self.one_hot and self.label_column is not None:
+            raise ValueError("one_hot and label_column both say what the label is; set one of them")
+        return self
 
 
 def build_table(options: TableOptions, context: SourceContext) -> PhotoListing:
@@ -66,8 +87,11 @@ def build_table(options: TableOptions, context: SourceContext) -> PhotoListing:
         raise DataError(
             f"data.options.photos: {plain(folder)} is no folder. Name the one that file names are relative to."
         )
-    table = open_table(path)
-    rows = Rows(path, RowSettings(folder, options.allow_outside, options.skip_missing))
+    table = open_table(path, has_header=options.header)
+    rows = Rows(
+        path,
+        RowSettings(folder, options.allow_outside, options.skip_missing, options.folders, options.suffix),
+    )
     _read(table, options, rows)
     rows.check()
     photos, notes = complete_splits(rows.photos, rows.names, options, plain(path))
@@ -75,13 +99,7 @@ def build_table(options: TableOptions, context: SourceContext) -> PhotoListing:
 
 
 def _read(table: PhotoTable, options: TableOptions, rows: Rows) -> None:
-    columns = {
-        "file": table.find("file", options.file_column, is_needed=True),
-        "label": table.find("label", options.label_column, is_needed=True),
-        "split": table.find("split", options.split_column),
-        "group": table.find("group", options.group_column),
-        "fold": table.find("fold"),
-    }
+    columns = _columns(table, options) if options.header else _columns_in_order(table, options)
     if options.test_fold is not None or (columns["fold"] and not columns["split"]):
         splits = _splits_of_folds(table, columns["fold"], options.test_fold)
         columns["split"] = columns["fold"]
@@ -89,10 +107,59 @@ def _read(table: PhotoTable, options: TableOptions, rows: Rows) -> None:
         splits = {}
     chosen = [column for role, column in columns.items() if column and role != "fold"]
     place = {role: chosen.index(column) for role, column in columns.items() if column and role != "fold"}
-    for line, values in table.read(chosen):
+    hot = [table.find("label", column) for column in options.one_hot]
+    for line, values in table.read([*chosen, *(column for column in hot if column)]):
         cell = {role: values[i] for role, i in place.items()}
         split = splits.get(str(cell["split"]).strip()) if splits else cell.get("split", "train")
-        rows.add(line, cell["file"], cell["label"], split, cell.get("group"))
+        label = one_of(options.one_hot, values[len(chosen) :]) if options.one_hot else cell["label"]
+        rows.add(line, cell["file"], label, split, cell.get("group"))
+
+
+def _columns(table: PhotoTable, options: TableOptions) -> dict[str, str | None]:
+    """Role → the column that plays it, by the names in the header.
+
+    Raises:
+        DataError: If a column that is needed is not there, with the option that would help.
+    """
+    name = plain(table.path)
+    if photo := next((column for column in table.columns if is_photo_name(column)), None):
+        raise DataError(
+            f"{name}: its first line names a photo ({plain(photo)}) and no columns: set data.options.header: false"
+            " (where there is no preset: --option header=false)."
+        )
+    is_hot = bool(options.one_hot)
+    label = None if is_hot else table.find("label", options.label_column)
+    if label is None and not is_hot and (hot := one_hot_columns(table)):
+        listed = ", ".join(json.dumps(column, ensure_ascii=False) for column in hot)
+        raise DataError(
+            f"{name}: no label column, but each row has 1 in one of {len(hot)} columns: set data.options.one_hot: [{listed}]"
+            f" (where there is no preset: --option 'one_hot=[{listed}]')."
+        )
+    return {
+        "file": table.find("file", options.file_column, is_needed=True),
+        "label": label if is_hot else table.find("label", options.label_column, is_needed=True),
+        "split": table.find("split", options.split_column),
+        "group": table.find("group", options.group_column),
+        "fold": table.find("fold"),
+    }
+
+
+def _columns_in_order(table: PhotoTable, options: TableOptions) -> dict[str, str | None]:
+    """Role → the column that plays it where no header says so: the first that names photos, the first other one, one of splits.
+
+    Raises:
+        DataError: If there are too few columns.
+    """
+    _, values = next(iter(table.read(table.columns)))
+    texts = dict(zip(table.columns, map(str, values), strict=True))
+    file = options.file_column or next(filter(lambda name: is_photo_name(texts[name]), texts), table.columns[0])
+    others = [name for name in texts if name != file]
+    split = options.split_column or next((name for name in others if split_called(texts[name])), None)
+    label = options.label_column or next((name for name in others if name != split), None)
+    if label is None and not options.one_hot:
+        raise DataError(f"{plain(table.path)}: has one column only. A file name and a label are needed.")
+    found = {"file": file, "label": label, "split": split, "group": options.group_column}
+    return {role: column and table.find(role, column) for role, column in found.items()} | {"fold": None}
 
 
 def _splits_of_folds(table: PhotoTable, column: str | None, test_fold: int | str | None) -> dict[str, str]:
