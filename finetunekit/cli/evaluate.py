@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines, trust_option
-from finetunekit.system.formatting import show_percent, show_range
+from finetunekit.system.formatting import counted, show_percent, show_range
 from finetunekit.system.terminal import wrap
 
 
@@ -30,9 +30,12 @@ def command(run: str, folder: Path, out: str, as_json: bool, trust: bool) -> Non
     """Score RUN on labelled photos that it has not seen; classes are matched by name."""
     from finetunekit.data.photo_paths import labelled_photos
     from finetunekit.evaluation.predictor import calibration_words, find_network, load
+    from finetunekit.runs.introduction import introduce
 
     progress = make_progress()
     finished = find_network(run, out=out)
+    for line in introduce(finished, asked=run, out=out):
+        progress.say(line)
     labelled_photos(folder, finished.classes, say=progress.say)  # a wrong folder is said before a network is loaded
     loaded = load(finished.path, progress=progress, trust=trust)
     scores = loaded.evaluate(folder, count=progress.counter("evaluating"))
@@ -43,9 +46,16 @@ def command(run: str, folder: Path, out: str, as_json: bool, trust: bool) -> Non
         return
     progress.say(calibration_words(loaded.run))
     print_lines(_seen_lines(scores["seen"], scores["photos"]))
+    if scores["tested"]:
+        print_lines(
+            wrap(
+                f"NOTE {counted(scores['tested'], 'photo')} of these {_are(scores['tested'])} of the run's own test split."
+            )
+        )
     is_mixed = scores["unseen"] and any(scores["seen"].values())
     if is_mixed:
-        _echo_scores(scores["unseen"], loaded.classes, "new photos")
+        unseen = "new photos" if not scores["tested"] else "photos that it was not trained on"
+        _echo_scores(scores["unseen"], loaded.classes, unseen)
         print_lines(["with those that it has seen:"])
     _echo_scores(scores, loaded.classes, "photos")
     if scores["unlike"]:
@@ -54,8 +64,11 @@ def command(run: str, folder: Path, out: str, as_json: bool, trust: bool) -> Non
     if openings is None:
         return
     times = "once" if openings["openings"] == 1 else f"{openings['openings']:,} times"
-    configs = "1 configuration" if openings["configs"] == 1 else f"{openings['configs']:,} configurations"
-    print_lines([f"these photos have now been scored {times}, by {configs}"])
+    print_lines([f"these photos have now been scored {times}, by {counted(openings['configs'], 'configuration')}"])
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _seen_lines(seen: Mapping[str, int], photos: int) -> Iterator[str]:

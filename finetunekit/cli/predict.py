@@ -71,11 +71,14 @@ def command(
     from finetunekit.evaluation.likeness import unlike_notes
     from finetunekit.evaluation.prediction_files import check_targets, prediction_csv, sort_photos
     from finetunekit.evaluation.predictor import as_dict, calibration_words, find_network, load
+    from finetunekit.runs.introduction import introduce
 
     if is_per_class and coverage is None:
         raise click.UsageError("--per-class goes with --coverage.")
     progress = make_progress()
     finished = find_network(run, out=out)
+    for line in introduce(finished, asked=run, out=out):
+        progress.say(line)
     photos = find_photos(paths, say=progress.say)
     check_targets(csv_path, sort_into, finished.classes)
     loaded = load(finished.path, progress=progress, trust=trust)

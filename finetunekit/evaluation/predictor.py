@@ -252,7 +252,7 @@ class LoadedRun:
             Every score with denominator and interval (`finetunekit.statistics.Scores`) as plain values, those of the probabilities that
             are given out, at `temperature`. `openings`: how often these photos have been scored by now; None where the ledger cannot be
             written, and `uncounted` says why. `seen` counts the photos that the run was trained on (`train`) and validated on (`valid`),
-            by SHA-256; `unseen` has the scores of the others, None where all were seen.
+            by SHA-256; `tested` those of its own test split; `unseen` has the scores of the others, None where all were seen.
             `unlike` counts photos that are unlike any training photo.
 
         Raises:
@@ -264,6 +264,7 @@ class LoadedRun:
         predictions = self.predict(paths, count=count)
         hashes = [photo_sha256(path) for path in paths]
         splits = splits_of(hashes, self.run.photos)
+        tested = {row["sha256"] for row in self.run.photos if row["split"] == "test"}
         openings, uncounted = self._record_opening(hashes, labels)
         rows = np.array([list(p.probabilities.values()) for p in predictions], dtype=np.float64)
 
@@ -281,6 +282,7 @@ class LoadedRun:
             **({"uncounted": uncounted} if uncounted else {}),
             "unlike": sum(p.is_unlike for p in predictions),
             "seen": {split: splits.count(split) for split in ("train", "valid")},
+            "tested": sum(sha256 in tested for sha256 in hashes),
             "unseen": score(np.array([split is None for split in splits])),
             **(score(np.ones(len(paths), np.bool_)) or {}),
         }
@@ -339,7 +341,7 @@ def find_network(run: str | Path, *, out: str | Path = "runs") -> FinishedRun:
     Raises:
         RunFolderError: If there is no such run, or it has no model.
     """
-    finished = FinishedRun(find_run(run, Path(out)))
+    finished = FinishedRun(find_run(run, Path(out), prefers_finished=True))
     if not (finished.path / MODEL).is_file():
         raise RunFolderError(
             f"{finished.path / MODEL}: is missing; the run ended as '{finished.state['status']}' before a model was saved."

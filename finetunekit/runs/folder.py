@@ -126,8 +126,13 @@ def _is_locked(path: Path) -> bool:
         return True
 
 
-def find_run(argument: str | Path, out: Path = Path("runs")) -> Path:
+def find_run(argument: str | Path, out: Path = Path("runs"), *, prefers_finished: bool = False) -> Path:
     """The folder of a run, given as a path, as that of its report, as a name under `out`, or as `last`: the newest that has a model.
+
+    Args:
+        argument: What the user wrote.
+        out: Folder of runs.
+        prefers_finished: Let `last` be the newest that is finished, where there is one: an interrupted run leaves a model as well.
 
     Raises:
         RunFolderError: If there is none; the nearest name is suggested.
@@ -147,14 +152,24 @@ def find_run(argument: str | Path, out: Path = Path("runs")) -> Path:
     names = sorted(folders, key=_stamp)
     with_model = [name for name in names if (folders[name] / MODEL).is_file()]
     if str(argument) == "last" and with_model:
-        return folders[with_model[-1]]
+        finished = [name for name in with_model if prefers_finished and read_status(folders[name]) == "finished"]
+        return folders[(finished or with_model)[-1]]
     if str(argument) in folders:
         return folders[str(argument)]
     if str(argument) == "last":
-        raise RunFolderError(f"last: {out} holds no run with a model yet. Make one: finetunekit run felidae4")
+        raise RunFolderError(f"last: {out} holds no run with a model yet. Make one: finetunekit run PHOTOS/")
     raise RunFolderError(
         f"{argument}: no run there (no {CONFIG}).{did_you_mean(str(argument), names) if names else ''}"
     )
+
+
+def unfinished_since(path: Path, out: Path = Path("runs")) -> list[Path]:
+    """Runs of a folder that began after this one and were interrupted, failed or killed, oldest first."""
+    began = _stamp(path.name)
+    later = sorted(
+        (place for place in _run_folders(out) if _stamp(place.name) > began), key=lambda run: _stamp(run.name)
+    )
+    return [place for place in later if read_status(place) in ("interrupted", "failed", "killed")]
 
 
 def _run_folders(out: Path) -> Iterator[Path]:

@@ -101,6 +101,7 @@ def test_photos_that_the_run_was_trained_on_are_counted_and_kept_out_of_the_scor
         shutil.copy(folder / "photos" / split / "red" / f"{name}.png", mixed / "red" / f"{split}-{name}.png")
     scores = json.loads(invoke(folder, "evaluate", "last", "--data", str(mixed), "--json").stdout)
     assert scores["seen"] == {"train": 2, "valid": 1}
+    assert scores["tested"] == 0
     assert (scores["photos"], scores["unseen"]["photos"]) == (15, 12)
     lines = invoke(folder, "evaluate", "last", "--data", str(mixed)).stdout.splitlines()
     assert " ".join(lines[:2]).startswith("WARNING of these 15 photos, 2 the run was trained on and 1 chose its epochs")
@@ -109,6 +110,9 @@ def test_photos_that_the_run_was_trained_on_are_counted_and_kept_out_of_the_scor
     only = invoke(folder, "evaluate", "last", "--data", "photos/train").stdout
     assert "None is new" in " ".join(only.split())
     assert "new photos right" not in only
+    own = invoke(folder, "evaluate", "last", "--data", "photos/test")
+    assert "NOTE 9 photos of these are of the run's own test split." in own.stdout
+    assert own.stderr.splitlines()[0].startswith("with tiny-")
 
 
 def test_predict_prints_json_writes_csv_and_sorts(folder: Path) -> None:
