@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import finetunekit as ftk
+from finetunekit.engine.export import plan_export
+from finetunekit.exporting.comparison import Reference, ask_model, compare_answers, refer
+from finetunekit.exporting.servable import servable_of
 from finetunekit.system.progress import Progress
 
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -20,6 +23,7 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     "litert-int8": ("litert", {"quantize": "int8"}),
     "onnx": ("onnx", {}),
     "savedmodel": ("savedmodel", {}),
+    "keras": ("keras", {}),
 }
 #: Precision → largest difference of a probability aimed at.
 TARGETS = {"float32": 1e-5, "float16": 1e-2}
@@ -34,31 +38,47 @@ def main() -> None:
     parser.add_argument("--only", choices=FORMATS, action="append")
     arguments = parser.parse_args()
     loaded = ftk.load(arguments.run)
-    print("format        same   largest   probes    MB     batch 1   batch 32  target")
+    photos = all_photos(loaded)
+    print(
+        "same and largest: on all photos of the run; right: on its validation and test photos, the run's beside it; ms: batch of 1, of 32"
+    )
+    print(
+        f"{'format':13s} {'same':9s} {'largest':8s} {'probes':8s} {'right':9s} {'MB':6s} {'ms':14s} {'Keras ms':14s} target"
+    )
     for name in arguments.only or FORMATS:
         to, options = FORMATS[name]
         with tempfile.TemporaryDirectory() as folder:
-            result = loaded.export(
-                to, options, into=Path(folder) / name, limits=LIMITS, progress=Progress(is_quiet=True)
-            )
-        print(f"{name:13s} {line(result.certificate)}", flush=True)
+            into = Path(folder) / name
+            result = loaded.export(to, options, into=into, limits=LIMITS, progress=Progress(is_quiet=True))
+            exporter = plan_export(loaded.run, to, options, into=into).exporter
+            answers = ask_model(exporter.open(into), photos, result.certificate["model"]["takes"])
+        compared = compare_answers(photos.names, photos.probabilities, answers, loaded.classes)
+        print(f"{name:13s} {line(result.certificate, compared)}", flush=True)
 
 
-def line(certificate: Mapping[str, Any]) -> str:
-    network, same = certificate["network"], certificate["network"]["same_first_answer"]
+def all_photos(loaded: ftk.LoadedRun) -> Reference:
+    """Those that it was trained on too."""
+    paths = {row["path"]: loaded.run.photo_path(row["path"]) for row in loaded.run.photos}
+    return refer(servable_of(loaded), paths, loaded.run.config["data"]["max_photo_pixels"])
+
+
+def line(certificate: Mapping[str, Any], compared: Mapping[str, Any]) -> str:
+    same, accuracy = compared["same_first_answer"], certificate["accuracy"]
     megabytes = sum(file["bytes"] for file in certificate["model"]["files"].values()) / 1e6
-    faster = [f"{found['times_faster']:.2f} x Keras" for found in certificate["cost"]["milliseconds"].values()]
+    times = certificate["cost"]["milliseconds"].values()
+    exported, keras = (", ".join(f"{found[key]:.1f}" for found in times) for key in ("exported_ms", "keras_ms"))
     return (
-        f"{same['photos']}/{same['of']} {network['largest_difference']:.1e} {certificate['probes']['largest_difference']:.1e} "
-        f"{megabytes:.1f} {' '.join(faster)} {'met' if is_met(certificate) else 'missed'}"
+        f"{same['photos']}/{same['of']:<5} {compared['largest_difference']:<8.1e} {certificate['probes']['largest_difference']:<8.1e} "
+        f"{accuracy['exported_right']}, {accuracy['run_right']:<4} {megabytes:<6.2f} {exported:14s} {keras:14s} "
+        f"{'met' if is_met(certificate, compared) else 'missed'}"
     )
 
 
-def is_met(certificate: Mapping[str, Any]) -> bool:
+def is_met(certificate: Mapping[str, Any], compared: Mapping[str, Any]) -> bool:
     target = TARGETS.get(certificate["model"]["precision"])
     if target is None:  # 8 bits: not inferior by a point, from the interval that the certificate keeps
         return bool(certificate["accuracy"]["margin_interval"]["low"] > -MARGIN_POINTS / 100)
-    return max(certificate["network"]["largest_difference"], certificate["probes"]["largest_difference"]) <= target
+    return max(compared["largest_difference"], certificate["probes"]["largest_difference"]) <= target
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +28,7 @@ def save_graph(
     takes: Literal["pixels", "square"] = "pixels",
     is_float: bool = False,
     has_encoded: bool = False,
+    is_inlined: bool = True,
 ) -> None:
     """Write a servable as a SavedModel without training operations: for TensorFlow, and what converters start from.
 
@@ -39,6 +42,8 @@ def save_graph(
         is_float: The same values as float32, for converters that give the input its type themselves.
         has_encoded: Add the signature `encoded`: `(batch,)` JPEG or PNG files as bytes; they are not turned as their EXIF orientation says.
             And `decode`, its first step alone: the bytes of one file → `pixels` `(height, width, 3)` uint8.
+        is_inlined: Put what the network calls in its place. Keras calls grouped convolutions as functions that XLA compiles: TensorFlow
+            itself can run those only so on some processors, and no converter takes such a call.
     """
     import tensorflow as tf
 
@@ -47,7 +52,21 @@ def save_graph(
     signatures = {"serving_default": _serve(servable, takes, tf.float32 if is_float else tf.uint8)}
     if has_encoded:
         signatures |= {"encoded": _serve_encoded(servable), "decode": _serve_decoder()}
-    tf.saved_model.save(module, str(folder), signatures=signatures)
+    with _inlined() if is_inlined else contextlib.nullcontext():
+        tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+@contextlib.contextmanager
+def _inlined() -> Iterator[None]:
+    """While a graph is traced, functions that it calls are traced as part of it."""
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 def _serve(servable: Servable, takes: str, dtype: Any) -> Any:

@@ -90,7 +90,7 @@ def test_a_backbone_with_its_real_weights_gives_the_same_answers(name: str, to: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to", ["litert", "onnx", "savedmodel"])
+@pytest.mark.parametrize("to", ["keras", "litert", "onnx", "savedmodel"])
 @pytest.mark.parametrize("name", FAMILIES.values())
 def test_every_family_gives_the_same_answers(name: str, to: str, tmp_path: Path) -> None:
     servable = servable_of_backbone(name, "random", tmp_path)

@@ -26,6 +26,7 @@ from run_folders import with_temperature
 
 import finetunekit as ftk
 from finetunekit.config.planning import prepare
+from finetunekit.data.decode import fit_photo
 from finetunekit.engine.export import ExportableRun, PlannedExport, export_planned, plan_export, verify_export
 from finetunekit.exporting.certificate import broken_limits
 from finetunekit.exporting.comparison import ask_network
@@ -462,6 +463,24 @@ def test_a_layer_of_ones_own_is_refused_where_the_file_would_not_load_elsewhere(
     servable = dataclasses.replace(servable_of(loaded), network=network)
     with pytest.raises(ftk.ExportError, match="keras: Doubled: not of Keras itself"):
         plan_export(loaded.run, "keras", {}, into=tmp_path / "out").exporter.write(servable, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["litert", "onnx"])
+def test_grouped_convolutions_which_keras_gives_to_xla_are_converted(
+    name: str, loaded: ExportableRun, tmp_path: Path, convert_here: None
+) -> None:
+    import keras
+
+    pixels = keras.Input((8, 8, 3))
+    narrow = keras.layers.Conv2D(6, 3, groups=3)(pixels)
+    network = keras.Model(pixels, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(narrow)))
+    servable = dataclasses.replace(servable_of(loaded), network=network)
+    exporter = plan_export(loaded.run, name, {}, into=tmp_path / "out").exporter
+    exporter.write(servable, tmp_path)
+    photos = photos_of(20, 30)
+    (square,) = (fit_photo(photo, **servable.fitting()) for photo in photos)
+    own = ask_network(servable, square[np.newaxis])
+    assert exporter.open(tmp_path)(photos)["probabilities"] == pytest.approx(own, abs=1e-5)
 
 
 @pytest.mark.parametrize("change", [{"is_mirrored": True}, {"pixels": ftk.PixelContract("bgr", 1.0, (1.0, 2.0, 3.0))}])

@@ -48,7 +48,7 @@ def _write(options: SavedModelOptions, servable: Servable, folder: Path) -> Expo
     from finetunekit import save_graph
 
     path = folder / FOLDER
-    save_graph(servable, path, takes=options.input, has_encoded=options.input == "pixels")
+    save_graph(servable, path, takes=options.input, has_encoded=options.input == "pixels", is_inlined=False)
     (path / TEXTS).parent.mkdir()
     (path / TEXTS).write_text(json.dumps(texts_of(servable), ensure_ascii=False, indent=1), encoding="utf-8")
     (path / LABELS).write_text("".join(f"{' '.join(name.split())}\n" for name in servable.classes), encoding="utf-8")
