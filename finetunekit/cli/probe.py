@@ -17,15 +17,22 @@ if TYPE_CHECKING:
 _CONTRACTS = {"backbone": "own", "zero_to_one": "0..1", "minus_one_to_one": "-1..1", "zero_to_255": "0..255"}
 _LEGEND = (
     "right, log loss: photos left out by nested cross-validation, with 95 % intervals. pixels: own is what the backbone was pretrained on. "
-    "s: seconds for features (nearly 0 where they were kept) and fits. MB: its weights."
+    "fit: how a photo becomes the square. s: seconds for features (nearly 0 where they were kept) and fits."
 )
 
 
 @click.command("probe")
 @preset_options
-@click.option("--backbones", metavar="A,B,…", help="Registered names; default: those whose weights are on disk.")
+@click.option(
+    "--backbones", metavar="A,B,A+B,…", help="Registered names, A+B joined; default: those whose weights are on disk."
+)
 @click.option("--sizes", metavar="PX,…", help="Input sides, or native; default: the preset's and native.")
 @click.option("--contracts", metavar="A,B,…", help="Pixel contracts; default: the backbone's and the preset's.")
+@click.option(
+    "--fits",
+    metavar="A,B,…",
+    help="stretch, crop (the backbone's own), crop:SHARE, pad; default: the preset's, crop and crop:1.",
+)
 @click.option("--folds", type=click.IntRange(2, 100), default=5, show_default=True, help="Outer and inner folds.")
 @click.option("--write", "out", type=click.Path(path_type=Path), metavar="FILE", help="Write the best one as a preset.")
 @json_option
@@ -36,11 +43,12 @@ def command(
     backbones: str | None,
     sizes: str | None,
     contracts: str | None,
+    fits: str | None,
     folds: int,
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Rank backbones, pixel contracts and sizes for the photos of PRESET.
+    """Rank backbones, pixel contracts, sizes and fits for the photos of PRESET.
 
     A linear probe on frozen features stands for each of them, scored by nested cross-validation on training and
     validation photos. Test photos are not looked at, and no network is trained.
@@ -63,6 +71,7 @@ def command(
         backbones=_names(backbones),
         sizes=_sizes(sizes),
         contracts=_names(contracts),
+        fits=_names(fits),
         progress=progress,
     )
     if not plans:
@@ -97,7 +106,7 @@ def _lines(ranking: Ranking) -> Iterator[str]:
     if ranking.stand_in:
         yield from wrap(f"STAND-IN PHOTOS: {ranking.stand_in}")
     rows = [_row(rank, row) for rank, row in enumerate(ranking.ranked, start=1)]
-    yield from table(rows, ("#", "backbone", "px", "pixels", "right, %", "log loss", "s", "MB"), right=(0, 2, 6, 7))
+    yield from table(rows, ("#", "backbone", "px", "fit", "pixels", "right, %", "log loss", "s"), right=(0, 2, 7))
     yield ""
     yield from wrap(_LEGEND)
     if len(ranking.ranked) > 1:
@@ -107,9 +116,11 @@ def _lines(ranking: Ranking) -> Iterator[str]:
 
 
 def _row(rank: int, row: RankedProbe) -> tuple[object, ...]:
+    from finetunekit.experiments.probe_ranking import fit_words
+
     name, pixels = shorten(row.backbone, 18), _CONTRACTS.get(row.contract, row.contract)
-    seconds = round(row.feature_s + row.fit_s)
-    return rank, name, row.size_px, pixels, _right(row.score), _loss(row.score), seconds, f"{row.size_mb:.0f}"
+    fit, seconds = fit_words(row.fit, row.crop_pct), round(row.feature_s + row.fit_s)
+    return rank, name, row.size_px, fit, pixels, _right(row.score), _loss(row.score), seconds
 
 
 def _right(score: ProbeScore) -> str:

@@ -172,7 +172,14 @@ class _Writer:
             "Maps merge, lists replace, null removes.",
             "anyOf": [_one_of(sorted(self.host.presets)), {"type": "string", "pattern": r"[/\\]|\.ya?ml$"}],
         }
-        return {**schema, "properties": {"extends": extends, **schema["properties"]}}
+        names = _one_of(self.host.registries["backbone"])
+        backbones = {**schema["properties"]["backbones"], "items": names}
+        properties = {"extends": extends, **schema["properties"], "backbones": backbones}
+        if reading == "over":
+            return {**schema, "properties": properties}
+        several = {"required": ["backbones"], "properties": {"backbones": {"type": "array", "minItems": 1}}}
+        one = {"required": ["backbone"], "properties": {"backbone": {"type": "object"}}}
+        return {**schema, "properties": properties, "if": several, "else": one}
 
     def with_sources(self, schema: Schema, reading: Reading) -> Schema:
         entries = self.host.registries["data source"]

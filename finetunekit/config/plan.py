@@ -81,6 +81,7 @@ class Plan:
         data_source: Lists the photos.
         stand_in: Lists them where `data.root` does not exist; None where that is an error.
         backbone: Pretrained network.
+        parts: The backbones that it joins; empty where it is one.
         head: Classification head.
         augment: Augmentations in order.
         stages: Stages in order.
@@ -95,6 +96,7 @@ class Plan:
     data_source: Chosen
     stand_in: Chosen | None
     backbone: Chosen
+    parts: tuple[Chosen, ...]
     head: Chosen
     augment: tuple[Chosen, ...]
     stages: tuple[PlannedStage, ...]
@@ -124,7 +126,7 @@ class Plan:
         yield self.data_source
         if self.stand_in:
             yield self.stand_in
-        yield self.backbone
+        yield from self.parts or (self.backbone,)
         yield self.head
         yield from self.augment
         yield from (stage.freeze for stage in self.stages if stage.freeze)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pydantic
 
+from finetunekit.config.joined_backbone import join_backbones
 from finetunekit.config.plan import Chosen, Plan, PlannedNetwork, PlannedStage
 from finetunekit.config.preset import Document, read_document
 from finetunekit.config.sections import RunConfig
@@ -38,7 +39,7 @@ def make_plan(document: Document, host: PluginHost) -> Plan:
     stand_in = (
         chooser.choose("data source", ("data",), data["otherwise"], {}, ("data",)) if data.get("otherwise") else None
     )
-    backbone = chooser.component("backbone", ("backbone",), values.get("backbone"))
+    backbone, parts = chooser.backbone(values)
     head = chooser.component("head", ("head",), values.get("head"))
     augment = chooser.each("augmentation", ("augment",), values.get("augment"))
     stages = values.get("stages")
@@ -52,7 +53,7 @@ def make_plan(document: Document, host: PluginHost) -> Plan:
     exports = chooser.each("exporter", ("export", "to"), _map(values.get("export")).get("to"))
     if config is not None and backbone is not None:
         _check_size(config, backbone, document, problems)
-        config = _with_crop(config, backbone)
+        config = _with_backbones_pixels(config, backbone)
     if problems or config is None:
         raise ConfigError(sorted(problems, key=line_order))
     return Plan(
@@ -61,6 +62,7 @@ def make_plan(document: Document, host: PluginHost) -> Plan:
         data_source=_sure(source),
         stand_in=stand_in,
         backbone=_sure(backbone),
+        parts=parts,
         head=_sure(head),
         augment=tuple(map(_sure, augment)),
         stages=tuple(
@@ -83,7 +85,7 @@ def plan_network(document: Document, host: PluginHost) -> PlannedNetwork:
     problems: list[str] = []
     config = _check_config(document, problems)
     chooser = _Chooser(document, host, problems)
-    backbone = chooser.component("backbone", ("backbone",), document.values.get("backbone"))
+    backbone, _ = chooser.backbone(document.values)
     head = chooser.component("head", ("head",), document.values.get("head"))
     if problems or config is None:
         raise ConfigError(sorted(problems, key=line_order))
@@ -127,12 +129,14 @@ def _check_size(config: RunConfig, backbone: Chosen, document: Document, problem
         )
 
 
-def _with_crop(config: RunConfig, backbone: Chosen) -> RunConfig:
-    """The backbone's own crop filled in where a crop is asked for and no other is named."""
-    pixels, spec = config.pixels, backbone.registered.spec
-    if spec is None or pixels.fit != "crop" or pixels.crop_pct is not None:
-        return config
-    filled = {**dict(pixels), "crop_pct": spec.crop_pct}
+def _with_backbones_pixels(config: RunConfig, backbone: Chosen) -> RunConfig:
+    """What of the pixels is the backbone's own, filled in where nothing else is named: the crop, and the size of a joined one."""
+    pixels, spec, filled = config.pixels, backbone.registered.spec, dict(config.pixels)
+    assert spec is not None  # PluginHost refuses a backbone without one
+    if pixels.fit == "crop" and pixels.crop_pct is None:
+        filled["crop_pct"] = spec.crop_pct
+    if config.backbones and "size_px" not in pixels.model_fields_set:
+        filled["size_px"] = spec.native_size_px
     section = type(pixels).model_construct(_fields_set=set(pixels.model_fields_set), **filled)
     return config.model_copy(update={"pixels": section})
 
@@ -154,6 +158,25 @@ class _Chooser:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             return None
         return self.choose(kind, path, entry["name"], {k: v for k, v in entry.items() if k != "name"}, path)
+
+    def backbone(self, values: Mapping[str, Any]) -> tuple[Chosen | None, tuple[Chosen, ...]]:
+        """The backbone, and the parts that it joins: those that `backbones` names. None where something is wrong."""
+        if values.get("backbone") is None and not values.get("backbones"):
+            where = place_of(self.document.places, ("backbone",)) or self.document.source
+            self.problems.append(f"{where}: backbone: is required.")
+        if values.get("backbones"):
+            parts = self._parts(values["backbones"])
+            return (join_backbones(parts) if parts else None), parts
+        return self.component("backbone", ("backbone",), values.get("backbone")), ()
+
+    def _parts(self, names: Any) -> tuple[Chosen, ...]:
+        """None where one of them is wrong, which is among the problems then."""
+        listed = names if isinstance(names, list) else []
+        chosen = [
+            self.choose("backbone", ("backbones", i), name, {}, ("backbones", i)) for i, name in enumerate(listed)
+        ]
+        found = tuple(part for part in chosen if part is not None)
+        return found if len(found) == len(chosen) else ()
 
     def refuse_secrets(self, trackers: Sequence[Chosen | None]) -> None:
         """Options are written into run folders: a password in an address is refused, and not repeated."""

@@ -202,6 +202,8 @@ def _merge(
         _copy_places(places, over_places, path, whole=not isinstance(value, dict))
     if at == ("data",):
         _drop_what_no_longer_fits(base, merged, over)
+    if at == ():
+        _drop_other_backbones(merged, over)
     return merged
 
 
@@ -223,6 +225,13 @@ def _drop_what_no_longer_fits(base: Mapping[str, Any], merged: dict[str, Any], o
         merged.pop("options", None)
     if "root" in over and "otherwise" not in over:
         merged.pop("otherwise", None)
+
+
+def _drop_other_backbones(merged: dict[str, Any], over: Mapping[str, Any]) -> None:
+    """One backbone named later stands for several named before, and the other way round."""
+    for one, other in (("backbone", "backbones"), ("backbones", "backbone")):
+        if over.get(one) and other not in over:
+            merged.pop(other, None)
 
 
 def _forget(places: Places, path: KeyPath) -> None:

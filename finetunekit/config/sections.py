@@ -254,7 +254,11 @@ class RunConfig(Section):
     )
     data: DataSection = Field(default_factory=DataSection)
     pixels: PixelsSection = Field(default_factory=PixelsSection)
-    backbone: Component
+    backbone: Component | None = Field(None, description="The pretrained network; it or `backbones` is required.")
+    backbones: tuple[str, ...] = Field(
+        (),
+        description="Several pretrained networks by name, whose pooled features stand side by side; each sees the photo at its own size.",
+    )
     weights: WeightsSection = Field(default_factory=WeightsSection)
     head: Component
     augment: tuple[Component, ...] = Field((), description="Augmentations of training photos, in order.")
@@ -270,3 +274,26 @@ class RunConfig(Section):
     track: tuple[Component, ...] = Field((), description="Trackers that the run is sent to; they change nothing in it.")
     export: ExportSection = Field(default_factory=ExportSection)
     expected: Expected | None = Field(None, description="Published result that `verify` tests against.")
+
+    @model_validator(mode="after")
+    def _check_mirror(self) -> Self:
+        is_mirrored = any(stage.kind == "solve" and stage.mirror for stage in self.stages)
+        if is_mirrored and self.augment and self.cache.mode == "bank":
+            raise ValueError(
+                "mirror of a solve stage does not go with cache.mode: bank, whose views are solved on; leave one out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_backbones(self) -> Self:
+        if self.backbone is not None and self.backbones:
+            raise ValueError("backbone and backbones are two ways to say the same; leave one out")
+        if not self.backbones:
+            return self
+        if len(set(self.backbones)) != len(self.backbones) or len(self.backbones) < 2:
+            raise ValueError("backbones needs two names or more, each once")
+        if self.weights.path is not None:
+            raise ValueError("weights.path is one backbone's file; with backbones each has its own source")
+        if self.pixels.contract != "backbone":
+            raise ValueError("pixels.contract has to be backbone with backbones: each is fed by its own")
+        return self

@@ -155,6 +155,13 @@ class SolveStage(Section):
         description="L2 penalty on features brought to one scale; null: by cross-validation on the training photos.",
     )
     folds: int = Field(5, ge=2, le=100, description="Folds of that cross-validation.")
+    repeats: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="How often that cross-validation is repeated with other folds; its losses are averaged.",
+    )
+    mirror: bool = Field(False, description="Solve on each photo and on its mirror image.")
     revert_unless_better: bool = Field(False, description=_REVERT)
 
     @property

@@ -33,7 +33,20 @@ MOST_PASSES = 10
 _CLASSES_NAMED = 8
 _CLASSES_COUNTED = 40
 #: What a new preset shows as comments, in the order of a run.
-_SHOWN = ("seed", "precision", "pixels", "backbone", "weights", "head", "augment", "stages", "cache", "save", "reports")
+_SHOWN = (
+    "seed",
+    "precision",
+    "pixels",
+    "backbone",
+    "backbones",
+    "weights",
+    "head",
+    "augment",
+    "stages",
+    "cache",
+    "save",
+    "reports",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from finetunekit.config.pixel_contract import contract_of
+from finetunekit.config.joined_backbone import PLUS
+from finetunekit.config.pixel_contract import contract_of, fitting_of
 from finetunekit.config.plan import Plan
 from finetunekit.config.planning import prepare
 from finetunekit.config.preset import read_document
@@ -15,7 +17,7 @@ from finetunekit.config.sections import PixelsSection
 from finetunekit.config.yaml_source import dump_yaml
 from finetunekit.data.preset_from_photos import check_name, check_out, write_checked
 from finetunekit.errors import ConfigError, FinetuneKitError, did_you_mean
-from finetunekit.experiments.probe_ranking import Ranking, candidate_text, candidate_words
+from finetunekit.experiments.probe_ranking import Ranking, candidate_words
 from finetunekit.models.weights import weights_availability
 from finetunekit.plugins.host import PluginHost
 from finetunekit.system.formatting import one_line
@@ -32,6 +34,8 @@ _SOLVED = (
     "train.validation_draws=null",
     "cache={}",
 )
+CROP = "crop"
+_FIT = re.compile(rf"stretch|pad|{CROP}(:(1(\.0*)?|0?\.0*[1-9][0-9]*))?")
 CONTRACTS: tuple[str, ...] = get_args(PixelsSection.model_fields["contract"].annotation)
 
 
@@ -42,6 +46,7 @@ def list_candidates(
     backbones: Sequence[str] = (),
     sizes: Sequence[Size] = (),
     contracts: Sequence[str] = (),
+    fits: Sequence[str] = (),
     progress: Progress,
 ) -> tuple[list[Plan], dict[str, str]]:
     """Plans to be ranked, the preset's own among them unless other ones are named.
@@ -49,9 +54,11 @@ def list_candidates(
     Args:
         preset: Name or path; photos, resampling, precision and seed are its own.
         settings: `a.b[0].c=VALUE` texts that go over it.
-        backbones: Registered names; none: every one whose weights are on this machine's disk, and the preset's.
+        backbones: Registered names, or several joined by `+`; none: every one whose weights are on this machine's disk, and the preset's.
         sizes: Sides of the input in pixels, `native` for what a backbone was pretrained with; none: the preset's, and `native`.
         contracts: Values of `pixels.contract`; none: the backbone's own, and the preset's.
+        fits: How a photo becomes the square, see `fit_settings`; none: as the preset says, and at a backbone's native size and with its own
+            contract also its own crop and the largest one.
         progress: Receives warnings.
 
     Returns:
@@ -61,31 +68,65 @@ def list_candidates(
         ConfigError: If the preset is wrong, asks for random weights, or a name is not known.
     """
     base, host = prepare(preset, settings=settings, progress=progress)
-    _check(base, host, backbones, contracts)
+    _check(base, host, backbones, contracts, fits)
     left_out: dict[str, str] = {}
     plans: list[Plan] = []
     for name in backbones or _at_hand(base, host, left_out):
-        native = host.find("backbone", name, "probe").spec
-        assert native is not None  # PluginHost refuses a backbone without one
-        wanted = [native.native_size_px if size == "native" else size for size in sizes]
-        for size in dict.fromkeys(wanted or (base.config.pixels.size_px, native.native_size_px)):
-            for contract in contracts or ("backbone", base.config.pixels.contract):
-                changes = _of_candidate(base, name, size, contract)
-                try:
-                    plan, _ = prepare(preset, settings=[*settings, *changes], progress=Progress(is_quiet=True))
-                except FinetuneKitError as exc:
-                    left_out[candidate_text(name, size, contract)] = one_line(exc)
-                    continue
-                if all(_network(plan) != _network(other) for other in plans):
-                    plans.append(plan)
+        for changes in _changes(base, host, name, sizes, contracts, fits):
+            try:
+                plan, _ = prepare(preset, settings=[*settings, *changes], progress=Progress(is_quiet=True))
+            except FinetuneKitError as exc:
+                left_out[f"{name}, {', '.join(changes)}"] = one_line(exc)
+                continue
+            if all(_network(plan) != _network(other) for other in plans):
+                plans.append(plan)
     return plans, left_out
 
 
-def _check(base: Plan, host: PluginHost, backbones: Sequence[str], contracts: Sequence[str]) -> None:
+def _changes(
+    base: Plan, host: PluginHost, name: str, sizes: Sequence[Size], contracts: Sequence[str], fits: Sequence[str]
+) -> Iterator[list[str]]:
+    """Each candidate with a backbone, as `--set` texts."""
+    native_px, own = _native_size_px(host, name), base.config.pixels
+    wanted = [native_px if size == "native" else size for size in sizes]
+    named = ("backbone",) if PLUS in name else contracts or ("backbone", own.contract)
+    for size in dict.fromkeys(wanted or (own.size_px, native_px)):
+        for contract in dict.fromkeys(named):
+            is_as_pretrained = (size, contract) == (native_px, "backbone")
+            unasked: tuple[str | None, ...] = (None, CROP, f"{CROP}:1") if is_as_pretrained else (None,)
+            for fit in fits or unasked:
+                yield [*_of_candidate(base, name, size, contract), *fit_settings(fit)]
+
+
+def _native_size_px(host: PluginHost, name: str) -> int:
+    specs = [host.find("backbone", part, "--backbones").spec for part in name.split(PLUS)]
+    return max(spec.native_size_px for spec in specs if spec is not None)  # PluginHost refuses a backbone without one
+
+
+def fit_settings(fit: str | None) -> list[str]:
+    """How a photo becomes the square, as `--set` texts.
+
+    Args:
+        fit: `stretch`, `pad`, `crop` (the backbone's own), or `crop:SHARE`; None: as the preset says.
+    """
+    if fit is None:
+        return []
+    kind, _, share = fit.partition(":")
+    return [f"pixels.crop_pct={share or 'null'}", f"pixels.fit={kind}"]
+
+
+def _check(
+    base: Plan, host: PluginHost, backbones: Sequence[str], contracts: Sequence[str], fits: Sequence[str]
+) -> None:
     if base.config.weights.mode == "random":
         raise ConfigError("weights.mode: random: a probe ranks pretrained features, and random ones are none.")
-    for name in backbones:
-        host.find("backbone", name, "--backbones")
+    for part in (part for name in backbones for part in name.split(PLUS)):
+        host.find("backbone", part, "--backbones")
+    for fit in fits:
+        if not _FIT.fullmatch(fit):
+            raise ConfigError(
+                f"--fits: '{fit}' is none of stretch, crop, crop:SHARE and pad; SHARE is above 0 and at most 1."
+            )
     for contract in contracts:
         if contract not in CONTRACTS:
             raise ConfigError(
@@ -110,11 +151,14 @@ def _of_candidate(base: Plan, backbone: str, size_px: int, contract: str) -> lis
     pixels = [f"pixels.size_px={size_px}", f"pixels.contract={contract}"]
     if backbone == base.backbone.name:
         return pixels
-    return [*pixels, f"backbone={{name: {backbone}}}", *(["weights.path=null"] if base.config.weights.path else [])]
+    parts = backbone.split(PLUS)
+    named = f"backbone={{name: {backbone}}}" if len(parts) == 1 else f"backbones=[{', '.join(parts)}]"
+    return [*pixels, named, *(["weights.path=null"] if base.config.weights.path else [])]
 
 
 def _network(plan: Plan) -> tuple[object, ...]:
-    return plan.backbone.name, plan.config.pixels.size_px, contract_of(plan.config.pixels, plan.spec)
+    pixels = plan.config.pixels
+    return plan.backbone.name, *fitting_of(pixels).values(), contract_of(pixels, plan.spec)
 
 
 def write_winner(out: Path, preset: str, ranking: Ranking, *, settings: Sequence[str], progress: Progress) -> None:
@@ -134,7 +178,9 @@ def write_winner(out: Path, preset: str, ranking: Ranking, *, settings: Sequence
     check_out(out)
     best = ranking.ranked[0]
     base, host = prepare(preset, settings=settings, progress=Progress(is_quiet=True))
-    changes = [*_of_candidate(base, best.backbone, best.size_px, best.contract), *_SOLVED, "expected=null"]
+    fit = best.fit if best.crop_pct is None else f"{best.fit}:{best.crop_pct}"
+    network = [*_of_candidate(base, best.backbone, best.size_px, best.contract), *fit_settings(fit)]
+    changes = [*network, *_SOLVED, "expected=null"]
     values = read_document(preset, host.presets, [*settings, *changes]).values
     text = "".join(f"# {line}".rstrip() + "\n" for line in _comments(out, preset, ranking))
     named = {

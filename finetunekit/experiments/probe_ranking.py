@@ -51,12 +51,14 @@ class ProbeScore:
 
 @dataclass(frozen=True, slots=True)
 class RankedProbe:
-    """One backbone, contract and size.
+    """One backbone, contract, size and fit.
 
     Attributes:
-        backbone: Registered name.
+        backbone: Registered name; several joined by `+`.
         size_px: Side of the square input.
         contract: `pixels.contract` that feeds it.
+        fit: `pixels.fit` of its photos.
+        crop_pct: `pixels.crop_pct`; None where nothing is cut off.
         score: By nested cross-validation.
         penalty: Median of those chosen inside the outer folds.
         channels: Numbers a photo.
@@ -68,6 +70,8 @@ class RankedProbe:
     backbone: str
     size_px: int
     contract: str
+    fit: str
+    crop_pct: float | None
     score: ProbeScore
     penalty: float
     channels: int
@@ -106,7 +110,7 @@ class _Tried:
 def rank_probes(
     plans: Sequence[Plan], index: PhotoIndex, progress: Progress, *, folds: int = 5, left_out: dict[str, str]
 ) -> Ranking:
-    """Rank plans that differ in backbone, size and pixel contract; heads and stages do not matter.
+    """Rank plans that differ in backbone, size, fit and pixel contract; heads and stages do not matter.
 
     Args:
         plans: The candidates.
@@ -123,7 +127,8 @@ def rank_probes(
     decoded: dict[tuple[object, ...], PixelStore] = {}
     labels = np.concatenate([index.labels(split) for split in SPLITS_USED])
     for number, plan in enumerate(plans, start=1):
-        name = candidate_text(plan.backbone.name, plan.config.pixels.size_px, plan.config.pixels.contract)
+        pixels = plan.config.pixels
+        name = _words(plan.backbone.name, pixels.size_px, fit_words(pixels.fit, pixels.crop_pct), pixels.contract)
         progress.say(f"probe {number} of {len(plans)}: {name}")
         try:
             tried.append(_try(plan, index, labels, progress, folds, decoded))
@@ -138,14 +143,19 @@ def rank_probes(
     return Ranking(tuple(one.row for one in ranked), chosen, problems, index.classes, index.stand_in)
 
 
-def candidate_text(backbone: str, size_px: int, contract: str) -> str:
+def _words(backbone: str, size_px: int, fit: str, contract: str) -> str:
     """How messages name a candidate."""
-    return f"{backbone}, {size_px} px, pixels {contract}"
+    return f"{backbone}, {size_px} px, {fit}, pixels {contract}"
+
+
+def fit_words(fit: str, crop_pct: float | None) -> str:
+    """How a photo becomes the square: `stretch`, `pad`, `crop .875`."""
+    return fit if crop_pct is None else f"{fit} {crop_pct:.3g}".replace(" 0.", " .")
 
 
 def candidate_words(row: RankedProbe) -> str:
     """How messages name a candidate that was tried."""
-    return candidate_text(row.backbone, row.size_px, row.contract)
+    return _words(row.backbone, row.size_px, fit_words(row.fit, row.crop_pct), row.contract)
 
 
 def _try(
@@ -172,6 +182,8 @@ def _try(
         backbone=plan.backbone.name,
         size_px=pixels.size_px,
         contract=pixels.contract,
+        fit=pixels.fit,
+        crop_pct=pixels.crop_pct,
         score=_score(nested.probabilities, labels),
         penalty=float(np.median(nested.penalties)),
         channels=probe.channels,

@@ -132,7 +132,7 @@ def measure(loaded: LoadedRun, servable: Servable, writing: Writing, say: Callab
     with tempfile.TemporaryDirectory() as folder:
         probes = comparison.refer(servable, write_probes(Path(folder)), max_pixels=2**30)
         probe_answers = comparison.ask_model(predict, probes, exported.takes)
-        probed = _probed(servable, predict, probes, probe_answers)
+        probed = _probed(servable, predict, probes, probe_answers, exported.takes)
         points = _points(servable, writing, probes, photos)
         contents = verification.pixels_of(probes)
     say("measuring speed")
@@ -196,14 +196,15 @@ def _run_photos(loaded: LoadedRun, servable: Servable) -> RunPhotos:
 
 
 def _probed(
-    servable: Servable, predict: Predict, probes: comparison.Reference, answers: NDArray[np.float64]
+    servable: Servable, predict: Predict, probes: comparison.Reference, answers: NDArray[np.float64], takes: str
 ) -> dict[str, Any]:
     found = comparison.compare_answers(probes.names, probes.probabilities, answers, servable.classes)
     differences = np.abs(probes.probabilities - answers).max(axis=1)
+    photo = probes.photos(0) if takes == "pixels" else probes.squares[0]
     return {
         **found,
         "differences": dict(zip(probes.names, map(float, differences), strict=True)),
-        "batches": comparison.compare_batches(probes.probabilities[0], predict, probes.squares[0]),
+        "batches": comparison.compare_batches(probes.probabilities[0], predict, photo),
     }
 
 

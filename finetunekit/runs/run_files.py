@@ -167,7 +167,6 @@ class _Config(RunConfig):
     """A configuration of which parts may be missing; what is there is within the bounds of a preset."""
 
     name: str = "x"
-    backbone: Component = Component(name="x")
     head: Component = Component(name="x")
     stages: tuple[Stage, ...] = ()
 

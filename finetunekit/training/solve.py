@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from finetunekit.data.decoded_photos import DecodedPhotos
 from finetunekit.errors import ConfigError, RunError
 from finetunekit.models.feature_cache import EXTRACTION_BATCH, prefix_signature
 from finetunekit.models.feature_files import Arrays
@@ -83,11 +85,14 @@ def run_solve(job: SolveJob, context: StageContext, prepared: Prepared, number: 
     started = time.perf_counter()
     dense = find_last_dense(context, number)
     groups = context.train.groups or context.train.sha256
-    recipe = Recipe(job.stage.solver, job.stage.penalty, job.stage.folds, context.plan.config.seed)
+    stage = job.stage
+    recipe = Recipe(stage.solver, stage.penalty, stage.folds, context.plan.config.seed, stage.repeats)
     counter = job.progress.counter(f"{job.stage.name}: choosing the penalty, fits")
     _check_photos(job.stage.name, context.train.labels, recipe, groups)
-    views, photos = _count_views(prepared), len(context.train.labels)
-    features = _stacked(_inputs(context, prepared, dense), views * photos)
+    looks = [context.train, _mirrored(context.train)] if stage.mirror else [context.train]
+    views, photos = _count_views(prepared) * len(looks), len(context.train.labels)
+    blocks = chain.from_iterable(_inputs(context, prepared, dense, look) for look in looks)
+    features = _stacked(blocks, views * photos)
     try:
         fit, choice = fit_chosen(
             features,
@@ -143,27 +148,33 @@ def _stacked(blocks: Iterator[NDArray[np.float32]], rows: int) -> NDArray[np.flo
     return stacked
 
 
-def _inputs(context: StageContext, prepared: Prepared, dense: LastDense) -> Iterator[NDArray[np.float32]]:
+def _mirrored(photos: DecodedPhotos) -> DecodedPhotos:
+    return photos.with_pixels(np.ascontiguousarray(photos.pixels[:, :, ::-1]))
+
+
+def _inputs(
+    context: StageContext, prepared: Prepared, dense: LastDense, look: DecodedPhotos
+) -> Iterator[NDArray[np.float32]]:
     """What enters the Dense layer, `(block, channels)`: of the photos as they are, or of each banked view, one after the other."""
     import keras
 
     cut = prepared.cut
     if cut is None:
         forward = make_forward(keras.Model(context.classifier.logits.inputs[0], dense.inputs), EXTRACTION_BATCH)
-        yield from map(forward, input_batches(context.train.pixels, context.contract))
+        yield from map(forward, input_batches(look.pixels, context.contract))
         return
     crossing = cut.prefix.outputs
     is_there = len(crossing) == 1 and crossing[0] is dense.inputs
     rest = None if is_there else make_forward(keras.Model(_one_or_all(crossing), dense.inputs), SUFFIX_BATCH)
-    for arrays in _cut_features(context, prepared):
+    for arrays in _cut_features(context, prepared, look):
         yield rest(*arrays) if rest else arrays[0]
 
 
-def _cut_features(context: StageContext, prepared: Prepared) -> Iterator[Arrays]:
+def _cut_features(context: StageContext, prepared: Prepared, look: DecodedPhotos) -> Iterator[Arrays]:
     """A batch of photos at a time, since those of a whole split at an early cut may be larger than memory."""
     photos = np.arange(len(context.train.labels))
     batches = [photos[start : start + SUFFIX_BATCH] for start in range(0, len(photos), SUFFIX_BATCH)]
-    if isinstance(prepared.feed, FeatureFeed):
+    if isinstance(prepared.feed, FeatureFeed) and look is context.train:
         views = prepared.feed.views
         for view in range(len(views)):
             for batch in batches:
@@ -171,7 +182,9 @@ def _cut_features(context: StageContext, prepared: Prepared) -> Iterator[Arrays]
         return
     assert prepared.cut is not None  # asked for features of a cut only
     signature = prefix_signature(prepared.cut, context.pixel_parts, context.precision)
-    kept = plain_features(context, prepared.cut, signature, context.train, "train")
+    kept = plain_features(
+        context, prepared.cut, signature, look, "train" if look is context.train else "mirrored train"
+    )
     for batch in batches:
         yield tuple(array[batch[0] : batch[-1] + 1] for array in kept)
 
@@ -204,7 +217,8 @@ def _row(
 
 
 def _line(row: Row, fit: LinearFit, choice: PenaltyChoice | None, photos: int, views: int) -> str:
-    how = f"{choice.folds} folds of {photos} photos: log loss {choice.log_loss:.4f}" if choice else "as given"
+    often = f"{choice.repeats} x " if choice and choice.repeats > 1 else ""
+    how = f"{often}{choice.folds} folds of {photos} photos: log loss {choice.log_loss:.4f}" if choice else "as given"
     many = f" x {views} views" if views > 1 else ""
     return (
         f"solved ({fit.solver}{many})  penalty {fit.penalty:.1e}, {how}  "

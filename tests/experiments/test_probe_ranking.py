@@ -54,6 +54,17 @@ def test_candidates_are_ranked_by_log_loss_with_intervals_and_without_test_photo
     assert 0 < ranking["chosen"]["log_loss"] < np.log(3)
 
 
+def test_fits_are_candidates_of_their_own_and_the_best_is_written(pretrained_yaml: Path, tmp_path: Path) -> None:
+    fits = ("--sizes", "8", "--contracts", "backbone", "--fits", "crop:0.5,pad", "--folds", "2")
+    out = tmp_path / "best.yaml"
+    result = probed(pretrained_yaml, *fits, "--write", out, "--json")
+    assert result.exit_code == 0, result.stderr
+    rows = json.loads(result.stdout)["ranked"]
+    assert {(row["fit"], row["crop_pct"]) for row in rows} == {("crop", 0.5), ("pad", None)}
+    pixels = prepare(out)[0].config.pixels
+    assert (pixels.fit, pixels.crop_pct) == (rows[0]["fit"], rows[0]["crop_pct"])
+
+
 def test_the_winners_figure_comes_from_choices_that_have_not_seen_the_photos_they_are_scored_on() -> None:
     fold = np.array([0, 0, 1, 1])
     first = NestedScores(np.full((4, 2), [0.9, 0.1]), fold, (0.1, 0.4), (1.0, 1.0))
@@ -68,7 +79,7 @@ def test_the_table_says_that_the_first_is_first_by_luck_and_fits_80_columns(pret
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert re.match(r"1  tiny +8  ", lines[1])
-    assert "The first of 2 is first partly by luck." in result.stdout
+    assert "The first of 3 is first partly by luck." in result.stdout
     said = " ".join(result.stdout.split())
     assert "no test photo was looked at" in said
     assert "backbones were left out, since the weights are not on this machine" in said
@@ -82,7 +93,9 @@ def test_the_best_one_is_written_as_a_preset_that_needs_no_other(pretrained_yaml
     best = json.loads(result.stdout)["ranked"][0]
     plan, host = prepare(out)
     assert (plan.config.name, plan.config.seed) == ("best", 7)
-    assert (plan.config.pixels.size_px, plan.config.pixels.contract) == (best["size_px"], best["contract"])
+    pixels = plan.config.pixels
+    assert (pixels.size_px, pixels.contract) == (best["size_px"], best["contract"])
+    assert (pixels.fit, pixels.crop_pct) == (best["fit"], best["crop_pct"])
     assert plan.head.name == "linear"
     assert [stage.kind for stage in plan.config.stages] == ["solve"]
     assert (plan.config.augment, plan.config.train.draws_per_epoch) == ((), None)
@@ -99,7 +112,7 @@ def test_what_cannot_be_probed_is_left_out_with_its_reason(pretrained_yaml: Path
     result = probed(pretrained_yaml, "--sizes", "8", "--backbones", "tiny,vgg16", "--contracts", "backbone", "--json")
     assert result.exit_code == 0, result.stderr
     ranking = json.loads(result.stdout)
-    assert [row["backbone"] for row in ranking["ranked"]] == ["tiny"]
+    assert {row["backbone"] for row in ranking["ranked"]} == {"tiny"}
     (why,) = ranking["left_out"].values()
     assert "VGG16 needs at least 32 px" in why
 

@@ -136,6 +136,17 @@ def test_a_cross_validated_loss_is_the_mean_over_photos_left_out() -> None:
     assert dict(choose_penalty(x, y, 3).tried)[1.0] == pytest.approx(total / 60, abs=1e-4)
 
 
+def test_a_repeated_cross_validation_averages_over_other_folds() -> None:
+    features, labels = blobs(30)
+    alone = [choose_penalty(features, labels, 3, Recipe(seed=seed)) for seed in (4, 5)]
+    both = choose_penalty(features, labels, 3, Recipe(seed=4, repeats=2))
+    losses = [dict(one.tried) for one in alone]
+    for penalty, loss in both.tried:
+        if all(penalty in of for of in losses):
+            assert loss == pytest.approx((losses[0][penalty] + losses[1][penalty]) / 2)
+    assert both.repeats == 2
+
+
 def test_a_given_penalty_is_taken() -> None:
     x, y = blobs()
     fit, choice = fit_chosen(x, y, 3, Recipe(solver="ridge", penalty=0.5))

@@ -75,6 +75,18 @@ def test_a_solve_stage_keeps_one_row_and_says_what_it_chose(tiny_yaml: Path) -> 
     assert set(finished.state["stages"][0]["decision"].values()) == {0.0}
 
 
+def test_a_mirrored_stage_is_solved_on_both_looks_at_a_photo(tiny_yaml: Path) -> None:
+    finished, shown = ran(tiny_yaml, *LINEAR, "stages=[{kind: solve, folds: 3, repeats: 2, mirror: true}]")
+    solved = finished.state["stages"][0]["solve"]
+    assert (solved["photos"], solved["views"], solved["choice"]["repeats"]) == (12, 2, 2)
+    assert "solved (logistic x 2 views)" in shown
+    assert "2 x 3 folds of 12 photos" in shown
+    (row,) = finished.epochs
+    assert row["draws"] == "12"
+    with pytest.raises(ConfigError, match=r"does not go with cache.mode: bank"):
+        prepare(tiny_yaml, settings=["stages=[{kind: solve, mirror: true}]", "cache={mode: bank}"])
+
+
 @pytest.mark.parametrize("cache", ["cache={mode: exact}", "cache={mode: off}", "cache={mode: bank, views: 3}"])
 def test_any_head_whose_last_layer_is_dense_is_solved_whatever_the_cache(tiny_yaml: Path, cache: str) -> None:
     finished, _ = ran(tiny_yaml, cache, f"stages=[{SOLVE}]")  # gap_dense, augmented
@@ -222,7 +234,7 @@ def test_a_plan_shows_what_a_stage_reads_and_nothing_else(tiny_yaml: Path) -> No
     lines = list(plan_lines(plan))
     solve, fit = lines.index("stage 1: probe"), lines.index("stage 2: fine-tune")
     shown = [line.split(":")[0].strip() for line in lines[solve + 1 : fit]]
-    assert shown == ["kind", "solver", "penalty", "folds", "revert_unless_better"]
+    assert shown == ["kind", "solver", "penalty", "folds", "repeats", "mirror", "revert_unless_better"]
     assert not any(line.strip().startswith(("solver", "penalty", "folds")) for line in lines[fit:])
 
 

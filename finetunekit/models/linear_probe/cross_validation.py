@@ -32,12 +32,14 @@ class PenaltyChoice:
         log_loss: Its mean log loss over left-out photos, in nats. It was chosen for being low, so it is no score.
         folds: Number of folds.
         tried: Penalty and log loss of each that was tried, strongest first.
+        repeats: How often the folds were dealt.
     """
 
     penalty: float
     log_loss: float
     folds: int
     tried: tuple[tuple[float, float], ...]
+    repeats: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,14 @@ class Recipe:
         penalty: None: chosen by cross-validation.
         folds: Of that cross-validation; fewer where there are fewer groups.
         seed: Of the folds.
+        repeats: How often it is repeated with other folds, whose losses are averaged.
     """
 
     solver: Solver = "logistic"
     penalty: float | None = None
     folds: int = 5
     seed: int = 0
+    repeats: int = 1
 
 
 @one_thread()
@@ -82,12 +86,14 @@ def choose_penalty(
     """
     check_probe_labels(labels, len(features), classes)
     check_leaving_out(labels, recipe, groups=groups)
-    fold = stratified_folds(labels, recipe.folds, groups=groups, seed=recipe.seed)
-    number = int(fold.max()) + 1
-    fitters = [Fitter(features[fold != k], labels[fold != k], classes, recipe.solver) for k in range(number)]
-    tried = list(_search(fitters, features, labels, fold, count))
+    left_out: list[NDArray[np.bool_]] = []
+    for repeat in range(recipe.repeats):
+        fold = stratified_folds(labels, recipe.folds, groups=groups, seed=recipe.seed + repeat)
+        left_out += [fold == k for k in range(int(fold.max()) + 1)]
+    fitters = [Fitter(features[~is_out], labels[~is_out], classes, recipe.solver) for is_out in left_out]
+    tried = list(_search(fitters, left_out, features, labels, count))
     penalty, log_loss = min(tried, key=lambda pair: pair[1])
-    return PenaltyChoice(penalty, log_loss, number, tuple(tried))
+    return PenaltyChoice(penalty, log_loss, int(fold.max()) + 1, tuple(tried), recipe.repeats)
 
 
 def check_leaving_out(labels: IntArray, recipe: Recipe, *, groups: Sequence[str] | None = None) -> None:
@@ -119,17 +125,21 @@ def _too_few(labels: IntArray, groups: Sequence[str] | None) -> ValueError:
 
 
 def _search(
-    fitters: Sequence[Fitter], features: NDArray[Any], labels: IntArray, fold: IntArray, count: Count | None
+    fitters: Sequence[Fitter],
+    left_out: Sequence[NDArray[np.bool_]],
+    features: NDArray[Any],
+    labels: IntArray,
+    count: Count | None,
 ) -> Iterator[tuple[float, float]]:
-    best, worse = float("inf"), 0
+    best, worse, photos = float("inf"), 0, sum(int(is_out.sum()) for is_out in left_out)
     for position, penalty in enumerate(PENALTIES):
         total = 0.0
-        for k, fitter in enumerate(fitters):
-            probabilities = fitter.fit(penalty).probabilities(features[fold == k])
-            total += float(photo_log_losses(probabilities, labels[fold == k]).sum())
+        for k, (fitter, is_out) in enumerate(zip(fitters, left_out, strict=True)):
+            probabilities = fitter.fit(penalty).probabilities(features[is_out])
+            total += float(photo_log_losses(probabilities, labels[is_out]).sum())
             if count:
                 count(position * len(fitters) + k + 1, len(PENALTIES) * len(fitters))
-        yield penalty, total / len(labels)
+        yield penalty, total / photos
         best, worse = (total, 0) if total < best else (best, worse + 1)
         if worse == PATIENCE:
             return

@@ -9,6 +9,7 @@ from finetunekit.models.weights.cache import (
     WeightsProvenance,
     WeightsStatus,
     arrays_digest,
+    join_provenances,
     weights_cache_dir,
     weights_status,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "WeightsStatus",
     "arrays_digest",
     "fit_arrays",
+    "join_provenances",
     "load_top",
     "resolve_weights",
     "weights_availability",

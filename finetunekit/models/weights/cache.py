@@ -8,9 +8,9 @@ import os
 import re
 import weakref
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -59,6 +59,27 @@ class WeightsProvenance:
     def to_json(self) -> dict[str, str]:
         """Plain JSON object."""
         return asdict(self)
+
+
+def join_provenances(parts: Sequence[WeightsProvenance]) -> WeightsProvenance:
+    """Where the arrays of several backbones came from, as one record: texts one after the other, one digest of their digests."""
+
+    def all_of(key: str) -> str:
+        return "; ".join(dict.fromkeys(text for text in (getattr(part, key) for part in parts) if text))
+
+    digests = "\n".join(part.arrays_sha256 for part in parts)
+    return replace(
+        parts[0],
+        backbone="+".join(part.backbone for part in parts),
+        arrays_sha256=hashlib.sha256(digests.encode()).hexdigest(),
+        location=all_of("location"),
+        checksum=all_of("checksum"),
+        licence=all_of("licence"),
+        attribution=all_of("attribution"),
+        pretrained_on=all_of("pretrained_on"),
+        note=all_of("note"),
+        fetched_at=max(part.fetched_at for part in parts),
+    )
 
 
 @dataclass(frozen=True, slots=True)

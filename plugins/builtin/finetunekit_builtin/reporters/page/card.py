@@ -35,7 +35,8 @@ def build_model_card(options: ModelCardOptions, run: FinishedRun) -> Mapping[str
     Source: Hugging Face, "Model Cards", https://huggingface.co/docs/hub/model-cards (front matter and `model-index`).
     """
     weights, baselines = (run.optional(name) or {} for name in ("weights.json", "baselines.json"))
-    backbone = str((run.config.get("backbone") or {}).get("name", "unknown"))
+    one = (run.config.get("backbone") or {}).get("name", "unknown")
+    backbone = "+".join(run.config.get("backbones") or (one,))
     test = run.metrics.get("test") or {}
     measured = [{"title": "this model", **test}, *baselines.get("baselines", ())] if test.get("accuracy") else []
     has_photos = (run.path / "photos.csv").is_file()

@@ -1,0 +1,138 @@
+"""Several backbones as one: each sees the photo at its own size and by its own pixel contract, their pooled features stand side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from finetunekit._version import __version__
+from finetunekit.config.plan import Chosen
+from finetunekit.plugins.components import call_builder
+from finetunekit.types import Backbone, BackboneSpec, Options, Origin, PixelContract, Registered
+
+if TYPE_CHECKING:
+    import keras
+
+#: Between the names of the parts; no registered name needs it.
+PLUS = "+"
+
+
+def join_backbones(parts: Sequence[Chosen]) -> Chosen:
+    """Make one backbone of several.
+
+    Args:
+        parts: At least 2, of different names.
+
+    Returns:
+        A component that is built, planned and frozen as any backbone is: square photos of one size, RGB in [0, 255], to a vector. The photo
+        is cut as the part of the largest native size would have it.
+    """
+    name = PLUS.join(part.name for part in parts)
+    origin = Origin("finetunekit", "finetunekit", __version__)
+    spec = _spec([spec_of(part) for part in parts])
+    registered = Registered(name, partial(_build, tuple(parts)), Options, origin, spec)
+    return Chosen("backbone", registered, Options(), ("backbones",))
+
+
+def spec_of(part: Chosen) -> BackboneSpec:
+    """What is known of one of them without building it."""
+    spec = part.registered.spec
+    assert spec is not None  # PluginHost refuses a backbone without one
+    return spec
+
+
+def layer_prefix(part: Chosen) -> str:
+    """What the names of a part's layers begin with."""
+    return f"{part.name}_"
+
+
+def _spec(specs: Sequence[BackboneSpec]) -> BackboneSpec:
+    largest = max(specs, key=lambda spec: spec.native_size_px)
+    costs = [spec.multiply_adds for spec in specs]
+    return BackboneSpec(
+        title=" + ".join(spec.title for spec in specs),
+        pixels=PixelContract(),  # each part's own contract is its first layer
+        native_size_px=largest.native_size_px,
+        min_size_px=max(spec.min_size_px for spec in specs),
+        parameters=sum(spec.parameters for spec in specs),
+        licence=_all(spec.licence for spec in specs),
+        attribution=_all(spec.attribution for spec in specs),
+        pretrained_on=_all(spec.pretrained_on for spec in specs),
+        published=_all(f"{spec.title}: {spec.published}" for spec in specs),
+        reference=_all(spec.reference for spec in specs),
+        multiply_adds=None if None in costs else sum(filter(None, costs)),
+        crop_pct=largest.crop_pct,
+    )
+
+
+def _all(texts: Iterator[str]) -> str:
+    return "; ".join(dict.fromkeys(texts))
+
+
+def _build(parts: Sequence[Chosen], options: Options, image_size_px: int) -> Backbone:
+    """Build every part for its native size, on one input.
+
+    Args:
+        parts: Which.
+        options: None.
+        image_size_px: Side of the square input; a part of another size has it resized (bilinear) inside the network.
+
+    Returns:
+        Model `(batch, image_size_px, image_size_px, 3)` RGB in [0, 255] → vector `(batch, channels)`, maps and tokens averaged.
+        Layers are called `<part>_<layer>`; blocks are counted from the end, so that the last n are the last n of each part.
+    """
+    import keras
+
+    pixels = keras.Input((image_size_px, image_size_px, 3), name="pixels")
+    vectors, blocks = [], []
+    for part in parts:
+        built = call_builder(part, spec_of(part).native_size_px)
+        prefix = layer_prefix(part)
+        renamed = keras.models.clone_model(built.model, clone_function=partial(_renamed, prefix))
+        # `call`, not a call: layer by layer, so that freezing, cache and Grad-CAM find them
+        features = renamed.call(_fed(pixels, part, image_size_px))
+        vectors.append(_pooled(features, built.kind, prefix))
+        blocks.append({block: tuple(prefix + path for path in paths) for block, paths in built.blocks.items()})
+    joined = keras.layers.Concatenate(name="joined", dtype="float32")(vectors)
+    # made anew, so that each layer is in one graph only
+    model = keras.models.clone_model(keras.Model(pixels, joined, name="joined_backbone"))
+    return Backbone(model=model, kind="vector", blocks=_merged(blocks))
+
+
+def _renamed(prefix: str, layer: Any) -> Any:
+    return type(layer).from_config({**layer.get_config(), "name": prefix + layer.name})
+
+
+def _fed(pixels: keras.KerasTensor, part: Chosen, size_px: int) -> keras.KerasTensor:
+    """RGB in [0, 255] as the part was trained on: `(batch, native, native, 3)`, float32 under any precision."""
+    import keras
+
+    spec, prefix = spec_of(part), layer_prefix(part)
+    native_px, contract = spec.native_size_px, spec.pixels
+    if native_px != size_px:
+        # the operation, not the layer `Resizing`, whose `training=True` by default reaches every layer that is called after it
+        pixels = keras.ops.image.resize(pixels, (native_px, native_px), interpolation="bilinear")
+    if contract.order == "bgr":
+        pixels = keras.ops.flip(pixels, axis=-1)
+    scale = [contract.scale / std for std in contract.std]
+    offset = [-mean / std for mean, std in zip(contract.mean, contract.std, strict=True)]
+    return keras.layers.Rescaling(scale, offset, dtype="float32", name=f"{prefix}rescaling")(pixels)
+
+
+def _pooled(features: keras.KerasTensor, kind: str, prefix: str) -> keras.KerasTensor:
+    import keras
+
+    if kind == "map":
+        return keras.layers.GlobalAveragePooling2D(name=f"{prefix}gap")(features)  # (batch, channels)
+    return keras.layers.GlobalAveragePooling1D(name=f"{prefix}gap")(features) if kind == "tokens" else features
+
+
+def _merged(blocks: Sequence[Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
+    """Blocks level by level from the end, each named by all its parts' names of it."""
+    merged = []
+    for level in zip_longest(*(reversed(tuple(own.items())) for own in blocks)):
+        there = [pair for pair in level if pair is not None]
+        merged.append((" + ".join(dict.fromkeys(name for name, _ in there)), sum((paths for _, paths in there), ())))
+    return dict(reversed(merged))
