@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,7 +101,7 @@ def command(
     if as_json:
         print_json([as_dict(p) for p in predictions])
     else:
-        print_table([_row(p) for p in predictions], right=(0,))
+        print_table(_rows(predictions), right=(0,))
     if coverage is not None:
         sets = loaded.sets(coverage, is_per_class=is_per_class)
         print_lines((line for words in sets.words() for line in wrap(words)), file=sys.stderr if as_json else None)
@@ -114,13 +115,18 @@ def command(
         raise DataError(problems)
 
 
-def _row(prediction: Prediction) -> tuple[object, ...]:
+def _rows(predictions: Sequence[Prediction]) -> list[list[object]]:
+    """A row a photo; of columns that only some photos need, the others have an empty cell."""
+    rows = [_cells(p) for p in predictions]
+    return [row + [""] * (max(map(len, rows)) - len(row)) for row in rows]
+
+
+def _cells(p: Prediction) -> list[object]:
     from finetunekit.evaluation.likeness import unlike_words
 
-    p, kept = prediction, prediction.class_set
-    one_of = () if kept is None else (f"one of {{{', '.join(kept)}}}" if kept else "no class",)
+    one_of = [] if p.class_set is None else [f"one of {{{', '.join(p.class_set)}}}" if p.class_set else "no class"]
     if not p.is_unlike or p.unlike_p is None:
-        return (f"{p.probability:.1%}", p.label or "unsure", *one_of, p.path)
+        return [f"{p.probability:.1%}", p.label or "unsure", *one_of, p.path]
     best = max(p.probabilities, key=lambda name: p.probabilities[name])
     why = f"{unlike_words(p.unlike_p)}; of the classes {best}, {p.probability:.1%}"
-    return ("–", "none of these?", *one_of, p.path, why)
+    return ["–", "none of these?", *one_of, p.path, why]

@@ -56,6 +56,7 @@ class AnswerSets:
         classes: Class names; position is the class index.
         rule: Made from the uncalibrated probabilities of validation photos, so that no temperature fitted on them is in it.
         photos: Validation photos that it was made from, each content once.
+        right: Those whose most probable class is the true one.
         is_chosen: Whether the run chose its epochs, or between its stages, on the same photos.
         test: What it did on the test photos; None where the run left them shut.
         test_classes: The same for each class with test photos, by name; empty where the rule is not per class.
@@ -64,6 +65,7 @@ class AnswerSets:
     classes: tuple[str, ...]
     rule: ClassSets
     photos: int
+    right: int
     is_chosen: bool
     test: Covered | None
     test_classes: Mapping[str, Covered]
@@ -97,7 +99,16 @@ class AnswerSets:
             yield _covered_words(self.test)
             for name, covered in self.test_classes.items():
                 yield f"'{name}': {_share_words(covered)}."
-        yield "An empty set says that no class is likely enough to be kept; a set of all classes, that none can be ruled out."
+        yield from self._empty_words()
+
+    def _empty_words(self) -> Iterator[str]:
+        if self.right >= self.rule.coverage * self.photos:
+            yield (
+                f"The network is right on {self.right:,} of these {self.photos:,} photos, which is more than was asked for: an empty set "
+                "marks a photo that it is less sure of than of most. Ask for a higher coverage to have fewer of them."
+            )
+        else:
+            yield "An empty set says that no class is likely enough to be kept; a set of all classes, that none can be ruled out."
 
     def _few_words(self, needed: int) -> Iterator[str]:
         if not self.rule.is_per_class:
@@ -162,6 +173,7 @@ def sets_from(
         classes=tuple(classes),
         rule=rule,
         photos=len(labels),
+        right=int((valid.argmax(axis=1) == labels).sum()),
         is_chosen=any(stage.get("early_stopping") or stage.get("revert_unless_better") for stage in stages),
         test=_covered(members, truth) if len(truth) else None,
         test_classes={name: _covered(members[own], truth[own]) for name, own in by_class.items()},

@@ -29,6 +29,7 @@ def test_what_is_promised_and_what_was_covered_is_said() -> None:
     assert "at least 90 % of photos like the 40 validation photos" in said
     assert "a single rule like this one covers 79.6 to 97.2 % in 95 of 100 cases" in said
     assert "The run chose nothing on these photos" in said
+    assert "that none can be ruled out" in said
     assert sets.test is not None
     assert f"{sets.test.covered} of 40 hold the true class" in said
     assert sets.test.covered == 40  # 5 of 40 wrong leaves no set without them
@@ -39,6 +40,7 @@ def test_sets_of_a_network_that_errs_seldom_are_single_classes() -> None:
     sets = sets_from(_rows(40, (0,)), CLASSES, 0.9, stages=SOLVED)
     assert sets.test is not None
     assert (sets.test.covered, sets.test.mean_size, sets.test.empty, sets.test.full) == (38, 1.0, 0, 0)
+    assert "right on 39 of these 40 photos, which is more than was asked for" in " ".join(sets.words())
 
 
 def test_too_few_photos_give_full_sets_and_say_how_many_it_takes() -> None:

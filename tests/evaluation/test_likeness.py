@@ -122,19 +122,26 @@ def test_a_run_tells_by_what_it_kept(copied_run: Path, tmp_path: Path) -> None:
     photo = run.run.photo_path(run.run.split_predictions("test")[0]["path"])
     assert not run.predict([photo])[0].is_unlike
 
-    write_features(copied_run, dataclasses.replace(kept, known=np.full(249, -1e9)))
-    (found,) = ftk.load(copied_run).predict([photo], abstain_unlike=True)
-    assert (found.unlike_p, found.is_unlike, found.label) == (1 / 250, True, None)
+    test = [run.run.photo_path(row["path"]) for row in run.run.split_predictions("test")]
+    traits = run.traits(test)
+    assert traits is not None
+    ranked = np.argsort(kept.unlikeness(traits))
+    like, unlike = test[ranked[0]], test[ranked[-1]]
+    between = float(np.sort(kept.unlikeness(traits))[-2:].mean())
+    write_features(copied_run, dataclasses.replace(kept, known=np.full(249, between)))
+    found = ftk.load(copied_run).predict([like, unlike], abstain_unlike=True)
+    assert [(p.unlike_p, p.is_unlike, p.label is None) for p in found] == [(1.0, False, False), (1 / 250, True, True)]
     table = tmp_path / "answers.csv"
-    shown = invoke("predict", str(copied_run), str(photo), "--csv", str(table))
-    said = " ".join(shown.stdout.split())
-    assert "none of these?" in said
-    assert "unlike any training photo (p = 0.004); of the classes" in said
-    (row,) = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
-    assert (row["unlike_p"], row["is_unlike"]) == ("0.004", "1")
-    assert row["predicted"]
-    (value,) = json.loads(invoke("predict", str(copied_run), str(photo), "--json").stdout)
-    assert (value["unlike_p"], value["is_unlike"]) == (0.004, True)
+    shown = invoke("predict", str(copied_run), str(like), str(unlike), "--csv", str(table), "--coverage", "0.8")
+    first, second = shown.stdout.splitlines()[:2]
+    assert "unlike" not in first
+    assert "none of these?" in second
+    assert "unlike any training photo (p = 0.004); of the classes" in second
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+    assert [(row["unlike_p"], row["is_unlike"]) for row in rows] == [("1.0", "0"), ("0.004", "1")]
+    assert all(row["predicted"] for row in rows)
+    values = json.loads(invoke("predict", str(copied_run), str(like), str(unlike), "--json").stdout)
+    assert [value["is_unlike"] for value in values] == [False, True]
 
 
 @pytest.mark.parametrize("head", ["linear", "map", "scaled", "two"])
