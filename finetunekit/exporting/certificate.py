@@ -243,6 +243,7 @@ def _run(loaded: LoadedRun, servable: Servable) -> dict[str, Any]:
         "classes": list(servable.classes),
         "precision": precision,
         "is_rebuilt": servable.network is not loaded.model,
+        "temperature": servable.temperature,
         "stand_in": loaded.run.stand_in,
         **{key: servable.metadata[key] for key in ("model_sha256", "licence", "attribution", "weights")},
     }

@@ -50,6 +50,7 @@ def _metadata(run: FinishedRun) -> dict[str, str]:
         "model_sha256": hashlib.sha256((run.path / MODEL).read_bytes()).hexdigest(),
         "finetunekit": __version__,
         "pixels": json.dumps({**run.state["pixels"], **fitting_of(run.config["pixels"])}),
+        "temperature": repr(run.temperature),
         "licence": str(run.weights.get("licence", "")),
         "attribution": str(run.weights.get("attribution", "")),
         "weights": str(run.weights.get("location", run.weights.get("kind", ""))),

@@ -73,6 +73,11 @@ def certificate_page(certificate: Mapping[str, Any]) -> str:
         lines += [f"**{_cell(run['stand_in'])}**", ""]
     lines += [f"- {line}" for line in certificate_lines(certificate)]
     lines += ["", f"Written from the run `{run['folder']}` in {model['precision']}; it takes {_takes(model)}."]
+    divided = f"logits divided by {run['temperature']:.3g}, as the run gives them out"
+    lines += [
+        "",
+        f"Probabilities: {divided if run['temperature'] != 1 else 'the softmax of the logits, as the run gives them out'}.",
+    ]
     lines += ["", "## Labels", "", *(f"{i}. {_cell(name)}" for i, name in enumerate(model["classes"]))]
     lines += ["", "## Beside the answers that the run recorded", "", *_recorded(certificate["recorded"])]
     lines += ["", "## Photos whose first answer changed", "", *_changed(certificate["network"]["changed"])]

@@ -96,6 +96,7 @@ def test_a_certificate_says_how_close_the_answers_are(name: str, exported: Expor
     assert certificate["network"]["same_first_answer"]["photos"] == 12
     assert certificate["recorded"]["same_first_answer"]["of"] == 12
     assert certificate["recorded"]["largest_difference"] < 1e-5
+    assert certificate["run"]["temperature"] == 1.7
     assert certificate["accuracy"]["gained"] == certificate["accuracy"]["lost"] == 0
     assert set(certificate["probes"]["batches"]) == {"1", "3", "32"}
     assert {"EXIF orientation 6", "CMYK", "alpha", "16-bit grey", "stripes", "one pixel", "very long"} <= set(
