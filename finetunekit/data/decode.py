@@ -32,6 +32,7 @@ from finetunekit.data.photo_file import (
     PhotoFile,
     check_decoded,
     check_file_size,
+    held_photo,
     open_photo_file,
     pillow_guard,
     read_header,
@@ -84,6 +85,23 @@ def decode_photo(path: Path, *, max_pixels: int) -> Pixels:
         DataError: If the file is missing, unreadable, empty, broken, too large, or no photo.
     """
     with pillow_guard(max_pixels), open_photo_file(path) as file:
+        check_file_size(file, path, max_pixels=max_pixels)
+        return decode_stream(file, path, max_pixels=max_pixels)
+
+
+def decode_bytes(content: bytes, name: str, *, max_pixels: int) -> Pixels:
+    """`decode_photo` of bytes that lie in no file.
+
+    Args:
+        content: Of a photo's file.
+        name: How messages call it.
+        max_pixels: As in `decode_photo`.
+
+    Raises:
+        DataError: As `decode_photo`.
+    """
+    path = Path(name)
+    with pillow_guard(max_pixels), held_photo(content, path) as file:
         check_file_size(file, path, max_pixels=max_pixels)
         return decode_stream(file, path, max_pixels=max_pixels)
 

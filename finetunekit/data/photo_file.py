@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import os
 import re
+import tempfile
 import threading
 import time
 import warnings
@@ -213,6 +214,28 @@ def open_photo_file(path: Path) -> Iterator[PhotoFile]:
         if os.fstat(file.fileno()).st_size == 0:
             raise photo_error(path, "the file is empty (0 bytes)")
         yield file
+
+
+@contextmanager
+def held_photo(content: bytes, path: Path) -> Iterator[PhotoFile]:
+    """A photo's bytes as `open_photo_file` gives them; no name in any folder leads to them.
+
+    Args:
+        content: Of the file.
+        path: How messages call it.
+
+    Raises:
+        DataError: If there are none.
+    """
+    if not content:
+        raise photo_error(path, "the file is empty (0 bytes)")
+    with tempfile.TemporaryFile(buffering=0) as raw:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[raw.write(rest) :]
+        raw.seek(0)
+        with PhotoFile(raw) as file:  # type: ignore[arg-type]  # a raw file, as it is not buffered
+            yield file
 
 
 def read_header(file: PhotoFile, path: Path, *, max_pixels: int) -> Image.Image:

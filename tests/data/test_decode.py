@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from finetunekit.data.decode import PAD_LEVEL, Resize, decode_photo, fit_photo, load_photos, shrink_photo
+from finetunekit.data.decode import PAD_LEVEL, Resize, decode_bytes, decode_photo, fit_photo, load_photos, shrink_photo
 from finetunekit.data.photo_file import photo_suffixes, pillow_guard
 from finetunekit.errors import DataError
 from finetunekit.system.formatting import escaped
@@ -584,3 +584,20 @@ def test_another_crop_has_features_of_its_own() -> None:
     crops = [PixelsSection(fit="crop", crop_pct=share) for share in (None, 1.0, 0.875)]
     first, same, other = (pixel_parts(section, PixelContract()) for section in crops)
     assert first == same != other
+
+
+def test_bytes_are_decoded_as_their_file_is_and_refused_in_the_same_words(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.arange(8 * 6 * 3, dtype=np.uint8).reshape(8, 6, 3)).save(path)
+    assert np.array_equal(
+        decode_bytes(path.read_bytes(), "sent.png", max_pixels=100), decode_photo(path, max_pixels=100)
+    )
+    for content, words in (
+        (b"", "the file is empty"),
+        (b"no photo", "not a photo"),
+        (path.read_bytes()[:45], "truncated"),
+    ):
+        with pytest.raises(DataError, match=rf"^sent\.png: .*{words}"):
+            decode_bytes(content, "sent.png", max_pixels=100)
+    with pytest.raises(DataError, match="it claims 6 x 8, allowed are 40"):
+        decode_bytes(path.read_bytes(), "sent.png", max_pixels=40)
