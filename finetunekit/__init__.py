@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from finetunekit.models.weights.fit import named_variables
     from finetunekit.plugins.hookspecs import hookimpl
     from finetunekit.runs.folder import FinishedRun
+    from finetunekit.serving.server import serve
     from finetunekit.system.files import append_line, locked, open_regular, read_regular, to_cell, to_csv, write_whole
     from finetunekit.system.formatting import show_duration
     from finetunekit.system.keyed_random import draw_uniform
@@ -123,6 +124,7 @@ _LAZY = {
     "finetunekit.models.weights.fit": ("named_variables",),
     "finetunekit.plugins.hookspecs": ("hookimpl",),
     "finetunekit.runs.folder": ("FinishedRun",),
+    "finetunekit.serving.server": ("serve",),
     "finetunekit.system.files": (
         "append_line",
         "locked",
@@ -241,6 +243,7 @@ __all__ = [
     "same_form",
     "same_letters",
     "save_graph",
+    "serve",
     "show_duration",
     "some_names",
     "split_by_class",

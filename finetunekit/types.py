@@ -444,6 +444,8 @@ class Exporter:
         again: What else to do than `write`, in order, where what was written does not keep its limits: dearer ways that may.
         decode: `(folder) → decode`: opens the model's own way from the bytes of a photo file to `(height, width, 3)` uint8, which raises
             where it cannot read them; None: whoever calls the model decodes.
+        check: Raises `ConfigError` where something that writing needs, and opening does not, is missing; called before any work. None:
+            there is no such thing.
     """
 
     write: Callable[[Servable, Path], Exported]
@@ -451,6 +453,7 @@ class Exporter:
     classes: Callable[[Path], tuple[str, ...]]
     again: tuple[Callable[[Servable, Path], Exported], ...] = ()
     decode: Callable[[Path], Callable[[bytes], NDArray[np.uint8]]] | None = None
+    check: Callable[[], None] | None = None
 
 
 # ---- registration ----------------------------------------------------------------------------------------------------------------

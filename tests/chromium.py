@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,13 +60,17 @@ class Browser:
 
     def open(self, path: Path, *, width_px: int = 1280, height_px: int = 900, is_dark: bool = False) -> None:
         """Show a file at a width and wait until it is loaded."""
+        self.go(path.resolve().as_uri(), width_px=width_px, height_px=height_px, is_dark=is_dark)
+
+    def go(self, url: str, *, width_px: int = 1280, height_px: int = 900, is_dark: bool = False) -> None:
+        """Show what lies at an address, and wait until it is loaded."""
         mobile = width_px < 600
         size = {"width": width_px, "height": height_px, "deviceScaleFactor": 2 if mobile else 1, "mobile": mobile}
         self.ask("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
         self.ask("Emulation.setEmulatedMedia", features=[scheme])
         self._loaded = False
-        self.ask("Page.navigate", url=path.resolve().as_uri())
+        self.ask("Page.navigate", url=url)
         while not self._loaded:
             self._next()
 
@@ -76,6 +80,16 @@ class Browser:
         if "exceptionDetails" in answer:
             raise RuntimeError(str(answer["exceptionDetails"]))
         return answer["result"].get("value")
+
+    def wait_for(self, condition: str) -> None:
+        """Wait until a JavaScript expression is true, asked at every frame of the page."""
+        self.evaluate(f"new Promise(done => (function ask() {{ ({condition}) ? done() : setTimeout(ask, 20) }})())")
+
+    def choose_files(self, selector: str, paths: Sequence[Path]) -> None:
+        """Choose files in an `<input type="file">`."""
+        root = self.ask("DOM.getDocument")["root"]["nodeId"]
+        node = self.ask("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.ask("DOM.setFileInputFiles", files=[str(path.resolve()) for path in paths], nodeId=node)
 
     def press_tab(self) -> None:
         """Press the tabulator once."""

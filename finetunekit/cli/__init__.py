@@ -26,6 +26,7 @@ _SECTIONS = {
         "plan": ("plan", "Show what a preset would do; nothing is trained."),
         "predict": ("predict", "Predict photos with a finished run."),
         "export": ("export", "Write a finished run for another runtime, and prove it."),
+        "serve": ("serve", "Put a finished run behind HTTP, with a page to try it on."),
         "doctor": ("doctor", "Say what works on this machine."),
     },
     "Understand a result": {
@@ -65,6 +66,7 @@ _CALLED_ELSEWHERE = {
     **dict.fromkeys(("test", "eval", "score", "val", "validate"), "evaluate"),
     **dict.fromkeys(("check", "env", "info"), "doctor"),
     **dict.fromkeys(("convert", "deploy"), "export"),
+    **dict.fromkeys(("host", "web", "ui", "demo", "api"), "serve"),
     **dict.fromkeys(("diff",), "compare"),
     **dict.fromkeys(("sweep", "search", "hpo"), "ablate"),
     **dict.fromkeys(("lr", "lr-find"), "rates"),

@@ -234,7 +234,7 @@ def held_photo(content: bytes, path: Path) -> Iterator[PhotoFile]:
         while rest:
             rest = rest[raw.write(rest) :]
         raw.seek(0)
-        with PhotoFile(raw) as file:  # type: ignore[arg-type]  # a raw file, as it is not buffered
+        with PhotoFile(raw) as file:
             yield file
 
 

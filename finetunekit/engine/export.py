@@ -30,7 +30,7 @@ from finetunekit.runs.reopening import add_plugin_files
 from finetunekit.system.files import to_json
 from finetunekit.system.formatting import one_line
 from finetunekit.system.progress import Progress
-from finetunekit.types import Exported, Exporter, Servable
+from finetunekit.types import Exported, Exporter, Predict, Servable
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +162,39 @@ def build_exporter(chosen: Chosen) -> Exporter:
         ConfigError: If a package that it needs is missing.
         PluginError: If its builder fails or returns something else.
     """
+    exporter = _built(chosen)
+    if exporter.check is not None:
+        with _blamed(chosen):
+            exporter.check()
+    return exporter
+
+
+def _built(chosen: Chosen) -> Exporter:
+    """An exporter, ready to open what it wrote elsewhere."""
     exporter = call_builder(chosen)
     if not isinstance(exporter, Exporter):
         raise PluginError(f"{component_label(chosen)} must return finetunekit.Exporter. Received: {exporter!r:.200}")
     return exporter
+
+
+def open_exported(folder: Path) -> tuple[Predict, Mapping[str, Any]]:
+    """Open an exported model in its own runtime; neither TensorFlow nor Keras is loaded, unless the exporter needs them.
+
+    Args:
+        folder: Of the model.
+
+    Returns:
+        What runs it, and the content of its `certificate.json`.
+
+    Raises:
+        ConfigError: If it is no exported model, or its exporter or runtime is not installed.
+        ExportError: If it cannot be opened.
+    """
+    certificate = _read_certificate(folder)
+    named = certificate["exporter"]
+    chosen = _choose(load_plugins(default_progress().say), named["name"], named["options"])
+    with _blamed(chosen):
+        return _built(chosen).open(folder), certificate
 
 
 def _target(run: FinishedRun, chosen: Chosen, into: str | Path | None) -> Path:
@@ -327,7 +356,7 @@ def verify_export(
     path, progress = Path(folder), progress or Progress()
     certificate = _read_certificate(path)
     chosen = _choose(load_plugins(progress.say), certificate["exporter"]["name"], certificate["exporter"]["options"])
-    model, exporter = certificate["model"], build_exporter(chosen)
+    model, exporter = certificate["model"], _built(chosen)
     if list_files(path, list(model["files"])) != model["files"]:
         raise ExportError(f"{path}: its files are not those that the certificate was written for.")
     with _blamed(chosen):

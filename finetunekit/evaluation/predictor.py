@@ -111,7 +111,8 @@ class LoadedRun:
         predictions: list[Prediction] = []
         for start in range(0, len(photos), _CHUNK):
             part = photos[start : start + _CHUNK]
-            predictions += self._predictions(*self._read(part, unreadable), sets)
+            read, uncalibrated, traits = self._read(part, unreadable)
+            predictions += self.predictions(read, uncalibrated, self.unlike(traits, len(read)), sets)
             if count:
                 count(start + len(part), len(photos))
         return [
@@ -196,7 +197,20 @@ class LoadedRun:
         return explain(self, paths, coverage=coverage, neighbours=neighbours, count=count)
 
     def _ask(self, paths: Sequence[Path]) -> tuple[NDArray[np.float64], Traits | None]:
-        """Uncalibrated probabilities `(photos, classes)`, and what the network makes of the photos as they are."""
+        return self.ask(self.squares(paths))
+
+    def ask(
+        self, squares: NDArray[np.uint8], forward: Callable[..., Answers] | None = None
+    ) -> tuple[NDArray[np.float64], Traits | None]:
+        """Ask the network.
+
+        Args:
+            squares: Photos as it sees them, `(photos, size, size, 3)` uint8 RGB.
+            forward: Of `make_answering`; default: in batches of the size that `predict` uses.
+
+        Returns:
+            Uncalibrated probabilities `(photos, classes)` float64, and what it makes of the photos before it answers.
+        """
         from finetunekit.evaluation.likeness import traits_of
         from finetunekit.models.forward import answer_photos, mean_over_flip
 
@@ -205,11 +219,11 @@ class LoadedRun:
         traits: list[Traits | None] = []
 
         def ask(photos: NDArray[np.uint8]) -> NDArray[np.float32]:
-            logits, found = answer_photos(self._forward, photos, contract)
+            logits, found = answer_photos(forward or self._forward, photos, contract)
             traits.append(None if found is None else traits_of(found, logits))
             return logits
 
-        return mean_over_flip(ask, self.squares(paths), is_flipped=is_flipped), traits[0]
+        return mean_over_flip(ask, squares, is_flipped=is_flipped), traits[0]
 
     @functools.cached_property
     def _forward(self) -> Callable[..., Answers]:
@@ -299,16 +313,24 @@ class LoadedRun:
         except RunFolderError as exc:
             return None, str(exc)
 
-    def _predictions(
+    def predictions(
         self,
         paths: Sequence[Path],
         uncalibrated: NDArray[np.float64],
-        traits: Traits | None,
-        sets: AnswerSets | None,
+        unlike: Sequence[float | None],
+        sets: AnswerSets | None = None,
     ) -> Iterator[Prediction]:
+        """What `predict` says of photos that the network was asked for.
+
+        Args:
+            paths: What they are called.
+            uncalibrated: See `ask`.
+            unlike: See `unlike`.
+            sets: Which classes to keep.
+        """
         kept = sets.names(uncalibrated) if sets else [None] * len(paths)
         given = apply_temperature(uncalibrated, self.run.temperature) if len(paths) else uncalibrated
-        for path, row, class_set, unlike_p in zip(paths, given, kept, self._unlike(traits, len(paths)), strict=True):
+        for path, row, class_set, unlike_p in zip(paths, given, kept, unlike, strict=True):
             best = int(row.argmax())
             yield Prediction(
                 path=path,
@@ -321,7 +343,8 @@ class LoadedRun:
                 class_set=class_set,
             )
 
-    def _unlike(self, traits: Traits | None, photos: int) -> list[float | None]:
+    def unlike(self, traits: Traits | None, photos: int) -> list[float | None]:
+        """See `Prediction.unlike_p`, of so many photos."""
         if traits is None or self.training is None:
             return [None] * photos
         return list(map(float, self.training.p_values(traits)))

@@ -245,7 +245,7 @@ def _run(loaded: LoadedRun, servable: Servable) -> dict[str, Any]:
         "is_rebuilt": servable.network is not loaded.model,
         "temperature": servable.temperature,
         "stand_in": loaded.run.stand_in,
-        **{key: servable.metadata[key] for key in ("model_sha256", "licence", "attribution", "weights")},
+        **{key: servable.metadata[key] for key in ("model_sha256", "licence", "attribution", "weights", "pixels")},
     }
 
 

@@ -56,6 +56,7 @@ def test_help_stands_under_headings_a_line_a_verb(columns: int, monkeypatch: pyt
         "plan",
         "predict",
         "export",
+        "serve",
         "doctor",
     ]
     assert shown == VERBS == list(dict.fromkeys(shown))  # each once, and no line wrapped

@@ -57,14 +57,11 @@ def build_litert(options: LitertOptions) -> Exporter:
 
     Args:
         options: Precision, and what the model takes.
-
-    Raises:
-        ConfigError: If the extra `export` is not installed.
     """
-    need(NEEDS)
     more = options.model_copy(update={"calibration_photos": MORE_PHOTOS * options.calibration_photos})
     again = (partial(_write, more), partial(_write, more, is_mixed=True)) if options.quantize == "int8" else ()
-    return Exporter(partial(_write, options), _open, lambda folder: read_labels(folder / FILE), again)
+    check = partial(need, NEEDS)
+    return Exporter(partial(_write, options), _open, lambda folder: read_labels(folder / FILE), again, check=check)
 
 
 def _write(options: LitertOptions, servable: Servable, folder: Path, *, is_mixed: bool = False) -> Exported:

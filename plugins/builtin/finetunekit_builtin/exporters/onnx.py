@@ -36,12 +36,8 @@ def build_onnx(options: OnnxOptions) -> Exporter:
 
     Args:
         options: What the model takes.
-
-    Raises:
-        ConfigError: If the extra `export` is not installed.
     """
-    need(NEEDS)
-    return Exporter(partial(_write, options), _open, _classes)
+    return Exporter(partial(_write, options), _open, _classes, check=partial(need, NEEDS))
 
 
 def _write(options: OnnxOptions, servable: Servable, folder: Path) -> Exported:

@@ -1,0 +1,88 @@
+"""`finetunekit serve`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from finetunekit.cli.common import make_progress, out_option, trust_option
+
+if TYPE_CHECKING:
+    from finetunekit.serving.served import Served
+
+
+@click.command("serve")
+@click.argument("run")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any that is free.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Another one lets other machines ask; needs a token."
+)
+@click.option(
+    "--token",
+    envvar="FINETUNEKIT_TOKEN",
+    show_envvar=True,
+    help="Requests must send it. Rather set the variable: options show in process lists.",
+)
+@click.option("--name", "names", multiple=True, help="Another host name that the server is called by. Repeatable.")
+@click.option("--runtime", metavar="NAME", help="Answer by what RUN was exported to: onnx, litert. No TensorFlow.")
+@click.option(
+    "--max-photos", type=click.IntRange(1, 100_000), default=256, show_default=True, help="Under way at once."
+)
+@click.option("--max-megabytes", type=click.IntRange(1, 4096), default=64, show_default=True, help="Of one request.")
+@click.option(
+    "--time-limit", type=click.FloatRange(0.1, 3600), default=60.0, show_default=True, help="Seconds for one request."
+)
+@out_option
+@trust_option
+def command(
+    *,
+    run: str,
+    port: int,
+    host: str,
+    token: str | None,
+    names: tuple[str, ...],
+    runtime: str | None,
+    max_photos: int,
+    max_megabytes: int,
+    time_limit: float,
+    out: str,
+    trust: bool,
+) -> None:
+    """Put RUN behind HTTP, with a page to try it on: a run's folder, its name, 'last', or an exported model's folder.
+
+    Only this machine can ask unless --host says otherwise. 'last' goes on with newer runs as they finish.
+    """
+    from finetunekit.serving.guard import decide_access
+    from finetunekit.serving.server import Limits, check_installed, listen, opener, serve_until_stopped, url_of
+
+    progress = make_progress()
+    check_installed()
+    access = decide_access(host, token, names)
+    open_served = opener(run, out=out, runtime=runtime, trust=trust)
+    sock = listen(host, port)
+    served = open_served()
+    click.echo(url_of(host, sock))
+    progress.say(f"serving {served.about.name}; Ctrl-C ends it. {served.about.words[0]}")
+    limits = Limits(max_photos, max_megabytes * 2**20, max(256, 2 * max_megabytes) * 2**20, time_limit)
+    newer = _newer(out, runtime) if run == "last" else None
+    serve_until_stopped(served, access, sock, limits=limits, say=progress.say, newer=newer)
+
+
+def _newer(out: str, runtime: str | None) -> Callable[[], Served | None]:
+    """Loads the newest run of a folder once it is another one than before."""
+    from finetunekit.runs.folder import find_run
+    from finetunekit.serving.server import opener
+
+    known = [find_run("last", Path(out))]
+
+    def look() -> Served | None:
+        newest = find_run("last", Path(out))
+        if newest == known[-1]:
+            return None
+        known.append(newest)
+        return opener(newest, out=out, runtime=runtime, trust=False)()
+
+    return look
