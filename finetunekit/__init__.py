@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from finetunekit.engine.result import RunResult
     from finetunekit.evaluation.predictor import LoadedRun
     from finetunekit.experiments.ablation import run_ablation
+    from finetunekit.experiments.asking import audit, compare, probe
     from finetunekit.experiments.cross_validation import resume_folds, run_folds
     from finetunekit.experiments.run_group import GroupResult
     from finetunekit.experiments.seeds import resume_seeds, run_seeds
@@ -114,6 +115,7 @@ _LAZY = {
     "finetunekit.engine.result": ("RunResult",),
     "finetunekit.evaluation.predictor": ("LoadedRun",),
     "finetunekit.experiments.ablation": ("run_ablation",),
+    "finetunekit.experiments.asking": ("audit", "compare", "probe"),
     "finetunekit.experiments.cross_validation": ("run_folds", "resume_folds"),
     "finetunekit.experiments.run_group": ("GroupResult",),
     "finetunekit.experiments.seeds": ("run_seeds", "resume_seeds"),
@@ -211,6 +213,8 @@ __all__ = [
     "WeightSource",
     "WeightsError",
     "append_line",
+    "audit",
+    "compare",
     "count_names_anew",
     "decode_photo",
     "did_you_mean",
@@ -231,6 +235,7 @@ __all__ = [
     "open_table",
     "outcome_sentence",
     "photo_suffixes",
+    "probe",
     "read_options",
     "read_regular",
     "resample",
@@ -262,3 +267,11 @@ def __getattr__(name: str) -> Any:
 
             return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module 'finetunekit' has no attribute '{name}'")
+
+
+#: What completion offers in a notebook. Plugins import more by name: docs/plugins/hooks.md and docs/plugins/writing.md say what.
+_FOR_NOTEBOOKS = ("audit", "compare", "load", "probe", "run")
+
+
+def __dir__() -> list[str]:
+    return [*_FOR_NOTEBOOKS, "__all__", "__doc__", "__file__", "__name__", "__path__", "__version__"]

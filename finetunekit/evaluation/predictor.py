@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from finetunekit.config.pixel_contract import contract_from, fitting_of
 from finetunekit.config.plan import PlannedNetwork
 from finetunekit.data.known_photos import photo_sha256
-from finetunekit.data.photo_paths import find_photos, labelled_photos, splits_of
+from finetunekit.data.photo_paths import labelled_photos, splits_of
 from finetunekit.errors import DataError, RunFolderError
+from finetunekit.evaluation.given_photos import GivenPhoto, photo_files
+from finetunekit.evaluation.prediction_table import Predictions, thumbnail_of
 from finetunekit.runs.folder import MODEL, FinishedRun, find_run
 from finetunekit.runs.reopening import reopen_network
 from finetunekit.statistics import apply_temperature
@@ -78,7 +80,7 @@ class LoadedRun:
 
     def predict(
         self,
-        paths: Iterable[str | Path],
+        photos: GivenPhoto | Iterable[GivenPhoto],
         *,
         abstain_below: float = 0.0,
         abstain_unlike: bool = False,
@@ -86,11 +88,12 @@ class LoadedRun:
         is_per_class: bool = False,
         count: Callable[[int, int], None] | None = None,
         unreadable: Callable[[str], None] | None = None,
-    ) -> list[Prediction]:
+    ) -> Predictions:
         """Predict photos, prepared exactly as in training.
 
         Args:
-            paths: Photo files, or folders, tables and archives of them.
+            photos: One or several of: a path of a photo file, or of a folder, table or archive of them; the bytes of a photo file; a PIL
+                image; an array `(height, width)` or `(height, width, channels)` of uint8, or a batch of them.
             abstain_below: Give no label where the most probable class has a lower probability.
             abstain_unlike: Give no label to photos that are unlike any training photo.
             coverage: Give a set of classes that holds the true one for at least this share of photos like the validation ones, in (0, 1);
@@ -100,27 +103,32 @@ class LoadedRun:
             unreadable: Called with the line of each photo that cannot be read, which is then left out; None: it is an error.
 
         Returns:
-            One prediction a photo, in the order given; a folder's photos by name.
+            A list of one prediction for each photo, in the order given; a folder's photos by name. A notebook shows it as a table with
+            small pictures; `to_pandas` makes a DataFrame of it. Photos without a path are called `photo 1`, `photo 2`, ….
 
         Raises:
             DataError: If a path does not exist, a folder has no photo, or a photo cannot be read.
             ValueError: If the coverage is impossible.
         """
         sets = None if coverage is None else self.sets(coverage, is_per_class=is_per_class)
-        photos = find_photos(paths)
         predictions: list[Prediction] = []
-        for start in range(0, len(photos), _CHUNK):
-            part = photos[start : start + _CHUNK]
-            read, uncalibrated, traits = self._read(part, unreadable)
-            predictions += self.predictions(read, uncalibrated, self.unlike(traits, len(read)), sets)
-            if count:
-                count(start + len(part), len(photos))
-        return [
+        with photo_files(photos) as files:
+            for start in range(0, len(files), _CHUNK):
+                part = [photo.file for photo in files[start : start + _CHUNK]]
+                read, uncalibrated, traits = self._read(part, unreadable)
+                predictions += self.predictions(read, uncalibrated, self.unlike(traits, len(read)), sets)
+                if count:
+                    count(start + len(part), len(files))
+            given = {photo.file: photo.name for photo in files if not photo.is_kept}
+            thumbnails = {i: thumbnail_of(p.path) for i, p in enumerate(predictions) if p.path in given}
+        named = (dataclasses.replace(p, path=given.get(p.path, p.path)) for p in predictions)
+        labelled = (
             dataclasses.replace(p, label=None)
             if p.probability < abstain_below or (abstain_unlike and p.is_unlike)
             else p
-            for p in predictions
-        ]
+            for p in named
+        )
+        return Predictions(labelled, thumbnails)
 
     def sets(self, coverage: float, *, is_per_class: bool = False) -> AnswerSets:
         """The rule by which `predict` makes sets of classes, what it promises, and what it did on the test photos.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from finetunekit.runs.folder import REPORTS
 from finetunekit.system.progress import Progress
 from finetunekit.types import TEST, TRAIN, VALID
 
+T = TypeVar("T")
 _NONE = "–"
 _SCORES = (("accuracy", "accuracy"), ("macro F1", "macro_f1"), ("log loss, nats", "log_loss"))
 
@@ -43,6 +45,26 @@ def result_html(path: Path, metrics: Mapping[str, Any], summary: Sequence[str]) 
         ],
         figures=[_figure(file) for file in sorted((path / REPORTS).glob("*.svg"))],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Told(Generic[T]):
+    """What was found, which prints itself: in a terminal and in a notebook as its sentences.
+
+    Attributes:
+        value: The values behind the sentences.
+        lines: The sentences, of at most 80 columns.
+    """
+
+    value: T
+    lines: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines)
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        return f'<pre style="white-space: pre-wrap">{escape(repr(self))}</pre>'
 
 
 def _score(score: Mapping[str, Any] | None) -> str:
