@@ -18,7 +18,7 @@ from finetunekit.config.plan import Chosen, Plan
 from finetunekit.config.sections import ExportSection
 from finetunekit.config.validation_errors import describe_problems
 from finetunekit.config.yaml_source import Places
-from finetunekit.errors import ConfigError, ExportError, FinetuneKitError, PluginError
+from finetunekit.errors import ConfigError, ExportError, FinetuneKitError, PluginError, RunFolderError
 from finetunekit.evaluation.predictor import LoadedRun
 from finetunekit.evaluation.predictor import load as load_network
 from finetunekit.plugins.components import call_builder, component_label
@@ -27,6 +27,7 @@ from finetunekit.plugins.host import PluginHost, load_plugins
 from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import CERTIFICATE, EXPORTS, FinishedRun
 from finetunekit.runs.reopening import add_plugin_files
+from finetunekit.runs.run_files import read_json_file
 from finetunekit.system.files import to_json
 from finetunekit.system.formatting import one_line
 from finetunekit.system.progress import Progress
@@ -377,10 +378,9 @@ def verify_export(
 
 def _read_certificate(path: Path) -> dict[str, Any]:
     try:
-        certificate: dict[str, Any] = json.loads((path / CERTIFICATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
+        return read_json_file(path / CERTIFICATE)
+    except RunFolderError as exc:
         raise ConfigError(f"{path}: is no exported model; it has no {CERTIFICATE} that can be read.") from exc
-    return certificate
 
 
 def _measure_again(

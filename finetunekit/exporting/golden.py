@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,14 +9,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.errors import ExportError
+from finetunekit.errors import DataError, ExportError, RunFolderError
 from finetunekit.exporting.comparison import Reference, ask_network, compare_answers
 from finetunekit.exporting.serving_graph import PROBABILITIES
-from finetunekit.system.files import to_json
+from finetunekit.system.files import MOST_BYTES, to_json
+from finetunekit.system.formatting import one_line
 from finetunekit.types import Predict, Servable
 
 FOLDER, ANSWERS = "golden", "answers.json"
 PHOTOS = 8
+_MOST_PIXELS = 2048 * 2048
 LONG_SIDE_PX = 320
 """Photos are shrunk to it, so that they are a few hundred kilobytes together and show no more than they have to."""
 
@@ -91,13 +92,16 @@ def read_golden(folder: Path) -> tuple[Mapping[str, Any], list[NDArray[np.uint8]
     Raises:
         ExportError: If they are missing or damaged.
     """
-    from PIL import Image
+    from finetunekit.data.decode import decode_photo
+    from finetunekit.runs.run_files import read_json_file
 
     try:
-        content: Mapping[str, Any] = json.loads((folder / FOLDER / ANSWERS).read_text(encoding="utf-8"))
-        photos = [np.asarray(Image.open(folder / FOLDER / name).convert("RGB")) for name in content["photos"]]
-    except (OSError, ValueError, KeyError) as exc:
-        raise ExportError(f"{folder / FOLDER}: the golden photos cannot be read ({exc}).") from exc
+        content = read_json_file(folder / FOLDER / ANSWERS, most_bytes=MOST_BYTES)
+        photos = [
+            decode_photo(folder / FOLDER / Path(name).name, max_pixels=_MOST_PIXELS) for name in content["photos"]
+        ]
+    except (RunFolderError, DataError) as exc:
+        raise ExportError(f"{folder / FOLDER}: the golden photos cannot be read ({one_line(exc)})") from exc
     return content, photos
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from finetunekit.models.forward import make_forward
 from finetunekit.models.preprocessing import as_input
 from finetunekit.statistics import softmax
+from finetunekit.system.files import open_regular
 from finetunekit.system.memory import own_bytes
 from finetunekit.types import Exporter, Predict, Servable
 
@@ -66,12 +67,12 @@ def _median_ms(call: Callable[[], Any]) -> float:
 
 
 def list_files(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Path of each file of a model → its bytes and SHA-256."""
-    paths = [path for name in names for path in sorted([folder / name, *(folder / name).rglob("*")]) if path.is_file()]
-    return {
-        path.relative_to(folder).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        }
-        for path in paths
-    }
+    """Path of each file of a model → its bytes and SHA-256; names that lead out of its folder are passed over."""
+    inside = [folder / name for name in names if (folder / name).resolve().is_relative_to(folder.resolve())]
+    paths = [path for place in inside for path in sorted([place, *place.rglob("*")]) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): _file_facts(path) for path in paths}
+
+
+def _file_facts(path: Path) -> dict[str, Any]:
+    with open_regular(path) as stream:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}

@@ -195,6 +195,41 @@ class _Group(_Shape):
     pooled: _Pooled = Field(default_factory=_Pooled)
 
 
+class _Exporter(_Shape):
+    name: str
+    options: dict[str, Any]
+
+
+class _Exported(_Shape):
+    files: dict[str, Any]
+    classes: list[str]
+    size_px: int = Field(ge=8, le=2048)
+    takes: str
+    fitting: dict[str, Any]
+
+
+class _Certificate(_Shape):
+    exporter: _Exporter
+    model: _Exported
+
+
+class _GoldenAnswer(_Shape):
+    probabilities: dict[str, float]
+
+
+class _ProbeAnswer(_Shape):
+    pixels_sha256: str
+    probabilities: list[float]
+
+
+class _Answers(_Shape):
+    classes: list[str]
+    tolerance: float
+    photos: dict[str, _GoldenAnswer] = Field(min_length=1)
+    probes: dict[str, _ProbeAnswer]
+    photos_of_the_run: dict[str, list[float]]
+
+
 class _Environment(_Shape):
     platform: str = ""
     versions: dict[str, str | None] = {}
@@ -206,20 +241,22 @@ _SHAPES: Mapping[str, type[_Shape]] = {
     "metrics.json": _Metrics,
     "plan.json": _Plan,
     "environment.json": _Environment,
+    "certificate.json": _Certificate,
+    "answers.json": _Answers,
     "baselines.json": _Baselines,
     "seeds.json": _Group,
     "cross_validation.json": _Group,
 }
 
 
-def read_json_file(path: Path) -> Told:
+def read_json_file(path: Path, *, most_bytes: int = MOST_JSON_BYTES) -> Told:
     """A JSON object that a run keeps.
 
     Raises:
-        RunFolderError: If it is no regular file, larger than 64 MiB, no JSON object, deeper than 60 levels, or what is known by its name
-            has another shape.
+        RunFolderError: If it is no regular file, larger than `most_bytes`, no JSON object, deeper than 60 levels, or what is known by its
+            name has another shape.
     """
-    text = read_text_file(path, most_bytes=MOST_JSON_BYTES)
+    text = read_text_file(path, most_bytes=most_bytes)
     try:
         content = json.loads(text, object_hook=Told, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as exc:

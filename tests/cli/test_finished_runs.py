@@ -94,6 +94,17 @@ def test_evaluating_on_other_photos_is_counted_and_bound_by_name(folder: Path) -
     assert "grean: not a class of this run (blue, green, red). Did you mean 'green'?" in wrong.stderr
 
 
+def test_scores_are_kept_where_the_ledger_cannot_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "file").touch()
+    monkeypatch.setenv("FINETUNEKIT_STATE", str(folder / "file"))
+    done = invoke(folder, "evaluate", "last", "--data", "photos/test", "--json")
+    assert done.exit_code == 0
+    assert "warning: this scoring of the photos is not counted: " in done.stderr
+    scores = json.loads(done.stdout)
+    assert (scores["openings"], scores["accuracy"]["photos"]) == (None, 9)
+    assert "have now been scored" not in invoke(folder, "evaluate", "last", "--data", "photos/test").stdout
+
+
 def test_photos_that_the_run_was_trained_on_are_counted_and_kept_out_of_the_score(folder: Path) -> None:
     write_photos(folder / "again", per_class=8, seed=9)
     mixed = folder / "again" / "test"

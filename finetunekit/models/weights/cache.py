@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from finetunekit.errors import WeightsError
+from finetunekit.models.weights.claims import check_npz
 from finetunekit.system.files import open_regular, read_regular
 from finetunekit.system.formatting import one_line
 from finetunekit.system.user_dirs import cache_dir
@@ -197,6 +198,7 @@ class StoredArrays(Mapping[str, "NDArray[np.float32]"]):
         with self._read_errors():
             handle = open_regular(path)  # our own: numpy leaves its own open where the file is damaged
             weakref.finalize(self, handle.close)
+            check_npz(handle, os.fstat(handle.fileno()).st_size)
             self._stored: Any = np.load(handle, allow_pickle=False)
             self._names = tuple(self._stored.files)
 
@@ -217,7 +219,7 @@ class StoredArrays(Mapping[str, "NDArray[np.float32]"]):
     def _read_errors(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as exc:
+        except (OSError, ValueError, EOFError, AttributeError, RuntimeError, MemoryError, zipfile.BadZipFile) as exc:
             raise WeightsError(f"{self._path}: cannot be read as .npz of named arrays ({one_line(exc)}).") from exc
 
 
@@ -252,7 +254,7 @@ def read_provenance(path: Path) -> WeightsProvenance | None:
     """What the .json beside an .npz says; None where there is none or it is not one of ours."""
     try:
         stored: Any = json.loads(read_regular(path.with_suffix(".json")))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     names = {field.name for field in fields(WeightsProvenance)}
     if not isinstance(stored, dict) or set(stored) != names or not all(isinstance(v, str) for v in stored.values()):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from finetunekit.errors import FinetuneKitError, WeightsError
 from finetunekit.models.weights.cache import check_arrays
+from finetunekit.models.weights.claims import check_h5
 from finetunekit.system.files import open_regular
 from finetunekit.system.formatting import one_line
 from finetunekit.types import Arrays
@@ -102,6 +103,11 @@ def convert_file(convert: Callable[[Path], Arrays], path: Path, origin: str) -> 
     Raises:
         WeightsError: If the converter fails, or returns arrays that no model can use.
     """
+    try:
+        if path.suffix in (".h5", ".hdf5"):
+            check_h5(path)
+    except (OSError, ValueError) as exc:
+        raise WeightsError(f"cannot be converted: {one_line(exc)}") from exc
     try:
         arrays = convert(path)
     except FinetuneKitError as exc:
