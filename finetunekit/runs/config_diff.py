@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,9 @@ not another configuration. Paths of plugin files differ between machines; the co
 in the configuration.
 """
 
+#: What decides most of a result first; what is not named here comes after, what changes no prediction last.
+_FIRST = ("data", "backbone", "weights", "stages", "pixels", "augment", "head", "train", "cache", "precision", "seed")
+_LAST = ("version of", "reports", "insights", "save", "export", "expected", "plugins")
 _MACHINE = ("python", "platform", "processor", "cpus", "devices", "versions", "threads", "switches")
 
 
@@ -65,12 +68,38 @@ def environment_changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> 
 def configuration_changes(first: FinishedRun, second: FinishedRun) -> tuple[Change, ...]:
     """Where two configurations differ, defaults filled in, and the versions of what gave their components.
 
+    What matters most comes first: photos, backbone, stages, pixels, augmentation. Reporters, which change no prediction, are one change.
     Where a stage is of another kind, the keys that only one of them has are left out: the kind says the difference.
     """
     sides = _describe_plan(first.plan), _describe_plan(second.plan)
     changes = _differences(*sides)
     others = tuple(c.key.removesuffix("kind") for c in changes if re.fullmatch(r"stages\[\d+\]\.kind", c.key))
-    return tuple(c for c in changes if not c.key.startswith(others) or all(c.key in side for side in sides))
+    kept = [c for c in changes if not c.key.startswith(others) or all(c.key in side for side in sides)]
+    return tuple(sorted(_with_reporters_as_one(kept, first, second), key=_weight))
+
+
+def _with_reporters_as_one(changes: Sequence[Change], first: FinishedRun, second: FinishedRun) -> Iterator[Change]:
+    is_shown = False
+    for change in changes:
+        if _section(change.key) != "reports":
+            yield change
+        elif not is_shown:
+            is_shown = True
+            names = [", ".join(r["name"] for r in run.config.get("reports", ())) or None for run in (first, second)]
+            yield Change("reports", names[0], names[1] if names[0] != names[1] else f"{names[1]}; other options")
+
+
+def _weight(change: Change) -> int:
+    """Place of a change in a list; changes of one section stay in their order."""
+    section = _section(change.key)
+    if section in _FIRST:
+        return _FIRST.index(section)
+    return len(_FIRST) + (1 + _LAST.index(section) if section in _LAST else 0)
+
+
+def _section(key: str) -> str:
+    """`stages[0].epochs` → `stages`."""
+    return "version of" if key.startswith("version of ") else re.split(r"[.\[ ]", key, maxsplit=1)[0]
 
 
 def machine_changes(first: FinishedRun, second: FinishedRun) -> tuple[Change, ...]:

@@ -162,6 +162,42 @@ def test_of_stages_of_two_kinds_only_the_kind_and_what_both_have_is_said_to_diff
     assert compare_runs([runs[0], other]).pairs[0].configuration == (Change("stages[0].penalty", 0.1, 1.0),)
 
 
+def test_what_matters_comes_first_and_reporters_are_one_difference(tmp_path: Path) -> None:
+    base = {
+        "reports": [{"name": "html"}, {"name": "model_card"}], "evaluate": {"flip": False}, "augment": [{"name": "flip"}],
+        "pixels": {"size_px": 224}, "stages": [{"kind": "fit", "name": "tune", "epochs": 8}], "backbone": {"name": "vgg16"},
+        "data": {"source": "folders", "root": "a"},
+    }  # fmt: skip
+    other = {
+        "reports": [{"name": "model_card"}], "evaluate": {"flip": True}, "augment": [], "pixels": {"size_px": 96},
+        "stages": [{"kind": "fit", "name": "tune", "epochs": 9}], "backbone": {"name": "efficientnet_lite0"},
+        "data": {"source": "folders", "root": "b"},
+    }  # fmt: skip
+    runs = [make_run(tmp_path / str(i), answers(), config=config) for i, config in enumerate((base, other))]
+    changes = compare_runs(runs).pairs[0].configuration
+    keys = [change.key for change in changes]
+    order = [
+        "data.root",
+        "backbone.name",
+        "stages[0].epochs",
+        "pixels.size_px",
+        "augment[0].name",
+        "evaluate.flip",
+        "reports",
+    ]
+    assert [key for key in keys if key in order] == order
+    assert not [key for key in keys if key.startswith("reports[")]
+    assert changes[keys.index("reports")] == Change("reports", "html, model_card", "model_card")
+    flip = make_run(
+        tmp_path / "flip",
+        answers(),
+        config={**base, "reports": [{"name": "html", "mistakes": 3}, {"name": "model_card"}]},
+    )
+    assert compare_runs([runs[0], flip]).pairs[0].configuration == (
+        Change("reports", "html, model_card", "html, model_card; other options"),
+    )
+
+
 def test_machines_are_told_apart(tmp_path: Path) -> None:
     machines = (
         {"processor": "one", "versions": {"keras": "3.1"}},
