@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 
 from finetunekit.statistics import (
     SMALLEST,
-    Scores,
     TemperatureFit,
     fit_temperature,
     log_probabilities,
@@ -83,13 +83,13 @@ def score_splits(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], spli
     """
     scores: dict[str, Any] = {}
     for split in splits:
-        before, given = (_score(rows, classes, split, shares) for shares in ("uncalibrated", "p"))
-        scores[split] = dataclasses.asdict(given)
+        given, labels = split_arrays(rows, classes, split)
+        own, _ = split_arrays(rows, classes, split, "uncalibrated")
+        score = partial(summarise_predictions, labels=labels, num_classes=len(classes))
+        found = score(given)
+        before = found if np.array_equal(own, given) else score(own)
+        scores[split] = dataclasses.asdict(found)
         scores[split]["uncalibrated"] = {
             name: dataclasses.asdict(getattr(before, name)) for name in ("log_loss", "brier", "calibration")
         }
     return scores
-
-
-def _score(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], split: str, shares: Shares) -> Scores:
-    return summarise_predictions(*split_arrays(rows, classes, split, shares), num_classes=len(classes))
