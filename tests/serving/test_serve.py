@@ -27,8 +27,8 @@ import finetunekit as ftk
 from finetunekit.cli import main
 from finetunekit.errors import ConfigError
 from finetunekit.serving.api_description import api_description
-from finetunekit.serving.guard import decide_access
-from finetunekit.serving.served import _window
+from finetunekit.serving.guard import Access, decide_access
+from finetunekit.serving.served import Served, _window
 from finetunekit.serving.server import Limits, Server
 from finetunekit.system.progress import Progress
 
@@ -410,6 +410,24 @@ def test_what_cannot_be_served_is_one_line(finished_run: Path, tmp_path: Path) -
             assert done.exit_code in (1, 2)
             assert words in done.stderr
             assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_command_prints_its_address_and_ends_well_when_it_is_told_to(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetunekit.serving import server as serving
+
+    asked: list[str] = []
+
+    def stopped(served: Served, access: Access, sock: socket.socket, **more: Any) -> None:
+        asked.append(served.about.name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(serving, "serve_until_stopped", stopped)
+    done = CliRunner().invoke(main, ["serve", str(finished_run), "--port", "0"])
+    assert (done.exit_code, asked) == (0, ["tiny"])
+    assert done.stdout.startswith("http://127.0.0.1:")
+    assert "Ctrl-C ends it" in done.stderr
 
 
 @pytest.mark.skipif(not find_chromium(), reason="no browser")
