@@ -63,13 +63,14 @@ def command(
     check_installed()
     access = decide_access(host, token, names)
     open_served = opener(run, out=out, runtime=runtime, trust=trust)
-    with listen(host, port) as sock, contextlib.suppress(KeyboardInterrupt):  # which is how it is meant to end
+    with listen(host, port) as sock:
         served = open_served()
         click.echo(url_of(host, sock))
         progress.say(f"serving {served.about.name}; Ctrl-C ends it. {served.about.words[0]}")
         limits = Limits(max_photos, max_megabytes * 2**20, max(256, 2 * max_megabytes) * 2**20, time_limit)
         newer = _newer(out, runtime) if run == "last" else None
-        serve_until_stopped(served, access, sock, limits=limits, say=progress.say, newer=newer)
+        with contextlib.suppress(KeyboardInterrupt):  # which is how it is meant to end
+            serve_until_stopped(served, access, sock, limits=limits, say=progress.say, newer=newer)
 
 
 def _newer(out: str, runtime: str | None) -> Callable[[], Served | None]:
