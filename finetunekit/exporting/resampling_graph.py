@@ -138,7 +138,7 @@ def _resample(lines: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tens
     flat = tf.reshape(lines, (-1, shape[3]))
     coarse = tf.matmul(flat, upper) / 2.0 ** (BITS - LOWER_BITS)
     level = tf.floor(coarse)
-    rest = (coarse - level) + tf.matmul(flat, lower) / 2.0**BITS
+    rest = (coarse - level) + tf.matmul(flat, lower) / 2.0**LOWER_BITS / 2.0 ** (BITS - LOWER_BITS)
     rounded = tf.clip_by_value(level + tf.floor(rest + 0.5), 0.0, 255.0)
     return tf.reshape(rounded, (shape[0], shape[1], shape[2], tf.shape(upper)[1]))
 
@@ -208,7 +208,8 @@ def _weights(size: tf.Tensor, out_px: Any, resize: str) -> tuple[tf.Tensor, tf.T
     import tensorflow as tf
 
     if resize in SUPPORT:
-        weights = _curved(size, out_px, resize) * 2.0**BITS
+        # in two steps: a model in 16 bits has no number beyond 65,504
+        weights = _curved(size, out_px, resize) * 2.0**LOWER_BITS * 2.0 ** (BITS - LOWER_BITS)
         whole = tf.sign(weights) * tf.floor(tf.abs(weights) + 0.5)
         upper = tf.floor(whole / 2.0**LOWER_BITS + 0.5)
         return upper, whole - upper * 2.0**LOWER_BITS

@@ -466,6 +466,24 @@ def test_a_layer_of_ones_own_is_refused_where_the_file_would_not_load_elsewhere(
         plan_export(loaded.run, "keras", {}, into=tmp_path / "out").exporter.write(servable, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "resize",
+    ["bicubic", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nearest", "box", "bilinear", "lanczos"))],
+)
+def test_photos_are_resized_in_16_bits_too(
+    resize: Any, loaded: ExportableRun, tmp_path: Path, convert_here: None
+) -> None:
+    """Where numbers beyond 65,504 are none: the weights of a resize are whole numbers up to 2**22."""
+    exporter = plan_export(loaded.run, "litert", {"quantize": "fp16"}, into=tmp_path / "out").exporter
+    servable = dataclasses.replace(servable_of(loaded), resize=resize)
+    exporter.write(servable, tmp_path)
+    predict = exporter.open(tmp_path)
+    for height, width in ((30, 20), (5, 7), (300, 300)):
+        photos = photos_of(height, width)
+        own = ask_network(servable, fit_photo(photos[0], **servable.fitting())[np.newaxis])
+        assert predict(photos)["probabilities"] == pytest.approx(own, abs=2e-3)
+
+
 @pytest.mark.parametrize("name", ["litert", "onnx"])
 def test_grouped_convolutions_which_keras_gives_to_xla_are_converted(
     name: str, loaded: ExportableRun, tmp_path: Path, convert_here: None

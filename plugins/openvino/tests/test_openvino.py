@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "options",
-    [pytest.param(OpenvinoOptions(), marks=pytest.mark.slow), OpenvinoOptions(quantize="fp16", input="square")],
+    [pytest.param(OpenvinoOptions(), marks=pytest.mark.slow), OpenvinoOptions(quantize="fp16")],
 )
 def test_it_keeps_its_contract(options: OpenvinoOptions, run: Path) -> None:
     check_exporter(build_openvino, options, run=run)
