@@ -45,13 +45,13 @@ if TYPE_CHECKING:
     from finetunekit.experiments.cross_validation import resume_folds, run_folds
     from finetunekit.experiments.run_group import GroupResult
     from finetunekit.experiments.seeds import resume_seeds, run_seeds
-    from finetunekit.experiments.verify import outcome_sentence, verify_run
     from finetunekit.exporting.serving_graph import save_graph
     from finetunekit.models.freezing import leaf_layers
     from finetunekit.models.layer_names import count_names_anew
     from finetunekit.models.weights.fit import named_variables
     from finetunekit.plugins.hookspecs import hookimpl
     from finetunekit.runs.folder import FinishedRun
+    from finetunekit.runs.verify import published_sentence, verify_run
     from finetunekit.serving.server import serve
     from finetunekit.system.files import append_line, locked, open_regular, read_regular, to_cell, to_csv, write_whole
     from finetunekit.system.formatting import show_duration
@@ -119,7 +119,7 @@ _LAZY = {
     "finetunekit.experiments.cross_validation": ("run_folds", "resume_folds"),
     "finetunekit.experiments.run_group": ("GroupResult",),
     "finetunekit.experiments.seeds": ("run_seeds", "resume_seeds"),
-    "finetunekit.experiments.verify": ("outcome_sentence", "verify_run"),
+    "finetunekit.runs.verify": ("published_sentence", "verify_run"),
     "finetunekit.exporting.serving_graph": ("save_graph",),
     "finetunekit.models.freezing": ("leaf_layers",),
     "finetunekit.models.layer_names": ("count_names_anew",),
@@ -233,9 +233,9 @@ __all__ = [
     "named_variables",
     "open_regular",
     "open_table",
-    "outcome_sentence",
     "photo_suffixes",
     "probe",
+    "published_sentence",
     "read_options",
     "read_regular",
     "resample",

@@ -299,6 +299,7 @@ class TrackedRun:
         name: Of the run folder.
         key: Names this run alone; a tracker that finds a tracked run with this key goes on with that one.
         group: Name of the folder of seeds, folds or cells that the run belongs to; None: it stands alone.
+        group_key: Names that folder alone, as `key` the run: another one may be called so too.
         run_id: What `start` returned in an earlier process; None: the run was never opened.
         next_step: The first step that will be sent, from 1. Steps from here on that the tracker holds already are from a process that
             was killed, and are sent again with the same values and times.
@@ -310,6 +311,7 @@ class TrackedRun:
     name: str
     key: str
     group: str | None
+    group_key: str | None
     run_id: str | None
     next_step: int
     started_s: float

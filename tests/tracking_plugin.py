@@ -32,7 +32,13 @@ class Written:
 
     def start(self, run: TrackedRun) -> str:
         self._meet("start")
-        what = {"key": run.key, "group": run.group, "params": dict(run.params), "tags": dict(run.tags)}
+        what = {
+            "key": run.key,
+            "group": run.group,
+            "group_key": run.group_key,
+            "params": dict(run.params),
+            "tags": dict(run.tags),
+        }
         self._add(call="start", run_id=run.run_id, next_step=run.next_step, **what)
         return run.run_id or f"id-{run.name}"
 

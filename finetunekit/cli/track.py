@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Send RUN to its trackers: what they lack of it, or all of a run that was made without.
 
-    RUN is a run's folder, its name, 'last', or the folder of seeds or folds. Sending twice changes nothing.
+    RUN is a run's folder, its name, 'last', or the folder of seeds, folds or an ablation. Sending twice changes nothing.
     """
     from finetunekit.engine.track import track
 

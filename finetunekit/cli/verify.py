@@ -28,8 +28,8 @@ def command(ctx: click.Context, run: str, out: str, as_json: bool) -> None:
       2  nothing to verify: a stand-in, or no 'expected:' in the preset
       1  the run is not finished or cannot be read
     """
-    from finetunekit.experiments.verify import verdict_lines, verify_run
     from finetunekit.runs.folder import find_run
+    from finetunekit.runs.verify import verdict_lines, verify_run
 
     verdict = verify_run(find_run(run, Path(out)))
     if as_json:

@@ -12,7 +12,7 @@ from finetunekit.errors import ConfigError, FinetuneKitError, PluginError, RunFo
 from finetunekit.plugins.components import component_label
 from finetunekit.plugins.guard import call_with_timeout, guarded
 from finetunekit.reports.notebook import default_progress
-from finetunekit.runs.folder import CONFIG, find_run, find_run_group, read_status, run_from
+from finetunekit.runs.folder import CONFIG, STATE, FinishedRun, find_run, read_status, run_from
 from finetunekit.runs.reopening import reopen_plan
 from finetunekit.runs.tracking import (
     RUNNING,
@@ -65,7 +65,7 @@ def track(
     """Send what trackers lack of a run that is not under way; a run made without trackers is sent whole.
 
     Args:
-        run: The run folder, its name under `out`, or `last`; or the folder of seeds or folds, of which every run is sent.
+        run: The run folder, its name under `out`, or `last`; or the folder of seeds, folds or an ablation, of which every run is sent.
         trackers: Names of trackers; none: those of the run's own configuration.
         settings: `track[0].uri=VALUE` texts.
         out: Folder of runs.
@@ -84,10 +84,16 @@ def track(
     strange = [setting for setting in settings if not setting.startswith("track")]
     if strange:
         raise ConfigError(f"--set {strange[0]}: only settings of `track` can be given for a run that was made.")
-    group = find_run_group(run, Path(out))
-    paths = sorted(file.parent for file in group.glob(f"[!.]*/{CONFIG}")) if group else [find_run(run, Path(out))]
+    members = next(filter(None, (_members(place) for place in (Path(run), Path(out) / run))), None)
+    paths = members or [find_run(run, Path(out))]
     overlay = (*tracker_settings(trackers), *settings)
     return tuple(sent for path in paths for sent in _track_one(path.resolve(), overlay, progress, trust=trust))
+
+
+def _members(folder: Path) -> list[Path]:
+    """Runs of a folder of seeds, folds or cells of an ablation, but for those that were refused before they trained."""
+    paths = sorted(file.parent for file in folder.glob(f"[!.]*/{STATE}"))
+    return [path for path in paths if FinishedRun(path).state.get("group_key") and has_begun(path)]
 
 
 def _track_one(path: Path, settings: Sequence[str], progress: Progress, *, trust: bool) -> list[Tracked]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -57,6 +58,7 @@ class RunRecord:
             "settings": list(settings),
             "folder": str(Path.cwd()),
             "group": group,
+            "group_key": _group_key(out) if group else None,
             "git": git_state(),
             "started": _now(),
         }
@@ -136,3 +138,9 @@ class RunRecord:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _group_key(folder: Path) -> str:
+    """What tells a folder of several runs from others, whatever they are called: the first of its runs was given it."""
+    states = (FinishedRun(file.parent).state for file in sorted(folder.glob(f"[!.]*/{STATE}")))
+    return next((state["group_key"] for state in states if state.get("group_key")), None) or uuid.uuid4().hex

@@ -61,6 +61,7 @@ def tracked_run(run: FinishedRun, run_id: str | None, next_step: int) -> Tracked
         name=run.path.name,
         key=hashlib.sha256("\n".join(identity).encode()).hexdigest()[:32],
         group=state.get("group"),
+        group_key=state.get("group_key"),
         run_id=run_id,
         next_step=next_step,
         started_s=_seconds(state["started"]),
@@ -112,6 +113,8 @@ def tracked_epochs(run: FinishedRun) -> list[TrackedEpoch]:
 
 def tracked_end(run: FinishedRun) -> TrackedEnd:
     """What a finished run found."""
+    from finetunekit.runs.verify import published_sentence  # brings statistics
+
     baselines = run.optional(BASELINES) or {}
     scores = {
         name: value
@@ -120,7 +123,8 @@ def tracked_end(run: FinishedRun) -> TrackedEnd:
         for name, value in _scores(run.metrics[split], split, run.classes)
     }
     scores |= dict(_scores(baselines.get("baselines", []), "baselines", run.classes))
-    sentences = [*baselines.get("words", ()), *run.metrics.get("notes", ())]
+    published = published_sentence(run)
+    sentences = [*baselines.get("words", ()), *run.metrics.get("notes", ()), *([published] if published else [])]
     return TrackedEnd(
         step=int(run.metrics["last_epoch"]["epoch"]),
         ended_s=_seconds(run.state["ended"]),

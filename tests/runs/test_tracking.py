@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tracking_plugin
 from helpers_plugins import invoke
+from run_folders import answers, make_run
 
 import finetunekit as ftk
 from finetunekit.config.planning import prepare
 from finetunekit.config.yaml_source import dump_yaml, parse_yaml, plain
 from finetunekit.engine.api import resume
-from finetunekit.engine.track import mark_stopped, track
+from finetunekit.engine.track import _members, mark_stopped, track
 from finetunekit.runs import tracking
 from finetunekit.runs.folder import FinishedRun
 from finetunekit.runs.reproducibility import compare_bits
+from finetunekit.runs.run_record import _group_key
 from finetunekit.runs.tracked_run import tracked_end
 from finetunekit.runs.tracking import RunTrackers
+from finetunekit.runs.verify import published_sentence
 from finetunekit.system.progress import Progress
 from finetunekit.system.secrets import has_password, without_secrets
 
@@ -138,10 +142,40 @@ def test_the_commit_of_the_working_folder_is_noted(tracked_yaml: Path) -> None:
     assert calls()[0]["tags"]["git.commit"] == commit
 
 
-def test_runs_of_one_command_are_of_one_group(tracked_yaml: Path) -> None:
+def test_runs_of_one_command_are_of_one_group_and_are_sent_by_the_name_of_their_folder(tracked_yaml: Path) -> None:
     group = ftk.run_seeds(tracked_yaml, 2, out="runs", progress=Progress(is_quiet=True))
-    assert [call["group"] for call in calls() if call["call"] == "start"] == [group.path.name] * 2
+    starts = [call for call in calls() if call["call"] == "start"]
+    assert [call["group"] for call in starts] == [group.path.name] * 2
+    assert starts[0]["group_key"] == starts[1]["group_key"] != None  # noqa: E711
     assert steps() == [1, 2, 1, 2]
+    sent = track(group.path, settings=[f"track[0].file={Path('again.jsonl').resolve()}"])
+    assert [one.path.parent for one in sent] == [group.path.resolve()] * 2
+
+
+def test_ablations_of_one_name_are_two_groups(copied_run: Path, tmp_path: Path) -> None:
+    """An ablation's folder has no date in its name, and until its end nothing but runs in it."""
+    keys = []
+    for place in ("first", "second"):
+        folder = tmp_path / place / "tiny-ablation"
+        for name in ("one", "two"):
+            run = Path(shutil.copytree(copied_run, folder / name))
+            state = json.loads((run / "run.json").read_text(encoding="utf-8"))
+            state |= {"group": folder.name, "group_key": _group_key(folder)}
+            (run / "run.json").write_text(json.dumps(state), encoding="utf-8")
+        keys.append({FinishedRun(run).state["group_key"] for run in _members(folder)})
+    assert len(keys[0]) == len(keys[1]) == 1
+    assert keys[0] != keys[1]
+    assert len(_members(folder)) == 2
+    assert _members(copied_run.parent) == []
+
+
+def test_the_verdict_says_how_the_run_stands_to_what_was_published(tmp_path: Path) -> None:
+    expected = {"value": 0.91875, "correct": 147, "photos": 160, "margin_points": 6.0, "source": "somewhere"}
+    run = make_run(tmp_path / "run", answers(range(14)), config={"expected": expected})
+    assert published_sentence(FinishedRun(run)) == (
+        "Published: 91.9 % of 160 photos. REPRODUCED: this run is as accurate as published, to within 6 points."
+    )
+    assert published_sentence(FinishedRun(make_run(tmp_path / "other", answers()))) is None
 
 
 # ---- what it may not cost --------------------------------------------------------------------------------------------------------

@@ -1,64 +1,69 @@
-"""A tracker: the numbers of a run as lines of JSON, one file a run."""
+"""A tracker: one table for all runs, `results.csv`, a row each; a spreadsheet opens it while they train."""
 
 from __future__ import annotations
 
-import json
+import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from finetunekit import Options, TrackedEnd, TrackedRun, Tracker, hookimpl
 from finetunekit.hookspecs import Register
 
-
-class JsonLinesOptions(Options):
-    """Options of `json_lines`."""
-
-    folder: str = Field("tracked", min_length=1, description="Folder of the files, relative to the working directory.")
+SCORES = ("test/accuracy", "test/accuracy/low", "test/accuracy/high", "test/accuracy/photos")
+COLUMNS = ("run", "preset", "status", "epoch", "val_loss", *SCORES)
 
 
-class JsonLinesTracker:
-    """One run. Everything here is called in a thread of its own and may take its time; what it raises is one warning."""
+class ResultsOptions(Options):
+    """Options of `results`."""
 
-    def __init__(self, options: JsonLinesOptions) -> None:
-        self._folder = Path(options.folder)
-        self._path = self._folder
+    file: str = Field("results.csv", min_length=1, description="The table, relative to the working directory.")
+
+
+class ResultsTracker:
+    """One row. Everything here is called in a thread of its own and may take its time; what it raises is one warning."""
+
+    def __init__(self, options: ResultsOptions) -> None:
+        self._path = Path(options.file).resolve()
+        self._row: dict[str, str | float] = {}
 
     def start(self, run: TrackedRun) -> str:
-        """Begin the file, or go on with it: steps from `run.next_step` on will be sent (again)."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._path = (self._folder / f"{run.name}.jsonl").resolve()
-        old = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
-        kept = [line for line in old if 0 < json.loads(line).get("step", 0) < run.next_step]
-        lines = [json.dumps({"params": dict(run.params), "tags": dict(run.tags)}), *kept]
-        self._path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        return run.name
+        """Begin the row, or go on with it: a run that was killed comes again under the name that this returned."""
+        self._row = {"run": run.run_id or run.name, "preset": run.tags["preset"]}
+        self._write(status="running")
+        return str(self._row["run"])
 
     def epoch(self, step: int, values: Mapping[str, float], at_s: float) -> None:
-        """One line an epoch."""
-        self._append({"step": step, "at_s": at_s, **values})
+        """The last epoch; one that is sent twice changes nothing."""
+        self._write(epoch=step, val_loss=values.get("val_loss", ""))
 
     def finish(self, end: TrackedEnd) -> None:
-        """The scores, each with its denominator and both ends of its interval beside it."""
-        self._append({"status": "finished", "verdict": end.verdict, **end.scores})
+        """The accuracy, with its denominator and both ends of its interval beside it."""
+        self._write(status="finished", **{name: end.scores[name] for name in SCORES if name in end.scores})
 
     def fail(self, status: str) -> None:
         """How it stopped."""
-        self._append({"status": status})
+        self._write(status=status)
 
-    def _append(self, line: Mapping[str, Any]) -> None:
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+    def _write(self, **changes: str | float) -> None:
+        self._row |= changes
+        rows = []
+        if self._path.is_file():
+            with self._path.open(encoding="utf-8", newline="") as stream:
+                rows = [row for row in csv.DictReader(stream) if row["run"] != self._row["run"]]
+        with self._path.open("w", encoding="utf-8", newline="") as stream:
+            table = csv.DictWriter(stream, COLUMNS)
+            table.writeheader()
+            table.writerows([*rows, self._row])
 
 
-def build_json_lines(options: JsonLinesOptions) -> Tracker:
-    """A tracker for one run; nothing is sent yet."""
-    return JsonLinesTracker(options)
+def build_results(options: ResultsOptions) -> Tracker:
+    """A tracker for one run; nothing is written yet."""
+    return ResultsTracker(options)
 
 
 @hookimpl
 def register_trackers(register: Register) -> None:
     """One tracker."""
-    register("json_lines", build_json_lines, JsonLinesOptions)
+    register("results", build_results, ResultsOptions)

@@ -100,7 +100,7 @@ class MlflowTracker:
 
     def _parent(self, experiment: str, run: TrackedRun) -> str:
         """The run that stands for a folder of several: it holds nothing, and is finished from the start."""
-        key = f"group {run.group}".replace("'", "")
+        key = f"group {run.group_key}"
         parent = self._find(experiment, key)
         if parent is None:
             start_ms = int(run.started_s * 1000)

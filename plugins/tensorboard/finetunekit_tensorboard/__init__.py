@@ -37,7 +37,7 @@ class TensorboardTracker:
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        name = run.run_id or "/".join(filter(None, (run.group, f"{run.name}-{run.key[:6]}")))
+        name = run.run_id or "/".join(filter(None, (_group(run), f"{run.name}-{run.key[:6]}")))
         self._path = self._root / name
         self._path.mkdir(parents=True, exist_ok=True)
         self._writer: EventFileWriter = EventFileWriter(str(self._path))
@@ -105,6 +105,10 @@ def _table(name: str, values: Mapping[str, Any]) -> Summary:
 
 def _cell(value: Any) -> str:
     return " ".join(str(value).replace("|", "/").split())
+
+
+def _group(run: TrackedRun) -> str | None:
+    return f"{run.group}-{run.group_key[:6]}" if run.group_key else None
 
 
 @hookimpl

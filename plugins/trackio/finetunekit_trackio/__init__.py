@@ -32,7 +32,7 @@ class TrackioTracker:
         """Name the run, with a part of its key; it is opened with its first epoch."""
         self._name = run.run_id or f"{run.name}-{run.key[:6]}"
         about = {f"about.{key}": value for key, value in run.tags.items()}
-        self._about: dict[str, Any] = {"config": {**run.params, **about}, "group": run.group}
+        self._about: dict[str, Any] = {"config": {**run.params, **about}, "group": _group(run)}
         self._key, self._last = run.key, run.next_step - 1
         return self._name
 
@@ -74,6 +74,10 @@ class TrackioTracker:
                 yield library
             finally:
                 library.finish()
+
+
+def _group(run: TrackedRun) -> str | None:
+    return f"{run.group}-{run.group_key[:6]}" if run.group_key else None
 
 
 @hookimpl

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from finetunekit import ConfigError, FinetuneKitError
+from finetunekit import FinetuneKitError
 from finetunekit.reports.figures import Drawing, IntervalRow, interval_plot
 from finetunekit.reports.words import minus, of, percent, show_expected
 
@@ -17,6 +17,8 @@ SHARE = "test photos right, with 95 % intervals"
 
 def sentences(run: FinishedRun) -> Iterator[str]:
     """The result, what it adds, and how it stands to what was published."""
+    from finetunekit import published_sentence  # numpy, which no listing needs
+
     baselines = run.optional("baselines.json")
     accuracy = (run.metrics.get("test") or {}).get("accuracy")
     if accuracy:
@@ -27,22 +29,8 @@ def sentences(run: FinishedRun) -> Iterator[str]:
     if baselines:
         yield from (minus(sentence) for sentence in baselines["words"])
     yield from run.metrics.get("notes", ())  # such as a stage that was reverted
-    if run.config.get("expected"):
-        yield _published(run)
-
-
-def _published(run: FinishedRun) -> str:
-    """How the run stands to the published result of its preset."""
-    if run.stand_in:
-        return "The published result of this preset is about its own photos; a run on a stand-in says nothing about it."
-    from finetunekit import outcome_sentence, verify_run  # numpy, which no listing needs
-
-    try:
-        check = verify_run(run.path).check
-    except ConfigError as exc:
-        return f"The published result could not be tested: {exc}"
-    of_photos = f" of {check.claim.photos:,} photos" if check.claim.photos else ""
-    return f"Published: {percent(check.claim.value)}{of_photos}. {outcome_sentence(check)}"
+    if published := published_sentence(run):
+        yield published
 
 
 def glance(run: FinishedRun) -> Drawing | None:

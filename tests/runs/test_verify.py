@@ -12,8 +12,8 @@ from finetunekit.cli import main
 from finetunekit.engine.summary import summary_lines
 from finetunekit.errors import ConfigError, RunFolderError
 from finetunekit.experiments.seeds_summary import seeds_lines, summarise_runs
-from finetunekit.experiments.verify import verdict_lines, verify_run
 from finetunekit.runs.test_split_ledger import Openings
+from finetunekit.runs.verify import verdict_lines, verify_run
 from finetunekit.statistics import wilson_interval
 
 EXPECTED = {"value": 0.91875, "correct": 147, "photos": 160, "source": "the published experiment"}

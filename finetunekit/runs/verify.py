@@ -11,7 +11,7 @@ from typing import Any
 import pydantic
 
 from finetunekit.config.sections import Expected
-from finetunekit.errors import ConfigError, RunFolderError
+from finetunekit.errors import ConfigError, FinetuneKitError, RunFolderError
 from finetunekit.runs.folder import PLAN, FinishedRun
 from finetunekit.runs.test_predictions import read_test_predictions
 from finetunekit.statistics import Claim, ClaimCheck, Interval, check_claim, wilson_interval
@@ -22,6 +22,7 @@ __all__ = [
     "EXIT_CODES",
     "Verdict",
     "outcome_sentence",
+    "published_sentence",
     "verdict_lines",
     "verify_run",
 ]
@@ -155,6 +156,20 @@ def outcome_sentence(check: ClaimCheck) -> str:
         return f"NOT REPRODUCED: this run is {way} accurate than published, by more than chance explains."
     shown = f"{check.observed_photos:,} photos show neither a difference nor that it is below {margin}"
     return f"TOO FEW PHOTOS TO SAY: {shown}."
+
+
+def published_sentence(run: FinishedRun) -> str | None:
+    """How a run stands to the published result of its preset; None where there is none."""
+    if not run.config.get("expected"):
+        return None
+    if run.stand_in:
+        return "The published result of this preset is about its own photos; a run on a stand-in says nothing about it."
+    try:
+        check = verify_run(run.path).check
+    except FinetuneKitError as exc:
+        return f"The published result could not be tested: {exc}"
+    of_photos = f" of {check.claim.photos:,} photos" if check.claim.photos else ""
+    return f"Published: {show_percent(check.claim.value)}{of_photos}. {outcome_sentence(check)}"
 
 
 def _figures(verdict: Verdict) -> list[str]:
