@@ -1,4 +1,4 @@
-"""The presets for small data on resplits of several tasks: means with intervals, and what each gains on the plain probe.
+"""The presets for small data on resplits of several tasks, beside a plain script: means with intervals, and what each gains on another.
 
     python benchmarks/bench_recipes.py --data DIR [--task NAME=DIR ...] --resplits N --out DIR [--recipes A,B] [--variants A,B] [--plain]
 
@@ -9,6 +9,8 @@ training photos of each class (`per10`, `per50`: with those) and a third as many
 Every run is a process of its own; its time is from the command to the saved model, TensorFlow's start included, with no features kept from
 before. What is done is kept in --out, and a second call goes on where the first was stopped. Two runs of one resplit are scored on the same
 photos, so differences are paired. Intervals are Student's t over resplits; resplits share photos, so that they are somewhat too narrow.
+
+The recipe `plain-probe` is `plain_probe.py`: what a user writes in fifteen lines, as a process of its own as well.
 
 --plain runs the plain Keras script of the experiment beside it on --data, its whole job extrapolated as in bench_job.py.
 """
@@ -35,17 +37,22 @@ from finetunekit.config.planning import prepare
 from finetunekit.system.files import write_whole
 from finetunekit.system.user_dirs import CACHE_VARIABLE, STATE_VARIABLE
 
-#: Recipe → preset and settings. The probe is small-data's own: the same photos, pixels and backbone, its first stage alone; once as anyone
-#: would score it, once on each photo and its mirror image, as small-data is.
+#: Recipe → preset and settings; the plain script has none.
 RECIPES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "probe": ("small-data", ("stages=[{kind: solve, name: probe}]", "augment=[]", "evaluate.flip=false")),
-    "probe-flip": ("small-data", ("stages=[{kind: solve, name: probe}]", "augment=[]")),
+    "plain-probe": ("", ()),
+    "fast": ("fast", ()),
     "small-data": ("small-data", ()),
+    "best": ("best", ()),
     "felidae4-fast": ("felidae4-fast", ()),
     "felidae4-best": ("felidae4-best", ()),
 }
 #: Pairs whose difference is shown.
-PAIRS = (("small-data", "probe"), ("small-data", "probe-flip"), ("felidae4-best", "felidae4-fast"))
+PAIRS = (
+    ("fast", "plain-probe"),
+    ("small-data", "plain-probe"),
+    ("best", "small-data"),
+    ("felidae4-best", "felidae4-fast"),
+)
 #: Photos are split here without leaks; what baselines and reports add is not the recipe's.
 COMMON = ("insights={baselines: false, gradcam_photos: 0}", "reports=[]", "data.audit.gate='off'")
 VARIANTS = "as-is,px75,per20"
@@ -69,7 +76,8 @@ class Cell:
 def run_cell(cell: Cell, root: Path, out: Path) -> dict[str, Any]:
     """Run one cell, or read what an earlier call kept of it."""
     preset, settings = RECIPES[cell.recipe]
-    asked = prepare(preset, settings=settings)[0].config.model_dump_json()  # a preset that was changed is run anew
+    # a preset that was changed is run anew
+    asked = prepare(preset, settings=settings)[0].config.model_dump_json() if preset else ""
     kept = out / "cells" / f"{cell.name}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}.json"
     if kept.is_file():
         known: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
@@ -84,8 +92,9 @@ def run_cell(cell: Cell, root: Path, out: Path) -> dict[str, Any]:
         cache = new_cache(Path(folder) / "cache")
         variables = {CACHE_VARIABLE: str(cache), STATE_VARIABLE: str(Path(folder) / "state")}
         arguments = ["--preset", preset, "--out", folder, *COMMON, *settings, *chosen, f"seed={cell.resplit}"]
+        plain = [BENCHMARKS / "plain_probe.py", table, *([f"--source-px={source_px}"] if source_px else [])]
         started = time.time()
-        child = run_child([BENCHMARKS / "recipe_job.py", *arguments], variables)
+        child = run_child([BENCHMARKS / "recipe_job.py", *arguments] if preset else plain, variables)
         report = {**child.report, "saved_s": child.report["saved_at"] - started, "whole_s": child.whole_s}
         shutil.rmtree(cache)
     kept.parent.mkdir(parents=True, exist_ok=True)

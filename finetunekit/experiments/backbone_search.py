@@ -198,4 +198,4 @@ def _comments(out: Path, preset: str, ranking: Ranking) -> Iterator[str]:
     yield f"Chosen anew in each outer fold of a cross-validation of {score.photos} training and validation photos, that is:"
     yield f"{score.correct} of {score.photos} right, log loss {score.log_loss:.3f}, with nothing trained but one linear layer."
     yield "A run does what was measured: `head` linear, one `solve` stage, no augmentation, whatever that preset trains."
-    yield "To go on from there by fine-tuning, add a stage: `finetunekit presets show small-data` has one."
+    yield "To go on from there by fine-tuning, add a stage: `finetunekit presets show best` has one."

@@ -40,7 +40,11 @@ def test_a_preset_starts_with_a_probe_on_the_pixels_that_its_backbone_knows(name
     assert (first.kind, first.name, first.penalty) == ("solve", "probe", None)
     assert config.pixels.contract == "backbone"
     assert all(stage.revert_unless_better for stage in others)
-    assert bool(others) == (not name.endswith("fast"))
+    assert bool(others) == name.endswith("best")
+    assert (config.pixels.fit, first.mirror, config.evaluate.flip) == ("crop", True, True)
+    assert bool(config.backbones) == (not name.endswith("fast"))
+    assert config.pixels.size_px == planned(name).spec.native_size_px
+    assert config.pixels.crop_pct == planned(name).spec.crop_pct < 1
     assert config.expected is None
 
 
@@ -61,7 +65,7 @@ def test_small_data_needs_nothing_but_the_path() -> None:
 def test_a_preset_trains_on_drawn_photos(name: str, tmp_path: Path) -> None:
     source = "{per_class_train: 6, per_class_valid: 2, per_class_test: 2, size_px: 16}"
     settings = [*SMALL, "data.source=drawn", "data.root=null", f"data.options={source}"]
-    if name != "fast":
+    if name == "best":
         settings += ["stages[1].epochs=1", "stages[1].freeze.n=1"]  # the tiny network has fewer blocks
     result = run(name, settings=settings, out=tmp_path, progress=QUIET)
     finished = FinishedRun(result.path)
@@ -70,7 +74,7 @@ def test_a_preset_trains_on_drawn_photos(name: str, tmp_path: Path) -> None:
     assert (result.path / MODEL).is_file()
 
 
-def test_small_data_on_class_folders_alone_never_ends_below_its_probe(tiny_yaml: Path, tmp_path: Path) -> None:
+def test_best_on_class_folders_alone_never_ends_below_its_probe(tiny_yaml: Path, tmp_path: Path) -> None:
     """Its own stages at a rate that ruins the network, on the tiny one: what is saved is the probe."""
     photos = tmp_path / "flat"
     for split in ("train", "valid", "test"):
@@ -78,7 +82,7 @@ def test_small_data_on_class_folders_alone_never_ends_below_its_probe(tiny_yaml:
             target = photos / path.parent.name / f"{split}-{path.name}"
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
-    tune = planned("small-data").config.stages[1].model_dump(mode="json", exclude_unset=True)
+    tune = planned("best").config.stages[1].model_dump(mode="json", exclude_unset=True)
     tune["optimizer"]["learning_rate"], tune["freeze"]["n"] = 5.0, 1  # the tiny network has fewer blocks
     probe = "{kind: solve, penalty: 0.01}"
     common = (f"data.root={photos}", "head={name: linear}", "train.draws_per_epoch=null", "augment=[]")
