@@ -24,6 +24,9 @@ from numpy.typing import NDArray
 
 from finetunekit.data.photo_file import (
     DECODE_S,
+    HEADER_BYTES,
+    HEADER_S,
+    HEIF_BRANDS,
     OverBudgetError,
     PhotoFile,
     photo_error,
@@ -37,8 +40,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _IN_ONE_CALL = frozenset({"AVIF", "HEIF", "JPEG2000"})
-# Source of the tag numbers: TIFF 6.0, sections 8 (StripByteCounts) and 15 (TileByteCounts).
-_STRIP_BYTES, _TILE_BYTES = 279, 325
+# Source of the tag numbers: TIFF 6.0, sections 8 (Compression, StripByteCounts) and 15 (TileByteCounts).
+_COMPRESSION, _STRIP_BYTES, _TILE_BYTES = 259, 279, 325
+_COUNTED = frozenset({1, 2, 3, 4, 5, 8, 32773, 32946})
+"""Compressions of a TIFF whose work its pixels bound: none, CCITT, LZW, deflate, PackBits; JPEG inside has scans of its own."""
+_BOXED = frozenset({b"ftypavif", b"ftypavis", *HEIF_BRANDS})
 _PIXELS_PER_S = 4e6
 """Pixels that give such a photo a second more; JPEG 2000 takes about 0.1 s a million."""
 _WALL = 10
@@ -66,8 +72,40 @@ def is_apart(image: Image.Image, file: PhotoFile) -> bool:
     if image.format != "TIFF":
         return image.format in _IN_ONE_CALL
     tags = getattr(image, "tag_v2", {})
+    if tags.get(_COMPRESSION, 1) not in _COUNTED:
+        return True
     claimed = sum(sum(tags.get(tag, ())) for tag in (_STRIP_BYTES, _TILE_BYTES))
     return bool(claimed > os.fstat(file.fileno()).st_size)
+
+
+def check_header_apart(file: PhotoFile, path: Path) -> None:
+    """Have a process of its own read the header of an AVIF or HEIC first, whose readers are C; other files are passed over.
+
+    Call it inside `pillow_guard`.
+
+    Raises:
+        DataError: If that crashes or takes too long.
+    """
+    file.seek(0)
+    is_boxed = file.read(12)[4:] in _BOXED
+    file.seek(0)
+    if not is_boxed:
+        return
+    content = file.read()
+    file.seek(0)
+    file.allow(HEADER_BYTES, HEADER_S)
+    worker = _taken(path)
+    shape_or_problem, _ = worker.decode(path, content, 0)
+    if isinstance(shape_or_problem, str):
+        raise photo_error(path, shape_or_problem)
+    pillow_guard.give_back(worker)  # what is wrong with the content otherwise is said by whoever opens it next
+
+
+def _taken(path: Path) -> _Worker:
+    try:
+        return pillow_guard.taken(_Worker)
+    except OSError as exc:
+        raise photo_error(path, f"cannot be decoded (no process for it: {one_line(exc)})", "Free memory.") from exc
 
 
 def decode_apart(image: Image.Image, file: PhotoFile, path: Path) -> NDArray[np.uint8]:
@@ -82,10 +120,7 @@ def decode_apart(image: Image.Image, file: PhotoFile, path: Path) -> NDArray[np.
         content = file.read()
     except OverBudgetError as exc:
         raise undecodable(path, exc) from exc
-    try:
-        worker = pillow_guard.taken(_Worker)
-    except OSError as exc:
-        raise photo_error(path, f"cannot be decoded (no process for it: {one_line(exc)})", "Free memory.") from exc
+    worker = _taken(path)
     shape_or_problem, data = worker.decode(path, content, pixels)
     if isinstance(shape_or_problem, str):
         raise photo_error(path, shape_or_problem)
@@ -173,7 +208,7 @@ def _fill(stream: IO[bytes], data: bytearray) -> bool:
 
 
 def serve() -> None:
-    """Decode the photos that come on standard input until it ends."""
+    """Decode the photos that come on standard input until it ends; of one with no pixels, read the header."""
     from PIL import Image
 
     from finetunekit.data.decode import decode_loaded
@@ -190,7 +225,7 @@ def serve() -> None:
         with pillow_guard(pixels):
             try:
                 image = Image.open(io.BytesIO(content), formats=formats)
-                found = decode_loaded(image, image.size, path)
+                found = decode_loaded(image, image.size, path) if pixels else np.empty(0, np.uint8)
                 said, data = json.dumps(found.shape).encode(), found.tobytes()
             except DataError as exc:
                 said, data = json.dumps({"problems": list(exc.problems)}).encode(), b""

@@ -19,6 +19,7 @@ from finetunekit.config.validation_errors import describe_problems
 from finetunekit.data.listing import ask_source
 from finetunekit.errors import ConfigError, DataError
 from finetunekit.plugins.host import PluginHost
+from finetunekit.system.files import read_regular
 from finetunekit.system.progress import Progress
 from finetunekit.types import DISPLAY, SPLITS, TRAIN, PhotoListing, PhotoRecord, SourceContext
 
@@ -122,7 +123,7 @@ def _is_there(root: Path, content: str) -> bool:
     marker = root / MARKER
     if not marker.is_file():
         raise DataError(f"{root}: is not empty, and what is in it was not made by this command. Choose another folder.")
-    if marker.read_text(encoding="utf-8", errors="replace") != content:
+    if read_regular(marker) != content.encode():
         raise DataError(
             f"{root}: holds photos made with other settings, or by another version. Choose another folder, or delete this one."
         )

@@ -248,8 +248,13 @@ def read_header(file: PhotoFile, path: Path, *, max_pixels: int) -> Image.Image:
     """
     from PIL import Image, UnidentifiedImageError
 
+    from finetunekit.data.decode_apart import check_header_apart
+
     try:
+        check_header_apart(file, path)
         image = Image.open(without_large_texts(file, HEADER_BYTES) or file, formats=photo_formats())
+    except DataError:
+        raise
     except UnidentifiedImageError as exc:
         raise _no_photo(file, path) from exc
     except Image.DecompressionBombError as exc:

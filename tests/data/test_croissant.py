@@ -148,6 +148,8 @@ def test_mlcroissant_validates_it_and_loads_the_photos_without_a_network(
 
     for split in ("train", "valid", "test"):
         (photos / split / "red").rename(photos / split / "猫 [1]#2")
+    odd = photos / "train" / "blue" / "a\u202fb\tline\nbreak %23 \u202e\x1b.png"
+    (photos / "train" / "blue" / "blue-1.png").rename(odd)
     write_attribution(photos)
     (photos / "train" / "notes.png").write_bytes((photos / "train" / "blue" / "blue-0.png").read_bytes())
     target = tmp_path / "croissant.json"

@@ -26,6 +26,7 @@ from finetunekit.data import decode_apart, photo_file
 from finetunekit.data.decode import decode_photo
 from finetunekit.data.exclusions import leave_out
 from finetunekit.data.known_photos import measure_photos, photo_sha256
+from finetunekit.data.measure import measure_header
 from finetunekit.models.weights.cache import StoredArrays
 from finetunekit.models.weights.files import file_checksum
 from finetunekit.system.files import open_regular
@@ -263,6 +264,26 @@ def test_a_tiff_whose_strips_claim_more_than_its_file_has_is_decoded_apart(tmp_p
     path.write_bytes(content)
     measure_photos([path], max_pixels=LIMIT, workers=1)
     assert len(started) == 1
+
+
+def test_a_tiff_with_jpeg_inside_is_decoded_apart(tmp_path: Path, started: list[str]) -> None:
+    """Its scans are counted by nobody."""
+    path = tmp_path / "x.tif"
+    Image.fromarray(np.full((30, 40, 3), 90, np.uint8)).save(path, compression="jpeg")
+    assert decode_photo(path, max_pixels=LIMIT).shape == (30, 40, 3)
+    assert len(started) == 1
+
+
+def test_a_header_that_crashes_or_hangs_its_reader_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = next(path for path in in_one_call(tmp_path) if path.suffix == ".avif")
+    assert measure_header(path, max_pixels=LIMIT)["width_px"] == 40
+    monkeypatch.setattr(decode_apart, "_PROGRAM", "import os; os.abort()")
+    with pytest.raises(DataError, match="its decoder crashes, exit status -6"):
+        measure_header(path, max_pixels=LIMIT)
+    monkeypatch.setattr(decode_apart, "_PROGRAM", "import time; time.sleep(600)")
+    monkeypatch.setattr(decode_apart, "_WALL", 0.02)
+    with pytest.raises(DataError, match="cannot be decoded within bounds"):
+        measure_header(path, max_pixels=LIMIT)
 
 
 @pytest.mark.parametrize("name", ["a.jp2", "b.avif"])

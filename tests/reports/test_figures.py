@@ -46,6 +46,16 @@ def test_a_label_is_shown_as_it_is_written(label: str) -> None:
         assert " ".join(label.replace("\x00", " ").split()) in texts
 
 
+def test_marks_of_a_name_turn_no_text_of_a_figure() -> None:
+    """Ours leave them out; what a stranger's reporter draws has them as escapes."""
+    label = "a\u202egpj.b\u2066"
+    own = Drawing("own", "t", "said " + label, lambda figure: figure.text(0, 0, label))
+    for one in (drawing(label), curve(label), own):
+        for written in (svg(one).decode(), inline_svg(one)):
+            assert all(line.isprintable() for line in written.split("\n"))
+    assert svg(own).count(rb"a\u202egpj.b\u2066") == 2
+
+
 class Ids(HTMLParser):
     """Identifiers of a page, and what refers to them."""
 

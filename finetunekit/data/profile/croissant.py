@@ -26,6 +26,7 @@ from finetunekit.data.profile.photo_set import PhotoSet
 from finetunekit.errors import ConfigError, DataError
 from finetunekit.system.files import to_json
 from finetunekit.system.formatting import escaped
+from finetunekit.system.terminal import printable
 from finetunekit.types import DISPLAY, TEST, TRAIN, VALID, PhotoRecord
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def croissant_metadata(
     import mlcroissant
 
     metadata = mlcroissant.Metadata(
-        name=photos.name,
+        name=printable(photos.name),
         description=_description(photos, records),
         cite_as=cite_as(photos.name, [credits[f.sha256].author for f in distinct if f.sha256 in credits]),
         license=named or None,
@@ -245,7 +246,7 @@ def _photos(*, has_credits: bool) -> mlcroissant.RecordSet:
     path = Source(
         file_set=FILES,
         extract=Extract(file_property=FileProperty.fullpath),
-        transforms=[Transform(regex="^(.*)$")],
+        transforms=[Transform(regex="(?s)^(.*)$")],
     )
     image = Source(file_set=FILES, extract=Extract(file_property=FileProperty.content))
     fields = [

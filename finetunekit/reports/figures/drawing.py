@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 from finetunekit.reports.fonts import base_font, coverage, embedded_font_css, missing_letters, pick_fonts
 from finetunekit.reports.text_drawing import spell_out
-from finetunekit.system.terminal import terminal_width
+from finetunekit.system.terminal import printable, terminal_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,7 +107,7 @@ def inline_svg(drawing: Drawing) -> str:
     for element in root.iter():
         if "style" in element.attrib:
             element.set("style", re.sub(r"#[0-9a-f]{6}", _variable, element.attrib["style"]))
-    return ElementTree.tostring(root, "unicode")
+    return _markup(root)
 
 
 def svg_file(drawing: Drawing, stand_in: str | None = None) -> bytes:
@@ -130,7 +130,7 @@ def svg_file(drawing: Drawing, stand_in: str | None = None) -> bytes:
     )
     root.insert(2, style)
     root.set("xmlns", _SVG)
-    return ElementTree.tostring(root, "unicode").encode() + b"\n"
+    return _markup(root).encode() + b"\n"
 
 
 def png_file(drawing: Drawing, stand_in: str | None = None, scale: int = 2) -> bytes:
@@ -295,6 +295,11 @@ def _svg(figure: Figure, drawing: Drawing, description: str) -> ElementTree.Elem
         child.text = text
         root.insert(i, child)
     return root
+
+
+def _markup(root: ElementTree.Element) -> str:
+    """An element as text, in which marks of names that turn or hide text are escapes."""
+    return "\n".join(map(printable, ElementTree.tostring(root, "unicode").split("\n")))
 
 
 def _own(element: ElementTree.Element, name: str) -> None:

@@ -21,6 +21,7 @@ from finetunekit import (
     heic_note,
     open_regular,
     photo_suffixes,
+    read_regular,
     some_names,
 )
 from finetunekit_builtin.folders import FoldersOptions, build_folders
@@ -93,9 +94,9 @@ def _notes_of_whole(place: Path) -> list[str] | None:
     if not (place / WHOLE).is_file():
         return None
     try:
-        known = json.loads((place / WHOLE).read_text(encoding="utf-8"))
+        known = json.loads(read_regular(place / WHOLE))
         photos, notes = int(known["photos"]), [str(note) for note in known["notes"]]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return notes if sum(len(files) for _, _, files in os.walk(place / "photos")) == photos else None
 

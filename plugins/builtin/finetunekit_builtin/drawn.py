@@ -15,12 +15,13 @@ from pathlib import Path
 
 from pydantic import Field
 
-from finetunekit import DataError, Options, PhotoListing, SourceContext
+from finetunekit import DataError, Options, PhotoListing, SourceContext, read_regular
 from finetunekit_builtin.folders import FoldersOptions, build_folders
 from finetunekit_builtin.names import plain
 
 STAND_IN = "drawn cats, lions, lynxes and tigers, not photos: a stand-in"
 MARKER = "complete.json"
+MARKER_BYTES = 64 * 1024
 
 
 class DrawnOptions(Options):
@@ -110,8 +111,8 @@ def _put_in_place(scratch: Path, folder: Path) -> None:
 def _is_complete(folder: Path) -> bool:
     """Whether the folder was finished and has lost no picture since."""
     try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        marker = json.loads(read_regular(folder / MARKER, most_bytes=MARKER_BYTES))
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return False
     return isinstance(marker, dict) and marker.get("pictures") == len(_pictures(folder))
 

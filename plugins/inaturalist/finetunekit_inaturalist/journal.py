@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from finetunekit import DataError, append_line
+from finetunekit import DataError, append_line, read_regular
 from finetunekit_inaturalist import FetchError
 from finetunekit_inaturalist.photo import Photo
 from finetunekit_inaturalist.responses import Candidate
@@ -185,9 +185,12 @@ def _replayed(journal: Journal, events: list[dict[str, Any]], path: Path) -> Jou
 
 
 def _events(path: Path) -> Iterator[dict[str, Any]]:
-    if path.stat().st_size > _MAX_BYTES:
-        raise FetchError(f"{path}: is too large for a journal. Begin again in another folder.")
-    whole = path.read_bytes()
+    try:
+        whole = read_regular(path, most_bytes=_MAX_BYTES)
+    except OSError as exc:
+        raise FetchError(
+            f"{path}: cannot be read as a journal ({exc.strerror}). Begin again in another folder."
+        ) from exc
     kept = whole[: whole.rfind(b"\n") + 1]
     if kept != whole:
         with path.open("rb+") as file:
@@ -195,7 +198,7 @@ def _events(path: Path) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(kept.splitlines(), start=1):
         try:
             event = json.loads(line)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise FetchError(
                 f"{path}:{number}: is damaged ({exc}). Delete that line, or begin again elsewhere."
             ) from exc

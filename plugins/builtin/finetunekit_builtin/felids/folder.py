@@ -13,12 +13,13 @@ from types import MappingProxyType
 
 from PIL import Image
 
-from finetunekit import DataError
+from finetunekit import DataError, read_regular
 
 from .photo import CLASSES, MIN_SIZE_PX, SPLITS, check_at_least, check_name, draw_photo
 
 DEFAULT_PER_CLASS: Mapping[str, int] = MappingProxyType({"train": 150, "valid": 50, "test": 40})
 MARKER = ".drawn-felids.json"
+MARKER_BYTES = 64 * 1024
 # raised whenever the same arguments give other pixels
 DRAWING_VERSION = 1
 
@@ -88,7 +89,7 @@ def _claim(directory: Path, settings: dict[str, object]) -> None:
     marker = directory / MARKER
     text = json.dumps(settings)
     if marker.is_file():
-        if marker.read_text(encoding="utf-8", errors="replace") != text:
+        if read_regular(marker, most_bytes=MARKER_BYTES) != text.encode():
             raise DataError(f"{directory}: holds photos drawn with other settings; choose another folder or delete it.")
         return
     if any(directory.iterdir()):
