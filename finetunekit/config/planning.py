@@ -16,8 +16,9 @@ from finetunekit.config.sections import RunConfig
 from finetunekit.config.training_sections import FitStage, kind_of_stage
 from finetunekit.config.validation_errors import describe_problems, line_order
 from finetunekit.config.yaml_source import KeyPath, place_of, show_path
-from finetunekit.errors import ConfigError, UnknownComponentError
+from finetunekit.errors import ConfigError, PluginError, UnknownComponentError
 from finetunekit.plugins.host import PluginHost, load_plugins
+from finetunekit.system.formatting import one_line
 from finetunekit.system.progress import Progress
 from finetunekit.system.secrets import has_password
 
@@ -195,13 +196,18 @@ class _Chooser:
         where = place_of(self.document.places, (*path, "name")) or self.document.source
         try:
             registered = self.host.find(kind, name, f"{where}: {show_path(path)}")
-            return Chosen(kind, registered, registered.options.model_validate_json(_as_json(options)), path)
+            chosen = Chosen(kind, registered, registered.options.model_validate_json(_as_json(options)), path)
+            chosen.options.model_dump(mode="json")  # as plan.json needs it
+            return chosen
         except UnknownComponentError as exc:
             self.problems += exc.problems
         except pydantic.ValidationError as exc:
             self.problems += describe_problems(
                 exc, registered.options, self.document.places, self.document.source, options_path
             )
+        except Exception as exc:  # a validator, default or type of the plugin's own may raise anything
+            label = f"{kind} '{name}' of plugin '{registered.origin.plugin}' ({registered.origin})"
+            raise PluginError(f"{label}: its options failed: {type(exc).__name__}: {one_line(exc)}") from exc
         return None
 
 

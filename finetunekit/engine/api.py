@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetunekit.config.own_photos import choose_preset
-from finetunekit.config.plan import Plan, config_text
+from finetunekit.config.plan import Plan
 from finetunekit.config.planning import prepare
 from finetunekit.config.preset import setting_texts
 from finetunekit.engine.pipeline import RunPipeline
@@ -18,11 +18,11 @@ from finetunekit.engine.write_reports import write_reports
 from finetunekit.errors import ConfigError, RunFolderError
 from finetunekit.plugins.host import PluginHost, load_plugins
 from finetunekit.reports.notebook import default_progress
-from finetunekit.runs.folder import BASELINES, CONFIG, NEXT_STEPS, PLAN, FinishedRun, find_run, run_from
+from finetunekit.runs.folder import BASELINES, CONFIG, NEXT_STEPS, PLAN, STATE, FinishedRun, find_run, run_from
 from finetunekit.runs.reopening import reopen_plan
 from finetunekit.runs.run_record import RunRecord
 from finetunekit.runs.trust import note_started
-from finetunekit.system.files import locked, sweep, to_json
+from finetunekit.system.files import locked, sweep, to_json, write_whole
 from finetunekit.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -119,9 +119,9 @@ def resume(
             record.note(PLAN, to_json(plan.to_dict()))
             for file in plan.plugin_files:
                 record.note(file.kept_name, file.content)
-            note_started(config_text(plan), plan.plugin_files, progress.say)
+            note_started(plan.plugin_files, progress.say)
             return pipeline.run()
-        if record.state.get("reported"):
+        if record.state.get("reported") and not record.state.get("missing"):
             progress.say(f"{path} is finished; nothing is left to do.")
         return pipeline.finish_reports()
 
@@ -198,7 +198,7 @@ def run_plan(
             "train.folds: a cross-validation is several runs. Use finetunekit.run_folds, or set train.fold too."
         )
     record = RunRecord.create(out, plan, settings, group)
-    note_started(config_text(plan), plan.plugin_files, progress.say)
+    note_started(plan.plugin_files, progress.say)
     with locked(record.path):
         return RunPipeline(plan, host, record, progress).run()
 
@@ -254,7 +254,11 @@ def rebuild_reports(
     if not plan.config.evaluate.test:
         raise RunFolderError(f"{path}: left its test split shut (evaluate.test: false); reports show test scores.")
     with locked(path):
-        return write_reports(plan.reports, path, progress, plan.config.save.report_timeout_s)[0]
+        limit_s, files = plan.config.save.report_timeout_s, plan.plugin_files
+        written, missing = write_reports(plan.reports, path, progress, limit_s, plugin_files=files)
+        state = {**FinishedRun(path).state, "missing": [dataclasses.asdict(report) for report in missing]}
+        write_whole(path / STATE, to_json(state))
+        return written
 
 
 def _find_finished_run(run: str | Path, out: str | Path) -> Path:

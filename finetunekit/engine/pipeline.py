@@ -81,6 +81,8 @@ class RunPipeline:
         if not self.record.state.get("reported"):
             metrics = self._report(metrics)
             self.events.after_run(metrics)
+        elif self.record.state.get("missing"):
+            self._report(metrics)
         return read_result(self.path)
 
     def run(self) -> RunResult:
@@ -242,9 +244,13 @@ class RunPipeline:
 
     def _report(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         started = time.perf_counter()
-        reports = self.plan.reports if self.config.evaluate.test else ()  # they show test scores
         _, missing = write_reports(
-            reports, self.path, self.progress, self.config.save.report_timeout_s, miniatures=self.miniatures
+            self.plan.reports if self.config.evaluate.test else (),  # they show test scores
+            self.path,
+            self.progress,
+            self.config.save.report_timeout_s,
+            miniatures=self.miniatures,
+            plugin_files=self.plan.plugin_files,
         )
         self.record.state["missing"] = [dataclasses.asdict(report) for report in missing]
         now_s = {"report_s": time.perf_counter() - started, "whole": time.time() - self.record.started}

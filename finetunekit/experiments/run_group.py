@@ -302,7 +302,7 @@ def make_group_folder(
     contents: dict[str, str | bytes] = {plugin.kept_name: plugin.content for plugin in plan.plugin_files}
     contents |= {file: to_json(state), config_path(out, file).name: config, **files}
     path = new_run_path(out, f"{name}-{noun}", contents)
-    note_started(config, plan.plugin_files, progress.say)
+    note_started(plan.plugin_files, progress.say)
     return path, state
 
 

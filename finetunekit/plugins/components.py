@@ -31,7 +31,9 @@ def call_builder(chosen: Chosen, *arguments: Any) -> Any:
             return chosen.registered.build(chosen.options, *arguments)
     except FinetuneKitError:
         raise
-    except (Exception, SystemExit) as exc:
+    except KeyboardInterrupt:  # the user's
+        raise
+    except BaseException as exc:
         raise PluginError(f"{component_label(chosen)} failed: {type(exc).__name__}: {one_line(exc)}") from exc
 
 

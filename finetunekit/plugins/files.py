@@ -24,10 +24,12 @@ class PluginFile:
     Attributes:
         path: As the configuration names it.
         content: Its bytes.
+        place: Where it was found.
     """
 
     path: Path
     content: bytes
+    place: Path
 
     @property
     def kept_name(self) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ import pluggy
 from finetunekit.errors import PluginError, UnknownComponentError, did_you_mean
 from finetunekit.plugins import hookspecs
 from finetunekit.plugins.files import PluginFile, import_file, place_in, read_plugin
-from finetunekit.plugins.guard import guarded
+from finetunekit.plugins.guard import call_with_timeout, guarded
+from finetunekit.plugins.hook_marks import check_marks, forgotten_marks
 from finetunekit.system.formatting import one_line
 from finetunekit.types import BackboneSpec, Builder, Options, Origin, Registered
 
@@ -38,6 +41,9 @@ COLLECT_HOOKS = {
     "tracker": "register_trackers",
     "exporter": "register_exporters",
 }
+LOAD_TIMEOUT_S = 60.0
+"""How long a plugin may take to be imported and to register what it has."""
+MOST_REGISTRATIONS = 1_000
 NOTIFY_HOOKS = ("before_run", "after_epoch", "after_stage", "after_run")
 
 
@@ -102,30 +108,32 @@ class PluginHost:
         """
         origin, place = Origin(path.stem, str(path), None), place or path
         self._load(origin, lambda: import_file(place), is_required=True, file=place)
-        self.files.append(PluginFile(path, read_plugin(place)))
+        self.files.append(PluginFile(path, read_plugin(place), place))
 
     def _load(self, origin: Origin, load: Callable[[], Any], *, is_required: bool, file: Path | None = None) -> None:
+        """In a thread of its own, which is left behind if it does not end; what it raises there is never the user's Ctrl-C."""
+        additions = _Additions(self, origin)
         try:
-            self._adopt(origin, load())
-        except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever a stranger's module raises is one line, by name
-            where = place_in(file, exc) if file else ""
-            self._reject(BrokenPlugin(origin, where + _said(exc)), exc, is_required=is_required)
+            outcome = call_with_timeout(
+                LOAD_TIMEOUT_S, "it", partial(_outcome, partial(self._collect, load, additions))
+            )
+        except PluginError as exc:
+            additions.is_closed = True
+            outcome = exc
+        if isinstance(outcome, BaseException):
+            where = place_in(file, outcome) if file else ""
+            self._reject(BrokenPlugin(origin, where + _said(outcome)), outcome, is_required=is_required)
+        else:
+            self._adopt(origin, outcome, additions)
 
-    def _adopt(self, origin: Origin, plugin: Any) -> None:
-        if self._manager.has_plugin(origin.plugin):
-            raise PluginError(f"the name is taken by {self.origins[origin.plugin]}. Rename one of them.")
+    def _adopt(self, origin: Origin, plugin: Any, additions: _Additions) -> None:
         self._manager.register(plugin, name=origin.plugin)
-        try:
-            self._manager.check_pending()
-            self.origins[origin.plugin] = origin
-            additions = self._collect(origin)
-        except BaseException:
-            self._manager.unregister(name=origin.plugin)
-            self.origins.pop(origin.plugin, None)
-            raise
+        self.origins[origin.plugin] = origin
         for kind, entries in additions.components.items():
             self.registries[kind].update(entries)
         self.presets.update(additions.presets)
+        for line in forgotten_marks(plugin):
+            self.warn(f"warning: plugin '{origin.plugin}' ({origin}): {line}")
 
     def _reject(self, broken: BrokenPlugin, exc: BaseException, *, is_required: bool) -> None:
         if is_required or self.is_strict:
@@ -135,34 +143,46 @@ class PluginHost:
 
     # ---- collecting --------------------------------------------------------------------------------------------------------------
 
-    def _collect(self, origin: Origin) -> _Additions:
-        additions = _Additions(self, origin)
-        for kind, hook_name in COLLECT_HOOKS.items():
-            self._call(hook_name, origin.plugin, register=additions.register(kind))
-        self._call("register_presets", origin.plugin, register=additions.register_preset)
-        return additions
+    def _collect(self, load: Callable[[], Any], additions: _Additions) -> Any:
+        """Load a plugin and ask all its collect hooks; returns the plugin."""
+        origin = additions.origin
+        if origin.plugin in self.origins:
+            raise PluginError(f"the name is taken by {self.origins[origin.plugin]}. Rename one of them.")
+        with guarded(f"plugin '{origin.plugin}' ({origin})", keeps_variables=False):
+            plugin = load()
+            check_marks(plugin)
+            alone = pluggy.PluginManager(hookspecs.PROJECT)  # no other plugin's hooks are called
+            alone.add_hookspecs(hookspecs)
+            alone.register(plugin, name=origin.plugin)
+            for kind, hook_name in COLLECT_HOOKS.items():
+                self._call(alone, hook_name, origin, register=additions.register(kind))
+            self._call(alone, "register_presets", origin, register=additions.register_preset)
+        return plugin
 
-    def _call(self, hook_name: str, plugin: str, **arguments: Any) -> None:
+    def _call(self, manager: pluggy.PluginManager, hook_name: str, origin: Origin, **arguments: Any) -> None:
         """Call one hook of one plugin only."""
-        if not any(i.plugin_name == plugin for i in getattr(self._manager.hook, hook_name).get_hookimpls()):
+        if not any(i.plugin_name == origin.plugin for i in getattr(manager.hook, hook_name).get_hookimpls()):
             return
-        others = [p for name, p in self._manager.list_name_plugin() if name != plugin and p is not None]
-        caller = self._manager.subset_hook_caller(hook_name, remove_plugins=others)
+        others = [p for name, p in manager.list_name_plugin() if name != origin.plugin and p is not None]
+        caller = manager.subset_hook_caller(hook_name, remove_plugins=others)
         started = time.perf_counter()
         caller(**arguments)
         if self._trace:
             took_ms = (time.perf_counter() - started) * 1e3
-            print(f"trace: {hook_name} · {plugin} ({self.origins[plugin]}) · {took_ms:.1f} ms", file=sys.stderr)
+            print(f"trace: {hook_name} · {origin.plugin} ({origin}) · {took_ms:.1f} ms", file=sys.stderr)
 
     def notify(self, hook_name: str, **arguments: Any) -> None:
         """Tell every plugin; one that raises is a warning that names it, and does not keep the others from hearing."""
         for implementation in getattr(self._manager.hook, hook_name).get_hookimpls():
-            plugin = implementation.plugin_name
+            origin = self.origins[implementation.plugin_name]
+            label = f"plugin '{origin.plugin}' ({origin})"
             try:
-                with guarded(f"plugin '{plugin}' ({self.origins[plugin]})"):
-                    self._call(hook_name, plugin, **{name: _own(value) for name, value in arguments.items()})
-            except (Exception, SystemExit) as exc:  # noqa: BLE001 - a listener must not stop the run; it is named
-                self.warn(f"warning: plugin '{plugin}' ({self.origins[plugin]}) failed in {hook_name}: {_said(exc)}")
+                with guarded(label):
+                    self._call(self._manager, hook_name, origin, **{name: _own(v) for name, v in arguments.items()})
+            except KeyboardInterrupt:  # the user's
+                raise
+            except BaseException as exc:  # noqa: BLE001 - a listener must not stop the run; it is named
+                self.warn(f"warning: {label} failed in {hook_name}: {_said(exc)}")
 
     # ---- asking ------------------------------------------------------------------------------------------------------------------
 
@@ -194,11 +214,13 @@ class _Additions:
     origin: Origin
     components: dict[str, dict[str, Registered]] = field(default_factory=dict)
     presets: dict[str, tuple[Path, Origin]] = field(default_factory=dict)
+    is_closed: bool = False
 
     def register(self, kind: str) -> Callable[..., None]:
         def register_component(
             name: str, build: Builder, options: type[Options] = Options, *, spec: BackboneSpec | None = None
         ) -> None:
+            self._count_one()
             _check_registration(kind, name, build, options, spec)
             mine = self.components.setdefault(kind, {})
             self._refuse_twice(kind, name, {**self.host.registries[kind], **mine})
@@ -206,7 +228,14 @@ class _Additions:
 
         return register_component
 
+    def _count_one(self) -> None:
+        if self.is_closed:
+            threading.Event().wait()  # of a thread that was left behind: it costs nothing from here on
+        if sum(map(len, self.components.values())) + len(self.presets) >= MOST_REGISTRATIONS:
+            raise PluginError(f"it registers more than {MOST_REGISTRATIONS:,} names.")
+
     def register_preset(self, name: str, path: Path) -> None:
+        self._count_one()
         known = {**self.host.presets, **self.presets}
         if name in known:
             raise PluginError(f"preset '{name}' is registered twice: by {known[name][1]} and by {self.origin}.")
@@ -230,6 +259,12 @@ def _check_registration(
         raise PluginError(f"{kind} '{name}': the builder is not callable. Received: {build!r}")
     if not (isinstance(options, type) and issubclass(options, Options)):
         raise PluginError(f"{kind} '{name}': options must be a subclass of finetunekit.Options. Received: {options!r}")
+    try:
+        options.model_rebuild()
+    except Exception as exc:  # pydantic, or a type of the plugin's own
+        raise PluginError(
+            f"{kind} '{name}': the fields of {options.__name__} cannot be understood: {one_line(exc)}"
+        ) from exc
     if not isinstance(spec, BackboneSpec) if kind == "backbone" else spec is not None:
         raise PluginError(
             f"{kind} '{name}': spec must be a BackboneSpec for backbones, and absent otherwise. Received: {spec!r}"
@@ -264,6 +299,14 @@ def load_plugins(
     for path in files:
         host.load_file(path)
     return host
+
+
+def _outcome(call: Callable[[], Any]) -> Any:
+    """What a call returns, or what it raises, as a value."""
+    try:
+        return call()
+    except BaseException as exc:  # noqa: BLE001 - whatever a stranger's module raises is one line, by name
+        return exc
 
 
 def _is_own(entry: metadata.EntryPoint) -> bool:

@@ -95,7 +95,7 @@ def _load_files(
 ) -> None:
     found = [(path, locate_file(path, config.parent, is_as_trained=is_as_trained)) for path in files]
     if not trust:
-        refuse_strange_code(config, found)
+        refuse_strange_code(config.parent, found)
     for path, place in found:
         host.load_file(path, place)
 

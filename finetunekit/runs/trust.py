@@ -1,16 +1,14 @@
-"""Whether Python that came with a run folder may be run: it may where this user started that configuration on this machine.
+"""Whether plugin files that a run folder names, or brings along, may be run: those that this user has started a run with here.
 
-The mark of a start is by content, the configuration's and its plugin files', so that a run that is moved or copied keeps it. One line a
-configuration in `<state folder>/started.jsonl`. Plugins that are installed are the user's own and need no mark.
+Each is marked by its place and by its content, so that a run that is moved or copied is known by the copies it holds, and a file that its
+author changes is known by where it lies. One line a file in `<state folder>/started.jsonl`. What is installed is the user's own anyway.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import finetunekit
 from finetunekit.errors import ConfigError, RunFolderError
@@ -19,58 +17,59 @@ from finetunekit.system.files import append_line, read_regular
 from finetunekit.system.user_dirs import state_dir
 
 _OURS = Path(finetunekit.__file__).resolve().parent
+Mark = tuple[str, str]
+"""Path of a plugin file, and the SHA-256 of its content."""
 
 
-def note_started(config: str, files: Sequence[PluginFile], warn: Callable[[str], None]) -> None:
-    """Mark a configuration as started here by this user; nothing is noted where it names no plugin file.
+def note_started(files: Sequence[PluginFile], warn: Callable[[str], None]) -> None:
+    """Mark plugin files as those of a run that this user starts here.
 
     Args:
-        config: Content of its `config.yaml`.
-        files: Plugin files that it names, as they were loaded.
-        warn: Hears that the mark cannot be written.
+        files: As they were loaded.
+        warn: Hears that marks cannot be written.
     """
-    if not files:
-        return
-    mark = {"config": _sha256(config.encode()), "plugins": sorted(file.sha256 for file in files)}
     try:
-        if mark not in _marks():
+        new = {(str(file.path), file.sha256) for file in files} - (_marks() if files else set())
+        for path, digest in sorted(new):
             marks_path().parent.mkdir(parents=True, exist_ok=True)
-            append_line(marks_path(), f"{json.dumps(mark)}\n")
+            append_line(marks_path(), json.dumps({"path": path, "sha256": digest}) + "\n")
     except (OSError, RunFolderError) as exc:
-        warn(f"warning: {exc}: that this run was started here is not noted; commands on it will ask for --trust.")
+        warn(
+            f"warning: that plugin files were used here is not noted ({exc}); commands on this run will ask for --trust."
+        )
 
 
-def refuse_strange_code(config: Path, files: Sequence[tuple[Path, Path]]) -> None:
-    """Refuse to run plugin files of a configuration that was not started here.
+def refuse_strange_code(folder: Path, files: Sequence[tuple[Path, Path]]) -> None:
+    """Refuse to run plugin files that this user has started no run with.
 
     Args:
-        config: The configuration in its folder.
+        folder: Of the run.
         files: Each plugin file as the configuration names it, and where it was found.
 
     Raises:
         ConfigError: If any of them may not be run; all that may not are named.
     """
+    if not files:
+        return
     try:
-        started = (
-            [mark["plugins"] for mark in _marks() if mark["config"] == _sha256(read_regular(config))] if files else []
-        )
+        marks = _marks()
     except OSError as exc:
-        raise ConfigError(f"{config}: whether it was started here is not known ({exc}).") from exc
-    known = {digest for digests in started for digest in digests}
-    strange = [place for path, place in files if not _may_run(path, place, known, is_started=bool(started))]
-    if strange:
-        listed = ", ".join(map(str, strange))
         raise ConfigError(
-            f"{config.parent}: was not started here by you, and this would run Python that it names: {listed}. Read it first; "
-            "then add --trust, in Python trust=True."
+            f"{marks_path()}: cannot be read ({exc.strerror or exc}), so no plugin file is known."
+        ) from exc
+    strange = [place for path, place in files if not _may_run(path, place, marks)]
+    if strange:
+        raise ConfigError(
+            f"{folder}: was not started here by you, and this would run Python that comes with it: {', '.join(map(str, strange))}. "
+            "Read it first; then add --trust, in Python trust=True."
         )
 
 
-def _may_run(path: Path, place: Path, known: set[str], *, is_started: bool) -> bool:
-    """What a started configuration names is the user's own, a copy of it where it is one; and so is what finetunekit itself brings."""
+def _may_run(path: Path, place: Path, marks: set[Mark]) -> bool:
     if place.resolve().is_relative_to(_OURS):
         return True
-    return is_started and (place == path or _sha256(read_plugin(place)) in known)
+    is_named = place == path and any(str(path) == known for known, _ in marks)
+    return is_named or PluginFile(path, read_plugin(place), place).sha256 in {digest for _, digest in marks}
 
 
 def marks_path() -> Path:
@@ -78,19 +77,15 @@ def marks_path() -> Path:
     return state_dir() / "started.jsonl"
 
 
-def _marks() -> list[dict[str, Any]]:
-    """Whole lines; one that was cut off marks nothing."""
+def _marks() -> set[Mark]:
+    """Of whole lines; one that was cut off marks nothing."""
     if not marks_path().exists():
-        return []
-    marks = []
+        return set()
+    marks = set()
     for line in read_regular(marks_path()).splitlines():
         try:
             mark = json.loads(line)
-            marks.append({"config": str(mark["config"]), "plugins": [str(digest) for digest in mark["plugins"]]})
+            marks.add((str(mark["path"]), str(mark["sha256"])))
         except (ValueError, TypeError, KeyError):
             continue
     return marks
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -88,7 +88,10 @@ def escaped(text: str) -> str:
 
 def one_line(error: object, limit: int = 300) -> str:
     """Text of an error on one printable line of bounded length; its class where it says nothing."""
-    said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    try:
+        said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    except Exception:  # noqa: BLE001 - an error of a plugin's own class may fail at saying what it is
+        said = f"{type(error).__name__}, which cannot say more"
     text = " ".join(said.split()) or type(error).__name__
     text = text if text.isprintable() else escaped(text)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -22,5 +22,5 @@ def cache_dir() -> Path:
 
 
 def state_dir() -> Path:
-    """`$FINETUNEKIT_STATE`, or the user's state folder: the ledger of test split openings, and which configurations were started here."""
+    """`$FINETUNEKIT_STATE`, or the user's state folder: the ledger of test split openings, and plugin files that runs were started with."""
     return expand_home(os.environ.get(STATE_VARIABLE) or platformdirs.user_state_dir("finetunekit"))

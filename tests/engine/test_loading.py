@@ -100,7 +100,7 @@ def test_an_installed_plugin_that_is_gone_is_named_with_the_way_back(copied_run:
         ConfigError,
         match=r"head 'acme_head' came from plugin 'acme' \(acme-heads 2\.5\), .*pip install acme-heads==2\.5$",
     ):
-        ftk.load(copied_run, trust=True)
+        ftk.load(copied_run)
 
 
 def test_a_damaged_model_is_one_line(copied_run: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import finetunekit as ftk
 from finetunekit.errors import PluginError
 from finetunekit.plugins.guard import call_with_timeout, watched_variables
-from finetunekit.runs.folder import PREDICTIONS, REPORTS
+from finetunekit.runs.folder import PREDICTIONS
 from finetunekit.system.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -43,24 +43,6 @@ def after_epoch(row, run_path):
 def after_run(metrics, run_path):
     metrics.clear()
     raise KeyError("metrics")
-"""
-
-REPORTERS = """
-import threading
-from finetunekit import hookimpl, Options
-def spoil(options, run):
-    run.metrics["classes"].append("made up")
-    (run.path / "metrics.json").write_text("{}")
-    return {"spoil.txt": b"spoilt"}
-def leave(options, run):
-    raise SystemExit(3)
-@hookimpl
-def register_reporters(register):
-    register("hangs", lambda options, run: threading.Event().wait(), Options)
-    register("leaves", leave, Options)
-    register("list", lambda options, run: ["x.txt"], Options)
-    register("text", lambda options, run: {"x.txt": "text"}, Options)
-    register("prints", lambda options, run: print("noise") or {"prints.txt": str(run.metrics["classes"]).encode()}, Options)
 """
 
 
@@ -95,38 +77,6 @@ def test_a_listener_that_changes_everything_changes_no_bit(tiny_yaml: Path, caps
     assert result.metrics["classes"] == ["blue", "green", "red"]
     for name in (PREDICTIONS,):
         assert (plain.path / name).read_bytes() == (result.path / name).read_bytes()
-
-
-def test_reporters_that_fail_hang_or_print_are_named_and_the_folder_says_what_is_missing(
-    tiny_yaml: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with_plugin(tiny_yaml, "reporters", REPORTERS)
-    names = ("hangs", "leaves", "list", "text", "prints")
-    result = ftk.run(
-        str(tiny_yaml),
-        settings=[f"reports=[{', '.join(f'{{name: {name}}}' for name in names)}]", "save.report_timeout_s=0.5"],
-        out=tiny_yaml.parent / "runs",
-        progress=Progress(),
-    )
-    said = capsys.readouterr()
-    assert said.out == ""
-    finished = ftk.FinishedRun(result.path)
-    assert finished.state["status"] == "finished"
-    assert [entry["report"] for entry in finished.state["missing"]] == ["hangs", "leaves", "list", "text"]
-    assert "reporter 'hangs' of plugin 'reporters'" in finished.state["missing"][0]["why"]
-    assert "has not answered within 0.5 s" in said.err
-    assert "SystemExit" in finished.state["missing"][1]["why"]
-    assert (result.path / REPORTS / "prints.txt").read_bytes() == b"['blue', 'green', 'red']"
-
-
-def test_a_reporter_that_changes_the_run_is_named(tiny_yaml: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spoiler = REPORTERS.replace('register("list"', 'register("spoils", spoil, Options)\n    register("list"')
-    with_plugin(tiny_yaml, "spoiler", spoiler)
-    settings = ["reports=[{name: prints}, {name: spoils}]"]
-    ftk.run(str(tiny_yaml), settings=settings, out=tiny_yaml.parent / "runs", progress=Progress())
-    said = capsys.readouterr().err
-    assert "reporter 'spoils' of plugin 'spoiler'" in said
-    assert "changed what it may only read: metrics.json" in said
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 from helpers_plugins import SMALL, command, install, invoke, write
 
 from finetunekit.errors import PluginError, UnknownComponentError
+from finetunekit.plugins import host as host_module
 from finetunekit.plugins.host import PluginHost, load_plugins
 
 GOOD_HEAD = """
@@ -268,6 +270,33 @@ def test_plugin_files_work_where_installed_plugins_are_off(site: Path) -> None:
             "my_head.py:1: ModuleNotFoundError: No module named 'no_such_module_of_mine'",
         ),
         ("raise SystemExit\n", "my_head.py:1: SystemExit"),
+        ("raise KeyboardInterrupt\n", "my_head.py:1: KeyboardInterrupt"),
+        ("class Own(BaseException):\n    pass\nraise Own('no')\n", "my_head.py:3: Own: no"),
+        (
+            "class Mute(Exception):\n    def __str__(self):\n        raise ValueError\nraise Mute\n",
+            "my_head.py:4: Mute: Mute, which cannot say more",
+        ),
+        (
+            GOOD_HEAD.format(name="x").replace("register_heads", "register_haeds"),
+            "my_head.py:7: there is no hook 'register_haeds'. Did you mean 'register_heads'?",
+        ),
+        (
+            GOOD_HEAD.format(name="x").replace("(register)", "(registre)"),
+            "my_head.py:7: hook 'register_heads' has no argument 'registre'. Did you mean 'register'?",
+        ),
+        (
+            GOOD_HEAD.format(name="x").replace(
+                'register("x", build)', "[register(f'x{i}', build) for i in range(10**9)]"
+            ),
+            "it registers more than 1,000 names",
+        ),
+        (
+            "from __future__ import annotations\n"
+            "from finetunekit import Options, hookimpl\n"
+            "class Own(Options):\n    x: Nowhere\n"
+            "@hookimpl\ndef register_heads(register):\n    register('x', print, Own)\n",
+            "my_head.py:7: head 'x': the fields of Own cannot be understood",
+        ),
         ("def f():\n    return undefined\n\nx = f()\n", "my_head.py:2: NameError: name 'undefined' is not defined"),
         ("import json\njson.loads('{')\n", "my_head.py:2: JSONDecodeError: Expecting property name"),
         (GOOD_HEAD.format(name="two words"), "my_head.py:9: a head's name is letters, digits"),
@@ -284,6 +313,49 @@ def test_a_plugin_file_that_cannot_be_loaded_is_an_error_of_one_line(
     assert result.stderr.count("\n") == 1
     assert "plugin 'my_head'" in result.stderr
     assert complaint in result.stderr
+
+
+def test_a_plugin_that_never_ends_to_register_is_left_behind(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_module, "LOAD_TIMEOUT_S", 0.2)
+    endless = "while True:\n            try:\n                register('x', build)\n            except BaseException:\n                pass"
+    install(site, "acme_endless", GOOD_HEAD.format(name="x").replace('register("x", build)', endless))
+    host, (warning,) = load()
+    assert "plugin 'acme_endless' (acme-heads 2.5) is not used: it has not answered within 0.2 s" in warning
+    assert "x" not in host.registries["head"]
+
+
+def test_a_hook_whose_mark_was_forgotten_is_said(site: Path) -> None:
+    plugin = write(site.parent / "unmarked.py", "def register_heads(register):\n    pass\nafter_run = print\n")
+    _, (warning,) = load(files=[plugin])
+    assert warning == (
+        f"warning: plugin 'unmarked' ({plugin}): unmarked.py:1: 'register_heads' is not marked with @finetunekit.hookimpl, so that it is"
+        " never called."
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "complaint"),
+    [
+        ("x: int = 1\n        @field_validator('x')\n        def look(cls, x): raise KeyError('x')", "KeyError: 'x'"),
+        ("x: Any = object()", "PydanticSerializationError"),
+    ],
+)
+def test_options_that_fail_are_blamed_on_their_plugin(site: Path, field: str, complaint: str) -> None:
+    source = (
+        GOOD_HEAD.format(name="mine")
+        .replace("def build", f"class Own(Options):\n        {field}\n\n    def build")
+        .replace('"mine", build', '"mine", build, Own')
+    )
+    head = "from finetunekit import Options\nfrom typing import Any\nfrom pydantic import field_validator\n"
+    write(site.parent / "my_head.py", head + textwrap.dedent(source))
+    write(site.parent / "mine.yaml", SMALL.replace("gap_dense", "mine, x: 2") + "plugins: [my_head.py]\n")
+    if "object" in field:
+        write(site.parent / "mine.yaml", SMALL.replace("gap_dense", "mine") + "plugins: [my_head.py]\n")
+    result = invoke("plan", "mine.yaml")
+    assert result.exit_code == 3
+    assert "head 'mine' of plugin 'my_head'" in result.stderr
+    assert complaint in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_plugin_file_that_failed_is_not_left_among_the_modules(site: Path) -> None:

@@ -18,12 +18,14 @@ from finetunekit.config.planning import prepare
 from finetunekit.config.yaml_source import dump_yaml, parse_yaml, plain
 from finetunekit.engine.api import resume
 from finetunekit.engine.track import _members, mark_stopped, track
+from finetunekit.plugins.files import PluginFile
 from finetunekit.runs import tracking
 from finetunekit.runs.folder import FinishedRun
 from finetunekit.runs.reproducibility import compare_bits
 from finetunekit.runs.run_record import _group_key
 from finetunekit.runs.tracked_run import tracked_end
 from finetunekit.runs.tracking import RunTrackers
+from finetunekit.runs.trust import note_started
 from finetunekit.runs.verify import published_sentence
 from finetunekit.system.progress import Progress
 from finetunekit.system.secrets import has_password, without_secrets
@@ -55,6 +57,7 @@ def silent_run(copied_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "track": [{"name": "written", "file": str(tmp_path / "written.jsonl")}],
     }
     file.write_text(dump_yaml(config), encoding="utf-8")
+    note_started([PluginFile(PLUGIN, PLUGIN.read_bytes(), PLUGIN)], pytest.fail)
     return copied_run
 
 

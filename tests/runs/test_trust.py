@@ -58,7 +58,7 @@ def test_no_verb_runs_python_of_a_stranger_s_run(verb: tuple[str, ...], strange_
     result = invoke(*(str(names.get(part, part)) for part in verb))
     assert result.exit_code == 2
     plugin = strange_run / "plugins" / "tiny_plugin.py"
-    assert f"was not started here by you, and this would run Python that it names: {plugin}." in result.stderr
+    assert f"was not started here by you, and this would run Python that comes with it: {plugin}." in result.stderr
     assert "--trust" in result.stderr
     assert not (strange_run / "executed").exists()
 
@@ -79,45 +79,39 @@ def test_with_trust_it_is_run(strange_run: Path) -> None:
     assert (strange_run / "executed").exists()
 
 
-def test_a_run_that_was_started_here_is_known_wherever_it_lies_by_its_content(
+def test_a_plugin_file_is_known_by_its_content_wherever_it_lies_and_by_its_place_whatever_it_says(
     copied_run: Path, marks: Path, tmp_path: Path
 ) -> None:
-    config = copied_run / CONFIG
     named = Path(ftk.FinishedRun(copied_run).config["plugins"][0])
-    kept = copied_run / "plugins" / named.name
-    trust.note_started(config.read_text(), [PluginFile(named, kept.read_bytes())], pytest.fail)
-    trust.note_started(config.read_text(), [PluginFile(named, kept.read_bytes())], pytest.fail)
+    for _ in range(2):
+        trust.note_started([PluginFile(named, named.read_bytes(), named)], pytest.fail)
     assert len(marks.read_text().splitlines()) == 1
     moved = Path(shutil.move(copied_run, tmp_path / "moved"))
-    gone = [(tmp_path / "gone" / named.name, moved / "plugins" / named.name)]
-    trust.refuse_strange_code(moved / CONFIG, gone)
-    trust.refuse_strange_code(moved / CONFIG, [(named, named)])  # changed or not: its place was named by the user
-    (moved / "plugins" / named.name).write_text("x = 1\n")
+    kept = moved / "plugins" / named.name
+    trust.refuse_strange_code(moved, [(tmp_path / "gone" / named.name, kept), (named, named)])
+    kept.write_text("x = 1\n")
     with pytest.raises(ConfigError, match="would run Python"):
-        trust.refuse_strange_code(moved / CONFIG, gone)
-    (moved / CONFIG).write_text((moved / CONFIG).read_text() + "\n# changed\n")
+        trust.refuse_strange_code(moved, [(named, kept)])
+    marks.write_text(json.dumps({"path": str(named), "sha256": "0"}))
+    trust.refuse_strange_code(moved, [(named, named)])
     with pytest.raises(ConfigError, match="would run Python"):
-        trust.refuse_strange_code(moved / CONFIG, [(named, named)])
+        trust.refuse_strange_code(moved, [(tmp_path / named.name, named)])
 
 
-def test_a_network_of_installed_plugins_needs_no_trust(marks: Path) -> None:
-    trust.refuse_strange_code(Path("no/such/config.yaml"), [])
+def test_what_is_installed_needs_no_trust(marks: Path) -> None:
     ours = Path(ftk.__file__).parent / "testing" / "tiny_plugin.py"
-    marks.parent.mkdir()
-    config = marks.parent / CONFIG
-    config.write_text("name: x\n")
-    trust.refuse_strange_code(config, [(ours, ours)])
+    trust.refuse_strange_code(marks.parent, [(ours, ours)])
 
 
 def test_marks_that_cannot_be_written_or_read_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setattr(trust, "marks_path", lambda: tmp_path / "file" / "started.jsonl")
+    plugin = tmp_path / "a.py"
+    plugin.write_text("")
+    monkeypatch.setattr(trust, "marks_path", lambda: plugin / "started.jsonl")
     said: list[str] = []
-    trust.note_started("name: x\n", [PluginFile(Path("a.py"), b"")], said.append)
+    trust.note_started([PluginFile(plugin, b"", plugin)], said.append)
     assert len(said) == 1
     assert "will ask for --trust" in said[0]
-    monkeypatch.setattr(trust, "marks_path", lambda: tmp_path / "file")
-    (tmp_path / "file").write_text('null\n[]\n{"config": "torn\n')
-    (tmp_path / CONFIG).write_text("name: x\n")
+    monkeypatch.setattr(trust, "marks_path", lambda: tmp_path / "torn")
+    (tmp_path / "torn").write_text('null\n[]\n{"path": "torn\n')
     with pytest.raises(ConfigError, match="was not started here"):
-        trust.refuse_strange_code(tmp_path / CONFIG, [(tmp_path / "a.py", tmp_path / "a.py")])
+        trust.refuse_strange_code(tmp_path, [(plugin, plugin)])
