@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from finetunekit.runs.verify import published_sentence, verify_run
     from finetunekit.serving.server import serve
     from finetunekit.system.files import append_line, locked, open_regular, read_regular, to_cell, to_csv, write_whole
-    from finetunekit.system.formatting import show_duration
+    from finetunekit.system.formatting import counted, show_duration
     from finetunekit.system.keyed_random import draw_uniform
     from finetunekit.system.network import Client, Closed, Refused, Unreachable, is_offline, is_web_url
     from finetunekit.system.progress import Progress
@@ -136,7 +136,7 @@ _LAZY = {
         "to_csv",
         "write_whole",
     ),
-    "finetunekit.system.formatting": ("show_duration",),
+    "finetunekit.system.formatting": ("counted", "show_duration"),
     "finetunekit.system.keyed_random": ("draw_uniform",),
     "finetunekit.system.network": ("Client", "Closed", "Refused", "Unreachable", "is_offline", "is_web_url"),
     "finetunekit.system.progress": ("Progress",),
@@ -216,6 +216,7 @@ __all__ = [
     "audit",
     "compare",
     "count_names_anew",
+    "counted",
     "decode_photo",
     "did_you_mean",
     "draw_uniform",

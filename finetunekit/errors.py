@@ -76,6 +76,13 @@ class ExportError(FinetuneKitError):
     exit_code = 5
 
 
+_SHORT = 5
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
+
+
 def did_you_mean(received: str, choices: Iterable[str]) -> str:
     """Suggest the nearest allowed name.
 
@@ -90,9 +97,13 @@ def did_you_mean(received: str, choices: Iterable[str]) -> str:
     names = sorted(set(choices))
     lowered = {name.lower(): name for name in names}
     close = difflib.get_close_matches(received.lower(), lowered, n=3, cutoff=0.6)
-    if close:
-        nearest = next((name for name in close if sorted(name) == sorted(received.lower())), close[0])
-        return f" Did you mean '{lowered[nearest]}'?"
+    turned = next((name for name in close if sorted(name) == sorted(received.lower())), None)
+    # of a short word two letters are half: `cat` is no misspelt `rat`
+    near = [
+        name for name in close if max(len(name), len(received)) > _SHORT or _likeness(received.lower(), name) >= 0.7
+    ]
+    if turned or near:
+        return f" Did you mean '{lowered[turned or near[0]]}'?"
     if not names:
         return ""
     shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

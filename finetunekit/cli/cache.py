@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, print_json, print_lines, print_table
+from finetunekit.cli.common import (
+    WholeLines,
+    json_option,
+    make_progress,
+    print_json,
+    print_lines,
+    print_table,
+)
 
 
-@click.group("cache")
+@click.group("cache", cls=WholeLines)
 def command() -> None:
     """List and clear cached features. What is cleared is computed again when a run needs it."""
 

@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class WholeLines(click.Group):
+    """A group whose listing gives the first sentence of each verb whole, on as many lines as it takes."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs."""
+        verbs = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [
+            (name, verb.get_short_help_str(limit=1000)) for name, verb in verbs if verb is not None and not verb.hidden
+        ]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+
 def preset_options(function: F) -> F:
     """`PRESET|PHOTOS`, `--data`, `--recipe`, `--set` and `--seed`; the verb is called with a preset and all of its settings."""
 

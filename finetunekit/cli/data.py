@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from finetunekit.cli.common import load_host, make_progress, print_lines
+from finetunekit.cli.common import WholeLines, load_host, make_progress, print_lines
 from finetunekit.cli.data_audit import audit, changes
 from finetunekit.cli.data_export import export
 from finetunekit.cli.data_fetch import fetch
@@ -15,7 +15,7 @@ from finetunekit.cli.data_split import split
 from finetunekit.cli.data_stats import stats
 
 
-@click.group("data")
+@click.group("data", cls=WholeLines)
 def command() -> None:
     """Fetch or draw photos, look at them, check, split and describe them."""
 

@@ -17,6 +17,7 @@ from finetunekit.cli.common import (
     setting_options,
     trust_option,
 )
+from finetunekit.system.formatting import counted
 from finetunekit.system.user_dirs import expand_home
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def _write_fix(path: Path, report: AuditReport, progress: Progress) -> None:
     rows = exclusion_rows(report)
     write_whole(path, exclusions_csv(rows))
     progress.say(
-        f"{path}: {len(rows)} photos to leave out. Read it, take out what should stay, then set data.exclude: [{path}]"
+        f"{path}: {counted(len(rows), 'photo')} to leave out. Read it, take out what should stay, then set data.exclude: [{path}]"
     )
 
 

@@ -8,6 +8,7 @@ import click
 
 from finetunekit.cli.common import make_progress, print_lines
 from finetunekit.cli.photo_set import choose_set
+from finetunekit.system.formatting import counted
 
 
 @click.command("show")
@@ -69,4 +70,4 @@ def show(
         from finetunekit.reports.contact_sheet_page import sheet_page
 
         write_whole(target, sheet_page(sheet))
-    print_lines([f"{sheet.subtitle}; {len(sheet.rows)} classes", target])
+    print_lines([f"{sheet.subtitle}; {counted(len(sheet.rows), 'class')}", target])

@@ -7,10 +7,18 @@ from typing import Any
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines, trust_option
+from finetunekit.cli.common import (
+    WholeLines,
+    json_option,
+    make_progress,
+    out_option,
+    print_json,
+    print_lines,
+    trust_option,
+)
 
 
-class _RunOrVerb(click.Group):
+class _RunOrVerb(WholeLines):
     """`export RUN …` is `export run RUN …`, so that a run is named first as after any other verb."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

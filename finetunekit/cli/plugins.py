@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetunekit.cli.common import json_option, load_host, make_progress, print_json, print_lines, print_table
+from finetunekit.cli.common import (
+    WholeLines,
+    json_option,
+    load_host,
+    make_progress,
+    print_json,
+    print_lines,
+    print_table,
+)
 from finetunekit.system.terminal import table, wrap
 from finetunekit.testing.scaffold import KINDS, next_steps, title_of, write_plugin
 
@@ -16,7 +24,7 @@ if TYPE_CHECKING:
     from finetunekit.testing import CheckResult
 
 
-@click.group("plugins")
+@click.group("plugins", cls=WholeLines)
 def command() -> None:
     """List, begin and check plugins."""
 

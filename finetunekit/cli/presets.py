@@ -6,10 +6,18 @@ from pathlib import Path
 
 import click
 
-from finetunekit.cli.common import json_option, load_host, make_progress, print_json, print_lines, print_table
+from finetunekit.cli.common import (
+    WholeLines,
+    json_option,
+    load_host,
+    make_progress,
+    print_json,
+    print_lines,
+    print_table,
+)
 
 
-@click.group("presets")
+@click.group("presets", cls=WholeLines)
 def command() -> None:
     """List, show and make presets."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from finetunekit.cli.common import json_option, make_progress, preset_options, print_json, print_lines
+from finetunekit.system.formatting import counted
 from finetunekit.system.terminal import table, wrap
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def command(
     progress = make_progress()
     plan, _ = prepare(preset, settings=settings, seed=seed, progress=progress)
     if stage > len(plan.stages):
-        raise click.BadParameter(f"there are {len(plan.stages)} stages.", param_hint="--stage")
+        raise click.BadParameter(f"the preset has {counted(len(plan.stages), 'stage')}.", param_hint="--stage")
     index = index_listing(plan, list_photos(plan, progress), progress)
     found = find_rates(plan, index, progress, number=stage - 1, steps=steps)
     if figure is not None:

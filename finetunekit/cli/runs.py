@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines, print_table
+from finetunekit.cli.common import (
+    WholeLines,
+    json_option,
+    make_progress,
+    out_option,
+    print_json,
+    print_lines,
+    print_table,
+)
+from finetunekit.system.formatting import counted
 
 if TYPE_CHECKING:
     from finetunekit.runs.run_list import RunEntry, What
 
 
-@click.group("runs")
+@click.group("runs", cls=WholeLines)
 def command() -> None:
     """List, show and prune runs."""
 
@@ -95,9 +104,8 @@ def prune_old(out: str, keep: int, unfinished: bool, models: bool, yes: bool, as
     if as_json:
         print_json({"is_deleted": yes, "runs": [str(path) for path in freed], "bytes": sum(freed.values())})
         return
-    counted = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
     advice = "" if yes or not chosen else "; delete them with --yes"
-    print_lines([f"{counted}, {sum(freed.values()) / 1e6:.1f} MB{advice}"])
+    print_lines([f"{counted(len(chosen), 'run')}, {sum(freed.values()) / 1e6:.1f} MB{advice}"])
 
 
 def _tell_trackers(paths: Iterable[Path]) -> None:

@@ -6,11 +6,19 @@ from typing import Any
 
 import click
 
-from finetunekit.cli.common import json_option, load_host, make_progress, print_json, print_lines, print_table
+from finetunekit.cli.common import (
+    WholeLines,
+    json_option,
+    load_host,
+    make_progress,
+    print_json,
+    print_lines,
+    print_table,
+)
 from finetunekit.errors import WeightsError
 
 
-@click.group("weights")
+@click.group("weights", cls=WholeLines)
 def command() -> None:
     """List, fetch and find pretrained weights."""
 

@@ -24,7 +24,7 @@ from finetunekit.data.tables import (
 )
 from finetunekit.errors import DataError
 from finetunekit.system.files import to_csv
-from finetunekit.system.formatting import escaped, one_line
+from finetunekit.system.formatting import counted, escaped, one_line
 from finetunekit.system.user_dirs import expand_home
 from finetunekit.types import PhotoListing, PhotoRecord
 
@@ -177,8 +177,7 @@ def _excluded(record: PhotoRecord, row: Mapping[str, str], place: str) -> Exclud
 
 def _notes(out: Mapping[PhotoRecord, ExcludedPhoto]) -> Iterator[str]:
     if out:
-        photos = "1 photo is" if len(out) == 1 else f"{len(out)} photos are"
-        yield f"{photos} left out by data.exclude"
+        yield f"{counted(len(out), 'photo is', 'photos are')} left out by data.exclude"
     for record, excluded in out.items():
         if excluded.sha256 and _has_changed(record.path, excluded.sha256):
             yield f"{excluded.list}: '{excluded.path}' has changed since it was listed, and is still left out"

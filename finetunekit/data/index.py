@@ -18,7 +18,7 @@ from finetunekit.data.known_photos import KnownPhotos, Measured, Measurements, m
 from finetunekit.data.parallel import Progress, bounded
 from finetunekit.errors import DataError
 from finetunekit.system.files import to_csv
-from finetunekit.system.formatting import escaped
+from finetunekit.system.formatting import counted, escaped
 from finetunekit.types import DISPLAY, SPLITS, TEST, TRAIN, VALID, PhotoListing, PhotoRecord
 
 NO_LABEL = -1
@@ -272,15 +272,11 @@ def _check_coverage(root: str, counts: Mapping[str, Counter[str]], settled: set[
         missing = sorted(set(train) - set(found) - settled) if found and split != DISPLAY else []
         for name in missing:
             yield (
-                f"{root}: class '{escaped(name)}' has {train[name]} train {_noun(train[name])} but none in {split}."
+                f"{root}: class '{escaped(name)}' has {counted(train[name], 'train photo')} but none in {split}."
                 f" Add some, or take the class out of train."
             )
         for name in sorted(set(found) - set(train) - settled) if train else []:
             yield (
-                f"{root}: class '{escaped(name)}' has {found[name]} {split} {_noun(found[name])} but none in train."
+                f"{root}: class '{escaped(name)}' has {counted(found[name], f'{split} photo')} but none in train."
                 f" Add some, or take the class out of {split}."
             )
-
-
-def _noun(count: int) -> str:
-    return "photo" if count == 1 else "photos"

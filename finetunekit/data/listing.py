@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from finetunekit.config.plan import Chosen, Plan
 from finetunekit.errors import PluginError
 from finetunekit.plugins.components import call_builder, component_label
+from finetunekit.system.formatting import counted
 from finetunekit.system.progress import Progress
 from finetunekit.system.user_dirs import cache_dir, expand_home
 from finetunekit.types import TEST, TRAIN, VALID, PhotoListing, SourceContext
@@ -107,6 +108,6 @@ def describe_photos(index: PhotoIndex) -> str:
     """One line: photos of each split, and the classes."""
     counts = {split: len(index.split(split)) for split in (TRAIN, VALID, TEST)}
     listed = ", ".join(f"{count} {split}" for split, count in counts.items())
-    return f"photos: {listed}; {len(index.classes)} classes: {', '.join(index.classes[:8])}" + (
+    return f"photos: {listed}; {counted(len(index.classes), 'class')}: {', '.join(index.classes[:8])}" + (
         " …" if len(index.classes) > 8 else ""
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from finetunekit.config.own_photos import is_listed, photo_root, source_of
 from finetunekit.errors import DataError, did_you_mean
-from finetunekit.system.formatting import escaped
+from finetunekit.system.formatting import counted, escaped
 from finetunekit.types import PhotoListing, SourceContext
 
 _USED = ("train", "valid")
@@ -102,7 +102,7 @@ def labelled_photos(
         raise DataError(empty)
     if top.photos:
         say(
-            f"note: {len(top.photos)} photos directly in {shown} are in no class and not used: {some_names(top.photos)}"
+            f"note: {counted(len(top.photos), 'photo')} directly in {shown}, in no class and not used: {some_names(top.photos)}"
         )
     if others := [name for name in class_of if name != class_of[name]]:
         say(f"note: class folders written in another Unicode form (NFC, NFD) than in the run: {some_names(others)}")

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from finetunekit.data.photo_file import photo_suffixes
 from finetunekit.errors import DataError
-from finetunekit.system.formatting import escaped
+from finetunekit.system.formatting import counted, escaped
 
 #: What operating systems and file servers leave in folders; names that begin with a dot are passed over as well.
 CLUTTER = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "@eadir", "$recycle.bin", "lost+found"})
@@ -110,17 +110,13 @@ class Scanner:
         if self.heic:
             notes.append(heic_note(self.heic))
         if self.others:
-            subject = "1 file is not a photo" if len(self.others) == 1 else f"{len(self.others)} files are not photos"
+            subject = counted(len(self.others), "file is not a photo", "files are not photos")
             notes.append(f"{subject}: {some_names(sorted(self.others))}")
         if self.clutter:
-            what = (
-                "1 hidden or system entry"
-                if len(self.clutter) == 1
-                else f"{len(self.clutter)} hidden or system entries"
-            )
+            what = counted(len(self.clutter), "hidden or system entry", "hidden or system entries")
             notes.append(f"{what} passed over: {some_names(sorted({*self.clutter}))}")
         if self.repeated:
-            what = "1 folder" if len(self.repeated) == 1 else f"{len(self.repeated)} folders"
+            what = counted(len(self.repeated), "folder")
             notes.append(f"{what} passed over, read already by another path: {some_names(sorted(self.repeated))}")
         return tuple(notes)
 

@@ -26,7 +26,7 @@ from finetunekit.data.splitting import (
 from finetunekit.data.tables import open_table
 from finetunekit.errors import ConfigError, DataError
 from finetunekit.system.files import to_csv, write_whole
-from finetunekit.system.formatting import escaped
+from finetunekit.system.formatting import counted, escaped
 from finetunekit.types import DISPLAY, TEST, TRAIN, VALID, PhotoListing, PhotoRecord
 
 
@@ -200,7 +200,7 @@ def _relations(
         relations.append(_clusters(clusters, photos, root))
     for relation in relations:
         single = relation.count(None)
-        notes += [f"{single} of {len(photos)} photos are in no group and are placed one by one"] if single else []
+        notes += [f"{single:,} of {counted(len(photos), 'photo')} in no group, placed one by one"] if single else []
     return relations, notes
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,9 +21,11 @@ from urllib.parse import urlsplit
 from finetunekit.errors import FinetuneKitError
 from finetunekit.plugins.host import PluginHost, load_plugins
 from finetunekit.system.environment import available_cpus, has_fast_bfloat16, processor_name, start_tensorflow
+from finetunekit.system.formatting import counted
 from finetunekit.system.user_dirs import cache_dir, state_dir
 
-_TIMEOUT_S = 10.0
+_LIMIT_S = 3.0
+"""Longest wait for all look-ups together; they go on while TensorFlow is loaded."""
 _LARGE_BYTES = 2 << 30
 
 
@@ -48,6 +54,7 @@ def examine(*, is_offline: bool = False) -> Iterator[Finding]:
     """
     warnings: list[str] = []
     host = load_plugins(warnings.append)
+    asked = [] if is_offline or os.environ.get("FINETUNEKIT_OFFLINE") else _ask(_lookups(host))
     yield _python()
     yield from _tensorflow()
     yield Finding(
@@ -56,10 +63,32 @@ def examine(*, is_offline: bool = False) -> Iterator[Finding]:
     for name, folder in (("cache", cache_dir()), ("state", state_dir())):
         yield _folder(name, folder)
     yield _weights(host)
-    if not is_offline and not os.environ.get("FINETUNEKIT_OFFLINE"):
-        yield _package_index()
-        yield from _hubs(host)
     yield from _fonts()
+    yield from (one.answer() for one in asked)
+
+
+class _Lookup:
+    """A look-up in a thread of its own, which nobody waits for longer than the limit: a resolver heeds no timeout."""
+
+    def __init__(self, what: str, find: Callable[[], Finding]) -> None:
+        self._what, self._find, self._found = what, find, queue.SimpleQueue[Finding]()
+        self._began = time.monotonic()
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        self._found.put(self._find())
+
+    def answer(self) -> Finding:
+        """What was found; that there was no answer where the limit is over."""
+        left_s = max(0.0, self._began + _LIMIT_S - time.monotonic())
+        try:
+            return self._found.get(timeout=left_s)
+        except queue.Empty:
+            return Finding(self._what, False, f"no answer within {_LIMIT_S:.0f} s; a fetch would wait longer")
+
+
+def _ask(lookups: Iterable[tuple[str, Callable[[], Finding]]]) -> list[_Lookup]:
+    return [_Lookup(what, find) for what, find in lookups]
 
 
 def _python() -> Finding:
@@ -67,7 +96,7 @@ def _python() -> Finding:
     return Finding(
         "python",
         sys.version_info >= (3, 11),
-        f"{version} on {processor_name()}, {available_cpus()} processors",
+        f"{version} on {processor_name()}, {counted(available_cpus(), 'processor')}",
         is_needed=True,
     )
 
@@ -122,7 +151,7 @@ def _weights(host: PluginHost) -> Finding:
     here = [name for name, entry in entries if entry.spec and weights_availability(name, entry.spec).is_on_disk]
     names = f" ({', '.join(here)})" if here else ""
     others = len(entries) - len(here)
-    detail = f"{len(here)} backbones here{names}; where {others} others can be had: finetunekit backbones"
+    detail = f"{counted(len(here), 'backbone')} here{names}; where {counted(others, 'other')} can be had: finetunekit backbones"
     return Finding("weights", True, detail)
 
 
@@ -133,19 +162,18 @@ def _package_index() -> Finding:
     try:
         with tempfile.TemporaryDirectory() as folder:
             command = [*pip_command(), "download", "--quiet", "--no-deps", "--no-cache-dir", "--dest", folder, "pluggy"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=3 * _TIMEOUT_S, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10 * _LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
-        return Finding(
-            "package index", False, f"no answer within {3 * _TIMEOUT_S:.0f} s. Check the network or pip's index-url."
-        )
+        return Finding("package index", False, "no answer. Check the network or pip's index-url.")
     except (OSError, FinetuneKitError) as exc:
         return Finding("package index", False, f"{exc}")
     last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     return Finding("package index", done.returncode == 0, "reachable" if done.returncode == 0 else last)
 
 
-def _hubs(host: PluginHost) -> Iterator[Finding]:
-    """Hosts that weight sources name, and how many backbones that are not here have no other source."""
+def _lookups(host: PluginHost) -> Iterator[tuple[str, Callable[[], Finding]]]:
+    """The package index, and hosts that weight sources name, with how many backbones that are not here have no other source."""
+    yield "package index", _package_index
     from finetunekit.models.weights import weights_availability
 
     wanting: dict[str, int] = {}
@@ -158,15 +186,15 @@ def _hubs(host: PluginHost) -> Iterator[Finding]:
         for name in names:
             wanting[name] = wanting.get(name, 0) + (not has_other)
     for name, backbones in sorted(wanting.items()):
-        yield _reach(name, backbones)
+        yield f"hub {name}", partial(_reach, name, backbones)
 
 
 def _reach(name: str, wanting: int, connect: Callable[..., socket.socket] = socket.create_connection) -> Finding:
     try:
-        connect((name, 443), timeout=_TIMEOUT_S).close()
+        connect((name, 443), timeout=_LIMIT_S).close()
     except OSError as exc:
-        counted = "1 backbone has" if wanting == 1 else f"{wanting} backbones have"
-        lost = f"{counted} no other source" if wanting else "every backbone has another source"
+        lost = f"{counted(wanting, 'backbone has', 'backbones have')} no other source"
+        lost = lost if wanting else "every backbone has another source"
         return Finding(f"hub {name}", False, f"not reachable ({exc.strerror or exc}); {lost}")
     return Finding(f"hub {name}", True, "reachable")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -273,7 +272,7 @@ class RunPipeline:
         if self.record.pending is not None:
             return  # refused: the folder stays as it was left
         if not self.record.is_resumed and "stages" not in self.record.state and isinstance(exc, FinetuneKitError):
-            shutil.rmtree(self.path, ignore_errors=True)  # nothing was trained: the error says all there is to know
+            self.record.forget()  # nothing was trained: the error says all there is to know
             return
         try:
             self.record.finish("finished" if is_finished else status)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.evaluation.imagenet import Synset, hypernyms, imagenet_classes, synsets
+from finetunekit.system.formatting import counted
 from finetunekit.types import BackboneSpec
 
 Relation = Literal["same", "wider", "narrower", "beside", "none"]
@@ -21,7 +22,7 @@ RELATIONS: Mapping[Relation, str] = {
     "same": "yes, the same class",
     "wider": "yes, kinds of it",
     "narrower": "a wider class that contains it",
-    "beside": "only its neighbours",
+    "beside": "only neighbours of what the word may mean",
     "none": "not by name",
 }
 #: A word above so many of the 1000 classes says nothing about any of them: "animal" is above 398, "dog" above 118.
@@ -99,9 +100,11 @@ def overlap_record(
     seen = sum(one.is_seen for one in matched)
     rows = [_row(one, _answers_of(i, labels, answers)) for i, one in enumerate(matched)]
     verb = "is" if seen == 1 else "are"
-    listed = "; ".join(_arrow(one) for one in matched[:SHOWN_CLASSES] if one.indices)
-    more = f"; and {len(matched) - SHOWN_CLASSES} more classes" if len(matched) > SHOWN_CLASSES else ""
-    words = f"{seen} of {len(names)} classes {verb} in ImageNet-1k, on which {spec.title} was pretrained"
+    # a neighbour of one meaning of a word says nothing of the others: a rose is a wine beside the red one, and a flower
+    related = [one for one in matched if one.relation not in ("beside", "none")]
+    listed = "; ".join(map(_arrow, related[:SHOWN_CLASSES]))
+    more = f"; and {counted(len(related) - SHOWN_CLASSES, 'more class')}" if len(related) > SHOWN_CLASSES else ""
+    words = f"{seen} of {counted(len(names), 'class')} {verb} in ImageNet-1k, on which {spec.title} was pretrained"
     return {
         "pretrained_on": spec.pretrained_on,
         "seen": seen,
@@ -125,7 +128,7 @@ def _row(one: ClassOverlap, by_photos: str) -> dict[str, Any]:
 
 
 def _arrow(one: ClassOverlap) -> str:
-    how = {"narrower": " (wider)", "beside": " (beside it)"}.get(one.relation, "")
+    how = " (wider)" if one.relation == "narrower" else ""
     return f"{one.name} → {_names(one.indices)}{how}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from finetunekit.experiments.probe_ranking import ProbeScore, RankedProbe, Ranking, fit_words
+from finetunekit.system.formatting import counted
 from finetunekit.system.terminal import shorten, table, wrap
 
 _CONTRACTS = {"backbone": "own", "zero_to_one": "0..1", "minus_one_to_one": "-1..1", "zero_to_255": "0..255"}
@@ -63,7 +64,7 @@ def _left_out(reasons: dict[str, str]) -> Iterator[str]:
     absent = [name for name in reasons if "," not in name]
     if absent:
         shown = ", ".join(absent[:4]) + (" and so on" if len(absent) > 4 else "")
-        backbones = "1 backbone was" if len(absent) == 1 else f"{len(absent)} backbones were"
+        backbones = counted(len(absent), "backbone was", "backbones were")
         yield ""
         yield from wrap(
             f"{backbones} left out, since the weights are not on this machine: {shown}. --backbones NAME fetches them; "

@@ -24,7 +24,7 @@ from finetunekit.runs.reopening import reopen_plan
 from finetunekit.runs.run_files import read_json_file
 from finetunekit.runs.trust import note_started
 from finetunekit.system.files import locked, to_json, write_whole
-from finetunekit.system.formatting import show_duration
+from finetunekit.system.formatting import counted, show_duration
 from finetunekit.system.progress import Progress
 
 Outcomes = Mapping[Hashable, RunResult | RunError]
@@ -156,7 +156,7 @@ class RunGroup(ABC):
         known, outcomes = self._known_runs(), dict[Hashable, RunResult | RunError]()
         keys = {m.key for m in self.members if m.key in known and _is_complete(known[m.key])}
         to_do = [member for member in self.members if member.key not in keys]
-        self.progress.say(f"{len(self.members)} runs: {len(keys)} finished, {len(to_do)} to do")
+        self.progress.say(f"{counted(len(self.members), 'run')}: {len(keys)} finished, {len(to_do)} to do")
         for member in (member for member in self.members if member.key in keys):
             outcomes[member.key] = result = read_result(known[member.key])
             self.accept(member, result, is_new=False)

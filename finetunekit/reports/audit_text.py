@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from finetunekit.data.audit.findings import SEVERITIES, AuditReport, Finding, Seen, counts_line
+from finetunekit.system.formatting import counted
 from finetunekit.system.terminal import WIDTH_COLUMNS, shorten, terminal_width, wrap
 
 NAMED = 3
@@ -20,7 +21,7 @@ def audit_lines(report: AuditReport, named: int = NAMED) -> Iterator[str]:
     if report.stand_in:
         yield from wrap(report.stand_in)
     splits = ", ".join(f"{count:,} {split}" for split, count in report.photos.items() if count)
-    yield from wrap(f"{splits}; {len(report.classes)} classes: {', '.join(report.classes)}")
+    yield from wrap(f"{splits}; {counted(len(report.classes), 'class')}: {', '.join(report.classes)}")
     if report.sizes:
         width, height = report.sizes["width_px"], report.sizes["height_px"]
         yield f"width {width[0]} to {width[2]} px, height {height[0]} to {height[2]} px, most {width[1]} x {height[1]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from finetunekit.data.profile.summary_statistics import QUANTILES, SetStatistics, shown_root
+from finetunekit.system.formatting import counted
 from finetunekit.system.terminal import shorten, table
 from finetunekit.types import SPLITS
 
@@ -25,7 +26,7 @@ def statistics_lines(found: SetStatistics) -> Iterator[str]:
     """Lines for `data stats`."""
     if found.stand_in:
         yield f"NOTE {found.stand_in}"
-    yield f"{found.name}: {found.photos} photos, {len(found.classes)} classes, in {shown_root(found.root)}"
+    yield f"{found.name}: {counted(found.photos, 'photo')}, {counted(len(found.classes), 'class')}, in {shown_root(found.root)}"
     yield ""
     yield from _class_lines(found)
     yield ""

@@ -8,6 +8,7 @@ from typing import Any
 from finetunekit.reports.pages import TEMPLATES, render_page
 from finetunekit.reports.thumbnails import Album, Thumbnail, heat_picture, make_thumbnail
 from finetunekit.runs.folder import FinishedRun
+from finetunekit.system.formatting import counted
 
 THUMBNAIL_PX, NEIGHBOUR_PX = 240, 120
 
@@ -38,7 +39,7 @@ def explanation_page(
     count = len(shown)
     return render_page(
         TEMPLATES / "explanation.html",
-        title=f"Why {run.path.name} answers so: {count} photo{'s' if count != 1 else ''}",
+        title=f"Why {run.path.name} answers so: {counted(count, 'photo')}",
         stand_in=run.stand_in,
         names=[*run.classes, *(one["path"] for one in content["photos"])],
         shown=shown,

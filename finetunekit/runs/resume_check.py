@@ -12,6 +12,7 @@ from finetunekit.runs.config_diff import Change, environment_changes, plan_chang
 from finetunekit.runs.folder import ENVIRONMENT, PHOTOS, PLAN, WEIGHTS
 from finetunekit.runs.run_files import read_json_file, read_table_file
 from finetunekit.system.files import read_csv, read_regular
+from finetunekit.system.formatting import counted
 
 _SHOWN = 6
 
@@ -77,8 +78,7 @@ def _photo_lines(before: Iterable[Mapping[str, str]], now: Iterable[Mapping[str,
     other = [key for key in first if key in second and first[key] != second[key]]
     for count, what in ((gone, "gone"), (new, "new"), (other, "with other content or label")):
         if count:
-            photos = "1 photo" if len(count) == 1 else f"{len(count)} photos"
-            yield f"{photos} {what} ({count[0][0]}: {count[0][1]})"
+            yield f"{counted(len(count), 'photo')} {what} ({count[0][0]}: {count[0][1]})"
     if not (gone or new or other) and list(first) != list(second):
         yield "the order of the photos"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +30,7 @@ class RunRecord:
         pending: Files that the folder of a resumed run would get, until it is known that the run may go on; None from then on.
         checkpoint: How far an earlier process came; None: not to the end of its first epoch.
         started: Clock when the run began, in seconds since 1970.
+        has_made_out: Whether the folder of runs was not there before.
     """
 
     path: Path
@@ -35,6 +38,7 @@ class RunRecord:
     pending: dict[str, str | bytes] | None = None
     checkpoint: Checkpoint | None = None
     started: float = field(default_factory=time.time)
+    has_made_out: bool = False
 
     @classmethod
     def create(cls, out: Path, plan: Plan, settings: Sequence[str], group: str | None = None) -> Self:
@@ -64,7 +68,15 @@ class RunRecord:
         }
         files = {CONFIG: config_text(plan), PLAN: to_json(plan.to_dict()), STATE: to_json(state)}
         copies = {file.kept_name: file.content for file in plan.plugin_files}
-        return cls(new_run_path(out, plan.config.name, {**copies, **files}), state)
+        has_made_out = not out.exists()
+        return cls(new_run_path(out, plan.config.name, {**copies, **files}), state, has_made_out=has_made_out)
+
+    def forget(self) -> None:
+        """Remove the run, and the folder of runs where it was made for it and holds no other."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self.has_made_out:
+            with contextlib.suppress(OSError):  # another run has begun there
+                self.path.parent.rmdir()
 
     @classmethod
     def reopen(cls, path: Path, say: Callable[[str], None]) -> Self:

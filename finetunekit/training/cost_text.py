@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from finetunekit.models.flops import COUNTED
 from finetunekit.models.freezing import rule_lines, show_rate
 from finetunekit.models.layer_table import LayerRow
-from finetunekit.system.formatting import show_bytes, show_duration
+from finetunekit.system.formatting import counted, show_bytes, show_duration
 from finetunekit.system.terminal import WIDTH_COLUMNS, shorten, table, terminal_width, wrap
 from finetunekit.training.cost_preview import Entries, Estimate, Preview, StagePreview
 
@@ -86,7 +86,7 @@ def _stage_lines(stage: StagePreview) -> Iterator[str]:
         return
     names = shorten(", ".join(stage.boundary), 30, keep="middle")
     facts += [
-        ("cut", f"after {names}: {len(stage.layers_before_cut)} layers before it (marked |)"),
+        ("cut", f"after {names}: {counted(len(stage.layers_before_cut), 'layer')} before it (marked |)"),
         ("before it", f"{100 * stage.share_before_cut:.1f} % of the multiply-adds of a forward pass"),
         ("features", f"{stage.bytes_per_photo:,} bytes a photo; cache.mode {stage.mode}"),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,16 @@ def test_help_names_every_verb_with_one_line(flag: str) -> None:
     assert "finetunekit run felidae4" in result.stdout
     assert {"run", "plan", "predict", "evaluate", "presets", "plugins", "weights", "doctor"} <= set(VERBS)
     assert set(VERBS) <= {words[0] for words in described if len(words) == 2}
+
+
+def test_no_help_of_a_verb_is_cut_off() -> None:
+    groups = [verb for verb in VERBS if isinstance(main.get_command(click.Context(main), verb), click.Group)]
+    assert len(groups) > 5
+    for group in groups:
+        listing = invoke(group, "--help").stdout.split("Commands:")[1]
+        assert "..." not in listing, group
+        ends = [line.rstrip()[-1] for line in re.split(r"\n(?=  \w)", listing.strip("\n"))]
+        assert set(ends) == {"."}, group
 
 
 @pytest.mark.parametrize("columns", [80, 120])

@@ -7,12 +7,14 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from helpers_plugins import invoke
 
-from finetunekit.engine.machine_checks import _reach, examine
+from finetunekit.engine import machine_checks
+from finetunekit.engine.machine_checks import Finding, _ask, _reach, examine
 from finetunekit.system.environment import describe_environment, resolve_precision
 
 
@@ -56,6 +58,26 @@ def test_a_host_that_cannot_be_reached_is_said_to_be_missed_only_where_there_is_
     assert _reach("weights.example", 3, refuse).detail == "not reachable (no route); 3 backbones have no other source"
     assert _reach("weights.example", 1, refuse).detail == "not reachable (no route); 1 backbone has no other source"
     assert _reach("weights.example", 0, refuse).detail == "not reachable (no route); every backbone has another source"
+
+
+def test_lookups_go_on_at_once_and_none_is_waited_for_longer_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_checks, "_LIMIT_S", 0.05)
+    together, never = threading.Barrier(2), threading.Event()
+
+    def meet(what: str) -> Finding:
+        together.wait(10)  # one after the other they would wait for each other
+        return Finding(what, True, "reachable")
+
+    def hang() -> Finding:
+        never.wait()
+        return Finding("c", True, "never said")
+
+    asked = _ask([("c", hang)])
+    assert asked[0].answer() == Finding("c", False, "no answer within 0 s; a fetch would wait longer")
+    never.set()
+    monkeypatch.setattr(machine_checks, "_LIMIT_S", 10)
+    both = _ask([("a", lambda: meet("a")), ("b", lambda: meet("b"))])
+    assert [one.answer().detail for one in both] == ["reachable", "reachable"]
 
 
 def test_environment_names_versions_threads_and_devices() -> None:

@@ -191,7 +191,7 @@ def test_groups_by_expression_and_clusters_are_merged(tmp_path: Path) -> None:
         root, "--out", tmp_path / "out.csv", "--group-by", r"(\w+-\d?)\d\.png", "--clusters", tmp_path / "clusters.csv"
     )
     assert found.exit_code == 0, found.output
-    assert "note: 46 of 48 photos are in no group and are placed one by one" in found.stderr
+    assert "note: 46 of 48 photos in no group, placed one by one" in found.stderr
     split_of = {row["file_name"]: row["split"] for row in table(tmp_path / "out.csv")}
     together = ["cat/cat-0.png", "cat/cat-1.png", "cat/cat-9.png", "lynx/lynx-20.png", "lynx/lynx-23.png"]
     assert len({split_of[f"photos/{name}"] for name in together}) == 1

@@ -225,7 +225,7 @@ def test_a_mistyped_root_is_an_error_even_with_a_stand_in(tiny_yaml: Path) -> No
     tiny_yaml.write_text(tiny_yaml.read_text().replace("source: folders,", "source: folders, otherwise: drawn,"))
     with pytest.raises(DataError, match="nowhere"):
         run_tiny(tiny_yaml, "data.root=nowhere")
-    assert list((tiny_yaml.parent / "runs").iterdir()) == []  # a run that never trained leaves nothing behind
+    assert not (tiny_yaml.parent / "runs").exists()  # a run that never trained leaves nothing behind
 
 
 def test_the_stand_in_is_announced_everywhere(
@@ -327,3 +327,14 @@ def test_bfloat16_trains_and_is_said_and_recorded(tiny_yaml: Path, capsys: pytes
     with (result.path / "predictions.csv").open() as stream:
         total = [sum(float(row[f"p_{c}"]) for c in ("blue", "green", "red")) for row in csv.DictReader(stream)]
     assert total == pytest.approx([1] * len(total))
+
+
+def test_a_run_that_never_trained_leaves_nothing_behind_not_even_an_empty_folder(
+    tiny_yaml: Path, tmp_path: Path
+) -> None:
+    for there, folder in ((False, tmp_path / "new"), (True, tmp_path / "there")):
+        if there:
+            folder.mkdir()
+        with pytest.raises(ftk.ConfigError):
+            ftk.run(tiny_yaml, settings={"data.root": str(tmp_path / "nowhere")}, out=folder, progress=QUIET)
+        assert folder.exists() == there

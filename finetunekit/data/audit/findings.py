@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from finetunekit.data.index import IndexedPhoto
+from finetunekit.system.formatting import counted
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -116,7 +117,7 @@ class AuditReport:
 def counts_line(report: AuditReport) -> str:
     """`1 error, 2 warnings, 0 notes`."""
     counts = {severity: len(report.of(severity)) for severity in SEVERITIES}
-    return ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items())
+    return ", ".join(counted(count, severity) for severity, count in counts.items())
 
 
 def see(photo: IndexedPhoto, note: str = "") -> Seen:
@@ -131,7 +132,7 @@ def exclude(photo: IndexedPhoto, reason: str) -> Exclusion:
 
 def photos_of(count: int) -> str:
     """`1 photo`, `3 photos`."""
-    return f"{count:,} photo" + ("" if count == 1 else "s")
+    return counted(count, "photo")
 
 
 def exclusion_rows(report: AuditReport) -> list[dict[str, str]]:

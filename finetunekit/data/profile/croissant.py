@@ -25,7 +25,7 @@ from finetunekit.data.profile.attribution import Credit, read_credits
 from finetunekit.data.profile.photo_set import PhotoSet
 from finetunekit.errors import ConfigError, DataError
 from finetunekit.system.files import to_json
-from finetunekit.system.formatting import escaped
+from finetunekit.system.formatting import counted, escaped
 from finetunekit.system.terminal import printable
 from finetunekit.types import DISPLAY, TEST, TRAIN, VALID, PhotoRecord
 
@@ -159,7 +159,9 @@ def _description(photos: PhotoSet, records: Sequence[PhotoRecord]) -> str:
     labels = sorted({record.label or "" for record in records})
     listed = ", ".join(labels[:20]) + (" and others" if len(labels) > 20 else "")
     note = f" {photos.listing.stand_in}." if photos.listing.stand_in else ""
-    return f"{len(records)} photos of {len(labels)} classes for image classification: {listed}.{note}"
+    return (
+        f"{counted(len(records), 'photo')} of {counted(len(labels), 'class')} for image classification: {listed}.{note}"
+    )
 
 
 def _distribution(files: Sequence[_File]) -> list[mlcroissant.FileObject | mlcroissant.FileSet]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from finetunekit.models.linear_probe.linear import Fitter, LinearFit, Solver, check_probe_labels, fit_linear
 from finetunekit.models.linear_probe.scaling import FloatArray, IntArray
 from finetunekit.statistics import photo_log_losses, stratified_folds
+from finetunekit.system.formatting import counted
 from finetunekit.system.threads import one_thread
 
 #: Two a decade, strongest first, so that each solution starts the next. Channels are on one scale, so the range fits any backbone.
@@ -119,9 +120,10 @@ def check_leaving_out(labels: IntArray, recipe: Recipe, *, groups: Sequence[str]
 
 def _too_few(labels: IntArray, groups: Sequence[str] | None) -> ValueError:
     number = len(labels if groups is None else set(groups))
-    copies = "" if number == len(labels) else f" in {number} group{'s' * (number > 1)}"
-    photos = "1 training photo" if len(labels) == 1 else f"{len(labels)} training photos"
-    return ValueError(f"{photos}{copies} cannot be cross-validated; give `penalty:` or more photos")
+    copies = "" if number == len(labels) else f" in {counted(number, 'group')}"
+    return ValueError(
+        f"{counted(len(labels), 'training photo')}{copies} cannot be cross-validated; give `penalty:` or more photos"
+    )
 
 
 def _search(

@@ -13,6 +13,7 @@ from finetunekit import (
     PhotoRecord,
     Scanner,
     SourceContext,
+    counted,
     folder_id,
     some_names,
 )
@@ -133,7 +134,7 @@ def _check_class_folders(folder: Path, contents: FolderContents) -> list[str]:
         return []
     if contents.photos:
         return [
-            f"{plain(folder)}: {len(contents.photos)} photos but no class folders."
+            f"{plain(folder)}: {counted(len(contents.photos), 'photo')} but no class folders."
             f" Put the photos of each class into a folder of its own, {plain(folder.name)}/<class>/."
         ]
     return [f"{plain(folder)}: no photos and no class folders in it. Put photos into {plain(folder.name)}/<class>/."]

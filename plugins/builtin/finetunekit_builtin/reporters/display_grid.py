@@ -24,6 +24,7 @@ from finetunekit.reports.figures import (
     shortened,
 )
 from finetunekit.reports.thumbnails import Thumbnail, make_thumbnail
+from finetunekit.reports.words import counted
 
 from .options import DisplayGridOptions
 
@@ -177,4 +178,4 @@ def _description(tiles: Sequence[Tile]) -> str:
         + (f" ({tile.thumbnail.problem})" if tile.thumbnail.problem else "")
         for tile in tiles
     ]
-    return f"{len(tiles)} photos. {'; '.join(said)}."
+    return f"{counted(len(tiles), 'photo')}. {'; '.join(said)}."
