@@ -28,6 +28,28 @@ if TYPE_CHECKING:
     from finetunekit.training.stage_context import Prepared, StageContext
 
 
+METRICS_KEYS = {
+    "name": "Of the configuration.",
+    "seed": "Of the run.",
+    "stand_in": "The sentence to show beside every figure where the photos are a stand-in; null: they are the user's.",
+    "classes": "Names; the position is the class index.",
+    "test_time_flip": "Whether probabilities are means over each photo and its mirror image.",
+    "epochs": "Epochs trained; a stage that is solved has none.",
+    "last_epoch": "The row of `epochs.csv` that belongs to the saved network.",
+    "pixel_check": "What feeding other pixels than the backbone's own costs a probe; null where that was not measured.",
+    "notes": "Sentences about stages that were put back.",
+    "calibration": "The temperature by which logits are divided, how it was fitted, and a sentence about it.",
+    "train": "Scores on the training photos, see `Scores`; `uncalibrated` has those that depend on the temperature, at temperature 1.",
+    "valid": "The same on the validation photos.",
+    "test": "The same on the test photos; absent where the test split stayed shut (`evaluate.test: false`).",
+    "sets": "What sets of classes by split conformal prediction covered on the test photos.",
+    "unlike": "How many test photos are unlike the training photos; null where that is not known.",
+    "openings": "How often this test split has been scored, by how many configurations; null: not counted.",
+    "seconds": "Wall-clock seconds by part: `training`, `evaluation`, `baseline_s`, `report_s`, `whole`.",
+}
+"""Key of `metrics.json` → what it holds."""
+
+
 def score_run(
     context: StageContext,
     index: PhotoIndex,

@@ -20,7 +20,7 @@ from finetunekit.data.photo_paths import labelled_photos, splits_of
 from finetunekit.errors import DataError, RunFolderError
 from finetunekit.evaluation.given_photos import GivenPhoto, photo_files
 from finetunekit.evaluation.prediction_table import Predictions, thumbnail_of
-from finetunekit.runs.folder import MODEL, FinishedRun, find_run
+from finetunekit.runs.folder import MODEL, FinishedRun, find_run, run_from
 from finetunekit.runs.reopening import reopen_network
 from finetunekit.statistics import apply_temperature
 from finetunekit.system.environment import seeded, start_tensorflow
@@ -408,7 +408,10 @@ def _build_again(run: FinishedRun, network: PlannedNetwork, precision: str) -> A
     from finetunekit.models.classifier import build_classifier
     from finetunekit.models.saved_network import load_network
 
-    with seeded(run.state["seed"]):  # a builder may draw what is no weight
+    with (
+        run_from(run.path),
+        seeded(run.state["seed"]),
+    ):  # a builder may draw what is no weight, or read a file by a relative path
         logits = build_classifier(network, len(run.classes), precision).logits
     load_network(run.path / MODEL, logits, contract_from(run.state["pixels"]), precision)
     return logits

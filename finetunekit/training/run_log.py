@@ -22,24 +22,25 @@ if TYPE_CHECKING:
 
     from finetunekit.runs.events import RunEvents
 
-EPOCH_COLUMNS = (
-    "stage",
-    "epoch",
-    "loss",
-    "log_loss",
-    "accuracy",
-    "draws",
-    "correct",
-    "val_loss",
-    "val_accuracy",
-    "val_draws",
-    "val_correct",
-    "val_photos",
-    "val_photos_correct",
-    "learning_rate",
-    "seconds",
-    "images_per_s",
-)
+EPOCH_COLUMNS = {
+    "stage": "Name of the stage.",
+    "epoch": "Counted from 1 through all stages.",
+    "loss": "Mean training loss of the draws, as the stage minimises it: with label smoothing and class weights.",
+    "log_loss": "Mean cross-entropy of the draws without smoothing and weights, in nats.",
+    "accuracy": "`correct / draws`.",
+    "draws": "Photos drawn to train on, each as often as it was drawn.",
+    "correct": "Draws answered rightly at the moment they were trained on.",
+    "val_loss": "Mean cross-entropy of the validation draws, in nats.",
+    "val_accuracy": "`val_correct / val_draws`.",
+    "val_draws": "Validation photos, each as often as `train.validation_draws` has it drawn.",
+    "val_correct": "Validation draws answered rightly.",
+    "val_photos": "Distinct validation photos.",
+    "val_photos_correct": "Distinct validation photos answered rightly.",
+    "learning_rate": "Of the epoch's last step; 0 where the stage is solved.",
+    "seconds": "Wall-clock time.",
+    "images_per_s": "`draws` a second.",
+}
+"""Column of `epochs.csv` → what it holds."""
 
 
 @dataclass
@@ -87,7 +88,7 @@ class RunLog:
                 self._changing.add(number)
             self.rows = [dict(row) for row in self.earlier.rows]
             self.stage = self.earlier.stage
-        write_whole(self.path / EPOCHS, to_csv(self.rows, EPOCH_COLUMNS))
+        write_whole(self.path / EPOCHS, to_csv(self.rows, tuple(EPOCH_COLUMNS)))
 
     def begin_stage(self, number: int, decision: FreezeDecision) -> StageState | None:
         """A stage begins, its layers frozen by this decision; where an earlier process left it, None if nowhere."""
@@ -105,7 +106,7 @@ class RunLog:
         """See `EpochSink`. The checkpoint comes first: a line of the log that it does not know is trained, and written, again."""
         self.rows.append(row)
         save_checkpoint(self.path, self._checkpoint(state))
-        append_line(self.path / EPOCHS, to_csv([row], EPOCH_COLUMNS).split("\n", 1)[1])
+        append_line(self.path / EPOCHS, to_csv([row], tuple(EPOCH_COLUMNS)).split("\n", 1)[1])
         self.events.after_epoch(row)
 
     def name_photos(self, indices: Sequence[int]) -> str:

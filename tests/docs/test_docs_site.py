@@ -83,7 +83,17 @@ def write_traps(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["my_backbone", "my_head", "my_freezing", "my_augmentation", "my_reporter", "my_tracker", "my_exporter"]
+    "name",
+    [
+        "my_application",
+        "my_backbone",
+        "my_head",
+        "my_freezing",
+        "my_augmentation",
+        "my_reporter",
+        "my_tracker",
+        "my_exporter",
+    ],
 )
 def test_a_sample_keeps_its_contract(name: str) -> None:
     result = invoke("plugins", "check", str(SAMPLES / f"{name}.py"))

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import finetunekit as ftk
+from finetunekit.engine.score import METRICS_KEYS
 from finetunekit.errors import ConfigError, DataError, PluginError, RunError
 from finetunekit.runs.folder import CONFIG, MODEL_KERAS
 from finetunekit.system.progress import Progress
+from finetunekit.training.run_log import EPOCH_COLUMNS
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 QUIET = Progress(is_quiet=True)
@@ -52,6 +54,8 @@ def test_a_run_folder_holds_everything(finished_run: Path) -> None:
     assert not [n for n in names if "partial" in n]
     finished = ftk.FinishedRun(finished_run)
     assert finished.state["status"] == "finished"
+    assert set(finished.metrics) == set(METRICS_KEYS)  # docs/plugins/run_folder.md says what each holds
+    assert tuple(finished.epochs[0]) == tuple(EPOCH_COLUMNS)
     assert finished.classes == ("blue", "green", "red")
     assert finished.environment["versions"]["tensorflow"]
     assert finished.environment["cpus"] >= 1
