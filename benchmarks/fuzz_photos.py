@@ -11,9 +11,11 @@ status is then 1. A seed gives the same cases again.
 from __future__ import annotations
 
 import faulthandler
+import gzip
 import io
 import random
 import resource
+import struct
 import sys
 import tarfile
 import tempfile
@@ -21,6 +23,7 @@ import time
 import traceback
 import warnings
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +36,7 @@ from PIL import Image
 
 from finetunekit import DataError, SourceContext
 from finetunekit.data.decode import decode_photo
+from finetunekit.data.exclusions import leave_out
 
 LIMIT_PIXELS = 4_000_000
 LONGEST_S = 20.0
@@ -64,7 +68,31 @@ def seeds_of_photos() -> list[Case]:
         stream = io.BytesIO()
         colours.convert("1" if compression == "group4" else "RGB").save(stream, "TIFF", compression=compression)
         found.append((f"{compression}.tif", stream.getvalue()))
-    return found
+    return [*found, *called_photos(found)]
+
+
+def called_photos(photos: list[Case]) -> list[Case]:
+    """What is called a photo and is none, and photos that ask for more than they show."""
+    jpeg = next(data for name, data in photos if name == "RGB.jpg")
+    png = next(data for name, data in photos if name == "RGB.png")
+    profile = b"iCCPicc\0\0" + zlib.compress(bytes(3 * 2**20))
+    iptc = b"\x1c\x08\x0a\x00\x40%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
+    return [
+        ("lfs.jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"),
+        ("page.png", b"<!DOCTYPE html><html><body>403</body></html>"),
+        ("iptc.jpg", b"\x1c\x03\x3c\x00\x01\x01\x1c\x03\x14\x00\x01\x13\x1c\x03\x1e\x00\x01\x0d" + iptc),
+        (
+            "profile.png",
+            png[:33]
+            + struct.pack(">I", len(profile) - 4)
+            + profile
+            + struct.pack(">I", zlib.crc32(profile))
+            + png[33:],
+        ),
+        ("zeros.jpg", jpeg + bytes(2**20)),
+        ("scans.jpg", jpeg[:-2] + jpeg[jpeg.index(b"\xff\xda") : -2] * 200 + jpeg[-2:]),
+        ("fits.jpg", gzip.compress(b"SIMPLE  =                    T".ljust(2880) + bytes(2**20))),
+    ]
 
 
 def seeds_of_archives() -> list[Case]:
@@ -96,6 +124,15 @@ def seeds_of_tables() -> list[Case]:
     text = "file_name,label,split\n" + "".join(f'"{name}",{label},{split}\r\n' for name, label, split in rows)
     lines = "\n".join(f'{{"file_name": "{n}", "label": "{label}", "split": "{s}"}}' for n, label, s in rows)
     found = [("t.csv", text.encode()), ("t.csv", text.encode("utf-16")), ("t.jsonl", lines.encode())]
+    cut = text.replace(",", ";").replace("\r\n", ";;\r\n")
+    found += [("t.csv", f"sep=;\n{cut}".encode()), ("t.csv", text.replace("label", "größe").encode("cp1252"))]
+    found += [("t.csv", "".join(f"{name},{label}\n" for name, label, _ in rows).encode())]
+    found += [
+        ("t.csv", ("file,a,b\n" + "".join(f"{n},{int(x == 'a')},{int(x == 'b')}\n" for n, x, _ in rows)).encode())
+    ]
+    found += [
+        ("t.tsv", "".join(f"{name.upper()}\t{label}\n" for name, label, _ in (("image", "class", ""), *rows)).encode())
+    ]
     try:
         import pyarrow
         from pyarrow import parquet
@@ -154,7 +191,14 @@ def try_archive(path: Path, scratch: Path) -> None:
 
 def try_table(path: Path, scratch: Path) -> None:
     """List one table."""
-    build_table(TableOptions(), SourceContext(path, scratch, 0, lambda line: None))
+    context = SourceContext(path, scratch, 0, lambda line: None)
+    options = {
+        0: TableOptions(header=False),
+        1: TableOptions(one_hot=("a", "b")),
+        2: TableOptions(suffix=".jpg", folders=(".", "no")),
+    }.get(path.stat().st_size % 9, TableOptions())
+    listing = build_table(options, context)
+    leave_out(listing, [path])
 
 
 WHAT: dict[str, tuple[Callable[[], list[Case]], Callable[[Path, Path], None]]] = {

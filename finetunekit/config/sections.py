@@ -123,10 +123,14 @@ class TrainSection(Section):
     draws_per_epoch: int | None = Field(
         None,
         ge=1,
+        le=100_000_000,
         description="Training photos drawn an epoch, wrapping around shuffled passes; null: each photo once.",
     )
     validation_draws: int | None = Field(
-        None, ge=1, description="Validation photos drawn an epoch, wrapping around; null: each photo once."
+        None,
+        ge=1,
+        le=100_000_000,
+        description="Validation photos drawn an epoch, wrapping around; null: each photo once.",
     )
     folds: int | None = Field(
         None,
@@ -222,8 +226,10 @@ class Expected(Section):
 
     metric: Literal["test_accuracy"] = Field("test_accuracy", description="Which score.")
     value: float = Field(ge=0, le=1, description="Published value, as a fraction.")
-    correct: int | None = Field(None, ge=0, description="Number of photos classified correctly, where it is known.")
-    photos: int | None = Field(None, ge=1, description="Number of photos scored, where it is known.")
+    correct: int | None = Field(
+        None, ge=0, le=1_000_000_000, description="Number of photos classified correctly, where it is known."
+    )
+    photos: int | None = Field(None, ge=1, le=1_000_000_000, description="Number of photos scored, where it is known.")
     margin_points: float = Field(
         5.0, gt=0, lt=100, description="Margin of `verify`, in percentage points; state it before the run."
     )

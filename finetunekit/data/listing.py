@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetunekit.config.plan import Chosen, Plan
 from finetunekit.errors import PluginError
-from finetunekit.plugins.components import call_builder, component_label
+from finetunekit.plugins.components import call_builder, component_label, shown_value
 from finetunekit.system.formatting import counted
 from finetunekit.system.progress import Progress
 from finetunekit.system.user_dirs import cache_dir, expand_home
-from finetunekit.types import TEST, TRAIN, VALID, PhotoListing, SourceContext
+from finetunekit.types import TEST, TRAIN, VALID, PhotoListing, PhotoRecord, SourceContext
 
 if TYPE_CHECKING:
     from finetunekit.data.exclusions import ExcludedPhoto
@@ -100,8 +101,28 @@ def ask_source(source: Chosen, context: SourceContext) -> PhotoListing:
     """
     listing = call_builder(source, context)
     if not isinstance(listing, PhotoListing):
-        raise PluginError(f"{component_label(source)} must return finetunekit.PhotoListing. Received: {listing!r:.200}")
+        raise PluginError(
+            f"{component_label(source)} must return finetunekit.PhotoListing. Received: {shown_value(listing)}"
+        )
+    for what in _of_another_kind(listing):
+        raise PluginError(f"{component_label(source)} must return a PhotoListing whose {what}")
     return listing
+
+
+def _of_another_kind(listing: PhotoListing) -> Iterator[str]:
+    """Fields of a listing that are not what their types say: a plugin's values are looked at before they are used."""
+    for name, kind in (("photos", tuple), ("notes", tuple), ("root", Path), ("stand_in", str | None)):
+        if not isinstance(value := getattr(listing, name), kind):
+            yield f"{name} is a {getattr(kind, '__name__', 'text or None')}. Received: {shown_value(value)}"
+            return
+    kinds = (("path", Path), ("label", str | None), ("split", str), ("group", str | None))
+    for photo in listing.photos:
+        wrong = not isinstance(photo, PhotoRecord) or any(not isinstance(getattr(photo, n), kind) for n, kind in kinds)
+        if wrong or "\0" in str(photo.path):
+            yield f"photos are PhotoRecord of a path, a label, a split and a group. Received: {shown_value(photo)}"
+    yield from (
+        f"notes are texts. Received: {shown_value(note)}" for note in listing.notes if not isinstance(note, str)
+    )
 
 
 def describe_photos(index: PhotoIndex) -> str:

@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 
 from finetunekit.errors import DataError, did_you_mean
 from finetunekit.system.files import from_cell, open_regular
-from finetunekit.system.formatting import escaped
+from finetunekit.system.formatting import escaped, one_line
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
@@ -76,7 +76,9 @@ class PhotoTable:
         name = escaped(str(self.path))
         if asked is not None:
             if asked not in self.columns:
-                raise DataError(f"{name}: no column '{escaped(asked)}'.{did_you_mean(asked, self.columns)}")
+                raise DataError(
+                    f"{name}: no column '{escaped(asked)}'.{did_you_mean(escaped(asked), map(escaped, self.columns))}"
+                )
             return asked
         found = [column for column in self.columns if _folded(column) in COLUMN_NAMES[role]]
         if len(found) > 1:
@@ -179,7 +181,7 @@ def open_csv(path: Path, text: str, *, has_header: bool = True) -> tuple[tuple[s
                 if any(fields):
                     yield reader.line_num, fields
         except csv.Error as exc:
-            raise _broken(path, reader.line_num, str(exc)) from exc
+            raise _broken(path, reader.line_num, one_line(exc)) from exc
 
     first = [from_windows(from_cell(field.strip())) for _, row in _first(lines()) for field in row]
     while first and not first[-1]:  # separators at the end of a line
@@ -245,7 +247,7 @@ def _parse_object(path: Path, line: int, content: str) -> dict[str, Any]:
     try:
         row = json.loads(content)
     except (ValueError, RecursionError) as exc:
-        raise _broken(path, line, f"is no JSON ({exc})") from exc
+        raise _broken(path, line, f"is no JSON ({one_line(exc)})") from exc
     if not isinstance(row, dict):
         raise _broken(path, line, "is no JSON object")
     return row
@@ -280,7 +282,7 @@ def _parquet_lines(path: Path, columns: Sequence[str]) -> list[str]:
     except subprocess.TimeoutExpired as exc:
         raise _broken(path, None, f"takes longer than {PARQUET_S} s to read") from exc
     except ValueError as exc:  # a column name that no command line can hold
-        raise _broken(path, None, str(exc)) from exc
+        raise _broken(path, None, one_line(exc)) from exc
     if done.returncode not in (0, 3) or (done.returncode == 0 and not done.stdout):
         raise _broken(path, None, f"crashes pyarrow (exit status {done.returncode})")
     if done.returncode == 3:

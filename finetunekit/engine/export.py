@@ -21,7 +21,7 @@ from finetunekit.config.yaml_source import Places
 from finetunekit.errors import ConfigError, ExportError, FinetuneKitError, PluginError, RunFolderError
 from finetunekit.evaluation.predictor import LoadedRun
 from finetunekit.evaluation.predictor import load as load_network
-from finetunekit.plugins.components import call_builder, component_label
+from finetunekit.plugins.components import call_builder, component_label, shown_value
 from finetunekit.plugins.guard import guarded
 from finetunekit.plugins.host import PluginHost, load_plugins
 from finetunekit.reports.notebook import default_progress
@@ -174,7 +174,9 @@ def _built(chosen: Chosen) -> Exporter:
     """An exporter, ready to open what it wrote elsewhere."""
     exporter = call_builder(chosen)
     if not isinstance(exporter, Exporter):
-        raise PluginError(f"{component_label(chosen)} must return finetunekit.Exporter. Received: {exporter!r:.200}")
+        raise PluginError(
+            f"{component_label(chosen)} must return finetunekit.Exporter. Received: {shown_value(exporter)}"
+        )
     return exporter
 
 
@@ -271,7 +273,7 @@ class PlannedExport:
             exported = exporter.write(servable, folder)
             if not isinstance(exported, Exported):
                 raise PluginError(
-                    f"{component_label(self.chosen)}: write must return finetunekit.Exported. Received: {exported!r:.200}"
+                    f"{component_label(self.chosen)}: write must return finetunekit.Exported. Received: {shown_value(exported)}"
                 )
             writing = Writing(self.chosen, exporter, folder, exported, self.limits, is_exact(servable))
             certificate = certify(loaded, servable, writing, progress.say)

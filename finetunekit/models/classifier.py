@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetunekit.config.plan import Chosen, PlannedNetwork
 from finetunekit.errors import PluginError
-from finetunekit.plugins.components import call_builder, component_label
+from finetunekit.plugins.components import call_builder, component_label, shown_value
 from finetunekit.system.formatting import one_line
 from finetunekit.types import Backbone, Features
 
@@ -119,7 +119,7 @@ def _check_backbone(chosen: Chosen, backbone: Any, size_px: int) -> None:
 
     if not isinstance(backbone, Backbone) or not isinstance(backbone.model, keras.Model):
         raise PluginError(
-            f"{component_label(chosen)} must return finetunekit.Backbone(model=keras.Model). Received: {backbone!r:.200}"
+            f"{component_label(chosen)} must return finetunekit.Backbone(model=keras.Model). Received: {shown_value(backbone)}"
         )
     expected = (None, size_px, size_px, 3)
     shapes = [tuple(tensor.shape) for tensor in backbone.model.inputs]

@@ -6,6 +6,7 @@ and the traps in docs/architecture.md). Weights that a composite layer owns itse
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from finetunekit.config.plan import PlannedStage
 from finetunekit.errors import PluginError, RunError, did_you_mean
 from finetunekit.models.classifier import Classifier
-from finetunekit.plugins.components import call_builder, component_label
+from finetunekit.plugins.components import call_builder, component_label, shown_value
 from finetunekit.types import Backbone, FreezeDecision, LayerInfo, LayerRate
 
 if TYPE_CHECKING:
@@ -127,12 +128,11 @@ def check_decision(
     for path, decided in decision.items():
         rate = decided.rate if isinstance(decided, LayerRate) else decided
         if path not in known:
+            nearest = did_you_mean(path if isinstance(path, str) else "", known)
+            raise PluginError(f"{policy} decides on {shown_value(path)}, which the backbone does not have.{nearest}")
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate <= sys.float_info.max:
             raise PluginError(
-                f"{policy} decides on '{path}', which the backbone does not have.{did_you_mean(str(path), known)}"
-            )
-        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < float("inf"):
-            raise PluginError(
-                f"{policy} gives '{path}' a rate multiplier that is not a finite number >= 0. Received: {rate!r}"
+                f"{policy} gives '{path}' a rate multiplier that is not a finite number >= 0. Received: {shown_value(rate)}"
             )
     return {
         layer.path: 0.0 if layer.is_batch_norm and not train_batch_norm else _rate(decision.get(layer.path, 1.0))

@@ -156,6 +156,15 @@ class _Baselines(_Shape):
     is_finetuned: bool = True
 
 
+class _Step(_Shape):
+    what: str
+    command: str | None
+
+
+class _NextSteps(_Shape):
+    steps: list[_Step]
+
+
 class _Component(_Shape):
     kind: str
     name: str
@@ -241,6 +250,7 @@ _SHAPES: Mapping[str, type[_Shape]] = {
     "metrics.json": _Metrics,
     "plan.json": _Plan,
     "environment.json": _Environment,
+    "next_steps.json": _NextSteps,
     "certificate.json": _Certificate,
     "answers.json": _Answers,
     "baselines.json": _Baselines,

@@ -121,6 +121,7 @@ def replacing(path: Path) -> Iterator[Path]:
         RunFolderError: If the folder cannot be written, the disk is full, or what is there is no regular file: a device would be replaced
             by whoever may; what was there stays.
     """
+    _check_name(path)
     partial: Path | None = None
     try:
         if path.exists():
@@ -144,6 +145,16 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if partial is not None:
             partial.unlink(missing_ok=True)
+
+
+def _check_name(path: Path) -> None:
+    """Refuse a name that no file can have, such as one with a NUL."""
+    try:
+        is_name = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        is_name = False
+    if not is_name:
+        raise RunFolderError(f"{str(path)!a}: no file can be called that.")
 
 
 def sync_folder(folder: Path) -> None:

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from finetunekit.config.plan import Plan
 from finetunekit.data.augmentation import AugmentComponent, Augmenter
 from finetunekit.data.decoded_photos import DecodedPhotos
-from finetunekit.errors import PluginError, RunError
+from finetunekit.errors import RunError
 from finetunekit.models.feature_cache import EXTRACTION_BATCH, Arrays, prefix_signature
 from finetunekit.models.forward import SUFFIX_BATCH, Answers, answer_photos, input_batches, make_answering
 from finetunekit.models.freezing import Freezing, freeze_layers
 from finetunekit.models.frozen_prefix import Cut, find_cut
 from finetunekit.models.prefix_check import check_cut
-from finetunekit.plugins.components import call_builder, component_label
+from finetunekit.plugins.components import build_steps, component_label
 from finetunekit.training.batches import FeatureFeed, Feed, MappedViews, PixelFeed
 from finetunekit.training.device_cache import find_accelerator, keep_photos, keep_views, max_bytes
 from finetunekit.training.stage_context import Prepared, StageContext
@@ -31,12 +31,7 @@ def build_augmenter(plan: Plan) -> Augmenter | None:
     """
     components = []
     for i, chosen in enumerate(plan.augment):
-        steps = call_builder(chosen)
-        if not isinstance(steps, (tuple, list)):
-            raise PluginError(
-                f"{component_label(chosen)} must return a tuple of finetunekit.Augmentation. Received: {steps!r:.200}"
-            )
-        components.append(AugmentComponent(i, component_label(chosen), tuple(steps)))
+        components.append(AugmentComponent(i, component_label(chosen), build_steps(chosen)))
     augmenter = Augmenter(components)
     return None if augmenter.is_identity else augmenter
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from finetunekit import Features, Options, PluginError
 
 if TYPE_CHECKING:
     import keras
 
+_MOST_WEIGHTS = 2**28
+"""Between hidden layers, 1 GiB: a run of a stranger is loaded by what it says of itself."""
 _Tokens = Literal["mean", "first"]
 _TOKENS = "How tokens become one vector: their mean, or the first of them, the class token where there is one."
 
@@ -31,6 +34,13 @@ class MlpOptions(Options):
     activation: Literal["relu", "gelu", "silu", "tanh"] = Field("relu", description="Activation of hidden layers.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Fraction of each hidden layer's units dropped while training.")
     tokens: _Tokens = Field("mean", description=_TOKENS)
+
+    @field_validator("hidden")
+    @classmethod
+    def _check_size(cls, hidden: tuple[int, ...]) -> tuple[int, ...]:
+        if (weights := sum(a * b for a, b in itertools.pairwise(hidden))) > _MOST_WEIGHTS:
+            raise ValueError(f"{weights:,} weights between hidden layers are more than {_MOST_WEIGHTS:,}")
+        return hidden
 
 
 class AttentionPoolOptions(Options):
