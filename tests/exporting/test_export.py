@@ -485,13 +485,13 @@ def test_photos_are_resized_in_16_bits_too(
 
 
 @pytest.mark.parametrize("name", ["litert", "onnx"])
-def test_grouped_convolutions_which_keras_gives_to_xla_are_converted(
+def test_grouped_convolutions_which_keras_gives_to_xla_and_gelu_are_converted(
     name: str, loaded: ExportableRun, tmp_path: Path, convert_here: None
 ) -> None:
     import keras
 
     pixels = keras.Input((8, 8, 3))
-    narrow = keras.layers.Conv2D(6, 3, groups=3)(pixels)
+    narrow = keras.layers.Activation("gelu")(keras.layers.Conv2D(6, 3, groups=3)(pixels))
     network = keras.Model(pixels, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(narrow)))
     servable = dataclasses.replace(servable_of(loaded), network=network)
     exporter = plan_export(loaded.run, name, {}, into=tmp_path / "out").exporter

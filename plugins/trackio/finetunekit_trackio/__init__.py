@@ -22,11 +22,16 @@ class TrackioOptions(Options):
     library: Literal["trackio", "wandb"] = Field("trackio", description="Whose `init`, `log` and `finish` are called.")
 
 
+#: W&B only logs what it is told: not the console, not the machine, no code.
+_WANDB = {"console": "off", "silent": True, "disable_code": True, "disable_git": True, "x_disable_stats": True}
+
+
 class TrackioTracker:
-    """One run. What the library was given is safe with it when `finish` returns, so each epoch ends with one."""
+    """One run. What Trackio was given is safe with it when its `finish` returns, so each epoch ends with one; W&B keeps what it logs."""
 
     def __init__(self, options: TrackioOptions) -> None:
         self._options = options
+        self._run: Any = None
 
     def start(self, run: TrackedRun) -> str:
         """Name the run, with a part of its key; it is opened with its first epoch."""
@@ -38,11 +43,14 @@ class TrackioTracker:
 
     def epoch(self, step: int, values: Mapping[str, float], at_s: float) -> None:
         """One row, unless a process that was killed has left it there."""
-        self._log({f"epoch/{name}": value for name, value in values.items()}, step)
+        with self._opened() as library:
+            if step >= getattr(self._run, "_next_step", 0):  # Trackio keeps two rows of one step; W&B keeps the first
+                library.log({f"epoch/{name}": value for name, value in values.items()}, step=step)
+        self._last = step
 
     def finish(self, end: TrackedEnd) -> None:
         """Scores and verdict with the last epoch; the files as one artefact."""
-        with self._opened() as library:
+        with self._opened(is_last=True) as library:
             library.log({**end.scores, "verdict": end.verdict, "status": "finished"}, step=end.step)
             artifact = library.Artifact(self._name, type="run")
             for name, path in end.artefacts.items():
@@ -51,29 +59,27 @@ class TrackioTracker:
 
     def fail(self, status: str) -> None:
         """A row that says so."""
-        with self._opened() as library:
+        with self._opened(is_last=True) as library:
             library.log({"status": status}, step=self._last)
 
-    def _log(self, values: Mapping[str, float], step: int) -> None:
-        with self._opened() as library:
-            if step >= self._next_step:
-                library.log(dict(values), step=step)
-        self._last = step
-
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[Any]:
-        """The library while it has this run open; what it was given is stored when this is over."""
-        library = importlib.import_module(self._options.library)
-        own: dict[str, Any] = {"id": self._key}  # W&B resumes by id, Trackio by name
-        if self._options.library == "trackio":
+    def _opened(self, *, is_last: bool = False) -> Iterator[Any]:
+        """The library while it has this run open."""
+        library, is_wandb = importlib.import_module(self._options.library), self._options.library == "wandb"
+        own: dict[str, Any] = {"id": self._key, "settings": _WANDB}  # W&B resumes by id, Trackio by name
+        if not is_wandb:
             own = {"space_id": self._options.space, "embed": False, "auto_log_cpu": False, "auto_log_gpu": False}
         with contextlib.redirect_stdout(io.StringIO()):  # a greeting and a farewell for each epoch
-            run = library.init(project=self._options.project, name=self._name, resume="allow", **self._about, **own)
-            self._next_step = getattr(run, "_next_step", 0)  # Trackio keeps two rows of one step; W&B keeps the first
+            if self._run is None:
+                self._run = library.init(
+                    project=self._options.project, name=self._name, resume="allow", **self._about, **own
+                )
             try:
                 yield library
             finally:
-                library.finish()
+                if is_last or not is_wandb:
+                    library.finish()
+                    self._run = None
 
 
 def _group(run: TrackedRun) -> str | None:

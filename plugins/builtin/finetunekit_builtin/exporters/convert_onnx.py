@@ -24,6 +24,7 @@ def main(graph: str, out: str, opset: str, texts: str) -> None:
     import tensorflow as tf
     import tf2onnx
 
+    _teach_erfc()
     saved = tf.saved_model.load(graph)  # kept: a signature does not hold its variables
     served = saved.signatures["serving_default"]
     (pixels,) = served.structured_input_signature[1].values()
@@ -34,6 +35,25 @@ def main(graph: str, out: str, opset: str, texts: str) -> None:
     onnx.helper.set_model_props(model, json.loads(Path(texts).read_text(encoding="utf-8")))
     onnx.checker.check_model(model, full_check=True)
     Path(out).write_bytes(model.SerializeToString())
+
+
+def _teach_erfc() -> None:
+    """An operation that tf2onnx 1.17 does not know, and GELU is made of: 1 - erf."""
+    import numpy as np
+    from tf2onnx import utils
+    from tf2onnx.handler import tf_op
+
+    @tf_op("Erfc")
+    class _Erfc:
+        @classmethod
+        def version_9(cls, ctx: Any, node: Any, **_: Any) -> None:
+            shapes, types = node.output_shapes, node.output_dtypes
+            one = ctx.make_const(utils.make_name("one"), np.array(1, utils.map_onnx_to_numpy_type(types[0])))
+            erf = ctx.make_node("Erf", node.input, shapes=shapes, dtypes=types)
+            ctx.remove_node(node.name)
+            ctx.make_node(
+                "Sub", [one.output[0], erf.output[0]], outputs=node.output, name=node.name, shapes=shapes, dtypes=types
+            )
 
 
 def _name_outputs(graph: Any, names: list[str]) -> None:
