@@ -52,27 +52,26 @@ def fit_calibration(
         contents: SHA-256 of each photo: copies of one photo count once.
 
     Returns:
-        `temperature`, 1 where the photos do not tell it from 1; `fit`, what was found (`TemperatureFit`); `words`, one sentence.
+        `temperature`, the shrunken one, 1 where the photos do not tell it from 1; `fit`, what was found (`TemperatureFit`); `words`, one
+        sentence.
     """
     _, first = np.unique(contents, return_index=True)
     fit = fit_temperature(log_probabilities(uncalibrated[first], SMALLEST), labels[first])
-    temperature = fit.temperature if fit.is_told else 1.0
+    temperature = fit.shrunken if fit.is_told else 1.0
     return {"temperature": temperature, "fit": dataclasses.asdict(fit), "words": _calibration_words(fit)}
 
 
 def _calibration_words(fit: TemperatureFit) -> str:
-    between = f"95 % interval {fit.interval.low:.2f} to {fit.interval.high:.2f}"
+    found = f"best fit {fit.temperature:.2f}, 95 % interval {fit.interval.low:.2f} to {fit.interval.high:.2f}"
     if fit.is_told:
         return (
-            f"Probabilities are given out after dividing the logits by {fit.temperature:.2f}, a temperature fitted on {fit.photos:,} "
-            f"validation photos ({between}); it changes no answer."
+            f"Probabilities are given out after dividing the logits by {fit.shrunken:.2f}, a temperature fitted on {fit.photos:,} "
+            f"validation photos with caution ({found}); it changes no answer."
         )
-    why = (
-        f"{fit.photos:,} validation photos with hardly an error do not bound the temperature"
-        if fit.bound_hit
-        else f"{fit.photos:,} validation photos do not tell the temperature from 1"
+    return (
+        f"Probabilities are given out as the network computes them: {fit.photos:,} validation photos do not tell a temperature from 1 "
+        f"({found})."
     )
-    return f"Probabilities are given out as the network computes them: {why} ({between})."
 
 
 def score_splits(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], splits: Sequence[str]) -> dict[str, Any]:

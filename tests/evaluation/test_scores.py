@@ -20,10 +20,10 @@ def test_an_overconfident_network_is_given_out_softer_with_the_same_answers() ->
     """0.99 sure and right on 150 of 200."""
     own, labels = split_arrays(answers(range(0, 200, 4), 200, confidence=0.99), CLASSES, "test")
     found = fit_calibration(own, labels, [str(i) for i in range(200)])
-    assert found["temperature"] == found["fit"]["temperature"] > 2
+    assert 2 < found["temperature"] == found["fit"]["shrunken"] < found["fit"]["temperature"]
     assert "a temperature fitted on 200 validation photos" in found["words"]
     given = apply_temperature(own, found["temperature"])
-    assert given.max(axis=1) == pytest.approx(0.75, abs=0.01)
+    assert given.max(axis=1) == pytest.approx(0.75, abs=0.06)
     assert np.array_equal(given.argmax(axis=1), own.argmax(axis=1))
 
 
@@ -35,12 +35,12 @@ def test_copies_of_a_photo_are_one_photo() -> None:
     assert once["temperature"] == 1.0
 
 
-@pytest.mark.parametrize(("wrong", "says"), [((), "hardly an error do not bound"), ((0, 1), "do not tell")])
-def test_few_photos_leave_the_temperature_at_1_and_say_why(wrong: tuple[int, ...], says: str) -> None:
-    own, labels = split_arrays(answers(wrong, 12, confidence=0.8), CLASSES, "test")
+@pytest.mark.parametrize("wrong", [(), (0, 1)])
+def test_few_photos_leave_the_temperature_at_1_and_say_why(wrong: tuple[int, ...]) -> None:
+    own, labels = split_arrays(answers(wrong, 12, confidence=0.9), CLASSES, "test")
     found = fit_calibration(own, labels, [str(i) for i in range(12)])
     assert found["temperature"] == 1.0
-    assert says in found["words"]
+    assert "12 validation photos do not tell a temperature from 1 (best fit" in found["words"]
 
 
 def test_both_scores_stand_in_the_metrics() -> None:

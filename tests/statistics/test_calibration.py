@@ -150,12 +150,15 @@ def test_many_photos_tell_the_temperature_and_few_do_not(sharpness: float) -> No
     assert told.interval.contains(sharpness)
     few = fit_temperature(*_calibrated(6, sharpness=sharpness), level=0.999)
     assert not few.is_told
+    assert abs(np.log(few.shrunken)) < abs(np.log(few.temperature))
+    assert told.shrunken == pytest.approx(told.temperature, rel=0.05)
     assert few.interval.low < told.interval.low < told.interval.high < few.interval.high
 
 
-def test_photos_without_an_error_bound_no_temperature() -> None:
+def test_photos_without_an_error_bound_no_best_fit_but_a_cautious_one() -> None:
     fit = fit_temperature(np.eye(4)[np.arange(400) % 4] * 5.0, np.arange(400) % 4)
-    assert (fit.interval.low, fit.bound_hit, fit.is_told) == (TEMPERATURE_BOUNDS[0], "low", False)
+    assert (fit.interval.low, fit.bound_hit, fit.is_told) == (TEMPERATURE_BOUNDS[0], "low", True)
+    assert 0.4 < fit.shrunken < fit.interval.high < 1
 
 
 def test_at_temperature_1_probabilities_are_the_same_bits() -> None:
