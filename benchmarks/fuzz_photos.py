@@ -125,13 +125,16 @@ def seeds_of_tables() -> list[Case]:
     lines = "\n".join(f'{{"file_name": "{n}", "label": "{label}", "split": "{s}"}}' for n, label, s in rows)
     found = [("t.csv", text.encode()), ("t.csv", text.encode("utf-16")), ("t.jsonl", lines.encode())]
     cut = text.replace(",", ";").replace("\r\n", ";;\r\n")
-    found += [("t.csv", f"sep=;\n{cut}".encode()), ("t.csv", text.replace("label", "größe").encode("cp1252"))]
-    found += [("t.csv", "".join(f"{name},{label}\n" for name, label, _ in rows).encode())]
+    bare = "".join(f"{name},{label}\n" for name, label, _ in rows)
+    hot = "".join(f"{name},{int(label == 'a')},{int(label == 'b')}\n" for name, label, _ in rows)
+    cased = "".join(f"{name.upper()}\t{label}\n" for name, label, _ in rows)
     found += [
-        ("t.csv", ("file,a,b\n" + "".join(f"{n},{int(x == 'a')},{int(x == 'b')}\n" for n, x, _ in rows)).encode())
-    ]
-    found += [
-        ("t.tsv", "".join(f"{name.upper()}\t{label}\n" for name, label, _ in (("image", "class", ""), *rows)).encode())
+        ("t.csv", f"sep=;\n{cut}".encode()),
+        ("t.csv", text.replace(",a,", ",ä,").encode("cp1252")),
+        ("bare.csv", bare.encode()),
+        ("hot.csv", f"file,a,b\n{hot}".encode()),
+        ("ids.csv", f"file,label\n{bare.replace('.jpg', '')}".encode()),
+        ("t.tsv", f"image\tclass\n{cased}".encode()),
     ]
     try:
         import pyarrow
@@ -193,12 +196,13 @@ def try_table(path: Path, scratch: Path) -> None:
     """List one table."""
     context = SourceContext(path, scratch, 0, lambda line: None)
     options = {
-        0: TableOptions(header=False),
-        1: TableOptions(one_hot=("a", "b")),
-        2: TableOptions(suffix=".jpg", folders=(".", "no")),
-    }.get(path.stat().st_size % 9, TableOptions())
+        "bare": TableOptions(header=False),
+        "hot": TableOptions(one_hot=("a", "b")),
+        "ids": TableOptions(suffix=".jpg", folders=(".", "no")),
+    }.get(path.stem, TableOptions())
     listing = build_table(options, context)
-    leave_out(listing, [path])
+    if path.stem != "ids":
+        leave_out(listing, [path])
 
 
 WHAT: dict[str, tuple[Callable[[], list[Case]], Callable[[Path, Path], None]]] = {

@@ -122,6 +122,8 @@ def test_one_hot_columns_are_told_and_read_when_said(tmp_path: Path) -> None:
         listed(tmp_path, content.replace("cat0.jpg,1,0.0", "cat0.jpg,1,1"), one_hot=["cat", "dog"])
     with pytest.raises(DataError, match=r"rows without a label \(1\): cat0\.jpg"):
         listed(tmp_path, content.replace("cat0.jpg,1,0.0", "cat0.jpg,0,0"), one_hot=["cat", "dog"])
+    with pytest.raises(DataError, match="no label column"):  # nothing below the header is nothing to advise from
+        listed(tmp_path, "file,cat,dog\n")
     with pytest.raises(ValueError, match="one_hot and label_column both"):
         listed(tmp_path, content, one_hot=["cat"], label_column="dog")
 

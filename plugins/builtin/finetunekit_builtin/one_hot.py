@@ -23,7 +23,7 @@ def one_hot_columns(table: PhotoTable) -> list[str]:
     columns = table.columns[:_MOST_COLUMNS]
     rows = [values for _, values in itertools.islice(table.read(columns), _LOOKED_AT)]
     bits = [i for i in range(len(columns)) if all(_bit(row[i]) is not None for row in rows)]
-    if len(bits) < 2 or any(sum(bool(_bit(row[i])) for i in bits) != 1 for row in rows):
+    if not rows or len(bits) < 2 or any(sum(bool(_bit(row[i])) for i in bits) != 1 for row in rows):
         return []
     return [columns[i] for i in bits]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import math
 import os
 import re
@@ -25,7 +24,7 @@ from finetunekit import (
     same_letters,
     some_names,
 )
-from finetunekit_builtin.names import plain
+from finetunekit_builtin.names import plain, quoted
 from finetunekit_builtin.splits import split_called
 
 #: Kinds of letters that no label has: control characters, line and paragraph separators, bytes that are no UTF-8, letters not assigned.
@@ -281,7 +280,7 @@ def advice(folder: Path, missing: Sequence[str]) -> str:
     held = {name: [part for part in inner[:100] if os.path.isfile(folder / part / name)] for name in tried}
     if sum(map(bool, held.values())) > len(tried) / 2:
         parts = sorted({part for parts in held.values() for part in parts})
-        return f"folders: [{', '.join(json.dumps(part, ensure_ascii=False) for part in parts)}]"
+        return f"folders: [{', '.join(map(quoted, parts))}]"
     return ""
 
 

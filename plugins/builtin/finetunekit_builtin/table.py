@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Self
@@ -10,7 +9,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from finetunekit import TABLE_SUFFIXES, DataError, PhotoListing, PhotoTable, SourceContext, open_table
-from finetunekit_builtin.names import plain
+from finetunekit_builtin.names import plain, quoted
 from finetunekit_builtin.one_hot import one_hot_columns, one_of
 from finetunekit_builtin.roots import check_file
 from finetunekit_builtin.rows import Rows, RowSettings, is_photo_name
@@ -130,7 +129,7 @@ def _columns(table: PhotoTable, options: TableOptions) -> dict[str, str | None]:
     is_hot = bool(options.one_hot)
     label = None if is_hot else table.find("label", options.label_column)
     if label is None and not is_hot and (hot := one_hot_columns(table)):
-        listed = ", ".join(json.dumps(column, ensure_ascii=False) for column in hot)
+        listed = ", ".join(map(quoted, hot))
         raise DataError(
             f"{name}: no label column, but each row has 1 in one of {len(hot)} columns: set data.options.one_hot: [{listed}]"
             f" (where there is no preset: --option 'one_hot=[{listed}]')."
