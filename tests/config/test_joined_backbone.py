@@ -129,15 +129,17 @@ def test_each_part_is_fed_as_it_was_trained_and_the_whole_is_saved(tmp_path: Pat
     assert np.array_equal(again(photos).numpy(), found)
 
 
-def test_a_run_of_two_is_loaded_and_exported_as_any_other(tmp_path: Path) -> None:
+def test_a_run_of_two_is_compared_loaded_and_exported_as_any_other(tmp_path: Path, own_cache: Path) -> None:
     import finetunekit as ftk
     from finetunekit.system.progress import Progress
 
     drawn = "{per_class_train: 6, per_class_valid: 2, per_class_test: 2, size_px: 24}"
-    settings = ["data.source=drawn", f"data.options={drawn}", "insights.baselines=false", "data.audit.gate='off'"]
+    settings = ["data.source=drawn", f"data.options={drawn}", "data.audit.gate='off'"]
     quiet = Progress(is_quiet=True)
     settings += ["pixels.fit=crop", "evaluate.flip=true"]
     result = ftk.run("joined.yaml", settings=settings, out=tmp_path / "runs", progress=quiet)
+    # the cut of the run is where the baselines read their features: nothing lies between
+    assert ftk.FinishedRun(result.path).optional("baselines.json") is not None
     loaded = ftk.load(result.path)
     rows = [row for row in loaded.run.predictions if row["split"] == "test"]
     (again,) = loaded.predict([loaded.run.photo_path(rows[0]["path"])])
