@@ -110,7 +110,7 @@ def check(ctx: click.Context, target: str, as_json: bool) -> None:
 def _print_verdicts(verdicts: tuple[CheckResult, ...]) -> None:
     shown = table([(f"{verdict.kind} {verdict.name}", verdict.status) for verdict in verdicts])
     for line, verdict in zip(shown, verdicts, strict=True):
-        print_lines([line, *(wrap(verdict.words, indent=2) if verdict.words else ())])
+        print_lines([line, *(part for words in verdict.words for part in wrap(words, indent=2))])
     counts = {status: sum(v.status == status for v in verdicts) for status in ("ok", "problem", "unchecked")}
     listed = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     print_lines([f"{len(verdicts)} checked: {listed}"])

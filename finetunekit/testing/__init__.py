@@ -5,7 +5,7 @@
     def test_my_head() -> None:
         check_head(build_my_head, MyHeadOptions())
 
-Each check returns None where the component keeps its contract and raises `ContractError` with the first rule that it breaks. The check
+Each check returns None where the component keeps its contract and raises `ContractError` with every rule that it breaks. The check
 of any seam looks at the component's options too.
 """
 

@@ -52,7 +52,9 @@ def verify_exporter(chosen: Chosen, run: Path | None = None) -> None:
     subject.require(isinstance(exporter, Exporter), words)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        _check(subject, exporter, run or tiny_run(scratch / "tiny", classes=AWKWARD_CLASSES), scratch)
+        with subject.part():
+            _check(subject, exporter, run or tiny_run(scratch / "tiny", classes=AWKWARD_CLASSES), scratch)
+    subject.settle()
 
 
 def _check(subject: Subject, exporter: Exporter, run: Path, scratch: Path) -> None:
@@ -68,13 +70,11 @@ def _check(subject: Subject, exporter: Exporter, run: Path, scratch: Path) -> No
         exported = exporter.write(servable, scratch / "written")
     _check_exported(subject, exported, scratch / "written")
     altered = [Path(path).name for path in changed(before, fingerprint(run))]
-    subject.require(
-        not altered, f"changes the run folder ({', '.join(altered[:3])}); it may write its own folder only."
-    )
+    subject.expect(not altered, f"changes the run folder ({', '.join(altered[:3])}); it may write its own folder only.")
     shutil.move(scratch / "written", scratch / "moved")
     with subject.during("reading class names back"):
         names = exporter.classes(scratch / "moved")
-    subject.require(
+    subject.expect(
         tuple(names) == servable.classes, f"class names must come back in order. Received: {tuple(names)!r:.200}"
     )
     with subject.during("opening the model after it was moved"):
@@ -85,10 +85,10 @@ def _check(subject: Subject, exporter: Exporter, run: Path, scratch: Path) -> No
 def _check_exported(subject: Subject, exported: Any, folder: Path) -> None:
     words = f"write must return finetunekit.Exported. Received: {type(exported).__name__}"
     subject.require(isinstance(exported, Exported), words)
-    subject.require(exported.files, "names no file; the first is the model.")
+    subject.expect(exported.files, "names no file; the first is the model.")
     missing = [name for name in exported.files if not (folder / name).exists()]
-    subject.require(not missing, f"names files that it did not write: {', '.join(missing)}.")
-    subject.require(exported.takes in ("pixels", "square"), f"takes is pixels or square. Received: {exported.takes!r}")
+    subject.expect(not missing, f"names files that it did not write: {', '.join(missing)}.")
+    subject.expect(exported.takes in ("pixels", "square"), f"takes is pixels or square. Received: {exported.takes!r}")
     words = f"precision is one of {', '.join(ALLOWED)}. Received: {exported.precision!r}"
     subject.require(exported.precision in ALLOWED, words)
 

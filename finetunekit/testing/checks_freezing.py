@@ -46,7 +46,9 @@ def verify_freezing_policy(chosen: Chosen, backbones: Mapping[str, Backbone] | N
     for shape, backbone in tried.items():
         refusal = _check_on(subject, shape, backbone)
         if refusal is None:
-            _check_too_large(subject, shape, describe_layers(backbone))
+            with subject.part():
+                _check_too_large(subject, shape, describe_layers(backbone))
+            subject.settle()  # on the next shape it would break the same rules
         elif backbones is not None:
             raise ContractError(f"{subject.label}: on {shape}: {refusal}")
         else:
@@ -69,7 +71,7 @@ def _check_on(subject: Subject, shape: str, backbone: Backbone) -> str | None:
         kept = dict(first)
         second = call_builder(subject.chosen, layers)
         words = f"decides differently the second time it is asked about the same layers ({shape}); it must be pure."
-        subject.require(isinstance(second, Mapping) and dict(second) == kept and dict(first) == kept, words)
+        subject.expect(isinstance(second, Mapping) and dict(second) == kept and dict(first) == kept, words)
         _apply(backbone, filled)
     return None
 
@@ -95,7 +97,7 @@ def _check_too_large(subject: Subject, shape: str, layers: tuple[LayerInfo, ...]
             f"{name}={len(layers) + 1} is taken on {shape}, which has {len(layers)} layers, and does what a smaller number would; "
             "raise ConfigError and say what is allowed."
         )
-        subject.require(not is_cut or low in (None, large[0]), words)
+        subject.expect(not is_cut or low in (None, large[0]), words)
 
 
 def _decide(subject: Subject, name: str, number: int, layers: tuple[LayerInfo, ...]) -> dict[str, Any] | None:

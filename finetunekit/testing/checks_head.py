@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +57,12 @@ def verify_head(chosen: Chosen, kinds: Sequence[Kind] | None = None) -> None:
     accepted = [kind for kind in KINDS if _is_accepted(subject, kind, is_due=kinds is not None and kind in kinds)]
     subject.require(accepted, "refuses map, tokens and vector alike; it must take at least one kind of features.")
     for kind in accepted:
-        for num_classes in _CLASSES:
-            for precision in PRECISIONS:
+        with subject.part():
+            for num_classes, precision in itertools.product(_CLASSES, PRECISIONS):
                 _check_logits(subject, kind, num_classes, precision)
-        _check_training(subject, kind)
+        with subject.part():
+            _check_training(subject, kind)
+    subject.settle()
 
 
 def _is_accepted(subject: Subject, kind: Kind, *, is_due: bool) -> bool:
@@ -88,7 +91,7 @@ def _check_logits(subject: Subject, kind: Kind, num_classes: int, precision: str
         classifier = _build(subject, kind, num_classes, precision)
     logits = check_inference(subject, classifier.logits, _inputs())
     is_softmax = (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3)
-    subject.require(not is_softmax, "returns probabilities; return logits and leave the softmax to the engine.")
+    subject.expect(not is_softmax, "returns probabilities; return logits and leave the softmax to the engine.")
 
 
 def _check_training(subject: Subject, kind: Kind) -> None:
@@ -98,10 +101,10 @@ def _check_training(subject: Subject, kind: Kind) -> None:
         weights = _weights_of_head(classifier)
         before = [np.asarray(weight) for weight in weights]
         loss = _train_one_step(classifier.logits)
-    subject.require(np.isfinite(loss), f"the loss after one step is not finite. Received: {loss}")
+    subject.expect(np.isfinite(loss), f"the loss after one step is not finite. Received: {loss}")
     is_moved = any(not np.array_equal(old, np.asarray(new)) for old, new in zip(before, weights, strict=True))
     words = "no weight of it moved in a step of SGD; a head needs weights that train, reached by the gradient."
-    subject.require(is_moved, words)
+    subject.expect(is_moved, words)
     with subject.during(f"building it again on {kind} features"), seeded(0):
         again = _build(subject, kind, _CLASSES[1], "float32")
     check_saved(subject, classifier.logits, again.logits, _inputs())

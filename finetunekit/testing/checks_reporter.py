@@ -54,10 +54,13 @@ def verify_reporter(chosen: Chosen, run: Path | None = None) -> None:
         files = _report_twice(subject, copy)
         sentence = FinishedRun(copy).stand_in
         for name, content in files.items():
-            _check_file(subject, name, content)
+            with subject.part():
+                _check_file(subject, name, content)
         if sentence is not None:
             _check_stand_in(subject, files, sentence)
-            _check_silent(subject, copy, sentence)
+            with subject.part():
+                _check_silent(subject, copy, sentence)
+    subject.settle()
 
 
 def _report_twice(subject: Subject, folder: Path) -> Mapping[str, bytes]:
@@ -70,14 +73,14 @@ def _report_twice(subject: Subject, folder: Path) -> Mapping[str, bytes]:
         second = call_builder(subject.chosen, FinishedRun(folder))
     altered = [path for old, root in zip(before, watched, strict=True) for path in changed(old, fingerprint(root))]
     names = ", ".join(Path(path).name for path in altered[:3])
-    subject.require(
+    subject.expect(
         not altered, f"changes the run folder or its photos ({names}); return bytes, the engine writes them."
     )
     differing = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
     words = (
         f"{', '.join(differing[:3])} came out differently the second time; leave out times, random numbers and sets."
     )
-    subject.require(not differing, words)
+    subject.expect(not differing, words)
     checked: Mapping[str, bytes] = first
     return checked
 
@@ -127,7 +130,7 @@ def _check_stand_in(subject: Subject, files: Mapping[str, bytes], sentence: str)
     for name, content in files.items():
         is_shown = _squeeze(sentence) in _squeeze(_text(name, content))
         words = f"{name} does not show the stand-in sentence (run.stand_in); every figure must say that its photos are none."
-        subject.require(Path(name).suffix.lower() not in _FIGURES or is_shown, words)
+        subject.expect(Path(name).suffix.lower() not in _FIGURES or is_shown, words)
 
 
 def _text(name: str, content: bytes) -> str:
@@ -152,4 +155,4 @@ def _check_silent(subject: Subject, folder: Path, sentence: str) -> None:
         files = call_builder(subject.chosen, FinishedRun(folder))
     for name, content in files.items():
         is_silent = _squeeze(sentence) not in _squeeze(_text(name, content))
-        subject.require(is_silent, f"{name} calls photos a stand-in where run.stand_in is None.")
+        subject.expect(is_silent, f"{name} calls photos a stand-in where run.stand_in is None.")

@@ -42,11 +42,15 @@ def verify_data_source(chosen: Chosen, root: Path | None) -> None:
         folder = Path(scratch)
         listing = _list_twice(subject, root, folder / "cache")
         _check_form(subject, listing)
+        subject.settle()
         problems = check_listing(listing)
-        subject.require(not problems, f"its splits cannot be trained on: {' '.join(problems[:1])}")
+        subject.expect(not problems, f"its splits cannot be trained on: {' '.join(problems[:1])}")
         if root is not None:
-            _check_undecoded(subject, root, folder)
-            _check_missing(subject, folder)
+            with subject.part():
+                _check_undecoded(subject, root, folder)
+            with subject.part():
+                _check_missing(subject, folder)
+        subject.settle()
 
 
 def _list(subject: Subject, root: Path | None, cache: Path) -> Any:
@@ -54,7 +58,7 @@ def _list(subject: Subject, root: Path | None, cache: Path) -> Any:
     context = SourceContext(root=root, cache_dir=cache, seed=0, say=said.append)
     listing = call_builder(subject.chosen, context)
     words = f"must say one line of text at a time. Received: {said[:1]!r:.80}"
-    subject.require(all(isinstance(line, str) and "\n" not in line for line in said), words)
+    subject.expect(all(isinstance(line, str) and "\n" not in line for line in said), words)
     return listing
 
 
@@ -64,28 +68,29 @@ def _list_twice(subject: Subject, root: Path | None, cache: Path) -> PhotoListin
         first, second = _list(subject, root, cache), _list(subject, root, cache)
     altered = changed(before, fingerprint(root)) if root else []
     words = f"changes its root ({', '.join(altered[:3])}); write into context.cache_dir only."
-    subject.require(not altered, words)
+    subject.expect(not altered, words)
     words = f"must return finetunekit.PhotoListing. Received: {first!r:.80}"
     subject.require(isinstance(first, PhotoListing), words)
     assert isinstance(first, PhotoListing)
-    subject.require(first == second, "lists something else the second time; sort what the file system gives.")
+    subject.expect(first == second, "lists something else the second time; sort what the file system gives.")
     return first
 
 
 def _check_form(subject: Subject, listing: PhotoListing) -> None:
     is_tuple = isinstance(listing.photos, tuple) and all(isinstance(photo, PhotoRecord) for photo in listing.photos)
     subject.require(is_tuple, f"photos must be a tuple of PhotoRecord. Received: {listing.photos!r:.80}")
-    subject.require(isinstance(listing.root, Path), f"root must be a Path. Received: {listing.root!r:.80}")
+    subject.expect(isinstance(listing.root, Path), f"root must be a Path. Received: {listing.root!r:.80}")
     is_lines = isinstance(listing.notes, tuple) and all(map(_is_line, listing.notes))
-    subject.require(is_lines, f"notes must be a tuple of lines. Received: {listing.notes!r:.80}")
+    subject.expect(is_lines, f"notes must be a tuple of lines. Received: {listing.notes!r:.80}")
     words = f"stand_in must be None or one line of text. Received: {listing.stand_in!r:.80}"
-    subject.require(listing.stand_in is None or _is_line(listing.stand_in), words)
-    for photo in listing.photos:
-        _check_photo(subject, photo)
+    subject.expect(listing.stand_in is None or _is_line(listing.stand_in), words)
+    with subject.part():
+        for photo in listing.photos:
+            _check_photo(subject, photo)
     twice = [
         f"{path} ({split})" for (path, split), n in Counter((p.path, p.split) for p in listing.photos).items() if n > 1
     ]
-    subject.require(not twice, f"lists a photo twice in one split: {', '.join(twice[:3])}")
+    subject.expect(not twice, f"lists a photo twice in one split: {', '.join(twice[:3])}")
 
 
 def _is_line(value: Any) -> bool:
@@ -135,4 +140,4 @@ def _check_missing(subject: Subject, folder: Path) -> None:
             ) from exc
         is_listing = isinstance(listing, PhotoListing) and bool(listing.photos)
         words = f"{what} must be a DataError that says what to do, and it was listed in silence."
-        subject.require(is_listing, words)
+        subject.expect(is_listing, words)

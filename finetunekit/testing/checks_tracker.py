@@ -55,14 +55,15 @@ def verify_tracker(chosen: Chosen, run: Path | None = None) -> None:
         work = Path(scratch) / "work"
         work.mkdir()
         before, threads = fingerprint(copy), set(threading.enumerate())
-        with contextlib.chdir(work), _watched(subject):
+        with contextlib.chdir(work), _watched(subject), subject.part():
             _send_twice(subject, FinishedRun(copy))
         altered = changed(before, fingerprint(copy))
-        subject.require(not altered, f"changes the run folder ({', '.join(Path(path).name for path in altered[:3])}).")
+        subject.expect(not altered, f"changes the run folder ({', '.join(Path(path).name for path in altered[:3])}).")
         left = [thread.name for thread in set(threading.enumerate()) - threads if not thread.daemon]
-        subject.require(
+        subject.expect(
             not left, f"leaves a thread behind ({', '.join(left[:3])}) that is no daemon; the process could not end."
         )
+    subject.settle()
 
 
 def tracked_tiny_run(build: Builder, options: Options, folder: Path, *, run: Path | None = None) -> FinishedRun:
@@ -125,8 +126,8 @@ def _watched(subject: Subject) -> Iterator[None]:
         yield
     now = _random_states()
     said = printed.getvalue().split("\n", 1)[0]
-    subject.require(not said, f"prints to stdout ({said!r:.60}), where the result of the run goes; use stderr.")
-    subject.require(now == before, "draws from Python's or NumPy's global random numbers; use random.Random().")
+    subject.expect(not said, f"prints to stdout ({said!r:.60}), where the result of the run goes; use stderr.")
+    subject.expect(now == before, "draws from Python's or NumPy's global random numbers; use random.Random().")
 
 
 def _random_states() -> tuple[object, bytes]:

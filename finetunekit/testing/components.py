@@ -42,7 +42,6 @@ def check_component(
     if options is None:
         with Subject(chosen).during("making options to check it with"):
             chosen = Chosen(kind, registered, example_options(registered.options), ())
-    check_options(chosen)
     checks: dict[str, Callable[[], None]] = {
         "backbone": lambda: verify_backbone(chosen),
         "head": lambda: verify_head(chosen),
@@ -53,7 +52,12 @@ def check_component(
         "data source": lambda: _check_source(chosen),
         "exporter": lambda: verify_exporter(chosen, run),
     }
-    checks[kind]()
+    subject = Subject(chosen)
+    with subject.part():
+        check_options(chosen)
+    with subject.part():
+        checks[kind]()
+    subject.settle()
 
 
 def _check_source(chosen: Chosen) -> None:

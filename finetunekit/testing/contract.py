@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from finetunekit.types import BackboneSpec, Builder, Options, Origin, Registered
 
 
 class ContractError(PluginError):
-    """A component does not keep the contract of its seam. The text says what is wrong and what is allowed."""
+    """A component does not keep the contract of its seam. The text says what is wrong and what is allowed, a line for each broken rule."""
 
 
 class UnfitExampleError(ContractError):
@@ -30,27 +30,56 @@ class UnfitExampleError(ContractError):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The component that a check is about.
+    """The component that a check is about, and the rules that it was found to break.
 
     Attributes:
         chosen: Its builder and options.
+        broken: What was found so far, a line each.
     """
 
     chosen: Chosen
+    broken: list[str] = field(default_factory=list)
 
     @property
     def label(self) -> str:
         """How messages name it."""
         return component_label(self.chosen)
 
+    def expect(self, is_met: object, words: str) -> None:
+        """Note a rule that is broken, and go on."""
+        if not is_met:
+            self._note(f"{self.label}: {words}")
+
     def require(self, is_met: object, words: str) -> None:
-        """Go on where a rule is kept.
+        """Go on where a rule is kept, on which what follows depends.
 
         Raises:
             ContractError: Where it is not.
         """
         if not is_met:
             raise ContractError(f"{self.label}: {words}")
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """A part of a check on which no other depends: where it stops at a broken rule, the others go on."""
+        try:
+            yield
+        except UnfitExampleError:
+            raise
+        except ContractError as exc:
+            self._note(*str(exc).splitlines())
+
+    def settle(self) -> None:
+        """End a check.
+
+        Raises:
+            ContractError: With every rule that was found broken, one a line.
+        """
+        if self.broken:
+            raise ContractError("\n".join(self.broken))
+
+    def _note(self, *lines: str) -> None:
+        self.broken.extend(line for line in dict.fromkeys(lines) if line not in self.broken)
 
     def is_refusal(self, exc: BaseException) -> bool:
         """Whether the builder meant to refuse: not an exception that the engine wrapped, nor a fault that the engine found."""
@@ -98,21 +127,23 @@ def check_options(chosen: Chosen) -> None:
     """Check a component's options: a strict subclass of `finetunekit.Options`, every field described, defaults in bounds.
 
     Raises:
-        ContractError: With the first rule broken.
+        ContractError: With every rule that is broken.
     """
     subject, model = Subject(chosen), chosen.registered.options
     is_options = isinstance(model, type) and issubclass(model, Options)
     name = getattr(model, "__name__", repr(model))
     subject.require(is_options, f"its options must be a subclass of finetunekit.Options. Received: {name}")
     for key, value in Options.model_config.items():
-        subject.require(
+        subject.expect(
             model.model_config.get(key) == value,
             f"{name} changes {key} of finetunekit.Options; it must stay {value!r}.",
         )
-    for field, info in model.model_fields.items():
-        words = f"{name}.{field} has no description. Plans and listings print it: Field(..., description='...')."
-        subject.require((info.description or "").strip(), words)
-    _check_round_trip(subject, model, chosen.options)
+    for key, info in model.model_fields.items():
+        words = f"{name}.{key} has no description. Plans and listings print it: Field(..., description='...')."
+        subject.expect((info.description or "").strip(), words)
+    with subject.part():
+        _check_round_trip(subject, model, chosen.options)
+    subject.settle()
 
 
 def _check_round_trip(subject: Subject, model: type[Options], options: Options) -> None:

@@ -63,15 +63,15 @@ def check_inference(subject: Subject, model: keras.Model, x: NDArray[np.float32]
         The outputs.
 
     Raises:
-        ContractError: With the first of them that does not hold.
+        ContractError: If it cannot be run; what does not hold is noted.
     """
     with subject.during("running the network"):
         first, second, alone = outputs_of(model, x), outputs_of(model, x), outputs_of(model, x[:1])
-    subject.require(np.isfinite(first).all(), "its output is not finite for ordinary photos.")
+    subject.expect(np.isfinite(first).all(), "its output is not finite for ordinary photos.")
     words = "draws random numbers at inference; dropout and noise belong behind training=True."
-    subject.require(np.array_equal(first, second), words)
+    subject.expect(np.array_equal(first, second, equal_nan=True), words)
     words = "what it says of a photo depends on the other photos of the batch; each must be answered by itself."
-    subject.require(is_close(first[:1], alone), words)
+    subject.expect(not np.isfinite(first).all() or is_close(first[:1], alone), words)
     return first
 
 

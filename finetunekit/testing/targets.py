@@ -36,13 +36,13 @@ class CheckResult:
         kind: `backbone`, `head` and so on, `preset`, or `plugin` for the module itself.
         name: In YAML.
         status: `unchecked` where the kit's own examples do not fit it.
-        words: What is wrong, on one line; empty where nothing is.
+        words: What is wrong, a line for each broken rule; empty where nothing is.
     """
 
     kind: str
     name: str
     status: Literal["ok", "problem", "unchecked"]
-    words: str = ""
+    words: tuple[str, ...] = ()
 
 
 def check_target(target: str, say: Callable[[str], None]) -> tuple[CheckResult, ...]:
@@ -125,7 +125,7 @@ def _check_files(files: list[Path], say: Callable[[str], None]) -> tuple[CheckRe
     verdicts = _check_all(host, added, say, has_others=False) if added else ()
     if heavy:
         words = f"loading it imports {heavy[0]}; import it inside builders, so that plans and listings stay fast."
-        return (CheckResult("plugin", files[0].stem, "problem", words), *verdicts)
+        return (CheckResult("plugin", files[0].stem, "problem", (words,)), *verdicts)
     if not verdicts:
         raise PluginError(
             f"{files[0]}: registers nothing that can be checked. Mark its functions with @finetunekit.hookimpl."
@@ -158,7 +158,7 @@ def _check_all(
         if networks:
             say("building what was saved again in another process")
             found = fresh_process.check_in_fresh_process(host, networks, shared, has_others=has_others)
-            verdicts |= {key: CheckResult(*key, "problem", f"{_FRESH}: {words}") for key, words in found.items()}
+            verdicts |= {key: CheckResult(*key, "problem", (f"{_FRESH}: {words}",)) for key, words in found.items()}
     return tuple(verdicts.values())
 
 
@@ -166,9 +166,9 @@ def _verdict(host: PluginHost, kind: str, name: str, shared: Path) -> CheckResul
     try:
         _check_one(host, kind, name, shared)
     except UnfitExampleError as exc:
-        return CheckResult(kind, name, "unchecked", one_line(exc, 1000))
+        return CheckResult(kind, name, "unchecked", (one_line(exc, 1000),))
     except FinetuneKitError as exc:
-        return CheckResult(kind, name, "problem", one_line(exc, 1000))
+        return CheckResult(kind, name, "problem", tuple(one_line(line, 1000) for line in str(exc).splitlines()))
     return CheckResult(kind, name, "ok")
 
 

@@ -616,7 +616,7 @@ def writes(options: Options, run: Any) -> Mapping[str, bytes]:
         (text("a.html", lambda run: f"{run.stand_in}{run.classes[0]}"), r"a\.html: class names must be escaped"),
         (text("a.csv", lambda run: "a\n" + "\n".join(run.classes)), r"a\.csv: its rows differ in length"),
         (text("a.json", lambda run: '{"a": NaN}'), r"reading a\.json .* NaN is not JSON"),
-        (lambda o, run: {"a.txt": run.metrics["tset"]}, r"failed: KeyError"),
+        (lambda o, run: {"a.txt": {}["tset"]}, r"failed: KeyError"),
     ],
 )
 def test_reporters_that_are_wrong(build: Callable[..., Any], words: str, run_path: Path) -> None:
@@ -699,7 +699,8 @@ def exports(answer: Callable[[Any], Any] = lambda found: found, **fields: Any) -
 
     def write(servable: Any, folder: Path) -> Any:
         servable.network.save(folder / "model.keras")
-        (folder / "classes.json").write_text(json.dumps(servable.classes), encoding="utf-8")
+        about = {"classes": servable.classes, "temperature": servable.temperature}
+        (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
         values = {
             "files": ("model.keras",),
             "takes": "square",
@@ -709,14 +710,23 @@ def exports(answer: Callable[[Any], Any] = lambda found: found, **fields: Any) -
         }
         return Exported(**{**values, **fields})
 
+    def about_of(folder: Path) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        return found
+
     def read(folder: Path) -> tuple[str, ...]:
-        return tuple(json.loads((folder / "classes.json").read_text(encoding="utf-8")))
+        return tuple(about_of(folder)["classes"])
 
     def open_model(folder: Path) -> Any:
         import keras
 
-        model = keras.models.load_model(folder / "model.keras")
-        return lambda photos: {"probabilities": answer(softmax(model(as_input(photos, TINY_SPEC.pixels)).numpy()))}
+        model, temperature = keras.models.load_model(folder / "model.keras"), about_of(folder)["temperature"]
+
+        def predict(photos: Any) -> dict[str, Any]:
+            logits = model(as_input(photos, TINY_SPEC.pixels)).numpy()
+            return {"probabilities": answer(softmax(logits / temperature))}
+
+        return predict
 
     return lambda options: Exporter(write, open_model, read)
 
@@ -880,7 +890,9 @@ def test_a_data_source_on_a_root_of_another_kind_is_not_called_wrong(tmp_path: P
     plugin = write(tmp_path / "flat.py", BUNDLE)
     (verdict,) = check_target(str(plugin), lambda line: None)
     assert verdict.status == "unchecked"
-    assert re.search(r"is no bundle\. None of the kit's layouts fits it; check it on a root of its own", verdict.words)
+    assert re.search(
+        r"is no bundle\. None of the kit's layouts fits it; check it on a root of its own", verdict.words[0]
+    )
 
 
 # ---- the verb --------------------------------------------------------------------------------------------------------------------
@@ -947,7 +959,33 @@ def test_check_as_json(tmp_path: Path) -> None:
     result = invoke("plugins", "check", str(write(tmp_path / "one.py", ONE_POLICY)), "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["components"] == [
-        {"kind": "freezing policy", "name": "leave_it", "status": "ok", "words": ""}
+        {"kind": "freezing policy", "name": "leave_it", "status": "ok", "words": []}
+    ]
+
+
+MANY_FAULTS = """
+    from finetunekit import Options, hookimpl
+
+    class Fickle(Options):
+        first: int = 3
+        second: str = ""
+
+    def build(options, layers):
+        build.asked = getattr(build, "asked", 0) + 1
+        return {layers[-1].path: float(build.asked)}
+
+    @hookimpl
+    def register_freezing_policies(register):
+        register("fickle", build, Fickle)
+"""
+
+
+def test_check_says_every_rule_that_is_broken(tmp_path: Path) -> None:
+    (verdict,) = check_target(str(write(tmp_path / "fickle.py", MANY_FAULTS)), lambda line: None)
+    assert [line.partition("): ")[2] for line in verdict.words] == [
+        "Fickle.first has no description. Plans and listings print it: Field(..., description='...').",
+        "Fickle.second has no description. Plans and listings print it: Field(..., description='...').",
+        "decides differently the second time it is asked about the same layers (a flat chain); it must be pure.",
     ]
 
 
@@ -1004,5 +1042,5 @@ def test_a_module_that_imports_something_heavy_when_loaded_is_told(tmp_path: Pat
     first, second = json.loads(done.stdout)["components"]
     assert done.returncode == 3
     assert (first["kind"], first["name"]) == ("plugin", "slow")
-    assert "loading it imports matplotlib; import it inside builders" in first["words"]
+    assert "loading it imports matplotlib; import it inside builders" in first["words"][0]
     assert (second["name"], second["status"]) == ("bundle", "unchecked")
