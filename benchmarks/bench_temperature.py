@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from bench_probe import Task
+from bench_probe import Probe
 from common import describe_machine, new_parser
 from numpy.typing import NDArray
 from recipe_splits import SPLITS, find_photos, show_mean, size_of, split_again
@@ -48,7 +48,7 @@ class Tried:
         return f"  {name}: log loss {losses}; told from 1 in {told} of {len(self.temperatures)}"
 
 
-def try_task(task: Task, splits: Sequence[dict[str, list[tuple[Path, str]]]]) -> dict[str, Tried]:
+def try_task(task: Probe, splits: Sequence[dict[str, list[tuple[Path, str]]]]) -> dict[str, Tried]:
     """Each kind of layer over resplits."""
     tried = {name: Tried() for name in ("chosen", *PENALTIES)}
     for split in splits:
@@ -74,7 +74,7 @@ def main() -> None:
     asked = parser.parse_args()
     print(describe_machine(), flush=True)
     for data in asked.data:
-        task, photos = Task(data.resolve(), asked.preset, []), find_photos(data.resolve())
+        task, photos = Probe(data.resolve(), asked.preset, []), find_photos(data.resolve())
         for variant in asked.variants.split(","):
             splits = [split_again(photos, number, size_of(variant, "per")) for number in range(asked.resplits)]
             tried = try_task(task, splits)

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from bench_probe import Task
+from bench_probe import Probe
 from common import describe_machine, new_parser
 from numpy.typing import NDArray
+from recipe_splits import SPLITS
 
 from finetunekit.evaluation.likeness import Traits, distances, keep_features, traits_of, unit_length
 from finetunekit.models.linear_probe.cross_validation import fit_chosen
@@ -73,7 +73,7 @@ def roc_area(strange: Floats, ordinary: Floats) -> tuple[float, float, float]:
 class Measured:
     """One task beside pictures that are not of it."""
 
-    def __init__(self, task: Task, own: Mapping[str, NDArray[np.intp]], left: int | None = None) -> None:
+    def __init__(self, task: Probe, own: Mapping[str, NDArray[np.intp]], left: int | None = None) -> None:
         kept = {split: rows[task.labels[rows] != left] for split, rows in own.items()}
         self.task, self.rows = task, kept
         _, self.labels = np.unique(task.labels[kept["train"]], return_inverse=True)
@@ -110,6 +110,12 @@ class Measured:
         )
 
 
+def rows_of(task: Probe) -> dict[str, NDArray[np.intp]]:
+    """Split → rows of its photos among the features."""
+    ends = np.cumsum([0, *(len(task.probe.index.split(split)) for split in SPLITS)])
+    return {split: np.arange(ends[i], ends[i + 1]) for i, split in enumerate(SPLITS)}
+
+
 def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--data", type=Path, action="append", required=True)
@@ -117,14 +123,14 @@ def main() -> None:
     parser.add_argument("--leave", action="append", default=[], metavar="CLASS", help="no part of the other pictures")
     asked = parser.parse_args()
     print(describe_machine(), flush=True)
-    tasks: dict[str, Task] = {str(data): Task(data.resolve(), asked.preset, []) for data in asked.data}
+    tasks: dict[str, Probe] = {str(data): Probe(data.resolve(), asked.preset, []) for data in asked.data}
     for name, task in tasks.items():
-        own: dict[str, Any] = {split: np.array(rows) for split, rows in task.splits.items()}
+        own, names = rows_of(task), task.probe.index.classes
         for other, foreign in tasks.items():
             if other != name:
-                leave = [i for i, label in enumerate(foreign.names) if label in asked.leave]
+                leave = [i for i, label in enumerate(foreign.probe.index.classes) if label in asked.leave]
                 Measured(task, own).show(f"{name} beside {other}", foreign.features[~np.isin(foreign.labels, leave)])
-        for left, label in enumerate(task.names):
+        for left, label in enumerate(names):
             Measured(task, own, left).show(f"{name} without {label}", task.features[task.labels == left])
 
 
