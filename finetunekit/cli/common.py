@@ -105,6 +105,17 @@ def track_option(function: F) -> F:
     )(function)
 
 
+def listing_options(function: F) -> F:
+    """`--option`, of the data source that lists a table or an archive."""
+    return click.option(
+        "--option",
+        "options",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Option of the data source, as photos=DIR for a table. Repeatable.",
+    )(function)
+
+
 def json_option(function: F) -> F:
     """`--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(function)

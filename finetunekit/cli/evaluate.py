@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines, trust_option
+from finetunekit.cli.common import (
+    json_option,
+    listing_options,
+    make_progress,
+    out_option,
+    print_json,
+    print_lines,
+    trust_option,
+)
 from finetunekit.system.formatting import counted, show_percent, show_range
 from finetunekit.system.terminal import wrap
 
@@ -23,10 +31,11 @@ from finetunekit.system.terminal import wrap
     type=click.Path(path_type=Path),
     help="Labelled photos: a folder with one folder for each class, a table or an archive.",
 )
+@listing_options
 @out_option
 @trust_option
 @json_option
-def command(run: str, folder: Path, out: str, as_json: bool, trust: bool) -> None:
+def command(run: str, folder: Path, options: tuple[str, ...], out: str, as_json: bool, trust: bool) -> None:
     """Score RUN on labelled photos that it has not seen; classes are matched by name."""
     from finetunekit.data.photo_paths import labelled_photos
     from finetunekit.evaluation.predictor import calibration_words, find_network, load
@@ -36,9 +45,11 @@ def command(run: str, folder: Path, out: str, as_json: bool, trust: bool) -> Non
     finished = find_network(run, out=out)
     for line in introduce(finished, asked=run, out=out):
         progress.say(line)
-    labelled_photos(folder, finished.classes, say=progress.say)  # a wrong folder is said before a network is loaded
+    labelled_photos(
+        folder, finished.classes, options=options, say=progress.say
+    )  # a wrong folder is said before a network is loaded
     loaded = load(finished.path, progress=progress, trust=trust)
-    scores = loaded.evaluate(folder, count=progress.counter("evaluating"))
+    scores = loaded.evaluate(folder, options=options, count=progress.counter("evaluating"))
     if "uncounted" in scores:
         progress.say(f"warning: this scoring of the photos is not counted: {scores['uncounted']}")
     if as_json:

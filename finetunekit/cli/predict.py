@@ -11,6 +11,7 @@ import click
 
 from finetunekit.cli.common import (
     json_option,
+    listing_options,
     make_progress,
     out_option,
     print_json,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @click.command("predict")
 @click.argument("run")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@listing_options
 @out_option
 @trust_option
 @json_option
@@ -53,6 +55,7 @@ def command(
     *,
     run: str,
     paths: tuple[Path, ...],
+    options: tuple[str, ...],
     out: str,
     as_json: bool,
     csv_path: Path | None,
@@ -80,7 +83,7 @@ def command(
     finished = find_network(run, out=out)
     for line in introduce(finished, asked=run, out=out):
         progress.say(line)
-    photos = find_photos(paths, say=progress.say)
+    photos = find_photos(paths, options=options, say=progress.say)
     check_targets(csv_path, sort_into, finished.classes)
     loaded = load(finished.path, progress=progress, trust=trust)
     if loaded.run.stand_in:

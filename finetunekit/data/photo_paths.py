@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from finetunekit.config.own_photos import is_listed, photo_root, source_of
-from finetunekit.errors import DataError, did_you_mean
+from finetunekit.errors import ConfigError, DataError, did_you_mean
 from finetunekit.system.formatting import counted, escaped
 from finetunekit.types import PhotoListing, SourceContext
 
@@ -16,11 +16,14 @@ _USED = ("train", "valid")
 _SPLIT_FOLDERS = {"train", "training", "valid", "validation", "val", "test", "display"}
 
 
-def find_photos(paths: Iterable[str | Path], *, say: Callable[[str], None] = lambda _: None) -> list[Path]:
+def find_photos(
+    paths: Iterable[str | Path], *, options: Sequence[str] = (), say: Callable[[str], None] = lambda _: None
+) -> list[Path]:
     """Photo files among paths, folders searched.
 
     Args:
         paths: Photo files, whatever they are called; folders; tables and archives, all of whose photos are taken.
+        options: `NAME=VALUE` texts for the data sources of tables and archives.
         say: Receives a line on each kind of file that was passed over in folders.
 
     Raises:
@@ -37,7 +40,7 @@ def find_photos(paths: Iterable[str | Path], *, say: Callable[[str], None] = lam
             found += inside
             problems += [] if inside else [_no_photos(path)]
         elif is_listed(path):
-            found += [photo.path for photo in _list(path, say).photos]
+            found += [photo.path for photo in _list(path, options, say).photos]
         elif os.path.lexists(path):
             found.append(path)  # one that cannot be read is named with the others that cannot
         else:
@@ -59,7 +62,11 @@ def _no_photos(folder: Path) -> str:
 
 
 def labelled_photos(
-    folder: Path, classes: Sequence[str], *, say: Callable[[str], None] = lambda _: None
+    folder: Path,
+    classes: Sequence[str],
+    *,
+    options: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[Path], list[int]]:
     """Photos of `folder/<class>/`, or of a table or an archive, and the index of each one's class.
 
@@ -68,6 +75,7 @@ def labelled_photos(
     Args:
         folder: Holds the class folders; or a table or an archive, whose photos of all splits are taken.
         classes: Of the run.
+        options: `NAME=VALUE` texts for the data source of a table or an archive.
         say: Receives a line on each thing that was passed over or read otherwise than it is written.
 
     Raises:
@@ -78,7 +86,9 @@ def labelled_photos(
     if not folder.exists():
         raise DataError(f"{escaped(str(folder))}: does not exist.")
     if is_listed(folder):
-        return _listed_photos(folder, classes, say)
+        return _listed_photos(folder, classes, options, say)
+    if options:
+        raise ConfigError("--option: is for a table or an archive; this is a folder.")
     folder = photo_root(folder)
     scanner = Scanner()
     top = scanner.list_folder(str(folder))
@@ -112,9 +122,11 @@ def labelled_photos(
     return paths, [classes.index(class_of[name]) for name, photos in found.items() for _ in photos]
 
 
-def _listed_photos(path: Path, classes: Sequence[str], say: Callable[[str], None]) -> tuple[list[Path], list[int]]:
+def _listed_photos(
+    path: Path, classes: Sequence[str], options: Sequence[str], say: Callable[[str], None]
+) -> tuple[list[Path], list[int]]:
     """The labelled photos of a table or an archive."""
-    photos = [(photo.path, photo.label) for photo in _list(path, say).photos if photo.label is not None]
+    photos = [(photo.path, photo.label) for photo in _list(path, options, say).photos if photo.label is not None]
     class_of = {label: _class_called(label, classes) for _, label in photos}
     if unknown := sorted(label for label, known in class_of.items() if known is None):
         known_classes = ", ".join(map(escaped, classes))
@@ -129,18 +141,19 @@ def _listed_photos(path: Path, classes: Sequence[str], say: Callable[[str], None
     return [photo for photo, _ in photos], [classes.index(class_of[label] or "") for _, label in photos]
 
 
-def _list(path: Path, say: Callable[[str], None]) -> PhotoListing:
-    """What the data source of a table or an archive lists."""
+def _list(path: Path, options: Sequence[str], say: Callable[[str], None]) -> PhotoListing:
+    """What the data source of a table or an archive lists; all of it, however few there are to be split."""
     from finetunekit.data.listing import ask_source
     from finetunekit.data.profile.photo_set import choose_source
     from finetunekit.plugins.host import load_plugins
     from finetunekit.system.user_dirs import cache_dir
 
-    source = choose_source(source_of(path), (), load_plugins(say))
+    host, name = load_plugins(say), source_of(path)
+    can_leave_whole = "split" in host.find("data source", name, str(path)).options.model_fields
+    source = choose_source(name, [*(["split=false"] if can_leave_whole else []), *options], host)
     listing = ask_source(source, SourceContext(root=path, cache_dir=cache_dir(), seed=0, say=say))
     for note in listing.notes:
-        if "split_seed" not in note:  # how it would be split to train on says nothing here
-            say(f"note: {note}")
+        say(f"note: {note}")
     return listing
 
 

@@ -263,11 +263,14 @@ class LoadedRun:
         max_pixels = self.run.config["data"]["max_photo_pixels"]
         return load_photos(paths, **fitting_of(pixels), max_pixels=max_pixels)
 
-    def evaluate(self, folder: Path, *, count: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    def evaluate(
+        self, folder: Path, *, options: Sequence[str] = (), count: Callable[[int, int], None] | None = None
+    ) -> dict[str, Any]:
         """Score labelled photos, classes matched by name.
 
         Args:
             folder: One folder of photos for each class; or a table or an archive. Classes without photos may be left out.
+            options: `NAME=VALUE` texts for the data source of a table or an archive.
             count: Called with photos done and photos in all.
 
         Returns:
@@ -282,7 +285,7 @@ class LoadedRun:
         """
         from finetunekit.statistics import summarise_predictions
 
-        paths, labels = labelled_photos(folder, self.classes)
+        paths, labels = labelled_photos(folder, self.classes, options=options)
         predictions = self.predict(paths, count=count)
         hashes = [photo_sha256(path) for path in paths]
         splits = splits_of(hashes, self.run.photos)

@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import pydantic
 from pydantic import ConfigDict, Field
@@ -132,6 +132,15 @@ class _Metrics(_Shape):
     train: _Scores | None = None
     valid: _Scores | None = None
     test: _Scores | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _check_classes(self) -> Self:
+        count = len(self.classes)
+        for scores in filter(None, (self.train, self.valid, self.test)):
+            sizes = {len(row) for row in scores.confusion} | {len(scores.confusion), len(scores.classes)} - {0}
+            if count and sizes - {count}:
+                raise ValueError(f"scores of {max(sizes - {count})} classes where there are {count}")
+        return self
 
 
 class _Against(_Shape):
@@ -306,7 +315,7 @@ def _check_shape(path: Path, shape: type[_Shape], text: str) -> None:
     except pydantic.ValidationError as exc:
         error = exc.errors(include_url=False)[0]
         raise RunFolderError(
-            f"{path}: {show_path(error['loc'])}: {one_line(error['msg'])}. The file is damaged, or another version wrote it."
+            f"{path}: {show_path(error['loc']) or 'its values'}: {one_line(error['msg'])}. The file is damaged, or another version wrote it."
         ) from exc
 
 

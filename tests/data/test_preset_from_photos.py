@@ -89,7 +89,12 @@ def test_class_folders_only_are_split_and_it_says_how() -> None:
     assert "each class was split by name" in made.notes[0]
     changed = uncommented(made.path, "options:")
     values, _ = read_yaml(changed, "changed")
-    assert values["data"]["options"] == {"valid_fraction": 0.2, "test_fraction": 0.2, "split_seed": 0}
+    assert values["data"]["options"] == {
+        "split": True,
+        "valid_fraction": 0.2,
+        "test_fraction": 0.2,
+        "split_seed": 0,
+    }
     assert prepare(str(changed))[0].data_source.options == prepare("mine.yaml")[0].data_source.options
 
 

@@ -51,6 +51,11 @@ def test_what_is_no_json_object_is_one_line_that_names_the_file(name: str, conte
         ("run.json", {"format": 2, "pixels": {"mean": [1]}}, "pixels.mean.*: Field required"),
         ("run.json", {"format": 2, "test_content_key": "../../x"}, "test_content_key: String should match pattern"),
         ("metrics.json", {"test": {"accuracy": {"successes": {}}}}, "test.accuracy.successes: "),
+        (
+            "metrics.json",
+            {"classes": ["a"], "test": {"confusion": [[1, 2], [3, 4]]}},
+            "scores of 2 classes where there are 1",
+        ),
         ("metrics.json", {"seconds": {"whole": "\x1b[2J"}}, "seconds.whole: Input should be a valid number"),
         ("baselines.json", {"baselines": [{"title": "x", "accuracy": True}]}, r"baselines\[0\].accuracy: "),
     ],

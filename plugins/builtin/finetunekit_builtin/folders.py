@@ -102,11 +102,11 @@ def _list_classes(
     photos: list[PhotoRecord] = []
     for label in labels if not problems else []:
         paths = [*_walk(scanner, root, label)]
-        problems += _check_splittable(root / label, len(paths), scanner)
+        problems += _check_splittable(root / label, len(paths), scanner, options)
         photos += _split_class(root, label, paths, options)
     if problems:
         raise DataError(problems)
-    return photos, [_describe_split(root, photos, options), *_note_loose(root, top)]
+    return photos, [*([_describe_split(root, photos, options)] if options.split else []), *_note_loose(root, top)]
 
 
 def _check_top(root: Path, top: FolderContents, splits: Mapping[str, str], scanner: Scanner) -> None:
@@ -147,10 +147,10 @@ def _check_not_a_level_up(folder: Path, scanner: Scanner) -> list[str]:
     return [f"{plain(folder)}: holds {' and '.join(held)} folders. Set data.root to it."] if len(held) > 1 else []
 
 
-def _check_splittable(folder: Path, photos: int, scanner: Scanner) -> list[str]:
+def _check_splittable(folder: Path, photos: int, scanner: Scanner, options: FoldersOptions) -> list[str]:
     if not photos:
         return [_empty_class(folder, scanner)]
-    if photos < FEWEST_TO_SPLIT:
+    if options.split and photos < FEWEST_TO_SPLIT:
         return [f"{plain(folder)}: {photos} photos cannot be split into train, valid and test. At least 3 are needed."]
     return []
 
@@ -168,6 +168,8 @@ def _walk(scanner: Scanner, root: Path, *inside: str) -> Iterator[str]:
 
 def _split_class(root: Path, label: str, paths: list[str], options: FoldersOptions) -> list[PhotoRecord]:
     """Split one class by rank of its names' hashes: exact sizes, and one photo more moves at most one across each bound."""
+    if not options.split:
+        return [PhotoRecord(Path(path), label, "train") for path in paths]
 
     def place(path: str) -> bytes:
         name = Path(path).relative_to(root).as_posix()

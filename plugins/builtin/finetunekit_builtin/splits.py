@@ -25,6 +25,9 @@ FEWEST_TO_SPLIT = 3
 class SplitOptions(Options):
     """Options of sources that split photos which come without splits; ignored where they come with them."""
 
+    split: bool = Field(
+        default=True, description="Whether photos without splits are split; false: all of them are training photos."
+    )
     valid_fraction: float = Field(
         default=0.2, gt=0, lt=1, description="Part of each class that becomes validation photos."
     )
@@ -63,6 +66,8 @@ def complete_splits(
     Raises:
         DataError: If a class has too few photos to be split.
     """
+    if not options.split:
+        return list(photos), []
     there = {photo.split for photo in photos}
     missing = [split for split in ("valid", "test") if split not in there]
     if not missing or missing == ["test"] or "train" not in there:
