@@ -314,8 +314,9 @@ def _check_shape(path: Path, shape: type[_Shape], text: str) -> None:
         shape.model_validate_json(text)
     except pydantic.ValidationError as exc:
         error = exc.errors(include_url=False)[0]
+        place = show_path(error["loc"]) or "its values"
         raise RunFolderError(
-            f"{path}: {show_path(error['loc']) or 'its values'}: {one_line(error['msg'])}. The file is damaged, or another version wrote it."
+            f"{path}: {place}: {one_line(error['msg'])}. The file is damaged, or another version wrote it."
         ) from exc
 
 
