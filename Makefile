@@ -5,6 +5,7 @@
 #   make felidae4 ARGS='--set stages[0].epochs=3'
 #   make test                              the tests, two at a time; ARGS='tests/config -x' for some of them
 #   make test-all                          the tests and what is slow by design: hundreds of kills, whole grids of simulations
+#   make wheel                             dist/finetunekit-*.whl, to install elsewhere with pip
 #   make PYTHON=/opt/python3.12/bin/python3 test
 
 .DEFAULT_GOAL := help
@@ -26,10 +27,10 @@ INSTALLED_DEV := $(VENV)/.installed-dev-$(HERE)
 PIP_INSTALL := { $(VENV)/bin/python -c 'import pip' 2>/dev/null || $(VENV)/bin/python -m ensurepip >/dev/null; } && \
   $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install dev felidae4 test test-all lint format types imports docs docs-check site check clean
+.PHONY: help install dev wheel felidae4 test test-all lint format types imports docs docs-check site check clean
 
 help:
-	@sed -n '3,8s/^#//p' Makefile
+	@sed -n '3,9s/^#//p' Makefile
 	@echo '   make lint format types imports docs docs-check site check clean'
 
 install: $(INSTALLED)
@@ -37,6 +38,11 @@ dev: $(INSTALLED_DEV)
 
 felidae4: $(INSTALLED)
 	$(VENV)/bin/finetunekit run presets/felidae4.yaml $(ENGINE) $(ARGS)
+
+# What `pip install dist/finetunekit-*.whl` installs anywhere.
+wheel: $(VENV)/bin/python
+	@$(VENV)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls dist/finetunekit-*.whl
 
 test: $(INSTALLED_DEV)
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
