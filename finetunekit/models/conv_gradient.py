@@ -63,7 +63,13 @@ def is_eligible(layer: keras.Layer) -> bool:
     """Whether `conv2d_same` computes what a layer computes, and sooner: a plain `Conv2D` of stride 1 on a small map that keeps its size."""
     import keras
 
-    if type(layer) is not keras.layers.Conv2D or None in (place := tuple(layer.output.shape[1:3])):
+    if type(layer) is not keras.layers.Conv2D:
+        return False
+    try:
+        place = tuple(layer.output.shape[1:3])
+    except AttributeError:  # inside another layer, where the size of its map is not known
+        return False
+    if None in place:
         return False
     return (
         layer.trainable

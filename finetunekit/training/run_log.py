@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from finetunekit.errors import RunFolderError
 from finetunekit.models.classifier import Classifier
 from finetunekit.models.freezing import leaf_layers, own_variables
+from finetunekit.models.layer_names import weights_by_name
 from finetunekit.models.weight_arrays import views
 from finetunekit.runs.checkpoint import Checkpoint, save_checkpoint
 from finetunekit.runs.folder import EPOCHS, FinishedRun
@@ -71,15 +72,26 @@ class RunLog:
         variables: Sequence[keras.Variable] = self.classifier.logits.variables
         return variables
 
+    def _names(self) -> list[str]:
+        """Of the variables, in order; empty for those that are no weights, such as the state of dropout."""
+        names = {id(weight): name for name, weight in weights_by_name(self.classifier.logits).items()}
+        return [names.get(id(variable), "") for variable in self._variables]
+
     def take_up(self) -> None:
         """Put the network and the log where the earlier process left them, and begin the file of the log.
 
         Raises:
-            RunFolderError: If its checkpoint is of another network.
+            RunFolderError: If its checkpoint is of another network, or of the same one with its layers in another order.
         """
         if self.earlier:
+            names = self._names()
             for text, array in self.earlier.part("weights").items():
-                number = int(text)
+                number, name = int(text.partition(":")[0]), text.partition(":")[2]
+                if name in names and names[number : number + 1] != [name]:
+                    raise RunFolderError(
+                        f"{self.path}: its checkpoint has '{name}' at another place: a plugin builds its layers in an order of chance. "
+                        "Have it build them in one order (not that of a set), and run it anew."
+                    )
                 if number >= len(self._variables) or tuple(self._variables[number].shape) != array.shape:
                     raise RunFolderError(
                         f"{self.path}: its checkpoint is of another network than the one of this configuration. Run it anew."
@@ -116,10 +128,10 @@ class RunLog:
         return ", ".join(shown) + (f" and {len(indices) - 4} more" if len(indices) > 4 else "")
 
     def _checkpoint(self, state: StageState) -> Checkpoint:
-        changing = sorted(self._changing)
+        changing, names = sorted(self._changing), self._names()
         values: dict[str, Any] = {}
         for i, array in zip(changing, views([self._variables[i] for i in changing]), strict=True):
-            values[f"weights/{i}"] = array
+            values[f"weights/{i}:{names[i]}"] = array
         values |= {f"optimizer/{i}": array for i, array in enumerate(state.optimizer)}
         values |= {f"callbacks/{key}": array for key, array in state.callbacks.items()}
         return Checkpoint(self.stage, state.epochs, state.is_over, tuple(self.rows), values)

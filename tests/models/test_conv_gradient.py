@@ -93,3 +93,22 @@ def test_training_by_way_of_it_learns_the_same(precision: str, rel: float) -> No
             losses.append([float(model.train_on_batch(x, y)) for _ in range(20)])
     assert losses[1][-1] < losses[1][0]
     assert losses[0] == pytest.approx(losses[1], rel=rel)
+
+
+def test_a_convolution_inside_another_layer_is_left_to_keras() -> None:
+    import keras
+
+    class Around(keras.layers.Layer):  # type: ignore[misc]  # Keras is not annotated
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = keras.layers.Conv2D(3, 3, padding="same")
+
+        def build(self, shape: tuple[int | None, ...]) -> None:
+            self.inner.build(shape)
+
+        def call(self, x: object) -> object:
+            return self.inner(x)
+
+    photos = keras.Input((8, 8, 3))
+    with fast_gradients(keras.Model(photos, Around()(photos))) as eligible:
+        assert eligible == 0

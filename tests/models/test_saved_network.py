@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,9 @@ import pytest
 from finetunekit.errors import RunFolderError
 from finetunekit.models.layer_names import weights_by_name
 from finetunekit.models.saved_network import load_network, save_network
+from finetunekit.runs.checkpoint import Checkpoint
 from finetunekit.system.array_files import read_arrays, write_arrays
+from finetunekit.training.run_log import RunLog
 from finetunekit.types import PixelContract
 
 PIXELS = PixelContract(scale=1 / 255)
@@ -133,3 +137,17 @@ def test_a_damaged_or_boastful_file_of_arrays_is_an_error_that_costs_nothing(tmp
             )
         with pytest.raises(ValueError, match=r"claims more|reshape|multiple"):
             read_arrays(path)
+
+
+def test_a_checkpoint_of_layers_in_another_order_is_refused_and_not_mixed_up(tmp_path: Path) -> None:
+    model = network(twice_unnamed)
+    weights = {f"weights/{i}:{name}": weight.numpy() for i, (name, weight) in enumerate(weights_by_name(model).items())}
+    log = partial(RunLog, tmp_path, None, SimpleNamespace(logits=model))
+    log(Checkpoint(0, 1, False, (), weights)).take_up()
+    # the two hidden layers have the same shapes: by place alone nothing would be noticed
+    other = {
+        key.replace("dense_1/", "x/").replace("dense/", "dense_1/").replace("x/", "dense/"): weights[key]
+        for key in weights
+    }
+    with pytest.raises(RunFolderError, match="builds its layers in an order of chance"):
+        log(Checkpoint(0, 1, False, (), other)).take_up()
