@@ -145,6 +145,11 @@ def test_a_run_of_two_is_compared_loaded_and_exported_as_any_other(tmp_path: Pat
     (again,) = loaded.predict([loaded.run.photo_path(rows[0]["path"])])
     assert again.label == rows[0]["predicted"]
     assert loaded.run.state["stages"][0]["solve"]["channels"] == 9
+    baselines = loaded.run.optional("baselines.json") or {}
+    assert (
+        sum(bool(one.get("accuracy")) for one in baselines["baselines"]) >= 3
+    )  # majority, neighbour, logistic regression
+    assert (loaded.run.optional("gradcam.json") or {"layer": "blue_last"})["layer"] == "blue_last"
     exported = loaded.export("savedmodel", into=tmp_path / "exported", progress=quiet)
     assert exported.certificate["network"]["largest_difference"] < 1e-5
     assert exported.certificate["points"]["probes"]["square"]["largest_difference"] <= 1

@@ -82,9 +82,8 @@ def _from_cut(probe: ProbeFeatures, start: _Start, photos: DecodedPhotos) -> NDA
     kept = probe.cache.get(plain_key(prefix_signature(start, parts, probe.precision), photos.sha256))
     if kept is None:
         return None
-    if (
-        start.prefix.outputs[0] is probe.pooled.prefix.outputs[0]
-    ):  # joined backbones end in a vector, where the run was cut
+    at_cut, pooled = start.prefix.outputs[0], probe.pooled.prefix.outputs[0]
+    if at_cut is pooled:  # a backbone that gives vectors is cut where it ends
         return np.asarray(kept[0], np.float32)
-    rest = keras.Model(start.prefix.outputs[0], probe.pooled.prefix.outputs[0], name="rest")
+    rest = keras.Model(at_cut, pooled, name="rest")
     return np.asarray(make_forward(rest, EXTRACTION_BATCH)(*kept), np.float32)
