@@ -185,7 +185,9 @@ def _interrupt(number: int, frame: object) -> None:
 def main(disabled: tuple[str, ...], strict_plugins: bool) -> None:
     """Fine-tune a pretrained image classifier on a few hundred photos, and hear how sure the result is.
 
-    Start with:  finetunekit run PHOTOS/  (a folder with one folder for each class), or  finetunekit run felidae4
+    \b
+    Start with:  finetunekit run PHOTOS/     (a folder with one for each class)
+    or with:     finetunekit run felidae4    (an experiment that comes along)
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no traceback

@@ -45,9 +45,9 @@ def command(
     test folders of such; or a table or an archive. The run is named after the photos.
 
     \b
-    finetunekit run photos/                   the preset small-data on your photos
-    finetunekit run photos/ --recipe fast     another preset on them: fast, best, or any other
-    finetunekit run felidae4                  a preset with its own photos
+    finetunekit run photos/                  small-data, on your photos
+    finetunekit run photos/ --recipe fast    another preset: fast, best, any
+    finetunekit run felidae4                 a preset with its own photos
 
     The last line on stdout is the path of the report, or of the run's folder where its reports have no page. With --seeds or --folds
     there is a run for each in one folder, whose path is the last line; 'finetunekit resume' goes on where it was stopped.

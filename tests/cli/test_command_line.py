@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -53,6 +54,21 @@ def test_no_help_of_a_verb_is_cut_off() -> None:
         assert "..." not in listing, group
         ends = [line.rstrip()[-1] for line in re.split(r"\n(?=  \w)", listing.strip("\n"))]
         assert set(ends) == {"."}, group
+
+
+def test_every_help_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def pages(verb: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        yield path
+        for name in verb.list_commands(click.Context(verb)) if isinstance(verb, click.Group) else ():
+            inner = verb.get_command(click.Context(verb), name)
+            assert inner is not None
+            yield from pages(inner, (*path, name))
+
+    for page in pages(main, ()):
+        lines = invoke(*page, "--help").stdout.splitlines()
+        assert max(map(len, lines)) <= 80, page
 
 
 @pytest.mark.parametrize("columns", [80, 120])
