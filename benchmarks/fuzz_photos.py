@@ -2,10 +2,11 @@
 
     python benchmarks/fuzz_photos.py [--cases N] [--seed S] [--what photos archives tables]
 
-A case is a small real file with a few bytes changed, cut out, doubled or cut off, headers first. What may come of it: photos, or an
-error of one line a problem. Anything else is a failure: another exception, a name in a message that is not escaped, a file outside the
-cache, a case that takes more than 20 s of CPU time or 1.5 GB more memory than there was. Failing cases are kept and named; the exit
-status is then 1. A seed gives the same cases again.
+A case is a small real file with a few bytes changed, cut out, doubled or cut off, headers first; some are no photos to begin with, or
+ask for more work than they show. What may come of it: photos, or an error of one line a problem. Anything else is a failure: another
+exception, a program that is started, a name in a message that is not escaped, a file outside the cache, a case that takes more than 20 s
+of CPU time or 1.5 GB more memory than there was. Failing cases are kept and named; the exit status is then 1. A seed gives the same cases
+again.
 """
 
 from __future__ import annotations
@@ -212,9 +213,23 @@ WHAT: dict[str, tuple[Callable[[], list[Case]], Callable[[Path, Path], None]]] =
 }
 
 
+_PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn")
+started: list[str] = []
+
+
+def watch_programs() -> None:
+    """Note every program that is started from now on, but for the Python that decodes apart."""
+
+    def note(event: str, arguments: tuple[object, ...]) -> None:
+        if event in _PROGRAMS and arguments[:1] != (sys.executable,):
+            started.append(f"{event} {arguments!r:.100}")
+
+    sys.addaudithook(note)
+
+
 def outcome(attempt: Callable[[Path, Path], None], path: Path, scratch: Path) -> str:
     """`usable`, `refused`, or what went wrong."""
-    started = _cpu_s()
+    before_s = _cpu_s()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         attempt(path, scratch)
@@ -224,7 +239,9 @@ def outcome(attempt: Callable[[Path, Path], None], path: Path, scratch: Path) ->
         found = "refused" if is_clear else f"unclear message: {exc.problems!r}"
     except BaseException as exc:  # noqa: BLE001 (whatever comes is what this looks for)
         found = "".join(traceback.format_exception(exc)[-2:])
-    if (took_s := _cpu_s() - started) > LONGEST_S:
+    if started:
+        found = f"started {started.pop()}"
+    if (took_s := _cpu_s() - before_s) > LONGEST_S:
         found = f"took {took_s:.0f} s"
     if (more := 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)) > MOST_BYTES:
         found = f"took {more / 1e6:.0f} MB"
@@ -246,7 +263,7 @@ def fuzz(what: str, cases: int, seed: int, scratch: Path, keep: Path) -> int:
     if what == "tables":
         for n in range(12):
             (scratch / f"{n}.jpg").touch()
-    started = time.perf_counter()
+    began = time.perf_counter()
     for number in range(cases):
         name, whole = seeds[number % len(seeds)]
         data = whole if number < len(seeds) else mutate(whole, rng)
@@ -263,9 +280,7 @@ def fuzz(what: str, cases: int, seed: int, scratch: Path, keep: Path) -> int:
         if what == "archives":
             shutil.rmtree(scratch / "cache", ignore_errors=True)
     listed = ", ".join(f"{count} {kind}" for kind, count in sorted(counted.items()))
-    print(
-        f"{what}: {cases} cases from {len(seeds)} files in {time.perf_counter() - started:.0f} s: {listed}", flush=True
-    )
+    print(f"{what}: {cases} cases from {len(seeds)} files in {time.perf_counter() - began:.0f} s: {listed}", flush=True)
     return failures
 
 
@@ -279,6 +294,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("error")
     faulthandler.enable()
+    watch_programs()
     failures = 0
     for what in options.what:
         with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
