@@ -88,7 +88,7 @@ def means_photos(argument: str, presets: Collection[str]) -> bool:
     if os.path.lexists(path) or path.name.lower().endswith(_ENDINGS):
         return True
     if is_path(argument):
-        raise DataError(f"{argument}: does not exist.{_alike(path)}")
+        raise DataError(f"{argument}: {_absent(path)}")
     folders = [f"{name}/" for name in _folders_here()]
     close = did_you_mean(argument, [*presets, *folders])
     if close.startswith(" Did"):
@@ -117,7 +117,7 @@ def check_photos(path: Path) -> None:
     """Raise `DataError` unless there is a folder, a table or an archive, and the folder is no run's."""
     found = expand_home(path)
     if not found.exists():
-        raise DataError(f"{path}: does not exist.{_alike(found)}")
+        raise DataError(f"{path}: {_absent(found)}")
     if any("\ud800" <= letter <= "\udfff" for letter in str(found)):
         raise DataError(f"{escaped(str(path))}: its name is not UTF-8. Rename it: a configuration holds text.")
     if not found.is_dir() and _source_of_name(found) is None:
@@ -169,6 +169,15 @@ def _shadow_note(preset: str) -> str | None:
 def _folders_here() -> list[str]:
     with os.scandir() as entries:
         return [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+
+
+def _absent(path: Path) -> str:
+    is_link = os.path.lexists(path)
+    return (
+        "is a link that leads nowhere. Mend it, or name the photos themselves."
+        if is_link
+        else f"does not exist.{_alike(path)}"
+    )
 
 
 def _alike(missing: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import re
 import shutil
 import tempfile
@@ -174,11 +175,28 @@ def unfinished_since(path: Path, out: Path = Path("runs")) -> list[Path]:
 
 def _run_folders(out: Path) -> Iterator[Path]:
     """Runs of a folder, and of its folders of seeds; one still being made begins with a dot."""
-    for place in out.glob("[!.]*"):
+    for place in entries_of(out):
         if (place / CONFIG).is_file():
             yield place
         elif (place / SEEDS).is_file():
             yield from _run_folders(place)
+
+
+def entries_of(out: Path) -> list[Path]:
+    """What lies in a folder of runs, by name; nothing where it is not there yet, and what is still being made begins with a dot.
+
+    Raises:
+        RunFolderError: If it cannot be listed.
+    """
+    try:
+        with os.scandir(out) as found:
+            return [out / name for name in sorted(entry.name for entry in found) if not name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as exc:
+        raise RunFolderError(
+            f"{out}: cannot be listed ({exc.strerror or exc}). Choose another folder with --out."
+        ) from exc
 
 
 def run_group_file(path: Path) -> Path | None:

@@ -19,6 +19,7 @@ from finetunekit.runs.folder import (
     PLAN,
     RUN_GROUPS,
     STATE,
+    entries_of,
     read_status,
     run_group_file,
 )
@@ -75,9 +76,7 @@ class RunEntry:
 
 def list_runs(out: Path) -> tuple[RunEntry, ...]:
     """Every run of a folder, and every folder of several runs, oldest first."""
-    if not out.is_dir():
-        return ()
-    paths = (path for path in out.glob("[!.]*") if (path / CONFIG).is_file() or run_group_file(path))
+    paths = (path for path in entries_of(out) if (path / CONFIG).is_file() or run_group_file(path))
     return tuple(sorted(map(describe_run, paths), key=lambda entry: (entry.started or "", entry.path.name)))
 
 

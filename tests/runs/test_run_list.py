@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
+import fuzz_commands
 import pytest
 from click.testing import CliRunner
 
 from finetunekit.cli import main
+from finetunekit.errors import RunFolderError
 from finetunekit.runs.folder import CONFIG, EPOCHS, FORMAT, METRICS, MODEL, PLAN, STATE
+from finetunekit.runs.run_list import list_runs
 from finetunekit.system.files import locked, write_whole
 
 
@@ -100,3 +104,14 @@ def test_a_damaged_folder_is_listed_all_the_same(out: Path) -> None:
     (out / "a-0" / METRICS).write_text("[]")
     (found,) = [e for e in json.loads(invoke("list", "--out", str(out), "--json")) if e["path"].endswith("a-0")]
     assert found["status"] == "unreadable"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX")
+def test_a_folder_of_runs_that_may_not_be_listed_is_no_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0)
+    (tmp_path / "loop").symlink_to("loop")
+    with fuzz_commands.without_root_powers():
+        for name in ("locked", "loop"):
+            with pytest.raises(RunFolderError, match=rf"{name}: cannot be listed"):
+                list_runs(tmp_path / name)
+    assert list_runs(tmp_path / "gone") == ()
