@@ -102,7 +102,7 @@ def test_files_of_gigabytes_and_of_nothing_are_refused_without_being_read(tmp_pa
         f"{large}: refused before reading: 2,147,483,648 bytes, allowed are 75,108,864."
         " Raise data.max_photo_pixels if it is genuine.",
         f"{empty}: the file is empty (0 bytes). Replace it or take it out of the data.",
-        f"{bare}: is not a photo in a format that is read here. Replace it or take it out of the data.",
+        f"{bare}: begins with zeros only: it was never written to its end. Copy it again or take it out of the data.",
     ]
 
 
