@@ -115,7 +115,7 @@ def test_a_folder_of_many_files_is_listed_in_order(tmp_path: Path) -> None:
     listing = build_folders(FoldersOptions(), SourceContext(tmp_path, tmp_path, 0, print))
     assert len(listing.photos) == 4_000
     assert sorted(photo.path for photo in listing.photos) == sorted(tmp_path.glob("*/*.jpg"))
-    assert listing.notes[-1] == "4000 files are not photos: 0.tmp, 0.tmp, 1.tmp and 3997 more"
+    assert listing.notes[-1] == "4,000 files are not photos: 0.tmp, 0.tmp, 1.tmp and 3997 more"
 
 
 def test_folders_deeper_than_the_stack_are_one_line(tmp_path: Path) -> None:
