@@ -19,7 +19,7 @@ from finetunekit.types import PixelContract
 if TYPE_CHECKING:
     import keras
 
-_ANSWER, _WEIGHT = "answer", "weights/"
+_ANSWER, _WEIGHT, _HIDDEN = "answer", "weights/", "hidden/"
 _TOLERANCES = {"float32": 1e-2, "bfloat16": 0.25}
 """Of the largest logit: what other processors and kernels change, and no other network keeps to."""
 _SHOWN = 3
@@ -38,7 +38,9 @@ def save_network(path: Path, logits: keras.Model, contract: PixelContract, preci
         RunFolderError: If the file cannot be written.
     """
     arrays = {f"{_WEIGHT}{name}": np.asarray(weight) for name, weight in weights_by_name(logits).items()}
-    first, second = _answer(logits, contract), _answer(logits, contract)
+    traced = _traced(logits)
+    arrays |= {f"{_HIDDEN}{i}": variable.numpy() for i, variable in enumerate(_hidden(traced, logits))}
+    first, second = _answer(traced, contract), _answer(traced, contract)
     if _is_same(first, second, precision):  # else it draws lots, and nothing can be compared
         arrays[_ANSWER] = first
     with replacing(path) as partial:
@@ -72,8 +74,14 @@ def load_network(path: Path, logits: keras.Model, contract: PixelContract, preci
         raise RunFolderError(f"{path}: is of another network: {'; '.join(differing[:_SHOWN])}{more}.")
     for weight, name in zip(weights.values(), order, strict=True):
         weight.assign(saved[name])
+    traced = _traced(logits)
+    hidden, known = _hidden(traced, logits), [array for name, array in arrays.items() if name.startswith(_HIDDEN)]
+    if [tuple(variable.shape) for variable in hidden] != [array.shape for array in known]:
+        raise RunFolderError(f"{path}: is of another network: variables that no layer lists as its weights differ.")
+    for variable, array in zip(hidden, known, strict=True):
+        variable.assign(array)
     if _ANSWER in arrays and about.get("precision") == precision:
-        _check_answer(path, _answer(logits, contract), arrays[_ANSWER], precision)
+        _check_answer(path, _answer(traced, contract), arrays[_ANSWER], precision)
 
 
 def _differing(weights: dict[str, Any], saved: dict[str, NDArray[Any]], order: list[str]) -> list[str]:
@@ -91,11 +99,32 @@ def _show(kind: tuple[tuple[int, ...], str]) -> str:
     return f"{kind[0]} {kind[1]}"
 
 
-def _answer(logits: keras.Model, contract: PixelContract) -> NDArray[np.float32]:
+def _traced(logits: keras.Model) -> Any:
+    """A network at inference as a function of two photos."""
+    import tensorflow as tf
+
+    spec = tf.TensorSpec((2, *logits.inputs[0].shape[1:]), tf.float32)
+    return tf.function(lambda x: logits(x, training=False)).get_concrete_function(spec)
+
+
+def _hidden(traced: Any, logits: keras.Model) -> list[Any]:
+    """Variables that a network reads and Keras does not know of, in the order in which it reads them.
+
+    A layer may keep them where Keras does not look, such as a list within a tuple. They take no part in training, but may be changed by it.
+    """
+    known = {id(variable.value) for variable in logits.variables}
+    read = {id(handle): position for position, (handle, _) in enumerate(traced.graph.captures)}
+    hidden = [variable for variable in traced.graph.variables if id(variable) not in known]
+    return sorted(hidden, key=lambda variable: read[id(variable.handle)])
+
+
+def _answer(traced: Any, contract: PixelContract) -> NDArray[np.float32]:
     """Logits for two photos of noise, `(2, classes)`: the same photos each time."""
-    size_px = logits.inputs[0].shape[1]
+    import tensorflow as tf
+
+    size_px = traced.inputs[0].shape[1]
     photos = np.random.default_rng(0).integers(0, 256, (2, size_px, size_px, 3)).astype(np.uint8)
-    return np.asarray(logits(as_input(photos, contract), training=False), np.float32)
+    return np.asarray(traced(tf.constant(as_input(photos, contract))), np.float32)
 
 
 def _is_same(first: NDArray[np.float32], second: NDArray[np.float32], precision: str) -> bool:

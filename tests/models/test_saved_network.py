@@ -74,6 +74,31 @@ def lots(x: Any) -> Any:
     return keras.layers.Lambda(lambda y: y + keras.random.normal((1, 4)), output_shape=(4,))(x)
 
 
+def weights_where_keras_does_not_look(x: Any) -> Any:
+    import keras
+
+    class Own(keras.layers.Layer):  # type: ignore[misc]  # Keras is not annotated
+        def __init__(self) -> None:
+            super().__init__()
+            kept = keras.layers.BatchNormalization()
+            self.find = lambda: kept
+
+        def call(self, y: Any, training: bool = False) -> Any:
+            return self.find()(y, training=training)
+
+    return Own()(x)
+
+
+def test_variables_that_keras_does_not_know_of_come_back(tmp_path: Path) -> None:
+    trained, again = network(weights_where_keras_does_not_look), network(weights_where_keras_does_not_look)
+    photos = np.random.default_rng(0).random((4, 8, 8, 3), np.float32)
+    for _ in range(50):
+        trained(photos, training=True)  # moving statistics follow the photos
+    save_network(tmp_path / "model.npz", trained, PIXELS, "float32")
+    load_network(tmp_path / "model.npz", again, PIXELS, "float32")
+    assert np.array_equal(trained(photos), again(photos))
+
+
 @pytest.mark.parametrize(
     "between",
     [twice_unnamed, two_weights_of_one_name, another_name_each_time, layers_in_layers, lots],
