@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from finetunekit.reports.words import counted
 from finetunekit.system.formatting import show_bytes
 
 _POINTS = {
@@ -62,7 +63,7 @@ def verification_lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"decoded otherwise here than where the certificate was written: {', '.join(probes['other_pixels'])}"
     yield f"in batches of {', '.join(found['batches'])}: a difference of {max(found['batches'].values()):.1e} at most"
     times = ", ".join(f"{value:.1f} ms for a batch of {size}" for size, value in found["milliseconds"].items())
-    yield f"{found['files']} files as they were, opened in {found['load_s']:.2f} s; {times}"
+    yield f"{counted(found['files'], 'file')} as written, opened in {found['load_s']:.2f} s; {times}"
 
 
 def certificate_page(certificate: Mapping[str, Any]) -> str:

@@ -252,6 +252,9 @@ def test_another_decoder_and_other_answers_are_said() -> None:
 
 def test_a_changed_file_and_a_changed_answer_are_noticed(exported: Exported, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(exported("onnx").path, tmp_path / "copy"))
+    said = invoke("export", "verify", str(copy)).stdout
+    for words in ("8 of 8 golden photos", "28 of 28 probe photos", "in batches of 1, 3, 32", "1 file as written"):
+        assert words in said
     answers = copy / "golden" / "answers.json"
     content = json.loads(answers.read_text(encoding="utf-8"))
     content["photos"]["1.png"]["probabilities"][AWKWARD_CLASSES[0]] += 0.5
