@@ -28,8 +28,8 @@ from finetunekit.exporting.probe_photos import write_probes
 from finetunekit.exporting.speed import time_batches
 from finetunekit.types import Predict
 
-MOST_PHOTOS = 10_000
-"""Answers to photos of the run that are kept at most."""
+MOST_NUMBERS = 200_000
+"""Probabilities that are kept at most of the run's photos, a few megabytes."""
 
 
 def pixels_of(reference: Reference) -> dict[str, str]:
@@ -50,8 +50,9 @@ def expect_probes(pixels: Mapping[str, str], answers: NDArray[np.float64]) -> di
 
 
 def expect_photos(contents: Sequence[str], answers: NDArray[np.float64]) -> dict[str, list[float]]:
-    """What is kept of the run's photos: SHA-256 of the file → probabilities."""
-    return {content: row.tolist() for content, row in list(zip(contents, answers, strict=True))[:MOST_PHOTOS]}
+    """What is kept of the run's photos, the first of them where they are very many: SHA-256 of the file → probabilities."""
+    most = max(1, MOST_NUMBERS // answers.shape[1])
+    return {content: row.tolist() for content, row in list(zip(contents, answers, strict=True))[:most]}
 
 
 def verify_model(
