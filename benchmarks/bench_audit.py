@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import os
 import random
 import resource
@@ -22,19 +23,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 from common import describe_machine, new_parser
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 from finetunekit.config.planning import prepare
 from finetunekit.data.audit.audit import audit_listing
 from finetunekit.data.audit.audited_photos import AuditedPhotos, audited_photos
-from finetunekit.data.audit.duplicates import ALIKE, find_pairs
 from finetunekit.data.audit.findings import AuditReport
 from finetunekit.data.audit.labels import suspect_labels
 from finetunekit.data.known_photos import KnownPhotos, measure_photos, open_known_photos
@@ -61,21 +61,131 @@ def resized(image: Image.Image, rng: random.Random) -> bytes:
     return jpeg(image.resize(size, Image.Resampling.BICUBIC), rng.randint(30, 95))
 
 
-def cropped(image: Image.Image, rng: random.Random) -> bytes:
-    """Nine tenths of each side, anywhere: 81 % of the area."""
-    width, height = round(image.width * 0.9), round(image.height * 0.9)
+def crop_of(part: float) -> Change:
+    """This part of each side, anywhere."""
+
+    def crop(image: Image.Image, rng: random.Random) -> bytes:
+        return jpeg(_cropped(image, part, rng), rng.randint(50, 95))
+
+    return crop
+
+
+def _cropped(image: Image.Image, part: float, rng: random.Random) -> Image.Image:
+    width, height = round(image.width * part), round(image.height * part)
     left, top = rng.randint(0, image.width - width), rng.randint(0, image.height - height)
-    return jpeg(image.crop((left, top, left + width, top + height)), rng.randint(50, 95))
+    return image.crop((left, top, left + width, top + height))
+
+
+def mirrored_crop(image: Image.Image, rng: random.Random) -> bytes:
+    return jpeg(ImageOps.mirror(_cropped(image, 0.8, rng)), rng.randint(50, 95))
+
+
+def turned_by(turn: Image.Transpose) -> Change:
+    return lambda image, rng: jpeg(image.transpose(turn), rng.randint(30, 95))
+
+
+def border_of(part: float) -> Change:
+    """On every side, in black, white or any colour."""
+
+    def frame(image: Image.Image, rng: random.Random) -> bytes:
+        width, height = round(image.width * part), round(image.height * part)
+        colour = rng.choice([(0, 0, 0), (255, 255, 255), tuple(rng.randint(0, 255) for _ in range(3))])
+        framed = Image.new("RGB", (image.width + 2 * width, image.height + 2 * height), colour)
+        framed.paste(image, (width, height))
+        return jpeg(framed, rng.randint(50, 95))
+
+    return frame
+
+
+def watermarked(image: Image.Image, rng: random.Random) -> bytes:
+    """One or three lines of text across the photo, white, black or dark, half to nearly opaque, sometimes slanted."""
+    layer = Image.new("RGBA", image.size, (0, 0, 0, 0))
+    drawing, size, lines = ImageDraw.Draw(layer), image.width / 6, rng.choice([1, 3])
+    colour = (rng.choice([255, 255, 0]),) * 3 + (rng.randint(110, 220),)
+    for line in range(lines):
+        place = (image.width * rng.uniform(0, 0.15), image.height * (line + 0.5) / lines - size / 2)
+        drawing.text(place, "SAMPLE PHOTO", fill=colour, font=ImageFont.load_default(size))
+    if rng.random() < 0.4:
+        layer = layer.rotate(rng.uniform(-30, 30))
+    return jpeg(Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB"), rng.randint(50, 95))
+
+
+def covered(image: Image.Image, rng: random.Random) -> bytes:
+    """A rectangle of a quarter of the area, of any proportions between 1:3 and 3:1, anywhere, black, white or grey."""
+    width = min(1.0, max(0.25, 0.5 * rng.uniform(0.58, 1.73)))
+    size = (round(image.width * width), round(image.height * 0.25 / width))
+    left, top = rng.randint(0, image.width - size[0]), rng.randint(0, image.height - size[1])
+    hidden = image.copy()
+    hidden.paste((rng.choice([0, 128, 255]),) * 3, (left, top, left + size[0], top + size[1]))
+    return jpeg(hidden, rng.randint(50, 95))
+
+
+def rotated(keep: str) -> Change:
+    """By 3 to 15 degrees either way; `corners`: black ones in the same frame, `all`: in a larger one, `inner`: cut away."""
+
+    def rotate(image: Image.Image, rng: random.Random) -> bytes:
+        degrees = rng.uniform(3, 15) * rng.choice([-1, 1])
+        whole = image.rotate(degrees, Image.Resampling.BICUBIC, expand=keep == "all")
+        return jpeg(_inner(whole, degrees) if keep == "inner" else whole, rng.randint(50, 95))
+
+    return rotate
+
+
+def _inner(image: Image.Image, degrees: float) -> Image.Image:
+    """The largest rectangle of the photo's proportions that a rotation by a few degrees leaves whole."""
+    angle, aspect = math.radians(abs(degrees)), max(image.width / image.height, image.height / image.width)
+    part = 1 / (math.cos(angle) + aspect * math.sin(angle))
+    left, top = round(image.width * (1 - part) / 2), round(image.height * (1 - part) / 2)
+    return image.crop((left, top, image.width - left, image.height - top))
+
+
+def collage_of(photos: int, *, is_squeezed: bool = False) -> Change:
+    """Of two photos, side by side or one above the other, or of four; the others are textures. Squeezed: in the frame of one."""
+
+    def paste(image: Image.Image, rng: random.Random) -> bytes:
+        across = 2 if photos == 4 or rng.random() < 0.5 else 1
+        whole = Image.new("RGB", (across * image.width, photos // across * image.height))
+        place = rng.randrange(photos)
+        for number in range(photos):
+            other = _filling(image.size, rng) if number != place else image
+            whole.paste(other, (number % across * image.width, number // across * image.height))
+        return jpeg(whole.resize(image.size) if is_squeezed else whole, rng.randint(50, 95))
+
+    return paste
+
+
+def _filling(size: tuple[int, int], rng: random.Random) -> Image.Image:
+    pixels = texture(np.random.default_rng(rng.randrange(2**32)), 160)
+    return Image.fromarray(pixels).resize(size)
 
 
 CHANGES: dict[str, Change] = {
     "saved again, quality 30 to 95": lambda image, rng: jpeg(image, rng.randint(30, 95)),
     "resized by 0.5 to 1.5": resized,
-    "mirrored": lambda image, rng: jpeg(ImageOps.mirror(image), rng.randint(30, 95)),
-    "cropped to 90 % of each side": cropped,
     "brightness by 0.8 to 1.2": lambda image, rng: jpeg(
         ImageEnhance.Brightness(image).enhance(rng.uniform(0.8, 1.2)), 85
     ),
+    "mirrored": lambda image, rng: jpeg(ImageOps.mirror(image), rng.randint(30, 95)),
+    "flipped upside down": lambda image, rng: jpeg(ImageOps.flip(image), rng.randint(30, 95)),
+    "turned by 90 degrees": turned_by(Image.Transpose.ROTATE_90),
+    "turned by 180 degrees": turned_by(Image.Transpose.ROTATE_180),
+    "turned by 270 degrees": turned_by(Image.Transpose.ROTATE_270),
+    "rotated by 3 to 15, black corners": rotated("corners"),
+    "rotated by 3 to 15, frame enlarged": rotated("all"),
+    "rotated by 3 to 15, corners cut off": rotated("inner"),
+    "cropped to 90 % of each side": crop_of(0.9),
+    "cropped to 80 % of each side": crop_of(0.8),
+    "cropped to 70 % of each side": crop_of(0.7),
+    "cropped to 50 % of each side": crop_of(0.5),
+    "mirrored and cropped to 80 %": mirrored_crop,
+    "border of 10 %": border_of(0.1),
+    "border of 25 %": border_of(0.25),
+    "watermark": watermarked,
+    "a quarter covered": covered,
+    "collage of 2": collage_of(2),
+    "collage of 2 in the frame of 1": collage_of(2, is_squeezed=True),
+    "collage of 4": collage_of(4),
+    "inverted": lambda image, rng: jpeg(ImageOps.invert(image), rng.randint(50, 95)),
 }
 
 
@@ -135,10 +245,10 @@ def copy_photos(source: Path, root: Path, side_px: int, rng: random.Random) -> l
     return copied
 
 
-def plant(root: Path, sources: Sequence[Path], each: int, rng: random.Random) -> dict[str, list[tuple[str, str]]]:
+def plant(
+    root: Path, sources: Sequence[Path], kinds: Sequence[str], each: int, rng: random.Random
+) -> dict[str, list[tuple[str, str]]]:
     """Copies of valid and test photos among the training photos; kind → (source, copy) as the audit shows them."""
-    kinds = ["the same file", *CHANGES]
-    each = min(each, len(sources) // len(kinds))
     planted: dict[str, list[tuple[str, str]]] = {}
     for position, kind in enumerate(kinds):
         for source in sources[position * each : (position + 1) * each]:
@@ -179,42 +289,37 @@ def measure_planted(photos: Path, folder: Path, arguments: argparse.Namespace) -
         measure_labels(root, rng)
     scored = [path for path in copied if path.relative_to(root).parts[0] != "train"]
     rng.shuffle(scored)
-    planted = plant(root, scored, arguments.each, rng)
     cut = truncate(root, rng.sample([path for path in copied if path not in scored], arguments.each), rng)
-    report = look(root)
-    found = groups_of(report)
-    for kind, pairs in planted.items():
-        show_share(kind, sum(any({*pair} <= group for group in found) for pair in pairs), len(pairs))
     unreadable = {
-        seen.path for finding in report.findings if finding.kind == "unreadable" for (seen,) in finding.groups
+        seen.path for finding in look(root).findings if finding.kind == "unreadable" for (seen,) in finding.groups
     }
     show_share("truncated", len(cut & unreadable), len(cut))
     show_share("whole files called unreadable", len(unreadable - cut), len(copied))
+    kinds, at_once = ["the same file", *CHANGES], max(1, len(scored) // arguments.each)
+    for start in range(0, len(kinds), at_once):
+        measure_kinds(root, scored, kinds[start : start + at_once], before, arguments.each, rng)
+
+
+def measure_kinds(
+    root: Path, sources: list[Path], kinds: Sequence[str], before: Sequence[set[str]], each: int, rng: random.Random
+) -> None:
+    """Plant some kinds, each in photos of its own, look, and take them away again."""
+    rng.shuffle(sources)
+    planted = plant(root, sources, kinds, min(each, len(sources) // len(kinds)), rng)
+    found = groups_of(look(root))
+    for kind, pairs in planted.items():
+        show_share(kind, sum(any({*pair} <= group for group in found) for pair in pairs), len(pairs))
     copies = {copy: source for pairs in planted.values() for source, copy in pairs}
     new = [group for group in found if len({copies.get(path, path) for path in group}) > 1]
     new = [group for group in new if not any({copies.get(path, path) for path in group} <= known for known in before)]
-    print(f"groups that join unlike photos and were not there before planting: {len(new)}")
-    measure_margin(root, copies, before)
-
-
-def measure_margin(root: Path, copies: Mapping[str, str], before: Sequence[set[str]]) -> None:
-    """How far planted pairs lie above the threshold, and unlike ones below it."""
-    listing = list_folder(root)
-    with open_known_photos(print) as known:
-        read = read_photos(listing, known)
-        names = [photo.sha256 for photo in read.readable]
-        pairs = find_pairs(names, read.traits["contrast"], known, alike=-1.0)
-    likeness: dict[bool, list[float]] = {True: [], False: []}
-    for pair in pairs:
-        shown = [read.readable[position].shown for position in (pair.first, pair.second)]
-        sources = {copies.get(path, path) for path in shown}
-        if not any(len(sources) > 1 and sources <= group for group in before):
-            likeness[len(sources) == 1].append(pair.likeness)
     print(
-        f"likeness of planted pairs: least {min(likeness[True]):.3f}; threshold {ALIKE}; of {len(likeness[False])} other candidate pairs:",
-        end=" ",
+        f"    of {len(copies)} planted: groups that join unlike photos and were not there before: {len(new)}",
+        flush=True,
     )
-    print(", ".join(f"{value:.3f}" for value in sorted(likeness[False], reverse=True)[:5]), "at most")
+    for group in new:
+        print(f"        {' = '.join(sorted(group))}")
+    for copy in copies:
+        (root / copy).unlink()
 
 
 def compare_imagehash(copied: Sequence[Path], rng: random.Random) -> None:

@@ -35,7 +35,7 @@ Decoded: TypeAlias = Callable[[Path, str, Pixels], None]
 
 FILE_NAME = "photos.sqlite"
 #: Change it whenever a field or a formula changes: what was kept under another number is dropped.
-VERSION = 2
+VERSION = 3
 RACY_NS = 2_000_000_000
 MOST_WORKERS = 8
 _WAIT_S = 30.0

@@ -87,7 +87,8 @@ def check_files(photos: AuditedPhotos, known: KnownPhotos, fed_px: int | None, p
     """Every check that needs files only."""
     yield from check_unreadable(photos)
     names = [photo.sha256 for photo in photos.readable]
-    pairs = find_pairs(names, photos.traits["contrast"], known, count=progress.counter("comparing photos"))
+    sizes = np.stack([photos.traits["width_px"], photos.traits["height_px"]], axis=1).astype(np.float64)
+    pairs = find_pairs(names, photos.traits["contrast"], sizes, known, count=progress.counter("comparing photos"))
     yield from check_duplicates(photos.readable, pairs)
     yield from check_groups(photos.readable)
     yield from check_names(photos)

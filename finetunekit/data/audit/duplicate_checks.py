@@ -11,13 +11,6 @@ from finetunekit.types import TEST, TRAIN, VALID
 
 #: Of one photo in several splits, the file in the first of these stays: what is scored must not be trained on.
 _STAYS = (TEST, VALID, TRAIN)
-_WORDS = {
-    "exact": "the same file",
-    "copy": "the same photo, saved again",
-    "mirror": "mirrored",
-    "crop": "a crop",
-    "mirrored crop": "a mirrored crop",
-}
 
 
 def check_duplicates(photos: Sequence[IndexedPhoto], pairs: Sequence[DuplicatePair]) -> Iterator[Finding]:
@@ -97,8 +90,8 @@ def _how(position: int, ordered: Sequence[int], told: dict[tuple[int, int], Dupl
     for other in ordered[: ordered.index(position)]:
         pair = told.get((min(position, other), max(position, other)))
         if pair is not None:
-            words = _WORDS[pair.kind]
-            return words if pair.kind == "exact" else f"{words} ({pair.likeness:.2f})"
+            words = pair.words(is_reversed=position < other)
+            return words if pair.relation is None else f"{words} ({pair.likeness:.2f})"
     return ""
 
 

@@ -1,110 +1,145 @@
-"""Which photos could be windows of which: pairs of near vectors, found without comparing all with all.
+"""Nearest of many short unit vectors, found without comparing all with all.
 
-Vectors are sorted into cells around centres; a window is compared with the photos of its nearest cells only. With
-n photos there are about 4·√n cells of √n/4 photos, so that the work grows as n·√n and stays a small part of reading them.
+Vectors are sorted into cells around centres, which are themselves sorted around fewer centres, and a vector is compared with those
+of its nearest cells only. With n vectors there are some 4·√n cells, so that the work grows as n·√n with a small factor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.data.audit.window_vectors import DIMENSIONS, Float32, whole_vectors, window_vectors
+from finetunekit.data.audit.frequencies import Float32
 
-#: Up to this many photos everything is compared with everything.
-ONE_CELL = 2048
-#: Nearest cells that a window is looked for in.
+#: Up to this many vectors everything is compared with everything.
+ONE_CELL = 4096
+#: Nearest cells that a vector is looked for in.
 PROBES = 3
-#: Least cosine of a pair that is worth a closer look; see docs/audit.md for how planted copies lie above it.
-NEAR = 0.8
-#: A photo's candidates beyond this many, the nearest first, are left out, so that many alike photos cost no square.
-MOST_CANDIDATES = 16
-_BLOCK = 1024
 _ROUNDS = 5
+_STEP = 4096
+#: Kept vectors are whole numbers of this part of 1.
+_SCALE = 127
 
 Int64 = NDArray[np.int64]
-Greys = Callable[[Int64], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
-    """Pairs worth a closer look: photo `part` may be the window `window` of photo `whole`.
+class Cells:
+    """Vectors sorted by cell.
 
     Attributes:
-        whole: `(pairs,)` int64, positions of photos.
-        part: `(pairs,)` int64.
-        is_mirrored: `(pairs,)` bool.
-        window: `(pairs,)` int64, position in `WINDOWS`.
-        cosine: `(pairs,)` float32.
+        groups: `(groups, dimensions)` float32, centres of groups of cells.
+        centres: `(cells, dimensions)` float32, sorted by group.
+        group_starts: `(groups + 1,)`, first cell of each group.
+        starts: `(cells + 1,)`, first vector of each cell.
+        order: `(vectors,)` int32, numbers of vectors as they were given.
+        owners: `(vectors,)` int32, the photo of each vector, in that order.
+        vectors: `(vectors, dimensions)` int8, in that order.
     """
 
-    whole: Int64
-    part: Int64
-    is_mirrored: NDArray[np.bool_]
-    window: Int64
+    groups: Float32
+    centres: Float32
+    group_starts: Int64
+    starts: Int64
+    order: NDArray[np.int32]
+    owners: NDArray[np.int32]
+    vectors: NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Vectors that were found near those asked for.
+
+    Attributes:
+        asked: `(hits,)` int64, number of the vector that was asked for.
+        found: `(hits,)` int64, number of a vector among those kept.
+        cosine: `(hits,)` float32.
+    """
+
+    asked: Int64
+    found: Int64
     cosine: Float32
 
 
-@dataclass(frozen=True, slots=True)
-class _Cells:
-    centres: Float32  # (cells, DIMENSIONS)
-    order: Int64  # photos sorted by cell
-    starts: Int64  # (cells + 1,)
-    sorted_vectors: Float32  # vectors in that order
+def rounded(vectors: Float32) -> NDArray[np.int8]:
+    """Unit vectors as they are kept, one byte a number."""
+    return np.round(vectors * _SCALE).astype(np.int8)
 
 
-def find_candidates(
-    photos: int, greys: Greys, *, seed: int = 0, progress: Callable[[int, int], None] | None = None
-) -> Candidates:
-    """Every pair of photos of which one may be a copy, a mirror image or a window of the other.
+def sort_into_cells(vectors: NDArray[np.int8], owners: NDArray[np.int32], seed: int = 0) -> Cells:
+    """Sort vectors into cells, to be searched by `nearest`.
 
     Args:
-        photos: How many.
-        greys: Positions `(n,)` → pictures `(n, SIDE_PX, SIDE_PX)` uint8; asked for a block at a time.
+        vectors: `(vectors, dimensions)`, what `rounded` says.
+        owners: `(vectors,)`, the photo of each: no vector is near another of its own photo.
         seed: Of the centres.
-        progress: Called with (photos done, photos in all).
+    """
+    count = 1 if len(vectors) <= ONE_CELL else round(4 * len(vectors) ** 0.5)
+    groups, centres, group_starts = _two_levels(vectors, count, np.random.default_rng(seed))
+    cell = np.zeros(len(vectors), np.int32)
+    for start in range(0, len(vectors), _STEP):
+        some = vectors[start : start + _STEP].astype(np.float32)
+        cell[start : start + _STEP] = _nearest_cells(some, groups, centres, group_starts, 1)[:, 0]
+    order = np.argsort(cell, kind="stable").astype(np.int32)
+    starts = np.searchsorted(cell[order], np.arange(len(centres) + 1))
+    return Cells(groups, centres, group_starts, starts, order, owners[order], vectors[order])
+
+
+def nearest(asked: Float32, owners: NDArray[np.int32], cells: Cells, least: float) -> Hits:
+    """The nearest vector of another photo in each of the nearest cells of each vector asked for.
+
+    Args:
+        asked: `(asked, dimensions)`, of length 1.
+        owners: `(asked,)`, the photo of each.
+        cells: Where to look.
+        least: Cosine below which nothing is near.
 
     Returns:
-        At most `MOST_CANDIDATES` pairs a photo, in order of `whole`. Memory: 0.5 KB a photo and a block's working space.
+        At most `PROBES` a vector.
     """
-    vectors = np.zeros((photos, DIMENSIONS), np.float32)
-    for block in _blocks(photos):
-        vectors[block] = whole_vectors(greys(block))
-    cells = _sort_into_cells(vectors, seed)
-    found = []
-    for block in _blocks(photos):
-        found.append(_search(window_vectors(greys(block)), block, cells))
-        if progress is not None:
-            progress(int(block[-1]) + 1, photos)
-    return _joined(found)
+    probes = _nearest_cells(asked, cells.groups, cells.centres, cells.group_starts, PROBES)
+    order = np.argsort(probes.ravel(), kind="stable")
+    bounds = np.searchsorted(probes.ravel()[order], np.arange(len(cells.centres) + 1))
+    order //= probes.shape[1]
+    parts = [Hits(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
+    for cell in np.flatnonzero((np.diff(bounds) > 0) & (np.diff(cells.starts) > 0)):
+        first, last = cells.starts[cell], cells.starts[cell + 1]
+        members = cells.vectors[first:last].astype(np.float32).T / _SCALE
+        for start in range(bounds[cell], bounds[cell + 1], _STEP):
+            rows = order[start : min(start + _STEP, bounds[cell + 1])]
+            cosines = asked[rows] @ members
+            cosines[owners[rows][:, np.newaxis] == cells.owners[first:last]] = -1
+            best = cosines.argmax(axis=1)
+            cosine = cosines[np.arange(len(rows)), best]
+            near = np.flatnonzero(cosine >= least)
+            parts.append(Hits(rows[near], cells.order[first + best[near]].astype(np.int64), cosine[near]))
+    return Hits(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("asked", "found", "cosine")))
 
 
-def _blocks(photos: int) -> Iterator[Int64]:
-    for start in range(0, photos, _BLOCK):
-        yield np.arange(start, min(start + _BLOCK, photos))
-
-
-def _sort_into_cells(vectors: Float32, seed: int) -> _Cells:
-    photos = len(vectors)
-    count = 1 if photos <= ONE_CELL else round(4 * photos**0.5)
-    centres = _centres(vectors, count, np.random.default_rng(seed))
-    cell = _nearest(vectors, centres, 1)[:, 0]
-    order = np.argsort(cell, kind="stable")
-    starts = np.searchsorted(cell[order], np.arange(count + 1))
-    return _Cells(centres, order, starts, vectors[order])
-
-
-def _centres(vectors: Float32, count: int, generator: np.random.Generator) -> Float32:
-    """Spherical k-means on a sample. Source: Dhillon and Modha 2001, Machine Learning 42."""
+def _two_levels(
+    vectors: NDArray[np.int8], count: int, generator: np.random.Generator
+) -> tuple[Float32, Float32, Int64]:
+    """Centres of groups, centres of cells sorted by group, and where each group starts."""
     if count == 1:
-        return np.zeros((1, DIMENSIONS), np.float32)
-    sample = vectors[generator.permutation(len(vectors))[: 32 * count]]
-    centres = sample[:count].copy()
+        none = np.zeros((1, vectors.shape[1]), np.float32)
+        return none, none, np.array([0, 1])
+    sample = vectors[generator.choice(len(vectors), min(len(vectors), 32 * count), replace=False)].astype(np.float32)
+    sample /= np.maximum(np.linalg.norm(sample, axis=1, keepdims=True), 1)
+    groups = _centres(sample, round(count**0.5))
+    group = _nearest_centres(sample, groups, 1)[:, 0]
+    shares = np.maximum(1, np.bincount(group, minlength=len(groups)) * count // len(sample))
+    members = [sample[group == number] for number in range(len(groups))]
+    centres = [_centres(some, int(share)) for some, share in zip(members, shares, strict=True)]
+    return groups, np.concatenate(centres), np.cumsum([0, *map(len, centres)])
+
+
+def _centres(sample: Float32, count: int) -> Float32:
+    """Spherical k-means. Source: Dhillon and Modha 2001, Machine Learning 42."""
+    centres = sample[:count].copy() if len(sample) else np.zeros((1, sample.shape[1]), np.float32)
     for _ in range(_ROUNDS):
-        cell = _nearest(sample, centres, 1)[:, 0]
+        cell = _nearest_centres(sample, centres, 1)[:, 0]
         sums = np.zeros_like(centres)
         np.add.at(sums, cell, sample)
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
@@ -112,71 +147,28 @@ def _centres(vectors: Float32, count: int, generator: np.random.Generator) -> Fl
     return centres
 
 
-def _nearest(vectors: Float32, centres: Float32, probes: int) -> Int64:
-    """Positions of each vector's nearest centres, `(vectors, probes)`, in no order."""
-    probes = min(probes, len(centres))
-    nearest = np.zeros((len(vectors), probes), np.int64)
-    for start in range(0, len(vectors), 4096):
-        cosines = vectors[start : start + 4096] @ centres.T
-        nearest[start : start + 4096] = (
-            cosines.argmax(axis=1)[:, np.newaxis]
-            if probes == 1
-            else np.argpartition(cosines, len(centres) - probes, axis=1)[:, -probes:]
-        )
-    return nearest
+def _nearest_cells(vectors: Float32, groups: Float32, centres: Float32, group_starts: Int64, probes: int) -> Int64:
+    """Numbers of the nearest cells within each vector's nearest group, `(vectors, probes)`, the last repeated where there are fewer."""
+    group = _nearest_centres(vectors, groups, 1)[:, 0]
+    order = np.argsort(group, kind="stable")
+    bounds = np.searchsorted(group[order], np.arange(len(groups) + 1))
+    cells = np.zeros((len(vectors), min(probes, len(centres))), np.int64)
+    for number in np.flatnonzero(np.diff(bounds)):
+        rows, first = order[bounds[number] : bounds[number + 1]], group_starts[number]
+        chosen = first + _nearest_centres(vectors[rows], centres[first : group_starts[number + 1]], cells.shape[1])
+        cells[rows, : chosen.shape[1]] = chosen
+        cells[rows, chosen.shape[1] :] = chosen[:, -1:]
+    return cells
 
 
-def _search(windows: Float32, block: Int64, cells: _Cells) -> Candidates:
-    """Compare every window of a block of photos, `(photos, 2, windows, DIMENSIONS)`, with the photos of its cells."""
-    per_side = windows.shape[2]
-    per_photo = 2 * per_side
-    queries = windows.reshape(-1, DIMENSIONS)
-    nearest = _nearest(queries, cells.centres, PROBES)
-    asked = np.argsort(nearest.ravel(), kind="stable")
-    bounds = np.searchsorted(nearest.ravel()[asked], np.arange(len(cells.centres) + 1))
-    asked //= nearest.shape[1]
-    queried, members, cosines = [], [], []
-    for cell in range(len(cells.centres)):
-        rows, (first, last) = asked[bounds[cell] : bounds[cell + 1]], cells.starts[cell : cell + 2]
-        for start in range(0, len(rows) if last > first else 0, 4096):
-            some = rows[start : start + 4096]
-            likeness = queries[some] @ cells.sorted_vectors[first:last].T
-            hit_rows, hit_columns = np.nonzero(likeness > NEAR)
-            queried.append(some[hit_rows])
-            members.append(cells.order[first + hit_columns])
-            cosines.append(likeness[hit_rows, hit_columns])
-    query, part, cosine = np.concatenate(queried), np.concatenate(members), np.concatenate(cosines)
-    view = query % per_photo
-    return _best(Candidates(block[query // per_photo], part, view >= per_side, view % per_side, cosine))
-
-
-def _best(found: Candidates) -> Candidates:
-    """The best window of each pair, then the best pairs of each photo; a photo is no pair with itself."""
-    order = np.lexsort((-found.cosine, found.part, found.whole))
-    whole, part = found.whole[order], found.part[order]
-    is_first = np.ones(len(order), np.bool_)
-    is_first[1:] = (whole[1:] != whole[:-1]) | (part[1:] != part[:-1])
-    order = order[is_first & (whole != part)]
-    order = order[np.lexsort((-found.cosine[order], found.whole[order]))]
-    whole = found.whole[order]
-    rank = np.arange(len(order)) - np.searchsorted(whole, whole)
-    return _taken(found, order[rank < MOST_CANDIDATES])
-
-
-def _taken(found: Candidates, order: Int64) -> Candidates:
-    return Candidates(
-        found.whole[order], found.part[order], found.is_mirrored[order], found.window[order], found.cosine[order]
-    )
-
-
-def _joined(parts: list[Candidates]) -> Candidates:
-    if not parts:
-        none = np.zeros(0, np.int64)
-        return Candidates(none, none, none.astype(np.bool_), none, none.astype(np.float32))
-    return Candidates(
-        np.concatenate([part.whole for part in parts]),
-        np.concatenate([part.part for part in parts]),
-        np.concatenate([part.is_mirrored for part in parts]),
-        np.concatenate([part.window for part in parts]),
-        np.concatenate([part.cosine for part in parts]),
-    )
+def _nearest_centres(vectors: Float32, centres: Float32, count: int) -> Int64:
+    """Numbers of each vector's nearest centres, `(vectors, count)`, in no order; fewer where there are fewer."""
+    count = min(count, len(centres))
+    found = np.zeros((len(vectors), count), np.int64)
+    for start in range(0, len(vectors), _STEP):
+        cosines = vectors[start : start + _STEP] @ centres.T
+        if count == 1:
+            found[start : start + _STEP, 0] = cosines.argmax(axis=1)
+        else:
+            found[start : start + _STEP] = np.argpartition(cosines, len(centres) - count, axis=1)[:, -count:]
+    return found

@@ -1,74 +1,122 @@
-"""A photo's low frequencies as a unit vector: of the whole photo, and of the windows that a 90 % crop of it might be.
+"""A photo's low frequencies as unit vectors: of the whole, and of halves and quarters.
 
-Two files of one photo have nearly the same vector, whatever their size, compression, brightness or contrast; a crop's vector is
-near that of the window it was cut from; a mirrored photo's is the photo's own with some signs changed.
+Two files of one photo have nearly the same vector, whatever their size, compression, brightness or contrast; a turned or mirrored
+photo's is the photo's own in another order with other signs, an inverted one's its negative.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from finetunekit.data.audit.frequencies import Float32, cosine_rows, weights
 from finetunekit.data.measure import SIDE_PX
 
 #: Cosines along each axis, the constant one included.
 COSINES = 8
 #: Length of a vector: every product of two cosines but the constant one.
 DIMENSIONS = COSINES * COSINES - 1
-#: Spans of one axis that a photo is looked for in: all of it, and nine tenths of it at the start, the middle and the end.
-SPANS = ((0.0, 1.0), (0.0, 0.9), (0.05, 0.95), (0.1, 1.0))
-#: (rows, columns) spans of every window; the first is the whole photo.
-WINDOWS = tuple(itertools.product(SPANS, SPANS))
-
-Float32 = NDArray[np.float32]
-
-
-def _cosine_rows(start: float, end: float) -> Float32:
-    """What takes pixels of one axis to `COSINES` coefficients over a span of it, `(COSINES, SIDE_PX)`."""
-    edges = np.clip(np.linspace(0, 1, SIDE_PX + 1), start, end)
-    middles, shares = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / (end - start)
-    phases = np.pi * (middles - start) / (end - start)
-    return (np.cos(np.arange(COSINES)[:, np.newaxis] * phases) * shares).astype(np.float32)
+#: The eight ways to lay a square on itself: (swapped axes, sign across, sign down), the axes swapped before the signs.
+ORIENTATIONS = tuple(itertools.product((False, True), (1, -1), (1, -1)))
+#: Halves and quarters of a photo, as a collage has them, (left, top, right, bottom) in parts of its sides.
+PARTS = (
+    *((0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 0.5), (0.0, 0.5, 1.0, 1.0)),
+    *((0.0, 0.0, 0.5, 0.5), (0.5, 0.0, 1.0, 0.5), (0.0, 0.5, 0.5, 1.0), (0.5, 0.5, 1.0, 1.0)),
+)
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+_WEIGHTS = weights(COSINES)
+_ODD = np.where(np.arange(COSINES) % 2, -1, 1).astype(np.float32)
 
 
-_ROWS = np.concatenate([_cosine_rows(*span) for span in SPANS])
-_NUMBERS = np.add.outer(np.arange(COSINES) ** 2, np.arange(COSINES) ** 2).ravel()[1:]
-# Natural photos have amplitudes that fall as 1/frequency; multiplied by it, every coefficient counts alike.
-# Source: Field 1987, "Relations between the statistics of natural images", J. Opt. Soc. Am. A 4(12).
-_WEIGHTS = np.sqrt(_NUMBERS).astype(np.float32)
-#: Signs that mirror a vector: cosines of odd number along a row change theirs.
-MIRROR = np.tile(np.where(np.arange(COSINES) % 2, -1, 1), COSINES)[1:].astype(np.float32)
+class Windows(NamedTuple):
+    """Windows of some photos, each seen in one orientation.
+
+    Attributes:
+        photo: `(windows,)` int64.
+        box: `(windows, 4)` float32: left, top, right, bottom in parts of the photo's sides.
+        orientation: `(windows,)` int64, position in `ORIENTATIONS`.
+        is_inverted: `(windows,)` bool.
+        vectors: `(windows, DIMENSIONS)` float32, of length 1; zeros where a window is of one level.
+    """
+
+    photo: NDArray[np.int64]
+    box: Float32
+    orientation: NDArray[np.int64]
+    is_inverted: NDArray[np.bool_]
+    vectors: Float32
 
 
-def whole_vectors(grey: NDArray[np.uint8]) -> Float32:
-    """Unit vectors of whole photos.
+def whole_windows(grey: NDArray[np.uint8]) -> Windows:
+    """What photos are known by: each whole, upright.
 
     Args:
         grey: `(photos, SIDE_PX, SIDE_PX)` uint8.
-
-    Returns:
-        `(photos, DIMENSIONS)` float32; zeros where a photo is of one level.
     """
-    rows = _ROWS[:COSINES]
-    return _unit(rows @ grey.astype(np.float32) @ rows.T)
+    return _windows(grey, [WHOLE], (0,))
 
 
-def window_vectors(grey: NDArray[np.uint8]) -> Float32:
-    """Unit vectors of every window, and of every window mirrored.
+def asked_windows(grey: NDArray[np.uint8]) -> Windows:
+    """The windows that a photo is looked for by: the whole in all orientations and inverted, and its parts.
 
     Args:
         grey: `(photos, SIDE_PX, SIDE_PX)` uint8.
-
-    Returns:
-        `(photos, 2, windows, DIMENSIONS)` float32: as they are, then mirrored.
     """
-    products = _ROWS @ grey.astype(np.float32) @ _ROWS.T
-    spans = len(SPANS)
-    split = products.reshape(len(grey), spans, COSINES, spans, COSINES).transpose(0, 1, 3, 2, 4)
-    vectors = _unit(split.reshape(len(grey), spans * spans, COSINES, COSINES))
-    return np.stack([vectors, vectors * MIRROR], axis=1)
+    wholes = _windows(grey, [WHOLE], range(len(ORIENTATIONS)))
+    inverted = _windows(grey, [WHOLE], (0, _MIRRORED))
+    inverted = inverted._replace(is_inverted=~inverted.is_inverted, vectors=-inverted.vectors)
+    parts = _windows(grey, PARTS, (0, _MIRRORED))
+    all_of_them = (wholes, inverted, parts)
+    return Windows(
+        np.concatenate([some.photo for some in all_of_them]),
+        np.concatenate([some.box for some in all_of_them]),
+        np.concatenate([some.orientation for some in all_of_them]),
+        np.concatenate([some.is_inverted for some in all_of_them]),
+        np.concatenate([some.vectors for some in all_of_them]),
+    )
+
+
+_MIRRORED = ORIENTATIONS.index((False, -1, 1))
+
+
+def orientation_matrix(orientation: int) -> Float32:
+    """What takes places in an oriented window, from its middle, to places in the upright one, `(2, 2)`."""
+    is_swapped, across, down = ORIENTATIONS[orientation]
+    turned = np.diag([across, down]).astype(np.float32)
+    return turned[::-1].copy() if is_swapped else turned
+
+
+def _windows(
+    grey: NDArray[np.uint8], boxes: Sequence[tuple[float, float, float, float]], orientations: Sequence[int]
+) -> Windows:
+    pictures = grey.astype(np.float32)
+    coefficients = np.concatenate([_coefficients(pictures, box) for box in boxes])
+    photos, times = np.arange(len(grey)), len(orientations)
+    return Windows(
+        np.tile(photos, len(boxes) * times),
+        np.tile(np.repeat(np.array(boxes, np.float32), len(grey), axis=0), (times, 1)),
+        np.repeat(np.array(orientations, np.int64), len(coefficients)),
+        np.zeros(times * len(coefficients), np.bool_),
+        np.concatenate([_unit(_oriented(coefficients, orientation)) for orientation in orientations]),
+    )
+
+
+def _coefficients(pictures: Float32, box: tuple[float, float, float, float]) -> Float32:
+    left, top, right, bottom = box
+    rows, columns = cosine_rows(top, bottom, SIDE_PX, COSINES), cosine_rows(left, right, SIDE_PX, COSINES)
+    return np.asarray(rows @ pictures @ columns.T, np.float32)
+
+
+def _oriented(coefficients: Float32, orientation: int) -> Float32:
+    is_swapped, across, down = ORIENTATIONS[orientation]
+    if is_swapped:
+        coefficients = coefficients.transpose(0, 2, 1)
+    if across < 0:
+        coefficients = coefficients * _ODD
+    return coefficients * _ODD[:, np.newaxis] if down < 0 else coefficients
 
 
 def _unit(coefficients: Float32) -> Float32:
