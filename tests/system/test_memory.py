@@ -23,11 +23,11 @@ def test_the_system_says_how_much_is_free(tmp_path: Path) -> None:
 
 def test_what_cannot_end_is_refused_before_it_begins(tmp_path: Path) -> None:
     budget = network_budget(15_000_000)
-    assert budget == Budget(memory_bytes=360_000_000, disk_bytes=480_000_000)
-    check_budget(budget, tmp_path, free_memory=360_000_000, free_disk=480_000_000)
+    assert budget == Budget(memory_bytes=360_000_000, disk_bytes=540_000_000)
+    check_budget(budget, tmp_path, free_memory=360_000_000, free_disk=540_000_000)
     with pytest.raises(RunError, match=r"up to 360 MB of memory while it trains; 100 MB are free"):
-        check_budget(budget, tmp_path, free_memory=100_000_000, free_disk=480_000_000)
-    with pytest.raises(RunError, match=r"up to 480 MB of disk .* 100 MB are free.*runs prune"):
+        check_budget(budget, tmp_path, free_memory=100_000_000, free_disk=540_000_000)
+    with pytest.raises(RunError, match=r"up to 540 MB of disk .* 100 MB are free.*runs prune"):
         check_budget(budget, tmp_path, free_memory=360_000_000, free_disk=100_000_000)
 
 
