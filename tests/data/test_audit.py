@@ -81,10 +81,9 @@ def covered(image: Image.Image) -> Image.Image:
 
 
 def collage(image: Image.Image) -> Image.Image:
-    whole = Image.new("RGB", (2 * image.width, 2 * image.height))
-    for number in range(3):
-        whole.paste(draw_photo(910 + number, image.size), (number % 2 * image.width, number // 2 * image.height))
-    whole.paste(image, image.size)
+    whole = Image.new("RGB", (2 * image.width, image.height))
+    whole.paste(draw_photo(910, image.size))
+    whole.paste(image, (image.width, 0))
     return whole
 
 
