@@ -120,7 +120,7 @@ def test_the_wheel_holds_code_presets_and_licence_only(built: Built) -> None:
     strange = [
         name
         for name in names
-        if not re.search(r"\.(py|typed|yaml|json|tsv|css|html|md|mplstyle)$|dist-info/", name)
+        if not re.search(r"\.(py|typed|yaml|json|tsv|css|html|js|md|mplstyle)$|dist-info/", name)
         and not name.startswith(templates)
     ]
     assert strange == []

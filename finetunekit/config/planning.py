@@ -196,11 +196,13 @@ class _Chooser:
         where = place_of(self.document.places, (*path, "name")) or self.document.source
         try:
             registered = self.host.find(kind, name, f"{where}: {show_path(path)}")
+        except UnknownComponentError as exc:
+            self.problems += exc.problems
+            return None
+        try:
             chosen = Chosen(kind, registered, registered.options.model_validate_json(_as_json(options)), path)
             chosen.options.model_dump(mode="json")  # as plan.json needs it
             return chosen
-        except UnknownComponentError as exc:
-            self.problems += exc.problems
         except pydantic.ValidationError as exc:
             self.problems += describe_problems(
                 exc, registered.options, self.document.places, self.document.source, options_path

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import json
 import os
 import sqlite3
 import threading
@@ -45,7 +46,10 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS file (
   folder BLOB, name BLOB, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, sha256 BLOB, PRIMARY KEY (folder, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS photo (sha256 BLOB PRIMARY KEY, reader TEXT, traits BLOB, grey BLOB);
+CREATE TABLE IF NOT EXISTS comparison (key BLOB PRIMARY KEY, found TEXT);
 """
+#: Sets of photos whose comparison is kept, those compared last.
+_COMPARISONS = 200
 
 
 class Measured(NamedTuple):
@@ -174,7 +178,8 @@ class KnownPhotos:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version != VERSION:
             connection.executescript(
-                f"DROP TABLE IF EXISTS file; DROP TABLE IF EXISTS photo; PRAGMA user_version = {VERSION}"
+                "DROP TABLE IF EXISTS file; DROP TABLE IF EXISTS photo; DROP TABLE IF EXISTS comparison; "
+                f"PRAGMA user_version = {VERSION}"
             )
         connection.executescript(_TABLES)
 
@@ -213,6 +218,23 @@ class KnownPhotos:
             for name, grey in self._rows(query, *names):
                 pictures[places[name]] = np.frombuffer(grey, np.uint8).reshape(SIDE_PX, SIDE_PX)
         return pictures
+
+    def comparison(self, key: bytes) -> Any:
+        """What `keep_comparison` kept of a set of photos; None where there is nothing."""
+        rows = self._rows("SELECT found FROM comparison WHERE key = ?", key)
+        return json.loads(rows[0][0]) if rows else None
+
+    def keep_comparison(self, key: bytes, found: Any) -> None:
+        """Keep what comparing a set of photos has found, plain values, so that the same set is not compared again.
+
+        Args:
+            key: Of the photos, and of what compares them.
+            found: The pairs.
+        """
+        least = f"SELECT min(rowid) FROM (SELECT rowid FROM comparison ORDER BY rowid DESC LIMIT {_COMPARISONS})"
+        with self._lock, self._connection:
+            self._connection.execute("INSERT OR REPLACE INTO comparison VALUES (?, ?)", (key, json.dumps(found)))
+            self._connection.execute(f"DELETE FROM comparison WHERE rowid < ({least})")
 
     def add(self, readings: Sequence[_Reading]) -> None:
         """Keep what was read, except the stamps of files that changed a moment before."""

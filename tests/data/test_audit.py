@@ -11,6 +11,7 @@ import pytest
 from audit_photos import draw_photo, list_all, opened, save, write_clean
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
+from finetunekit.data.audit import duplicates
 from finetunekit.data.audit.audit import audit_listing
 from finetunekit.data.audit.findings import AuditReport, Finding
 from finetunekit.data.known_photos import open_known_photos
@@ -64,11 +65,18 @@ def test_a_clean_set_gives_nothing(root: Path) -> None:
     assert report.sizes == {"width_px": [144, 144, 144], "height_px": [108, 108, 108]}
 
 
-def test_a_second_look_decodes_nothing_and_finds_the_same(root: Path, own_cache: Path) -> None:
+def test_a_second_look_decodes_and_compares_nothing_and_finds_the_same(
+    root: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save(opened(root / "train/cat/0.jpg"), root / "test/cat/copy.jpg", quality=40)
-    first, second = look(root), look(root)
+    first = look(root)
+    with monkeypatch.context() as patch:
+        patch.setattr(duplicates, "find_candidates", pytest.fail)
+        second = look(root)
     assert (first.decoded, second.decoded) == (45, 0)
     assert first.findings == second.findings != ()
+    (root / "test/cat/copy.jpg").unlink()
+    assert look(root).findings == ()  # other photos are compared anew
 
 
 def framed(image: Image.Image) -> Image.Image:

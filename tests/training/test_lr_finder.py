@@ -108,7 +108,7 @@ def test_stages_without_a_rate_are_refused(tiny_yaml: Path) -> None:
         find_rates(plan, index, QUIET)
     result = CliRunner().invoke(main, ["rates", str(tiny_yaml), "--stage", "2"])
     assert result.exit_code == 2
-    assert "there are 1 stages" in result.output
+    assert "the preset has 1 stage" in result.output
 
 
 def test_the_figure_holds_both_suggestions_and_says_them_to_those_who_cannot_see_it() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +23,7 @@ from finetunekit.data.splitting import join_pairs
 from finetunekit.system.threads import one_thread
 
 #: Least share of blocks with texture that agree, in two files of one photo, and how many there are at least; where nearly all agree,
-#: fewer are enough. Unlike pairs of real photos have fewer blocks; drawn ones of one kind reach 0.89 (docs/audit.md).
+#: fewer are enough. Unlike pairs of real photos have fewer blocks; drawn ones of one kind reach 0.89.
 ALIKE = 0.9
 LEAST_BLOCKS = 22
 NEARLY_ALL, LEAST_OF_NEARLY_ALL = 0.95, 12
@@ -35,6 +38,8 @@ WORTH_MORE = 0.35
 #: Photos with a smaller standard deviation, in grey levels, show nothing to compare; only exact copies of them are found.
 LEAST_CONTRAST = 3.0
 _CHUNK = 256
+#: Change it whenever other pairs could be found: comparisons that were kept under another number are made again.
+VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +89,27 @@ def find_pairs(
         if first.setdefault(name, position) != position:
             pairs.append(DuplicatePair(first[name], position, None, 1.0))
     distinct = np.array([p for p in first.values() if contrast[p] >= LEAST_CONTRAST], np.int64)
-    if len(distinct):
-        pictures = _Pictures([sha256[p] for p in distinct], sizes_px[distinct], known)
-        with one_thread():
-            for pair in _near_pairs(pictures, count):
-                one, other = int(distinct[pair.first]), int(distinct[pair.second])
-                pairs.append(DuplicatePair(one, other, pair.relation, pair.likeness))
+    for near in _near_pairs_kept([sha256[p] for p in distinct], sizes_px[distinct], known, count):
+        one, other = int(distinct[near.first]), int(distinct[near.second])
+        pairs.append(DuplicatePair(one, other, near.relation, near.likeness))
     return sorted(pairs, key=lambda pair: (pair.first, pair.second))
+
+
+def _near_pairs_kept(
+    names: list[str], sizes_px: NDArray[np.float64], known: KnownPhotos, count: Callable[[int, int], None] | None
+) -> list[DuplicatePair]:
+    """Pairs of near photos, by positions in `names`; compared once for each set of photos."""
+    if not names:
+        return []
+    key = hashlib.sha256(json.dumps([VERSION, names, sizes_px.tolist()]).encode()).digest()
+    kept = known.comparison(key)
+    if kept is not None:
+        return [DuplicatePair(first, second, Relation(**told), likeness) for first, second, told, likeness in kept]
+    with one_thread():
+        pairs = list(_near_pairs(_Pictures(names, sizes_px, known), count))
+    told = [(p.first, p.second, dataclasses.asdict(p.relation), p.likeness) for p in pairs if p.relation is not None]
+    known.keep_comparison(key, told)
+    return pairs
 
 
 def clusters(photos: int, pairs: Sequence[DuplicatePair]) -> list[list[int]]:

@@ -211,7 +211,7 @@ def test_one_observer_gives_few_photos(server: FakeInaturalist, tmp_path: Path) 
     [
         ("cut", "the file is truncated"),
         ("html", "is text/html, not a photo"),
-        ("lies", "is not a photo in a format that is read here"),
+        ("lies", "is not a photo but an HTML page, as servers send where there is no photo"),
         ("huge", "9000.0 MB is more than the 8.0 MB allowed"),
         ("redirect", "HTTP 302 to 'http://169.254.169.254/latest'"),
         (404, "HTTP 404"),
