@@ -37,6 +37,8 @@ WORTH_FITTING = 0.4
 WORTH_MORE = 0.35
 #: Photos with a smaller standard deviation, in grey levels, show nothing to compare; only exact copies of them are found.
 LEAST_CONTRAST = 3.0
+#: Smaller photos, by their longer side, have too little detail to be told from others; only exact copies of them are found.
+LEAST_PX = 16
 _CHUNK = 256
 #: Change it whenever other pairs could be found: comparisons that were kept under another number are made again.
 VERSION = 1
@@ -88,7 +90,8 @@ def find_pairs(
     for position, name in enumerate(sha256):
         if first.setdefault(name, position) != position:
             pairs.append(DuplicatePair(first[name], position, None, 1.0))
-    distinct = np.array([p for p in first.values() if contrast[p] >= LEAST_CONTRAST], np.int64)
+    is_telling = (contrast >= LEAST_CONTRAST) & (sizes_px.max(axis=1) >= LEAST_PX)
+    distinct = np.array([p for p in first.values() if is_telling[p]], np.int64)
     for near in _near_pairs_kept([sha256[p] for p in distinct], sizes_px[distinct], known, count):
         one, other = int(distinct[near.first]), int(distinct[near.second])
         pairs.append(DuplicatePair(one, other, near.relation, near.likeness))

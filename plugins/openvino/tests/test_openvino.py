@@ -34,6 +34,7 @@ def test_it_keeps_its_contract(options: OpenvinoOptions, run: Path) -> None:
     check_exporter(build_openvino, options, run=run)
 
 
+@pytest.mark.slow
 def test_its_certificate_says_that_it_answers_as_the_run(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
