@@ -46,6 +46,7 @@ def test_passes_run_on_across_epochs_as_in_the_experiment() -> None:
 
 # Keras' legacy generator reaches scipy by an old name
 @pytest.mark.filterwarnings("ignore:Please import `affine_transform`:DeprecationWarning")
+@pytest.mark.slow
 def test_the_plain_script_does_the_whole_work(photos: Path, tmp_path: Path) -> None:
     from plain_keras import build_model, prediction_rows, run_script
 
@@ -114,6 +115,7 @@ def test_a_child_is_weighed_and_its_failure_is_told() -> None:
         run_child(["-c", "import sys; sys.stderr.write('no photos'); sys.exit(3)"])
 
 
+@pytest.mark.slow
 def test_parts_of_our_job_and_a_warm_start(tiny_yaml: Path) -> None:
     from our_job import Watch, report_job
 

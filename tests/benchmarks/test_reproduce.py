@@ -41,6 +41,7 @@ def test_every_preset_runs_from_both_sources_with_every_seed() -> None:
     assert len({of_name[name] for name in reproduce.EXPERIMENT}) == 6
 
 
+@pytest.mark.slow
 def test_seeds_may_share_their_views_and_the_table_says_so() -> None:
     asked = trials((0, 1), is_shared=True)
     plans = [prepare(trial.path, settings=trial.settings, seed=trial.seed)[0].config for trial in asked]
