@@ -84,10 +84,10 @@ def _accuracy_lines(test: Mapping[str, Any]) -> list[str]:
     return wrap(score_sentence(accuracy))
 
 
-def score_sentence(accuracy: Mapping[str, Any]) -> str:
-    """How many test photos were right, and what that says of other photos."""
+def score_sentence(accuracy: Mapping[str, Any], photos: str = "test photo") -> str:
+    """How many photos were right, and what that says of other photos."""
     return (
-        f"{accuracy['successes']:,} of {counted(accuracy['photos'], 'test photo')} right ({show_percent(accuracy['value'])};"
+        f"{accuracy['successes']:,} of {counted(accuracy['photos'], photos)} right ({show_percent(accuracy['value'])};"
         f" expect {show_expected(accuracy['interval'])} on more photos like these)."
     )
 

@@ -101,7 +101,7 @@ def explain(
         DataError: If a path does not exist, a folder has no photo, or a photo cannot be read.
     """
     photos, found = find_photos(paths), []
-    layer = _map_layer(loaded)
+    layer = map_layer_of(loaded)
     for start in range(0, len(photos), _CHUNK):
         found += _explain(loaded, photos[start : start + _CHUNK], layer, coverage, neighbours)
         if count:
@@ -111,7 +111,7 @@ def explain(
     return Explanations(tuple(found), how_to_read(layer.name, (rows, columns)) if layer else MISSING)
 
 
-def _map_layer(loaded: LoadedRun) -> MapLayer | None:
+def map_layer_of(loaded: LoadedRun) -> MapLayer | None:
     """Where the run read its own maps; else where it would have."""
     name = str((loaded.run.optional(GRADCAM) or {}).get("layer"))
     known = {layer.name: layer for layer in loaded.model.layers}

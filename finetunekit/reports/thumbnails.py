@@ -145,7 +145,7 @@ def heat_picture(
 
     with Image.open(io.BytesIO(photo.content)) as image:
         grey = np.asarray(image.convert("L"), np.float64)
-    share = _spread(np.asarray(heat, np.float32), grey.shape, _seen(grey.shape, fit, crop_pct))[..., None]
+    share = _spread(np.asarray(heat, np.float32), grey.shape, seen_size(grey.shape, fit, crop_pct))[..., None]
     colours = np.stack(
         [np.interp(share[..., 0], np.linspace(0, 1, len(STOPS)), stop) for stop in zip(*STOPS, strict=True)], -1
     )
@@ -156,7 +156,7 @@ def heat_picture(
     return Thumbnail(stream.getvalue(), photo.width_px, photo.height_px)
 
 
-def _seen(shape: tuple[int, ...], fit: str, crop_pct: float | None) -> tuple[int, int]:
+def seen_size(shape: tuple[int, ...], fit: str, crop_pct: float | None) -> tuple[int, int]:
     """Height and width of what became the square, in the photo's pixels; with `pad`, more than the photo has."""
     height, width = shape
     if fit == "pad":

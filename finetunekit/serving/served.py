@@ -151,7 +151,7 @@ class ServedRun:
 
     def __init__(self, loaded: LoadedRun) -> None:
         """Trace it for the sizes of batches that give the same bits, so that the first photo waits no longer than the others."""
-        from finetunekit.evaluation.gradcam import find_map_layer
+        from finetunekit.evaluation.explanation import map_layer_of
         from finetunekit.models.feature_cache import EXTRACTION_BATCH
 
         self._loaded, config = loaded, loaded.run.config
@@ -160,7 +160,7 @@ class ServedRun:
         self._contract = contract_from(loaded.run.state["pixels"])
         self.most = EXTRACTION_BATCH
         self._forwards = _checked_sizes(loaded, self._fitting["size_px"])
-        self._map_layer = find_map_layer(loaded.model)
+        self._map_layer = map_layer_of(loaded)
         self._sets = functools.lru_cache(maxsize=16)(loaded.sets)
         self.about = _about_run(loaded, self._map_layer is not None)
 
@@ -214,11 +214,10 @@ class ServedRun:
 
 def _window(height_px: int, width_px: int, fitting: Mapping[str, Any]) -> Window:
     """Which part of a photo the network's square shows; a padded one shows more than the photo."""
-    if fitting["fit"] == "stretch":
-        return Window(0.0, 0.0, 1.0, 1.0)
-    short, long = sorted((height_px, width_px))
-    side = float(long) if fitting["fit"] == "pad" else short * (fitting.get("crop_pct") or 1.0)
-    high, wide = side / height_px, side / width_px
+    from finetunekit.reports.thumbnails import seen_size
+
+    seen = seen_size((height_px, width_px), fitting["fit"], fitting.get("crop_pct"))
+    high, wide = seen[0] / height_px, seen[1] / width_px
     return Window((1 - high) / 2, (1 - wide) / 2, high, wide)
 
 
@@ -278,18 +277,14 @@ def _about_run(loaded: LoadedRun, can_explain: bool) -> About:
 
 def _how_good(metrics: Mapping[str, Any] | None, stand_in: str | None) -> tuple[str, ...]:
     """Sentences on a run's score, as its summary has them."""
-    from finetunekit.system.formatting import show_between, show_percent
+    from finetunekit.engine.summary import score_sentence
 
     said = () if stand_in is None else (f"It was trained on {stand_in}.",)
     split = next((name for name in ("test", "valid") if metrics and name in metrics), None)
     if metrics is None or split is None:
         return (*said, "It was never scored.")
-    accuracy = metrics[split]["accuracy"]
-    return (
-        *said,
-        f"{accuracy['successes']:,} of {accuracy['photos']:,} {'test' if split == 'test' else 'validation'} photos right: "
-        f"{show_percent(accuracy['value'])}; on many more photos like these, expect {show_between(accuracy['interval'])}.",
-    )
+    photos = "test photo" if split == "test" else "validation photo"
+    return (*said, score_sentence(metrics[split]["accuracy"], photos))
 
 
 class ServedExport:
