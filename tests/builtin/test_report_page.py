@@ -361,9 +361,9 @@ def test_card_has_front_matter_whose_figures_are_those_of_the_run(made: Path) ->
     [("stretch", None, (20, 40)), ("crop", None, (20, 20)), ("crop", 0.5, (10, 10)), ("pad", None, (20, 40))],
 )
 def test_a_map_lies_where_the_network_saw_the_photo(fit: str, crop_pct: float | None, seen: tuple[int, int]) -> None:
-    from finetunekit.reports.thumbnails import _seen, _spread
+    from finetunekit.reports.thumbnails import _spread, seen_size
 
-    spread = _spread(np.ones((4, 4), np.float32), (20, 40), _seen((20, 40), fit, crop_pct))
+    spread = _spread(np.ones((4, 4), np.float32), (20, 40), seen_size((20, 40), fit, crop_pct))
     rows, columns = np.flatnonzero(spread.any(axis=1)), np.flatnonzero(spread.any(axis=0))
     assert spread.shape == (20, 40)
     assert (len(rows), len(columns)) == seen
