@@ -263,12 +263,15 @@ class PhotoListing:
         root: Folder that photo paths are shown relative to.
         stand_in: If these are not the user's photos, the sentence that says so in the first line, the metrics and every figure.
         notes: One line each about what was passed over, for the terminal.
+        dealt: Splits among which the source dealt photos itself, rather than finding them there: what people decide to be one group
+            is brought together between these.
     """
 
     photos: tuple[PhotoRecord, ...]
     root: Path
     stand_in: str | None = None
     notes: tuple[str, ...] = ()
+    dealt: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

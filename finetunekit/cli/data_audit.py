@@ -154,10 +154,13 @@ def _write_page(path: Path, report: AuditReport, listing: PhotoListing, progress
 @trust_option
 @json_option
 def changes(run: str, out: str, as_json: bool, trust: bool) -> None:
-    """What became of the photos of RUN: added, removed, changed, renamed, relabelled, moved between splits."""
+    """What became of the photos of RUN: added, removed, changed, renamed, relabelled, moved between splits.
+
+    Before that, what people's decisions changed for the run itself (data.decisions).
+    """
     import dataclasses
 
-    from finetunekit.data.audit.changes import photo_changes
+    from finetunekit.data.audit.changes import decided_changes, photo_changes
     from finetunekit.data.known_photos import open_known_photos
     from finetunekit.data.listing import list_photos
     from finetunekit.runs.folder import CONFIG, FinishedRun, find_run, run_from
@@ -169,6 +172,7 @@ def changes(run: str, out: str, as_json: bool, trust: bool) -> None:
         plan, _ = reopen_plan(path / CONFIG, progress=progress, trust=trust)
         listing = list_photos(plan, progress)
         with open_known_photos(progress.say) as known:
+            before = decided_changes(FinishedRun(path).decided)
             found = photo_changes(
                 FinishedRun(path).photos,
                 listing,
@@ -177,11 +181,13 @@ def changes(run: str, out: str, as_json: bool, trust: bool) -> None:
                 progress=progress.counter("reading photos"),
             )
     if as_json:
-        print_json([dataclasses.asdict(change) for change in found])
+        print_json([dataclasses.asdict(change) for change in (*before, *found)])
         return
-    if found:
-        print_table([(change.kind, change.path, _what(change)) for change in found], ("change", "photo", "what"))
-    print_lines([f"{len(found)} {'change' if len(found) == 1 else 'changes'} since the run"])
+    if before or found:
+        rows = [(change.kind, change.path, _what(change)) for change in (*before, *found)]
+        print_table(rows, ("change", "photo", "what"))
+    decided = [f"{counted(len(before), 'change')} by decisions, which the run applied"] if before else []
+    print_lines([*decided, f"{counted(len(found), 'change')} since the run"])
 
 
 def _what(change: PhotoChange) -> str:
@@ -190,4 +196,4 @@ def _what(change: PhotoChange) -> str:
     if change.kind == "renamed":
         return f"now {change.now}"
     was, now = (change.was[:8], change.now[:8]) if change.kind == "content" else (change.was, change.now)
-    return f"{was} -> {now}"
+    return f"{was or '(none)'} -> {now or '(none)'}{f' ({change.by})' if change.by else ''}"

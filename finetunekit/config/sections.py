@@ -57,6 +57,11 @@ class DataSection(Section):
         (),
         description="CSV lists of photos to leave out, relative to the working directory; `data audit --fix` writes them.",
     )
+    decisions: str | None = Field(
+        None,
+        min_length=1,
+        description="CSV of decisions about photos, relative to the working directory; `finetunekit review` writes it.",
+    )
     audit: AuditSection = Field(default_factory=AuditSection, description="The audit before the first epoch.")
     max_photo_pixels: int = Field(
         100_000_000, ge=1, description="Photos with more pixels than this are refused (decompression bombs)."

@@ -68,7 +68,7 @@ def leave_out(listing: PhotoListing, files: Sequence[Path]) -> tuple[PhotoListin
     Raises:
         DataError: Every problem at once: a list that cannot be read, a line without a path, a photo that is not there.
     """
-    photos = _Photos(listing)
+    photos = PhotosByName(listing)
     problems: list[str] = []
     out: dict[PhotoRecord, ExcludedPhoto] = {}
     for file in files:
@@ -91,7 +91,7 @@ def exclusions_csv(rows: Sequence[Mapping[str, str]]) -> str:
     return to_csv(rows, EXCLUSION_COLUMNS)
 
 
-class _Photos:
+class PhotosByName:
     """A listing's photos by name: as it is, as reports show it, else the only one that differs in Unicode form, or in case, alone."""
 
     def __init__(self, listing: PhotoListing) -> None:
@@ -179,11 +179,12 @@ def _notes(out: Mapping[PhotoRecord, ExcludedPhoto]) -> Iterator[str]:
     if out:
         yield f"{counted(len(out), 'photo is', 'photos are')} left out by data.exclude"
     for record, excluded in out.items():
-        if excluded.sha256 and _has_changed(record.path, excluded.sha256):
+        if excluded.sha256 and has_changed(record.path, excluded.sha256):
             yield f"{excluded.list}: '{excluded.path}' has changed since it was listed, and is still left out"
 
 
-def _has_changed(path: Path, sha256: str) -> bool:
+def has_changed(path: Path, sha256: str) -> bool:
+    """Whether a file holds something else than what had this checksum; not where it cannot be read."""
     try:
         return photo_sha256(path) != sha256.lower()
     except DataError:

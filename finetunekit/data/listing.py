@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from finetunekit.system.user_dirs import cache_dir, expand_home
 from finetunekit.types import TEST, TRAIN, VALID, PhotoListing, PhotoRecord, SourceContext
 
 if TYPE_CHECKING:
+    from finetunekit.data.apply_decisions import DecidedPhoto
     from finetunekit.data.exclusions import ExcludedPhoto
     from finetunekit.data.index import PhotoIndex
     from finetunekit.data.known_photos import Decoded, KnownPhotos, Measurements
@@ -23,23 +25,47 @@ if TYPE_CHECKING:
 def list_photos(plan: Plan, progress: Progress) -> PhotoListing:
     """Ask the plan's data source for its photos; the stand-in where the root does not exist and the preset allows it.
 
-    Photos that the lists of `data.exclude` name are left out, unless the stand-in is used.
+    Photos that the lists of `data.exclude` name are left out, and what `data.decisions` says is applied, unless the stand-in is used.
 
     Raises:
-        DataError: If the photos cannot be listed, or a list of exclusions cannot be followed.
+        DataError: If the photos cannot be listed, or a list of exclusions or decisions cannot be followed.
         PluginError: If the source returns something else than a `PhotoListing`.
     """
-    return list_photos_excluding(plan, progress)[0]
+    return list_photos_changed(plan, progress).listing
 
 
-def list_photos_excluding(plan: Plan, progress: Progress) -> tuple[PhotoListing, tuple[ExcludedPhoto, ...]]:
-    """As `list_photos`, and which photos were left out."""
-    from finetunekit.data.exclusions import leave_out
+@dataclass(frozen=True, slots=True)
+class ChangedListing:
+    """A listing, and what the configuration made of what the source listed.
 
-    listing = _ask(plan, progress)
-    if not plan.config.data.exclude or listing.stand_in is not None:
-        return listing, ()
-    return leave_out(listing, [Path(file) for file in plan.config.data.exclude])
+    Attributes:
+        listing: What is used.
+        excluded: Photos that `data.exclude` leaves out.
+        decided: What `data.decisions` changes.
+    """
+
+    listing: PhotoListing
+    excluded: tuple[ExcludedPhoto, ...] = ()
+    decided: tuple[DecidedPhoto, ...] = ()
+
+
+def list_photos_changed(plan: Plan, progress: Progress) -> ChangedListing:
+    """As `list_photos`, and what was changed."""
+    listed, data = _ask(plan, progress), plan.config.data
+    if listed.stand_in is not None:
+        return ChangedListing(listed)
+    listing = listed
+    excluded: tuple[ExcludedPhoto, ...] = ()
+    decided: tuple[DecidedPhoto, ...] = ()
+    if data.exclude:
+        from finetunekit.data.exclusions import leave_out
+
+        listing, excluded = leave_out(listing, [Path(file) for file in data.exclude])
+    if data.decisions is not None:
+        from finetunekit.data.apply_decisions import apply_decisions
+
+        listing, decided = apply_decisions(listing, Path(data.decisions), listed=listed)
+    return ChangedListing(listing, excluded, decided)
 
 
 def index_listing(plan: Plan, listing: PhotoListing, progress: Progress) -> PhotoIndex:
@@ -111,7 +137,7 @@ def ask_source(source: Chosen, context: SourceContext) -> PhotoListing:
 
 def _of_another_kind(listing: PhotoListing) -> Iterator[str]:
     """Fields of a listing that are not what their types say: a plugin's values are looked at before they are used."""
-    for name, kind in (("photos", tuple), ("notes", tuple), ("root", Path), ("stand_in", str | None)):
+    for name, kind in (("photos", tuple), ("notes", tuple), ("dealt", tuple), ("root", Path), ("stand_in", str | None)):
         if not isinstance(value := getattr(listing, name), kind):
             yield f"{name} is a {getattr(kind, '__name__', 'text or None')}. Received: {shown_value(value)}"
             return

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetunekit.config.plan import Plan, config_text
-from finetunekit.data.listing import describe_photos, index_measured_listing, list_photos_excluding, measure_listing
+from finetunekit.data.listing import describe_photos, index_measured_listing, list_photos_changed, measure_listing
 from finetunekit.engine.export import build_exporter, export_planned
 from finetunekit.engine.result import RunResult, read_result
 from finetunekit.engine.write_reports import write_reports
@@ -22,6 +22,7 @@ from finetunekit.runs.checkpoint import remove_checkpoints
 from finetunekit.runs.events import RunEvents
 from finetunekit.runs.folder import (
     AUDIT,
+    DECIDED,
     EXCLUDED,
     MODEL,
     MODEL_H5,
@@ -38,9 +39,9 @@ from finetunekit.types import SPLITS, TRAIN, VALID
 
 if TYPE_CHECKING:
     from finetunekit.data.decoded_photos import Miniatures, PixelStore
-    from finetunekit.data.exclusions import ExcludedPhoto
     from finetunekit.data.index import PhotoIndex
     from finetunekit.data.known_photos import KnownPhotos, Measurements
+    from finetunekit.data.listing import ChangedListing
     from finetunekit.evaluation.baselines.inputs import BaselineInputs
     from finetunekit.training.stage_context import Prepared, StageContext
 
@@ -141,7 +142,8 @@ class RunPipeline:
         from finetunekit.data.index import photo_order
         from finetunekit.data.known_photos import open_known_photos
 
-        listing, excluded = list_photos_excluding(self.plan, self.progress)
+        changed = list_photos_changed(self.plan, self.progress)
+        listing = changed.listing
         if listing.stand_in:
             self.progress.say(f"NOTE {listing.stand_in}")
         self.progress.say(f"run {self.path}")
@@ -152,7 +154,7 @@ class RunPipeline:
         with open_known_photos(self.progress.say) as known:
             measured = measure_listing(self.plan, listing, known, self.progress, photos.put)
             index = index_measured_listing(self.plan, listing, measured)
-            self._note_photos(index, excluded)
+            self._note_photos(index, changed)
             if not (self.path / AUDIT).is_file():
                 self._audit(index, measured, known)
         return index, photos.bind(index)
@@ -166,18 +168,20 @@ class RunPipeline:
             self.config, self.progress, splits=SPLITS if is_open else (TRAIN, VALID), miniatures=self.miniatures
         )
 
-    def _note_photos(self, index: PhotoIndex, excluded: Sequence[ExcludedPhoto]) -> None:
+    def _note_photos(self, index: PhotoIndex, changed: ChangedListing) -> None:
         from finetunekit.data.index import manifest_csv
 
         self.record.note(PHOTOS, manifest_csv(index))
-        if excluded:
-            rows = [dataclasses.asdict(photo) for photo in excluded]
-            self.record.note(EXCLUDED, to_csv(rows, tuple(rows[0])))
+        for name, made in ((EXCLUDED, changed.excluded), (DECIDED, changed.decided)):
+            if made:
+                rows = [dataclasses.asdict(photo) for photo in made]
+                self.record.note(name, to_csv(rows, tuple(rows[0])))
         self.record.state |= {
             "classes": list(index.classes),
             "stand_in": index.stand_in,
             "photo_root": str(index.root.resolve()),
-            "excluded": len(excluded),
+            "excluded": len(changed.excluded),
+            "decided": len(changed.decided),
         }
         self.record.write_state()
         self.progress.say(describe_photos(index))

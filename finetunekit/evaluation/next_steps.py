@@ -122,7 +122,8 @@ def _steps(
 def _photos_of(plan: Plan, run: Path) -> str:
     """What the verbs take for these photos: their folder, table or archive where that says it all, else the run's configuration."""
     data = plan.config.data
-    is_plain = not data.options and not data.exclude and data.root and source_of(Path(data.root)) == data.source
+    is_as_listed = not data.options and not data.exclude and data.decisions is None
+    is_plain = is_as_listed and data.root and source_of(Path(data.root)) == data.source
     return shlex.quote(data.root if is_plain and data.root else str(run / CONFIG))
 
 

@@ -43,7 +43,7 @@ MODEL_FILES = (MODEL, MODEL_KERAS, MODEL_H5)
 REPORT_PAGE = "report.html"
 """The page that is the report of a run, whatever others its reporters write."""
 
-EXCLUDED, FEATURES = "excluded.csv", "train_features.npz"
+EXCLUDED, DECIDED, FEATURES = "excluded.csv", "decided.csv", "train_features.npz"
 SEEDS, CROSS_VALIDATION = "seeds.json", "cross_validation.json"
 RUN_GROUPS = {SEEDS: "seeds", CROSS_VALIDATION: "folds"}
 """File that tells the folder of several runs from that of one → what each of its runs is."""
@@ -305,6 +305,11 @@ class FinishedRun:
     def photos(self) -> tuple[Mapping[str, str], ...]:
         """Rows of the photo manifest, as text: path, sha256, label, split, width_px, height_px."""
         return self._csv(PHOTOS)
+
+    @functools.cached_property
+    def decided(self) -> tuple[Mapping[str, str], ...]:
+        """What people's decisions changed of the photos as listed, as text: number, when, who, path, sha256, split, kind, was, now, why."""
+        return self._csv(DECIDED) if (self.path / DECIDED).is_file() else ()
 
     def optional(self, name: str) -> Mapping[str, Any] | None:
         """Content of a JSON file of the run folder that a run may be without, such as `baselines.json`; None without it."""

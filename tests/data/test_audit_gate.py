@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from audit_photos import list_all, opened, save, write_clean
 from click.testing import CliRunner, Result
+from finetunekit_builtin.reporters import HtmlOptions, build_html
 
-from finetunekit import run
+from finetunekit import FinishedRun, run
 from finetunekit.cli import main
 from finetunekit.data.audit.changes import photo_changes
+from finetunekit.data.decisions import DecidedAbout, open_decisions
 from finetunekit.data.exclusions import leave_out
 from finetunekit.data.index import build_index, manifest_rows
 from finetunekit.errors import ConfigError, DataError
@@ -100,13 +102,17 @@ def test_the_gate_lets_a_leak_pass_that_is_allowed_and_keeps_it_on_record(
     assert audit["counts"]["error"] == 0
 
 
-def test_a_run_leaves_out_what_its_list_names_and_says_so(
+def test_a_run_leaves_out_what_its_list_names_applies_what_people_decided_and_says_so(
     tiny_yaml: Path, photos: Path, tmp_path: Path, own_cache: Path
 ) -> None:
     shutil.copy(photos / "test/red/red-0.png", photos / "train/red/again.png")
     listed = tmp_path / "exclude.csv"
     assert command("data", "audit", photos, "--no-network", "--fix", listed).exit_code == 10
-    settings = [f"data.exclude=[{json.dumps(str(listed))}]"]
+    decisions = tmp_path / "decisions.csv"
+    with open_decisions(decisions) as file:
+        file.add("label", [DecidedAbout("valid/red/red-0.png", "", "red")], who="Ann", now="blue", why="it is <blue>")
+        file.add("leave out", [DecidedAbout("train/red/red-1.png", "", "red")], who="Bo")
+    settings = [f"data.exclude=[{json.dumps(str(listed))}]", f"data.decisions={json.dumps(str(decisions))}"]
     result = run(tiny_yaml, settings=settings, out=tmp_path / "runs", progress=QUIET)
     with (result.path / "excluded.csv").open(encoding="utf-8", newline="") as stream:
         (row,) = csv.DictReader(stream)
@@ -114,11 +120,26 @@ def test_a_run_leaves_out_what_its_list_names_and_says_so(
     assert row["reason"].startswith("leak: the photo of test/red/red-0.png")
     assert json.loads((result.path / "run.json").read_text(encoding="utf-8"))["excluded"] == 1
     assert "again.png" not in (result.path / "photos.csv").read_text(encoding="utf-8")
+    assert {"path": "valid/red/red-0.png", "label": "blue"}.items() <= next(
+        row for row in FinishedRun(result.path).photos if row["split"] == "valid" and "red" in row["path"]
+    ).items()
+    page = build_html(HtmlOptions(), FinishedRun(result.path))["report.html"].decode()
+    assert "1 photo relabelled, 1 photo left out, by Ann, Bo" in page
+    assert "it is &lt;blue&gt;" in page
     changes = command("data", "changes", result.path)
-    assert changes.output.splitlines()[-1] == "0 changes since the run", changes.output
+    assert "red -> blue (label, Ann: it is <blue>)" in changes.output
+    assert changes.output.splitlines()[-2:] == [
+        "2 changes by decisions, which the run applied",
+        "0 changes since the run",
+    ], changes.output
     (photos / "train/red/red-0.png").unlink()
+    with open_decisions(decisions) as file:
+        file.undo(1, who="Bo")
     changes = command("data", "changes", result.path, "--json")
-    assert [(one["kind"], one["path"]) for one in json.loads(changes.stdout)] == [("removed", "train/red/red-0.png")]
+    assert [(one["kind"], one["path"]) for one in json.loads(changes.stdout)][2:] == [
+        ("removed", "train/red/red-0.png"),
+        ("label", "valid/red/red-0.png"),
+    ]
 
 
 def test_the_gate_can_be_off_and_its_kinds_are_checked(

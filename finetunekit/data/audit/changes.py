@@ -14,7 +14,7 @@ from finetunekit.data.parallel import Progress, gather
 from finetunekit.errors import DataError
 from finetunekit.types import DISPLAY, PhotoListing, PhotoRecord
 
-ChangeKind = Literal["added", "removed", "content", "renamed", "label", "split", "unreadable"]
+ChangeKind = Literal["added", "removed", "content", "renamed", "label", "split", "unreadable", "decided"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +23,34 @@ class PhotoChange:
 
     Attributes:
         kind: `content`: another file lies at the path. `renamed`: the same content lies at another path. `label`, `split`: the same
-            content counts as another class or in another split. `unreadable`: something lies there that cannot be read.
+            content counts as another class or in another split. `unreadable`: something lies there that cannot be read. `decided`: people's
+            decisions made something else of it for the run than its source lists.
         path: Where it was; where it is for `added`.
-        was: Path, label or split then; empty for `added`.
-        now: The same now; empty for `removed`.
+        was: Path, label or split then; empty for `added`. For `decided` the label, group or split as the source lists it.
+        now: The same now; empty for `removed`. For `decided` as the run took it; `left out` where it did not.
+        by: Whose decision it is, and why; empty where it is nobody's.
     """
 
     kind: ChangeKind
     path: str
     was: str
     now: str
+    by: str = ""
+
+
+def decided_changes(decided: Sequence[Mapping[str, str]]) -> tuple[PhotoChange, ...]:
+    """What decisions changed for a run, of the rows of its `decided.csv`; photos that people were unsure of are as they were."""
+    return tuple(
+        PhotoChange(
+            "decided",
+            row["path"],
+            row["was"],
+            "left out" if row["kind"] == "leave out" else row["now"],
+            f"{row['kind']}, {row['who']}{': ' if row['why'] else ''}{row['why']}",
+        )
+        for row in decided
+        if row["kind"] != "unsure"
+    )
 
 
 def photo_changes(

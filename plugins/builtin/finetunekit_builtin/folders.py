@@ -51,12 +51,14 @@ def build_folders(options: FoldersOptions, context: SourceContext) -> PhotoListi
     splits = _match_splits(root, top)
     if any(split in splits for split in SCORED):
         photos, notes = _list_splits(root, top, splits, scanner)
+        is_dealt = False
     else:
         photos, notes = _list_classes(root, top, options, scanner)
+        is_dealt = options.split
     if "display" in splits:
         shown = _walk(scanner, root, splits["display"])
         photos += [PhotoRecord(Path(path), None, "display") for path in shown]
-    return PhotoListing(tuple(photos), root, notes=(*notes, *scanner.notes()))
+    return PhotoListing(tuple(photos), root, notes=(*notes, *scanner.notes()), dealt=tuple(SCORED) if is_dealt else ())
 
 
 def _match_splits(root: Path, top: FolderContents) -> dict[str, str]:

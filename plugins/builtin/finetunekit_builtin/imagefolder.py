@@ -61,8 +61,8 @@ def build_huggingface(options: HuggingfaceOptions, context: SourceContext) -> Ph
         photos += rows.photos
         notes += rows.notes()
     keys = [photo.path.relative_to(base).as_posix() for photo in photos]
-    found, split_notes = complete_splits(photos, keys, options, plain(root))
-    return PhotoListing(tuple(found), root, notes=(*split_notes, *notes))
+    found, dealt, split_notes = complete_splits(photos, keys, options, plain(root))
+    return PhotoListing(tuple(found), root, notes=(*split_notes, *notes), dealt=dealt)
 
 
 def _folders_options(options: HuggingfaceOptions) -> FoldersOptions:

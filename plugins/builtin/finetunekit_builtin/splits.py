@@ -51,7 +51,7 @@ def split_called(name: str) -> str | None:
 
 def complete_splits(
     photos: Sequence[PhotoRecord], keys: Sequence[str], options: SplitOptions, where: str
-) -> tuple[list[PhotoRecord], list[str]]:
+) -> tuple[list[PhotoRecord], tuple[str, ...], list[str]]:
     """Give photos that all stand in train the splits that are missing: valid and test, or valid alone.
 
     Args:
@@ -61,17 +61,17 @@ def complete_splits(
         where: What is being listed, for the note.
 
     Returns:
-        The photos, and a note if something was split.
+        The photos, the splits that they were dealt into, and a note if they were.
 
     Raises:
         DataError: If a class has too few photos to be split.
     """
     if not options.split:
-        return list(photos), []
+        return list(photos), (), []
     there = {photo.split for photo in photos}
     missing = [split for split in ("valid", "test") if split not in there]
     if not missing or missing == ["test"] or "train" not in there:
-        return list(photos), []
+        return list(photos), (), []
     chosen = [i for i, photo in enumerate(photos) if photo.split == "train" and photo.label is not None]
     labels = [photos[i].label or "" for i in chosen]
     _check_sizes(labels, len(missing) + 1, where)
@@ -86,9 +86,13 @@ def complete_splits(
     for i, part in zip(chosen, parts, strict=True):
         found[i] = replace(photos[i], split=part)
     sizes = ", ".join(f"{parts.count(split)} {split}" for split in ("train", *missing))
-    return found, [
-        f"{where} has no {' and no '.join(missing)} photos: train was split ({sizes}; split_seed {options.split_seed})"
-    ]
+    return (
+        found,
+        ("train", *missing),
+        [
+            f"{where} has no {' and no '.join(missing)} photos: train was split ({sizes}; split_seed {options.split_seed})"
+        ],
+    )
 
 
 def _check_sizes(labels: Sequence[str], fewest: int, where: str) -> None:

@@ -93,8 +93,8 @@ def build_table(options: TableOptions, context: SourceContext) -> PhotoListing:
     )
     _read(table, options, rows)
     rows.check()
-    photos, notes = complete_splits(rows.photos, rows.names, options, plain(path))
-    return PhotoListing(tuple(photos), folder, notes=(*notes, *rows.notes()))
+    photos, dealt, notes = complete_splits(rows.photos, rows.names, options, plain(path))
+    return PhotoListing(tuple(photos), folder, notes=(*notes, *rows.notes()), dealt=dealt)
 
 
 def _read(table: PhotoTable, options: TableOptions, rows: Rows) -> None:

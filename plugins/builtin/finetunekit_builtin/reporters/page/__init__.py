@@ -15,7 +15,7 @@ from ..learning_curves import UNITS, draw_curve
 from ..options import HtmlOptions
 from ..reliability import draw_reliability
 from ..solved import is_solved
-from .data import count_photos, overlap_rows, samples
+from .data import count_photos, decided_rows, decided_words, overlap_rows, samples
 from .exports import exports
 from .mistakes import display, mistakes
 from .plan import plan
@@ -56,6 +56,8 @@ def build_html(options: HtmlOptions, run: FinishedRun) -> Mapping[str, bytes]:
         photos=count_photos(run),
         samples=samples(run, options.samples_per_class),
         overlap_rows=overlap_rows(run),
+        decided_rows=decided_rows(run),
+        decided_words=decided_words(run),
         plan=plan(run),
         is_solved=is_solved(run),
         scores=scores(run),

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from finetunekit import counted
+
 if TYPE_CHECKING:
     from finetunekit import FinishedRun
 
@@ -14,6 +16,15 @@ if TYPE_CHECKING:
 
 MOST_SAMPLES = 36
 SPLITS = ("train", "valid", "test")
+_DECISION = ("path", "kind", "was", "now", "who", "why")
+_DECISIONS_SHOWN = 40
+_DECIDED = {
+    "label": "relabelled",
+    "leave out": "left out",
+    "group": "grouped",
+    "split": "moved to the split of the group",
+    "unsure": "of which people were unsure, used as listed",
+}
 
 
 def count_photos(run: FinishedRun) -> dict[str, Any] | None:
@@ -47,6 +58,17 @@ def choose(rows: Iterable[Row], count: int, run: FinishedRun) -> list[Row]:
         return hashlib.sha256(f"{seed}\n{row['sha256']}\n{row['path']}".encode(errors="surrogateescape")).digest()
 
     return sorted(rows, key=rank)[:count]
+
+
+def decided_words(run: FinishedRun) -> str:
+    """`3 photos relabelled, 1 photo left out`: what decisions changed for the run."""
+    counts = Counter(row["kind"] for row in run.decided)
+    return ", ".join(f"{counted(counts[kind], 'photo')} {words}" for kind, words in _DECIDED.items() if counts[kind])
+
+
+def decided_rows(run: FinishedRun) -> list[list[str]]:
+    """What decisions changed, a row a photo, the first of them."""
+    return [[row[column] for column in _DECISION] for row in run.decided[:_DECISIONS_SHOWN]]
 
 
 def overlap_rows(run: FinishedRun) -> list[list[str | None]]:
