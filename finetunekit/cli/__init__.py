@@ -45,6 +45,7 @@ _SECTIONS = {
     },
     "Photos": {
         "data": ("data", "Fetch, draw, look at, check, split and describe photos."),
+        "features": ("features", "Write a backbone's features of any number of photos as Parquet."),
     },
     "Plugins": {
         "plugins": ("plugins", "List, begin and check plugins."),
@@ -77,6 +78,7 @@ _CALLED_ELSEWHERE = {
     **dict.fromkeys(("stats", "describe"), "data stats"),
     **dict.fromkeys(("show", "view"), "data show"),
     **dict.fromkeys(("download", "fetch"), "data fetch"),
+    **dict.fromkeys(("embed", "embeddings", "extract"), "features"),
     **dict.fromkeys(("models", "networks"), "backbones"),
     **dict.fromkeys(("continue",), "resume"),
     **dict.fromkeys(("recipes",), "presets"),

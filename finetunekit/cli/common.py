@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import shutil
@@ -13,11 +14,13 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from finetunekit.errors import FinetuneKitError, bounded
+from finetunekit.system.formatting import counted
 from finetunekit.system.progress import Progress
 from finetunekit.system.terminal import WIDTH_COLUMNS, printable, table
 
 if TYPE_CHECKING:
     from finetunekit.config.own_photos import Asked
+    from finetunekit.evaluation.shards.drive import Written
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -114,6 +117,30 @@ def listing_options(function: F) -> F:
         metavar="NAME=VALUE",
         help="Option of the data source, as photos=DIR for a table. Repeatable.",
     )(function)
+
+
+def shard_option(function: F) -> F:
+    """`--shard-photos`."""
+    words = "Photos a shard, rounded up to a multiple of 256."
+    option = click.option(
+        "--shard-photos",
+        type=click.IntRange(1, 2**20),
+        default=4096,
+        show_default=True,
+        callback=lambda _context, _option, value: -(-value // 256) * 256,
+        help=words,
+    )
+    return option(function)
+
+
+def print_written(written: Written, *, as_json: bool) -> None:
+    """Print what a folder of shards holds; its path stands on the last line."""
+    if as_json:
+        print_json({**dataclasses.asdict(written), "folder": str(written.folder)})
+        return
+    made = "" if written.made == written.shards else f", {written.made:,} made now"
+    bad = f", {written.unreadable:,} photos unreadable" if written.unreadable else ""
+    print_lines([f"{written.rows:,} rows in {counted(written.shards, 'shard')}{made}{bad}", written.folder])
 
 
 def json_option(function: F) -> F:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,10 +13,11 @@ from finetunekit.cli.common import (
     json_option,
     listing_options,
     make_progress,
-    out_option,
     print_json,
     print_lines,
     print_table,
+    print_written,
+    shard_option,
     trust_option,
 )
 from finetunekit.system.terminal import wrap
@@ -24,12 +25,18 @@ from finetunekit.system.terminal import wrap
 if TYPE_CHECKING:
     from finetunekit.evaluation.predictor import Prediction
 
+RUNS = "runs"
+
 
 @click.command("predict")
 @click.argument("run")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--data", metavar="PHOTOS", help="Any number of photos, in place of PATHS: Parquet shards go into --out.")
 @listing_options
-@out_option
+@click.option(
+    "--out", metavar="DIR", help="Folder that holds runs [default: runs]; with --data the folder of shards to write."
+)
+@shard_option
 @trust_option
 @json_option
 @click.option("--csv", "csv_path", type=click.Path(dir_okay=False, path_type=Path), help="Also write a CSV file.")
@@ -55,8 +62,10 @@ def command(
     *,
     run: str,
     paths: tuple[Path, ...],
+    data: str | None,
     options: tuple[str, ...],
-    out: str,
+    out: str | None,
+    shard_photos: int,
     as_json: bool,
     csv_path: Path | None,
     sort_into: Path | None,
@@ -68,7 +77,8 @@ def command(
 ) -> None:
     """Predict photos, or folders, tables and archives of them, with RUN: a run's folder, its name, or 'last'.
 
-    Photos that cannot be read are named at the end, with exit code 2; the others are predicted.
+    Photos that cannot be read are named at the end, with exit code 2; the others are predicted. With --data they are named in a side
+    table; called again, it goes on where it was cut off.
     """
     from finetunekit.data.photo_paths import find_photos
     from finetunekit.errors import DataError
@@ -79,7 +89,14 @@ def command(
 
     if is_per_class and coverage is None:
         raise click.UsageError("--per-class goes with --coverage.")
+    _check_usage(paths, data, out, alone=not (as_json or csv_path or sort_into))
+    if data is not None and out is not None:
+        job = {"abstain_below": abstain_below, "abstain_unlike": abstain_unlike, "coverage": coverage}
+        job |= {"is_per_class": is_per_class, "trust": trust}
+        _write_shards(run, data, options, Path(out), shard_photos, job)
+        return
     progress = make_progress()
+    out = out or RUNS
     finished = find_network(run, out=out)
     for line in introduce(finished, asked=run, out=out):
         progress.say(line)
@@ -116,6 +133,36 @@ def command(
         sort_photos(predictions, sort_into)
     if problems:
         raise DataError(problems)
+
+
+def _check_usage(paths: tuple[Path, ...], data: str | None, out: str | None, *, alone: bool) -> None:
+    if data is None and not paths:
+        raise click.UsageError(
+            "Missing argument 'PATHS...': photos, or folders, tables and archives of them; or --data."
+        )
+    if data is not None and (out is None or paths or not alone):
+        raise click.UsageError("--data goes with --out, and with neither PATHS nor --json, --csv or --sort-into.")
+
+
+def _write_shards(
+    run: str, data: str, options: tuple[str, ...], folder: Path, shard_photos: int, asked: Mapping[str, Any]
+) -> None:
+    """Predictions of any number of photos, with a run of the folder `runs`, or one named by its path."""
+    from finetunekit.evaluation.predictor import find_network
+    from finetunekit.evaluation.shards.drive import write_shards
+    from finetunekit.evaluation.shards.jobs import PredictionsJob
+    from finetunekit.evaluation.shards.photos import plain_photos
+    from finetunekit.runs.introduction import introduce
+    from finetunekit.system.parquet import check_pyarrow
+
+    check_pyarrow("predict --data")
+    progress = make_progress()
+    finished = find_network(run, out=RUNS)
+    for line in introduce(finished, asked=run, out=RUNS):
+        progress.say(line)
+    photos = plain_photos(data, options, progress)
+    job = PredictionsJob(str(finished.path), **asked)
+    print_written(write_shards(job, photos, folder, progress, shard_photos=shard_photos), as_json=False)
 
 
 def _rows(predictions: Sequence[Prediction]) -> list[list[object]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TypeAlias, TypeVar
 
 from finetunekit.errors import DataError
@@ -36,28 +37,44 @@ def gather(
         The results of the items that went well, in the order of `items`, and one line for each problem.
     """
 
+    results: list[Result] = []
+    problems: list[str] = []
+    with closing(in_order(work, items, workers=workers)) as attempts:
+        for done, (result, problem) in enumerate(attempts, start=1):
+            results += result
+            problems += problem
+            if progress is not None:
+                progress(done, len(items))
+    return results, problems
+
+
+def in_order(
+    work: Callable[[Item], Result], items: Sequence[Item], *, workers: int
+) -> Generator[tuple[tuple[Result, ...], tuple[str, ...]], None, None]:
+    """Do the work for every item in threads, a bounded number of items ahead of whoever takes the results.
+
+    Args:
+        work: Called once an item, in any thread; raises `DataError` where the item cannot be used.
+        items: What to work on.
+        workers: Number of threads, at least 1.
+
+    Yields:
+        For each item, in the order of `items`: its result, or none and the lines on what is wrong with it.
+    """
+
     def attempt(item: Item) -> tuple[tuple[Result, ...], tuple[str, ...]]:
         try:
             return (work(item),), ()
         except DataError as exc:
             return (), exc.problems
 
-    results: list[Result] = []
-    problems: list[str] = []
-    done = 0
     pool = ThreadPoolExecutor(workers, thread_name_prefix="photos")
     try:
         for batch in _in_turn(pool, lambda part: [attempt(item) for item in part], items, workers):
-            for result, problem in batch:
-                results += result
-                problems += problem
-                done += 1
-                if progress is not None:
-                    progress(done, len(items))
+            yield from batch
     finally:
         # After an interruption only what is under way is waited for.
         pool.shutdown(wait=True, cancel_futures=True)
-    return results, problems
 
 
 def _in_turn(

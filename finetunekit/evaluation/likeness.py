@@ -25,7 +25,9 @@ MOST_KEPT = 5000
 UNLIKE_P, LARGEST_P = 0.01, 0.05
 """A photo is called unlike any training photo where its p-value is at most the first; with fewer than 99 validation photos no p-value is so
 small, and the smallest that there can be counts, up to the second."""
-_BLOCK = 1024
+_BLOCK = 256
+_SPARE = 5
+"""Training photos beyond the `NEAREST` whose cosines are computed with care."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +113,28 @@ def distances(
         features: Of the photos asked about, of any length, `(photos, channels)`.
         is_own: They are the training photos, in the same order: none is compared with itself.
     """
-    count = min(NEAREST, len(vectors) - is_own)
+    others = len(vectors) - is_own
+    count, careful = min(NEAREST, others), min(NEAREST + _SPARE, others)
     found = np.zeros(len(features))
     for start in range(0, len(features) if count else 0, _BLOCK):
-        cosines = _cosines(vectors, features[start : start + _BLOCK])
+        part = features[start : start + _BLOCK]
+        cosines = _cosines(vectors, part)
         if is_own:
             rows = np.arange(len(cosines))
             cosines[rows, start + rows] = -np.inf
-        found[start : start + _BLOCK] = 1.0 - np.partition(cosines, -count, axis=1)[:, -count:].mean(axis=1)
+        near = np.argpartition(cosines, -careful, axis=1)[:, -careful:]
+        found[start : start + _BLOCK] = 1.0 - _careful_cosines(vectors[near], part)[:, -count:].mean(axis=1)
     return found
+
+
+def _careful_cosines(vectors: NDArray[np.float16], features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Cosines of photos with vectors of their own, `(photos, vectors)`, ascending.
+
+    The bits of a product of two matrices depend on how many rows it has; those of these sums do not: a photo's answer is the same whichever
+    photos came with it.
+    """
+    own = unit_length(features).astype(np.float64)
+    return np.sort((vectors.astype(np.float64) * own[:, None, :]).sum(axis=2), axis=1)
 
 
 def _cosines(vectors: NDArray[np.float16], features: NDArray[np.float32]) -> NDArray[np.float64]:

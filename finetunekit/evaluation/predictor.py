@@ -122,13 +122,7 @@ class LoadedRun:
             given = {photo.file: photo.name for photo in files if not photo.is_kept}
             thumbnails = {i: thumbnail_of(p.path) for i, p in enumerate(predictions) if p.path in given}
         named = (dataclasses.replace(p, path=given.get(p.path, p.path)) for p in predictions)
-        labelled = (
-            dataclasses.replace(p, label=None)
-            if p.probability < abstain_below or (abstain_unlike and p.is_unlike)
-            else p
-            for p in named
-        )
-        return Predictions(labelled, thumbnails)
+        return Predictions(withheld(named, below=abstain_below, unlike=abstain_unlike), thumbnails)
 
     def sets(self, coverage: float, *, is_per_class: bool = False) -> AnswerSets:
         """The rule by which `predict` makes sets of classes, what it promises, and what it did on the test photos.
@@ -363,6 +357,12 @@ class LoadedRun:
     def _is_unlike(self, unlike_p: float | None) -> bool:
         at = self.training.unlike_at if self.training else None
         return unlike_p is not None and at is not None and unlike_p <= at
+
+
+def withheld(predictions: Iterable[Prediction], *, below: float, unlike: bool) -> Iterator[Prediction]:
+    """Predictions without the labels of those less probable than `below`, and of those unlike any training photo if that is asked for."""
+    for p in predictions:
+        yield dataclasses.replace(p, label=None) if p.probability < below or (unlike and p.is_unlike) else p
 
 
 def find_network(run: str | Path, *, out: str | Path = "runs") -> FinishedRun:

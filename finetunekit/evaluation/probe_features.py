@@ -152,11 +152,22 @@ def open_probe(
         PluginError: If the backbone fails or returns something that its hook does not allow.
         WeightsError: If the pretrained weights cannot be had.
     """
+    backbone, precision = load_backbone(plan, progress)
+    return probe_backbone(plan, index, backbone, precision, progress, contract=contract, photos=photos)
+
+
+def load_backbone(plan: Plan, progress: Progress) -> tuple[Backbone, str]:
+    """A plan's backbone with its pretrained weights, and the precision it was built in.
+
+    Raises:
+        PluginError: If the backbone fails or returns something that its hook does not allow.
+        WeightsError: If the pretrained weights cannot be had.
+    """
     prepare_tensorflow(seed=plan.config.seed, is_deterministic=plan.config.deterministic)
     precision = resolve_precision(plan.config.precision)
     backbone = build_backbone(plan.network, precision)
     load_backbone_weights(plan, backbone, progress.say)
-    return probe_backbone(plan, index, backbone, precision, progress, contract=contract, photos=photos)
+    return backbone, precision
 
 
 def probe_backbone(

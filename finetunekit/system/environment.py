@@ -126,7 +126,8 @@ def resolve_precision(asked: str) -> str:
     return "bfloat16" if has_fast_bfloat16() else "float32"
 
 
-def _version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """Version of an installed distribution, whose package is not loaded for it; None where it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -169,7 +170,7 @@ def describe_environment() -> dict[str, Any]:
         "processor": processor_name(),
         "cpus": available_cpus(),
         "devices": [device.name for device in tf.config.list_physical_devices()],
-        "versions": {name: _version(name) for name in _RECORDED},
+        "versions": {name: installed_version(name) for name in _RECORDED},
         "threads": {
             "intra_op": tf.config.threading.get_intra_op_parallelism_threads(),
             "inter_op": tf.config.threading.get_inter_op_parallelism_threads(),

@@ -166,3 +166,12 @@ def test_features_are_what_the_last_layer_with_weights_reads(head: str) -> None:
         assert features is None
     else:
         np.testing.assert_allclose(features, photos.mean(axis=(1, 2)), rtol=1e-5)
+
+
+def test_a_photo_is_as_unlike_whichever_photos_came_with_it() -> None:
+    generator = np.random.default_rng(3)
+    vectors = unit_length(generator.random((37, 33))).astype(np.float16)
+    features = generator.random((20, 33)).astype(np.float32)
+    together = distances(vectors, features)
+    assert [float(distances(vectors, row[None])[0]) for row in features] == together.tolist()
+    np.testing.assert_allclose(together, 1 - np.sort(unit_length(features) @ vectors.T)[:, -5:].mean(axis=1), atol=1e-6)

@@ -1,0 +1,62 @@
+"""`finetunekit features`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from finetunekit.cli.common import json_option, listing_options, make_progress, print_written, shard_option
+
+
+@click.command("features")
+@click.argument("data")
+@click.option("--backbone", required=True, metavar="NAME", help="Registered name; A+B: both, joined.")
+@click.option(
+    "--out",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of shards; one that was cut off is taken up.",
+)
+@click.option("--set", "settings", multiple=True, metavar="A.B=VALUE", help="Pixels, weights, precision. Repeatable.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of the numbers; float16 is half as large and rounds them.",
+)
+@click.option("--unlabelled", "is_unlabelled", is_flag=True, help="Take every photo below DATA; no labels, no splits.")
+@listing_options
+@shard_option
+@json_option
+def command(
+    *,
+    data: str,
+    backbone: str,
+    folder: Path,
+    settings: tuple[str, ...],
+    dtype: Literal["float32", "float16"],
+    is_unlabelled: bool,
+    options: tuple[str, ...],
+    shard_photos: int,
+    as_json: bool,
+) -> None:
+    """Write a backbone's features of any number of photos: a folder, table, archive, run or preset.
+
+    Parquet shards with checksums, one vector a photo; photos that cannot be read go into a side table. Called again, it goes on.
+    """
+    from finetunekit.evaluation.shards.drive import write_shards
+    from finetunekit.evaluation.shards.jobs import features_job
+    from finetunekit.evaluation.shards.photos import labelled_photos
+    from finetunekit.system.parquet import check_pyarrow
+
+    check_pyarrow("features")
+    progress = make_progress()
+    job = features_job(backbone, settings=settings, dtype=dtype)
+    job.plan(progress)  # what is wrong with it is said before photos are looked for
+    photos = labelled_photos(data, options, progress, is_unlabelled=is_unlabelled)
+    print_written(write_shards(job, photos, folder, progress, shard_photos=shard_photos), as_json=as_json)

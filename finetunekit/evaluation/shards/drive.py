@@ -1,0 +1,135 @@
+"""All shards of a job, in a folder that another call takes up where this one was cut off."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+from finetunekit.errors import DataError
+from finetunekit.evaluation.shards.jobs import Job
+from finetunekit.evaluation.shards.work import CHUNK, Shard, ShardPhoto, work_on_shard
+from finetunekit.evaluation.shards.workers import Worker, open_worker
+from finetunekit.system.files import locked
+from finetunekit.system.formatting import counted, escaped
+from finetunekit.system.parquet import check_pyarrow
+from finetunekit.system.progress import Progress
+from finetunekit.system.shard_folder import LOCK, UNREADABLE, ShardFolder, ShardRecord
+
+SHARD_PHOTOS = 16 * CHUNK
+_MOST_LINES = 100
+"""Lines that a job says of its shards, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a folder of shards holds once all of them are there.
+
+    Attributes:
+        folder: The folder.
+        shards: Number of shards.
+        made: How many of them this call made; the others were there.
+        rows: Photos with a row.
+        unreadable: Photos that could not be read; the side table says why.
+    """
+
+    folder: Path
+    shards: int
+    made: int
+    rows: int
+    unreadable: int
+
+
+def write_shards(
+    job: Job, photos: Sequence[ShardPhoto], folder: Path, progress: Progress, *, shard_photos: int = SHARD_PHOTOS
+) -> Written:
+    """Answer for photos, shard by shard; what is there and whole is not made again.
+
+    Args:
+        job: What is asked of each photo.
+        photos: In order; another call has to bring the same ones in the same order.
+        folder: Where shards go; see `finetunekit.system.shard_folder`.
+        progress: Says what is under way and how long it will take.
+        shard_photos: Photos a shard, a multiple of 256.
+
+    Raises:
+        ConfigError: If pyarrow is missing, or the folder holds something else.
+        DataError: If no photo at all can be read.
+        RunFolderError: If the folder cannot be written, or another process writes it.
+    """
+    check_pyarrow(f"{folder}")
+    shards = [
+        Shard(number, tuple(photos[start : start + shard_photos]))
+        for number, start in enumerate(range(0, len(photos), shard_photos))
+    ]
+    asked = {**job.asked(progress), **_photos_asked(photos, shard_photos)}
+    kept = ShardFolder(folder)
+    kept.check(asked)  # before anything is locked or loaded
+    with locked(folder, lock=LOCK, job="writing these shards"), _told_to_go_on():
+        records = kept.whole(progress.say)
+        left = [shard for shard in shards if shard.number not in records]
+        if left:
+            worker = open_worker(job, progress)
+            kept.begin({**asked, "network": dict(worker.signature)})
+            _say_start(progress, len(shards), len(left), folder)
+            for record in _made(worker, left, folder, progress):
+                kept.record(record)
+                records[record.shard] = record
+        kept.finish(records)
+    return _summary(folder, records, len(left), progress)
+
+
+@contextmanager
+def _told_to_go_on() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as exc:
+        exc.add_note("The same command goes on with the shards that are left.")
+        raise
+
+
+def _photos_asked(photos: Sequence[ShardPhoto], shard_photos: int) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for photo in photos:
+        digest.update(json.dumps(astuple(photo)).encode() + b"\n")
+    return {"photos": len(photos), "photos_sha256": digest.hexdigest(), "shard_photos": shard_photos}
+
+
+def _say_start(progress: Progress, shards: int, left: int, folder: Path) -> None:
+    there = shards - left
+    going_on = f"; {there:,} of them are there" if there else ""
+    progress.say(f"{counted(shards, 'shard')} in {folder}{going_on}")
+
+
+def _made(worker: Worker, shards: Sequence[Shard], folder: Path, progress: Progress) -> Iterator[ShardRecord]:
+    """Shard after shard in this process."""
+    photos, before = sum(len(shard.photos) for shard in shards), 0
+    count, often = progress.counter("photos"), -(-len(shards) // _MOST_LINES)
+    for number, shard in enumerate(shards, start=1):
+        record = work_on_shard(worker, shard, folder, _shifted(count, before, photos))
+        before += len(shard.photos)
+        if number % often == 0 or number == len(shards):
+            bad = f", {record.unreadable} unreadable" if record.unreadable else ""
+            progress.say(f"shard {record.shard}: {counted(record.rows, 'row')}{bad}; {before:,} of {photos:,} photos")
+        yield record
+
+
+def _shifted(count: Callable[[int, int], None], before: int, photos: int) -> Callable[[int], None]:
+    return lambda done: count(before + done, photos)
+
+
+def _summary(folder: Path, records: dict[int, ShardRecord], made: int, progress: Progress) -> Written:
+    rows, unreadable = (sum(getattr(one, name) for one in records.values()) for name in ("rows", "unreadable"))
+    if unreadable:
+        where = escaped(str(folder / UNREADABLE))
+        progress.say(f"{counted(unreadable, 'photo')} could not be read; {where} says which and why")
+    if not rows:
+        raise DataError(f"{escaped(str(folder))}: none of {counted(unreadable, 'photo')} could be read.")
+    processors = sorted({record.made_on for record in records.values()})
+    if len(processors) > 1:
+        progress.say(f"made on {' and '.join(processors)}: last bits may differ between shards")
+    return Written(folder, len(records), made, rows, unreadable)

@@ -1,0 +1,168 @@
+"""One shard: photo files in, one whole Parquet file out, and a side table of those that could not be read.
+
+It knows of no other shard and nothing of who calls it: it may run in any process on any machine that sees the photos and the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.data.decode import decode_stream, fit_photo
+from finetunekit.data.parallel import in_order
+from finetunekit.data.photo_file import check_file_size, open_photo_file, pillow_guard
+from finetunekit.evaluation.shards.workers import Worker
+from finetunekit.system.environment import available_cpus, processor_name
+from finetunekit.system.formatting import escaped
+from finetunekit.system.parquet import parquet_bytes
+from finetunekit.system.shard_folder import ROWS, UNREADABLE, ShardFolder, ShardRecord
+
+CHUNK = 256
+"""Photos that the network is asked about at once, as `predict` asks: while it computes, the next ones are decoded."""
+_MOST_THREADS = 8
+_LABELS = ("label", "split", "group")
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPhoto:
+    """A photo to answer for; label, split and group where they are known."""
+
+    path: str
+    label: str | None = None
+    split: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Photos that become one file.
+
+    Attributes:
+        number: From 0.
+        photos: In order.
+        base: Folder that relative paths begin at; empty: the working folder.
+    """
+
+    number: int
+    photos: tuple[ShardPhoto, ...]
+    base: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    photo: ShardPhoto
+    sha256: str
+    square: NDArray[np.uint8]
+
+
+def work_on_shard(
+    worker: Worker, shard: Shard, folder: Path, count: Callable[[int], None] = lambda _: None
+) -> ShardRecord:
+    """Decode, ask and write. Photos wait decoded in a bounded number, so that memory does not grow with the shard.
+
+    Args:
+        worker: The network.
+        shard: Its photos.
+        folder: Of all shards; see `finetunekit.system.shard_folder`.
+        count: Told how many of its photos are done, now and then.
+
+    Returns:
+        What to record of it.
+
+    Raises:
+        RunFolderError: If a file cannot be written.
+    """
+    parts: list[dict[str, Any]] = []
+    unreadable: list[tuple[str, str]] = []
+    threads = min(_MOST_THREADS, available_cpus())
+    with (
+        pillow_guard(worker.max_pixels),
+        closing(in_order(lambda photo: _read(photo, shard.base, worker), shard.photos, workers=threads)) as attempts,
+    ):
+        done = 0
+        for chunk in _chunks(zip(shard.photos, attempts, strict=True)):
+            read = [found for _, (result, _) in chunk for found in result]
+            unreadable += [(photo.path, _reason(photo, lines, shard.base)) for photo, (_, lines) in chunk if lines]
+            if read:
+                parts.append(_rows(worker, read))
+            done += len(chunk)
+            count(done)
+    contents = {ROWS: _table_bytes(worker, parts)}
+    if unreadable:
+        contents[UNREADABLE] = _side_table(unreadable)
+    sha256 = ShardFolder(folder).keep(shard.number, contents)
+    rows = len(shard.photos) - len(unreadable)
+    return ShardRecord(shard.number, rows, len(unreadable), sha256, processor_name())
+
+
+def _chunks(attempts: Iterator[Any]) -> Iterator[list[Any]]:
+    chunk: list[Any] = []
+    for one in attempts:
+        chunk.append(one)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _read(photo: ShardPhoto, base: str, worker: Worker) -> _Read:
+    path = Path(base, photo.path)
+    with open_photo_file(path) as file:
+        check_file_size(file, path, max_pixels=worker.max_pixels)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        pixels = decode_stream(file, path, max_pixels=worker.max_pixels)
+    return _Read(photo, sha256, fit_photo(pixels, **worker.fitting))
+
+
+def _reason(photo: ShardPhoto, lines: Sequence[str], base: str) -> str:
+    """Why, without the path, which has a column of its own."""
+    return "; ".join(line.removeprefix(f"{escaped(str(Path(base, photo.path)))}: ") for line in lines)
+
+
+def _rows(worker: Worker, read: Sequence[_Read]) -> dict[str, Any]:
+    answers = worker.answer([Path(one.photo.path) for one in read], np.stack([one.square for one in read]))
+    labels = {name: [getattr(one.photo, name) for one in read] for name in _labels(worker)}
+    return {"path": [one.photo.path for one in read], "sha256": [one.sha256 for one in read], **labels, **answers}
+
+
+def _labels(worker: Worker) -> Sequence[str]:
+    return _LABELS if worker.is_labelled else ()
+
+
+def _table_bytes(worker: Worker, parts: Sequence[dict[str, Any]]) -> bytes:
+    import pyarrow as pa
+
+    texts = [(name, pa.string()) for name in ("path", "sha256", *_labels(worker))]
+    schema = pa.schema([*texts, *worker.schema()])
+    batches = [pa.record_batch([_column(part[f.name], f.type) for f in schema], schema=schema) for part in parts]
+    repeated = [name for name in ("label", "split", "predicted") if name in schema.names]
+    return parquet_bytes(pa.Table.from_batches(batches, schema=schema).combine_chunks(), repeated)
+
+
+def _column(values: Any, kind: Any) -> Any:
+    import pyarrow as pa
+
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=kind)
+    return pa.array([_text(value) for value in values] if pa.types.is_string(kind) else values, kind)
+
+
+def _text(value: str | None) -> str | None:
+    """Names of files may hold bytes that are no UTF-8; Parquet's texts may not: they are escaped."""
+    return None if value is None else value.encode("utf-8", "backslashreplace").decode()
+
+
+def _side_table(unreadable: Sequence[tuple[str, str]]) -> bytes:
+    import pyarrow as pa
+
+    names, reasons = zip(*unreadable, strict=True)
+    return parquet_bytes(pa.table({"path": list(map(_text, names)), "reason": list(map(_text, reasons))}))
