@@ -41,6 +41,8 @@ VALUES = (
     types.PhotoRecord,
     types.TrackedRun,
     types.TrackedEnd,
+    types.Job,
+    types.Outcome,
     types.Exporter,
     types.Servable,
     types.Exported,
@@ -69,6 +71,7 @@ def render_hooks() -> str:
     parts += ["## Notify", _NOTIFY, *(_hook(name, "") for name in NOTIFY_HOOKS)]
     parts += ["## What `register` takes", *map(_callable, _PROTOCOLS)]
     parts += ["## What a tracker does", *_methods(types.Tracker)]
+    parts += ["## What an executor does", *_methods(types.Executor)]
     parts += ["## Values", "Frozen. Import them from `finetunekit`.", *map(_value, VALUES)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 

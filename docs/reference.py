@@ -21,6 +21,7 @@ KINDS = {
     "data source": ("Data sources", "`data.source` with `data.options`, and `data.otherwise`"),
     "reporter": ("Reporters", "`reports[]`"),
     "tracker": ("Trackers", "`track[]`"),
+    "executor": ("Executors", "`executor` and by `--on`"),
     "exporter": ("Exporters", "`export.to[]` and by `finetunekit export RUN --to`"),
 }
 

@@ -53,9 +53,11 @@ if TYPE_CHECKING:
     from finetunekit.runs.folder import FinishedRun
     from finetunekit.runs.verify import published_sentence, verify_run
     from finetunekit.serving.server import serve
+    from finetunekit.system.environment import available_cpus
     from finetunekit.system.files import append_line, locked, open_regular, read_regular, to_cell, to_csv, write_whole
-    from finetunekit.system.formatting import counted, show_duration
+    from finetunekit.system.formatting import counted, show_bytes, show_duration
     from finetunekit.system.keyed_random import draw_uniform
+    from finetunekit.system.memory import free_memory_bytes
     from finetunekit.system.network import Client, Closed, Refused, Unreachable, is_offline, is_web_url
     from finetunekit.system.progress import Progress
     from finetunekit.system.terminal import terminal_width
@@ -63,14 +65,17 @@ if TYPE_CHECKING:
         Augmentation,
         Backbone,
         BackboneSpec,
+        Executor,
         Exported,
         Exporter,
         Features,
         Fill,
         FreezeDecision,
+        Job,
         LayerInfo,
         LayerRate,
         Options,
+        Outcome,
         PhotoListing,
         PhotoRecord,
         PixelContract,
@@ -127,6 +132,7 @@ _LAZY = {
     "finetunekit.plugins.hookspecs": ("hookimpl",),
     "finetunekit.runs.folder": ("FinishedRun",),
     "finetunekit.serving.server": ("serve",),
+    "finetunekit.system.environment": ("available_cpus",),
     "finetunekit.system.files": (
         "append_line",
         "locked",
@@ -136,8 +142,9 @@ _LAZY = {
         "to_csv",
         "write_whole",
     ),
-    "finetunekit.system.formatting": ("counted", "show_duration"),
+    "finetunekit.system.formatting": ("counted", "show_bytes", "show_duration"),
     "finetunekit.system.keyed_random": ("draw_uniform",),
+    "finetunekit.system.memory": ("free_memory_bytes",),
     "finetunekit.system.network": ("Client", "Closed", "Refused", "Unreachable", "is_offline", "is_web_url"),
     "finetunekit.system.progress": ("Progress",),
     "finetunekit.system.terminal": ("terminal_width",),
@@ -145,14 +152,17 @@ _LAZY = {
         "Augmentation",
         "Backbone",
         "BackboneSpec",
+        "Executor",
         "Exported",
         "Exporter",
         "Features",
         "Fill",
         "FreezeDecision",
+        "Job",
         "LayerInfo",
         "LayerRate",
         "Options",
+        "Outcome",
         "PhotoListing",
         "PhotoRecord",
         "PixelContract",
@@ -177,6 +187,7 @@ __all__ = [
     "Closed",
     "ConfigError",
     "DataError",
+    "Executor",
     "ExportError",
     "ExportResult",
     "Exported",
@@ -188,10 +199,12 @@ __all__ = [
     "FolderContents",
     "FreezeDecision",
     "GroupResult",
+    "Job",
     "LayerInfo",
     "LayerRate",
     "LoadedRun",
     "Options",
+    "Outcome",
     "PhotoListing",
     "PhotoRecord",
     "PhotoTable",
@@ -214,6 +227,7 @@ __all__ = [
     "WeightsError",
     "append_line",
     "audit",
+    "available_cpus",
     "compare",
     "count_names_anew",
     "counted",
@@ -222,6 +236,7 @@ __all__ = [
     "draw_uniform",
     "dump_yaml",
     "folder_id",
+    "free_memory_bytes",
     "from_windows",
     "heic_note",
     "hookimpl",
@@ -250,6 +265,7 @@ __all__ = [
     "same_letters",
     "save_graph",
     "serve",
+    "show_bytes",
     "show_duration",
     "some_names",
     "split_by_class",

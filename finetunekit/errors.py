@@ -76,6 +76,19 @@ class ExportError(FinetuneKitError):
     exit_code = 5
 
 
+def error_of(exit_code: int, text: str) -> FinetuneKitError:
+    """The error that another process ended with.
+
+    Args:
+        exit_code: Its exit code.
+        text: Its error's text, one or several lines.
+    """
+    kinds = {kind.exit_code: kind for kind in (FinetuneKitError, PluginError, RunError, ExportError)}
+    if exit_code == ConfigError.exit_code:
+        return ConfigError(text.split("\n"))
+    return kinds.get(exit_code, FinetuneKitError)(text)
+
+
 _SHORT = 5
 
 

@@ -5,12 +5,14 @@ Nothing here imports Keras: a listing, a plan or a config error is answered with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
+
+from finetunekit.errors import FinetuneKitError, error_of
 
 if TYPE_CHECKING:
     import keras
@@ -365,6 +367,78 @@ class Tracker(Protocol):
 
     def fail(self, status: str) -> None:
         """The run has `failed`, was `interrupted`, or was `killed`. It may be resumed, and is then opened again."""
+        ...
+
+
+# ---- executors -------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A whole run that is to be carried out. All that it is told lies in its folder, from which it is taken up wherever it was left.
+
+    Attributes:
+        folder: The run folder, absolute: its configuration, its plan and copies of its plugin files, and from its first epoch on a
+            checkpoint. Begun again with the same folder, the job goes on where it was.
+        label: For the user, such as `seed 5`.
+        arguments: `python ARGUMENTS`, with the run folder or a copy of it as the working folder, carries it out in a process of its own. It
+            ends with 0 where the run is finished; else with another exit code, and why on stdout. Progress goes to stderr. Where its
+            stdin is a pipe, it stops when that is closed, as it does by SIGINT or SIGTERM: what was done is kept, the exit code is 130.
+        here: Carries it out in this process; raises as `finetunekit.run`.
+        reads: Files and folders outside of the run folder that it reads, absolute: photos, tables, plugin files.
+        memory_bytes: What it needs at most; photos and features go to disk by themselves where memory is short.
+    """
+
+    folder: Path
+    label: str
+    arguments: tuple[str, ...]
+    here: Callable[[], None] = field(compare=False, repr=False)
+    reads: tuple[Path, ...] = ()
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        job: As it was given.
+        error: Why it could not be carried out; None: its run is finished, in its folder.
+    """
+
+    job: Job
+    error: FinetuneKitError | None = None
+
+    @staticmethod
+    def of_process(job: Job, exit_code: int, text: str) -> Outcome:
+        """How a process ended that carried it out.
+
+        Args:
+            job: As it was given.
+            exit_code: Of the process.
+            text: What it wrote to stdout.
+        """
+        if exit_code == 0:
+            return Outcome(job)
+        return Outcome(job, error_of(exit_code, text.strip() or f"{job.label}: its process ended with {exit_code}."))
+
+
+class Executor(Protocol):
+    """Carries out whole runs, somewhere, several at a time or one after the other. It knows nothing of what a run is."""
+
+    def run(self, jobs: Iterator[Job], say: Callable[[str], None]) -> Iterator[Outcome]:
+        """Carry out every job, and give back how each ended, in any order, each as soon as it has.
+
+        Called in the thread of whoever asked. When the iterator that is returned is closed, or an exception such as the user's Ctrl-C
+        comes through it, jobs under way are stopped and waited for; they are taken up another time.
+
+        Args:
+            jobs: Take the next one only when there is room for it: its folder is made then.
+            say: Prints one line for the user.
+
+        Raises:
+            FinetuneKitError: If no more jobs can be carried out at all, such as where a cluster cannot be reached.
+        """
         ...
 
 

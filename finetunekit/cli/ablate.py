@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, preset_options, print_json, print_lines
+from finetunekit.cli.common import json_option, make_progress, on_option, preset_options, print_json, print_lines
 
 
 @click.command("ablate")
@@ -22,6 +22,7 @@ from finetunekit.cli.common import json_option, make_progress, preset_options, p
 @click.option("--grid", is_flag=True, help="Every combination of values; else one setting at a time differs.")
 @click.option("--test", "is_test", is_flag=True, help="Score the test split too: every run is then an opening of it.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the ablation.  [default: runs/NAME-ablation]")
+@on_option
 @json_option
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def command(
@@ -29,10 +30,12 @@ def command(
     settings: tuple[str, ...],
     seed: int | None,
     vary: tuple[str, ...],
+    *,
     seeds: int,
     grid: bool,
     is_test: bool,
     out: Path | None,
+    on: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -53,6 +56,7 @@ def command(
         is_grid=grid,
         is_test=is_test,
         out=out,
+        on=on,
         progress=make_progress(is_quiet=quiet),
     )
     if as_json:

@@ -108,6 +108,12 @@ def track_option(function: F) -> F:
     )(function)
 
 
+def on_option(function: F) -> F:
+    """`--on`."""
+    words = "What carries it out: local, processes, or another executor's name or address.  [default: the preset's]"
+    return click.option("--on", metavar="EXECUTOR", help=words)(function)
+
+
 def listing_options(function: F) -> F:
     """`--option`, of the data source that lists a table or an archive."""
     return click.option(

@@ -6,23 +6,32 @@ import dataclasses
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines, trust_option
+from finetunekit.cli.common import (
+    json_option,
+    make_progress,
+    on_option,
+    out_option,
+    print_json,
+    print_lines,
+    trust_option,
+)
 
 
 @click.command("replay")
 @click.argument("run")
 @out_option
 @trust_option
+@on_option
 @json_option
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
-def command(run: str, out: str, as_json: bool, quiet: bool, trust: bool) -> None:
+def command(run: str, out: str, as_json: bool, quiet: bool, trust: bool, on: str | None) -> None:
     """Repeat RUN into a new folder and say whether it came out the same: a run's folder, its name, or 'last'.
 
     Ends with 1 where it did not.
     """
     from finetunekit.engine.api import replay
 
-    again = replay(run, out=out, progress=make_progress(is_quiet=quiet), trust=trust)
+    again = replay(run, out=out, on=on, progress=make_progress(is_quiet=quiet), trust=trust)
     if as_json:
         print_json({"path": again.result.path, "of": again.of, **dataclasses.asdict(again.verdict)})
     else:

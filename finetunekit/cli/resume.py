@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, out_option, print_json, print_lines, trust_option
+from finetunekit.cli.common import (
+    json_option,
+    make_progress,
+    on_option,
+    out_option,
+    print_json,
+    print_lines,
+    trust_option,
+)
 from finetunekit.cli.run import echo_run_group
 
 
@@ -14,10 +22,11 @@ from finetunekit.cli.run import echo_run_group
 @click.argument("run")
 @out_option
 @trust_option
+@on_option
 @json_option
 @click.option("--force", is_flag=True, help="Go on although something changed; what did is noted in run.json.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
-def command(run: str, out: str, as_json: bool, force: bool, quiet: bool, trust: bool) -> None:
+def command(run: str, out: str, as_json: bool, force: bool, quiet: bool, trust: bool, on: str | None) -> None:
     """Take up RUN where it was killed, interrupted or failed: the folder of a run, of seeds or of a cross-validation, or its name.
 
     It loses the epoch under way at most, and ends with the same bits as a run that was never stopped. Where configuration, photos,
@@ -31,13 +40,17 @@ def command(run: str, out: str, as_json: bool, force: bool, quiet: bool, trust: 
     if group is not None and (group / CROSS_VALIDATION).is_file():
         from finetunekit.experiments.cross_validation import resume_folds
 
-        echo_run_group(resume_folds(group, is_forced=force, progress=progress, trust=trust), as_json=as_json)
+        found = resume_folds(group, is_forced=force, on=on, progress=progress, trust=trust)
+        echo_run_group(found, as_json=as_json)
         return
     if group is not None:
         from finetunekit.experiments.seeds import resume_seeds
 
-        echo_run_group(resume_seeds(group, is_forced=force, progress=progress, trust=trust), as_json=as_json)
+        found = resume_seeds(group, is_forced=force, on=on, progress=progress, trust=trust)
+        echo_run_group(found, as_json=as_json)
         return
+    if on is not None:
+        raise click.UsageError("--on: a single run is taken up in this process; it is for the folder of several runs.")
     result = resume(run, out=out, is_forced=force, progress=progress, trust=trust)
     if as_json:
         print_json({"path": result.path, "metrics": result.metrics})

@@ -9,6 +9,7 @@ import click
 from finetunekit.cli.common import (
     json_option,
     make_progress,
+    on_option,
     out_option,
     preset_options,
     print_json,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @click.command("run")
 @preset_options
 @track_option
+@on_option
 @out_option
 @json_option
 @click.option("--seeds", type=click.IntRange(2, 1000), help="Run this many seeds and say how far they spread.")
@@ -33,6 +35,7 @@ def command(
     settings: tuple[str, ...],
     seed: int | None,
     trackers: tuple[str, ...],
+    on: str | None,
     out: str,
     as_json: bool,
     seeds: int | None,
@@ -60,18 +63,19 @@ def command(
     if seeds is not None:
         from finetunekit.experiments.seeds import run_seeds
 
-        group = run_seeds(preset, seeds, settings=settings, seed=seed, out=out, progress=progress)
+        group = run_seeds(preset, seeds, settings=settings, seed=seed, out=out, on=on, progress=progress)
         echo_run_group(group, as_json=as_json)
         return
     if _is_cross_validation(preset, settings):
         from finetunekit.experiments.cross_validation import run_folds
 
-        echo_run_group(run_folds(preset, settings=settings, seed=seed, out=out, progress=progress), as_json=as_json)
+        group = run_folds(preset, settings=settings, seed=seed, out=out, on=on, progress=progress)
+        echo_run_group(group, as_json=as_json)
         return
     from finetunekit.engine.api import run  # after what is wrong with the configuration was said
     from finetunekit.runs.folder import report_page
 
-    result = run(preset, settings=settings, seed=seed, out=out, progress=progress)
+    result = run(preset, settings=settings, seed=seed, out=out, on=on, progress=progress)
     if as_json:
         print_json({"path": result.path, "metrics": result.metrics})
         return

@@ -35,6 +35,7 @@ _KINDS = {
     "reports": "reporter",
     "track": "tracker",
     "to": "exporter",
+    "executor": "executor",
 }
 
 

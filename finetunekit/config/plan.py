@@ -12,6 +12,9 @@ from finetunekit.config.yaml_source import KeyPath, dump_yaml, show_path
 from finetunekit.plugins.files import PluginFile
 from finetunekit.types import BackboneSpec, Options, Registered
 
+EXECUTOR = "executor"
+"""Key of the configuration that is in no run folder: where a run was carried out is no part of what it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
@@ -88,6 +91,7 @@ class Plan:
         reports: Reporters in order.
         track: Trackers in order.
         exports: Exporters in order.
+        executor: Where its runs are carried out; no part of what a run is.
         plugin_files: Plugin files that it names, as they were loaded.
     """
 
@@ -103,6 +107,7 @@ class Plan:
     reports: tuple[Chosen, ...]
     track: tuple[Chosen, ...]
     exports: tuple[Chosen, ...]
+    executor: Chosen
     plugin_files: tuple[PluginFile, ...]
 
     @property
@@ -122,7 +127,7 @@ class Plan:
         return sum(stage.config.epochs for stage in self.stages[:number])
 
     def components(self) -> Iterator[Chosen]:
-        """Every component in the order of the flow."""
+        """Every component of a run in the order of the flow."""
         yield self.data_source
         if self.stand_in:
             yield self.stand_in
@@ -138,7 +143,7 @@ class Plan:
         """Plain values for `plan.json` and `--json`."""
         return {
             "source": self.source,
-            "config": self.config.model_dump(mode="json"),
+            "config": self.config.model_dump(mode="json", exclude={EXECUTOR}),
             "components": [component.to_dict() for component in self.components()],
             "plugin_files": [file.to_dict() for file in self.plugin_files],
         }
@@ -146,4 +151,4 @@ class Plan:
 
 def config_text(plan: Plan) -> str:
     """What `config.yaml` of a run holds."""
-    return dump_yaml(plan.config.model_dump(mode="json", exclude_none=True))
+    return dump_yaml(plan.config.model_dump(mode="json", exclude_none=True, exclude={EXECUTOR}))

@@ -18,7 +18,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield f"plan of {config.name} ({plan.source})"
     if config.description:
         yield f"  {config.description}"
-    for component in plan.components():
+    for component in (*plan.components(), plan.executor):
         what = "stand-in" if component is plan.stand_in else component.kind
         yield f"{what:16}  {component.name}  from {component.registered.origin}"
         for key, value in component.options.model_dump(mode="json").items():

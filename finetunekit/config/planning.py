@@ -10,7 +10,7 @@ from typing import Any
 import pydantic
 
 from finetunekit.config.joined_backbone import join_backbones
-from finetunekit.config.plan import Chosen, Plan, PlannedNetwork, PlannedStage
+from finetunekit.config.plan import EXECUTOR, Chosen, Plan, PlannedNetwork, PlannedStage
 from finetunekit.config.preset import Document, read_document
 from finetunekit.config.sections import RunConfig
 from finetunekit.config.training_sections import FitStage, kind_of_stage
@@ -52,6 +52,8 @@ def make_plan(document: Document, host: PluginHost) -> Plan:
     track = chooser.each("tracker", ("track",), values.get("track"))
     chooser.refuse_secrets(track)
     exports = chooser.each("exporter", ("export", "to"), _map(values.get("export")).get("to"))
+    executor = chooser.component("executor", (EXECUTOR,), _executor(values))
+    chooser.refuse_secrets((executor,))
     if config is not None and backbone is not None:
         _check_size(config, backbone, document, problems)
         config = _with_backbones_pixels(config, backbone)
@@ -73,6 +75,7 @@ def make_plan(document: Document, host: PluginHost) -> Plan:
         reports=tuple(map(_sure, reports)),
         track=tuple(map(_sure, track)),
         exports=tuple(map(_sure, exports)),
+        executor=_sure(executor),
         plugin_files=tuple(host.files),
     )
 
@@ -107,6 +110,10 @@ def _policy(stage: Any) -> Any:
     """What a stage says of freezing; None where it is solved."""
     default = {"name": FitStage.model_fields["freeze"].default.name}
     return _map(stage).get("freeze", default) if kind_of_stage(stage) == "fit" else None
+
+
+def _executor(values: Mapping[str, Any]) -> Any:
+    return values.get(EXECUTOR) or {"name": RunConfig.model_fields[EXECUTOR].default.name}
 
 
 def _check_config(document: Document, problems: list[str]) -> RunConfig | None:
@@ -179,15 +186,15 @@ class _Chooser:
         found = tuple(part for part in chosen if part is not None)
         return found if len(found) == len(chosen) else ()
 
-    def refuse_secrets(self, trackers: Sequence[Chosen | None]) -> None:
-        """Options are written into run folders: a password in an address is refused, and not repeated."""
-        for chosen in filter(None, trackers):
+    def refuse_secrets(self, components: Sequence[Chosen | None]) -> None:
+        """Options are written into folders of runs: a password in an address is refused, and not repeated."""
+        for chosen in filter(None, components):
             for key, value in chosen.options.model_dump(mode="json").items():
                 if isinstance(value, str) and has_password(value):
                     where = place_of(self.document.places, (*chosen.path, key)) or self.document.source
                     self.problems.append(
-                        f"{where}: {show_path((*chosen.path, key))}: holds a password, and options are written into run folders. "
-                        "Leave it out here and give it in the environment variable that the tracker reads."
+                        f"{where}: {show_path((*chosen.path, key))}: holds a password, and options are written into folders of runs. "
+                        f"Leave it out here and give it in the environment variable that the {chosen.kind} reads."
                     )
 
     def choose(self, kind: str, path: KeyPath, name: Any, options: Any, options_path: KeyPath) -> Chosen | None:

@@ -23,6 +23,7 @@ _COMPONENTS: tuple[KeyPath, ...] = (
     ("augment", "*"),
     ("reports", "*"),
     ("track", "*"),
+    ("executor",),
     ("export", "to", "*"),
     ("stages", "*", "freeze"),
     ("stages", "*", "optimizer"),

@@ -283,6 +283,10 @@ class RunConfig(Section):
     save: SaveSection = Field(default_factory=SaveSection)
     reports: tuple[Component, ...] = Field((), description="Reporters, in order.")
     track: tuple[Component, ...] = Field((), description="Trackers that the run is sent to; they change nothing in it.")
+    executor: Component = Field(
+        Component(name="local"),
+        description="Where its runs are carried out, and how many at a time; it changes nothing in them.",
+    )
     export: ExportSection = Field(default_factory=ExportSection)
     expected: Expected | None = Field(None, description="Published result that `verify` tests against.")
 

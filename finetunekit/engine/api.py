@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetunekit.config.executor_choice import executor_settings
 from finetunekit.config.own_photos import choose_preset
-from finetunekit.config.plan import Plan
+from finetunekit.config.plan import EXECUTOR, Plan
 from finetunekit.config.planning import prepare
 from finetunekit.config.preset import setting_texts
 from finetunekit.engine.pipeline import RunPipeline
@@ -46,6 +47,7 @@ def run(
     settings: Mapping[str, Any] | Sequence[str] = (),
     seed: int | None = None,
     out: str | Path = "runs",
+    on: str | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
     """Run a preset: train, evaluate, save and report.
@@ -58,6 +60,7 @@ def run(
         settings: What goes over the preset: `{"stages[1].epochs": 3, "seed": 1}`, or `a.b[0].c=VALUE` texts, VALUE being YAML.
         seed: Replaces the preset's seed.
         out: Folder in which the run's own folder is made.
+        on: Executor that carries it out, by its name or its address; default: that of the preset, or this process.
         progress: Where progress is printed; default: stderr, a live line in a notebook.
 
     Returns:
@@ -75,9 +78,9 @@ def run(
     asked = choose_preset(None if preset is None else str(preset), load_plugins(lambda _: None).presets, data=data)
     if asked.note:
         progress.say(f"note: {asked.note}")
-    texts = (*asked.settings, *setting_texts(settings))
+    texts = (*asked.settings, *setting_texts(settings), *executor_settings(on))
     plan, host = prepare(asked.preset, settings=texts, seed=seed, progress=progress)
-    return run_plan(plan, host, texts, Path(out), progress)
+    return _run_where_asked(plan, host, texts, Path(out), progress)
 
 
 def resume(
@@ -120,10 +123,20 @@ def resume(
             for file in plan.plugin_files:
                 record.note(file.kept_name, file.content)
             note_started(plan.plugin_files, progress.say)
+            record.write_state()
             return pipeline.run()
         if record.state.get("reported") and not record.state.get("missing"):
             progress.say(f"{path} is finished; nothing is left to do.")
         return pipeline.finish_reports()
+
+
+def _run_where_asked(plan: Plan, host: PluginHost, settings: Sequence[str], out: Path, progress: Progress) -> RunResult:
+    """In this process, where the configuration names no executor."""
+    if EXECUTOR not in plan.config.model_fields_set:
+        return run_plan(plan, host, settings, out, progress)
+    from finetunekit.engine.jobs import carry_out_alone
+
+    return carry_out_alone(plan, settings, out, progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +157,19 @@ class Replay:
 
 
 def replay(
-    run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None, trust: bool = False
+    run: str | Path,
+    *,
+    out: str | Path = "runs",
+    on: str | None = None,
+    progress: Progress | None = None,
+    trust: bool = False,
 ) -> Replay:
     """Repeat a finished run into a new folder and compare the two, bit for bit.
 
     Args:
         run: The run folder, its name under `out`, or `last`.
         out: Folder in which the repetition's own folder is made.
+        on: Executor that carries it out, by its name or its address; default: this process.
         progress: Where progress is printed; default: stderr, a live line in a notebook.
         trust: Run plugin files that came with it although it was not started here by this user.
 
@@ -163,8 +182,8 @@ def replay(
     progress = progress or default_progress()
     path, folder = _find_finished_run(run, out).resolve(), Path(out).resolve()
     with run_from(path):
-        plan, host = reopen_plan(path / CONFIG, progress=progress, trust=trust)
-        result = run_plan(plan, host, (), folder, progress)
+        plan, host = reopen_plan(path / CONFIG, settings=executor_settings(on), progress=progress, trust=trust)
+        result = _run_where_asked(plan, host, (), folder, progress)
     first, second = FinishedRun(path), FinishedRun(result.path)
     verdict = compare_bits(first, second)
     return Replay(path, result, verdict, replay_lines(verdict, first.state.get("reproducibility", {}).get("level")))
@@ -193,14 +212,23 @@ def run_plan(
         ConfigError: If the plan is that of several runs.
         As `run`.
     """
-    if plan.config.train.folds is not None and plan.config.train.fold is None:
-        raise ConfigError(
-            "train.folds: a cross-validation is several runs. Use finetunekit.run_folds, or set train.fold too."
-        )
+    check_is_one_run(plan)
     record = RunRecord.create(out, plan, settings, group)
     note_started(plan.plugin_files, progress.say)
     with locked(record.path):
         return RunPipeline(plan, host, record, progress).run()
+
+
+def check_is_one_run(plan: Plan) -> None:
+    """Refuse the plan of several runs.
+
+    Raises:
+        ConfigError: If it is that of a cross-validation.
+    """
+    if plan.config.train.folds is not None and plan.config.train.fold is None:
+        raise ConfigError(
+            "train.folds: a cross-validation is several runs. Use finetunekit.run_folds, or set train.fold too."
+        )
 
 
 def summarise_run(run: str | Path, *, out: str | Path = "runs") -> tuple[str, ...]:

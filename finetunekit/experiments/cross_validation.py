@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetunekit.config.executor_choice import executor_settings
 from finetunekit.config.plan import Plan
 from finetunekit.config.planning import prepare
 from finetunekit.engine.api import RunResult
@@ -19,13 +20,12 @@ from finetunekit.experiments.run_group import (
     Member,
     Outcomes,
     RunGroup,
-    config_path,
     make_group_folder,
     read_group,
+    reopen_group,
 )
 from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import CROSS_VALIDATION, PREDICTIONS, FinishedRun
-from finetunekit.runs.reopening import reopen_plan
 from finetunekit.system.files import to_csv, work_in
 from finetunekit.system.progress import Progress
 from finetunekit.types import TEST
@@ -42,6 +42,7 @@ def run_folds(
     settings: Sequence[str] = (),
     seed: int | None = None,
     out: str | Path = "runs",
+    on: str | None = None,
     progress: Progress | None = None,
 ) -> GroupResult:
     """Cross-validate a preset whose `train.folds` is set: one run a fold, each photo tested on once.
@@ -54,6 +55,7 @@ def run_folds(
         settings: `a.b[0].c=VALUE` texts.
         seed: Replaces the preset's seed; the same for all folds.
         out: Folder in which the cross-validation's own folder is made.
+        on: Executor that carries the runs out, by its name or its address; default: that of the preset.
         progress: Where progress is printed.
 
     Raises:
@@ -62,7 +64,7 @@ def run_folds(
         As `run`: what was finished by then is kept, and `resume_folds` goes on with it.
     """
     progress = progress or default_progress()
-    plan, _ = prepare(preset, settings=settings, seed=seed, progress=progress)
+    plan, _ = prepare(preset, settings=(*settings, *executor_settings(on)), seed=seed, progress=progress)
     if plan.config.train.folds is None or plan.config.train.fold is not None:
         raise ConfigError(f"{plan.source}: train.folds is not set, or train.fold is. Set train.folds alone.")
     if not plan.config.evaluate.test:
@@ -70,18 +72,33 @@ def run_folds(
     index, fold_of = _deal(plan, progress)
     files, planned = {FOLDS: _folds_csv(index, fold_of)}, plan.config.train.folds
     path, state = make_group_folder(CROSS_VALIDATION, plan, settings, Path(out), progress, files, planned=planned)
-    group = FoldGroup(path=path, state=state, progress=progress, plan=plan, index=index, fold_of=fold_of, is_new=True)
+    group = FoldGroup(
+        path=path,
+        state=state,
+        progress=progress,
+        executor=plan.executor,
+        plan=plan,
+        index=index,
+        fold_of=fold_of,
+        is_new=True,
+    )
     return group.run()
 
 
 def resume_folds(
-    path: Path, *, is_forced: bool = False, progress: Progress | None = None, trust: bool = False
+    path: Path,
+    *,
+    is_forced: bool = False,
+    on: str | None = None,
+    progress: Progress | None = None,
+    trust: bool = False,
 ) -> GroupResult:
     """Go on with a cross-validation that was stopped: finished folds are kept, one that was under way is taken up.
 
     Args:
         path: Its folder.
         is_forced: Go on although configuration, weights, versions or machine changed; photos may never.
+        on: Executor that carries the runs out from now on, by its name or its address; default: the one that did.
         progress: Where progress is printed.
         trust: Run plugin files that came with it although it was not started here by this user.
 
@@ -92,12 +109,19 @@ def resume_folds(
     progress, path = progress or default_progress(), path.resolve()
     state = read_group(path, CROSS_VALIDATION)
     with work_in(state["folder"]):
-        plan, _ = reopen_plan(config_path(path, CROSS_VALIDATION), progress=progress, trust=trust)
+        plan = reopen_group(path, state, CROSS_VALIDATION, on, progress, trust=trust)
         index, fold_of = _deal(plan, progress)
         if _folds_csv(index, fold_of) != FinishedRun(path).text(FOLDS):
             raise RunFolderError(f"{path}: photos, labels or folds have changed since. Run the cross-validation anew.")
         group = FoldGroup(
-            path=path, state=state, progress=progress, plan=plan, index=index, fold_of=fold_of, trust=trust
+            path=path,
+            state=state,
+            progress=progress,
+            executor=plan.executor,
+            plan=plan,
+            index=index,
+            fold_of=fold_of,
+            trust=trust,
         )
         return group.run(is_forced=is_forced)
 

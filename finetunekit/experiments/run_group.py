@@ -1,4 +1,4 @@
-"""Many runs of one question in one folder: its file, its members, and the one loop that runs those that are missing."""
+"""Many runs of one question in one folder: its file, its members, and the one loop that has those run that are missing."""
 
 from __future__ import annotations
 
@@ -8,24 +8,37 @@ import shlex
 import shutil
 import statistics
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from finetunekit.config.plan import Plan, config_text
-from finetunekit.engine.api import resume, run_plan
+from finetunekit.config.executor_choice import executor_settings, executor_values, without_executor
+from finetunekit.config.plan import EXECUTOR, Chosen, Plan, config_text
+from finetunekit.config.preset import setting_text
+from finetunekit.engine.jobs import carry_out, job_of, new_job
 from finetunekit.engine.result import RunResult, read_result
 from finetunekit.errors import FinetuneKitError, RunError, RunFolderError
 from finetunekit.plugins.host import PluginHost
-from finetunekit.runs.folder import ENVIRONMENT, PHOTOS, PLAN, RUN_GROUPS, STATE, FinishedRun, new_run_path, read_status
+from finetunekit.runs.folder import (
+    CONFIG,
+    ENVIRONMENT,
+    PHOTOS,
+    PLAN,
+    RUN_GROUPS,
+    STATE,
+    FinishedRun,
+    new_run_path,
+    read_status,
+)
 from finetunekit.runs.reopening import reopen_plan
 from finetunekit.runs.run_files import read_json_file
 from finetunekit.runs.trust import note_started
 from finetunekit.system.files import locked, to_json, write_whole
 from finetunekit.system.formatting import counted, show_duration
 from finetunekit.system.progress import Progress
+from finetunekit.types import Job, Outcome
 
 Outcomes = Mapping[Hashable, RunResult | RunError]
 """Key of a member → its finished run, or why it failed."""
@@ -83,6 +96,7 @@ class RunGroup(ABC):
         path: The folder.
         state: Content of the file before there are scores; `preset` and `settings` at least, as the user gave them.
         progress: Where progress is printed.
+        executor: Carries out the runs.
         is_new: Whether the folder was just made for this group.
         trust: Run plugin files that came with it although it was not started here by this user.
     """
@@ -93,6 +107,7 @@ class RunGroup(ABC):
     path: Path
     state: Mapping[str, Any]
     progress: Progress
+    executor: Chosen
     is_new: bool = False
     trust: bool = False
 
@@ -160,33 +175,52 @@ class RunGroup(ABC):
         for member in (member for member in self.members if member.key in keys):
             outcomes[member.key] = result = read_result(known[member.key])
             self.accept(member, result, is_new=False)
-        for member, outcome in self._run_members(to_do, known, outcomes, is_forced=is_forced):
-            outcomes[member.key] = outcome
-            if isinstance(outcome, RunResult):
-                self.accept(member, outcome, is_new=True)
+        with contextlib.closing(self._run_members(to_do, known, outcomes, is_forced=is_forced)) as ended:
+            for member, outcome in ended:
+                outcomes[member.key] = outcome
+                if isinstance(outcome, RunResult):
+                    self.accept(member, outcome, is_new=True)
         return outcomes
 
     def _run_members(
         self, members: Sequence[Member], known: Mapping[Hashable, Path], outcomes: Outcomes, *, is_forced: bool
-    ) -> Iterator[tuple[Member, RunResult | RunError]]:
-        """Run members, or take up those that are known: the one place that says where and in which order that happens."""
-        for number, member in enumerate(members):
-            left = self._time_left(members[number:], outcomes)
-            self.progress.say(f"run {number + 1} of {len(members)}: {member.label}{left}")
-            try:
-                if member.key in known:
-                    result = resume(known[member.key], is_forced=is_forced, progress=self.progress, trust=self.trust)
-                else:
-                    plan, host = self._prepare(member)
-                    settings, group = self._settings(member), self.path.name
-                    result = run_plan(plan, host, settings, self.path, self.progress, group=group)
-            except RunError as exc:
-                if not self.notes_failures:
-                    raise
-                self.progress.say(f"failed: {exc}")
-                yield member, exc
-            else:
-                yield member, result
+    ) -> Generator[tuple[Member, RunResult | RunError]]:
+        """Have the executor run members, or take up those that are known; each as soon as it has ended."""
+        under_way: dict[Path, Member] = {}
+
+        def jobs() -> Iterator[Job]:
+            for number, member in enumerate(members):
+                left = self._time_left(members[number:], outcomes, at_a_time=len(under_way) + 1)
+                self.progress.say(f"run {number + 1} of {len(members)}: {member.label}{left}")
+                job = self._job(member, known.get(member.key), is_forced=is_forced)
+                under_way[job.folder] = member
+                yield job
+
+        with contextlib.closing(carry_out(self.executor, jobs(), self.progress)) as ended:
+            for outcome in ended:
+                member = under_way.pop(outcome.job.folder)
+                yield member, self._result(outcome)
+
+    def _result(self, outcome: Outcome) -> RunResult | RunError:
+        """Of a member's run; an error of training where the kind of group notes it.
+
+        Raises:
+            FinetuneKitError: Any other error, which stops the group.
+        """
+        if outcome.error is None:
+            return read_result(outcome.job.folder)
+        if self.notes_failures and isinstance(outcome.error, RunError):
+            self.progress.say(f"failed: {outcome.error}")
+            return outcome.error
+        raise outcome.error
+
+    def _job(self, member: Member, known: Path | None, *, is_forced: bool) -> Job:
+        if known is not None:
+            plan, _ = reopen_plan(known / CONFIG, progress=self.progress, trust=self.trust)
+            return job_of(known, plan, label=member.label, progress=self.progress, is_forced=is_forced)
+        plan, _ = self._prepare(member)
+        settings, group = self._settings(member), self.path.name
+        return new_job(plan, settings, self.path, label=member.label, progress=self.progress, group=group)
 
     def _settings(self, member: Member) -> tuple[str, ...]:
         return (*self.state["settings"], *member.settings)
@@ -199,11 +233,11 @@ class RunGroup(ABC):
     def _known_runs(self) -> dict[Hashable, Path]:
         return known_runs(self.path, self.key_of)
 
-    def _time_left(self, members: Sequence[Member], outcomes: Outcomes) -> str:
+    def _time_left(self, members: Sequence[Member], outcomes: Outcomes, *, at_a_time: int) -> str:
         """By the runs that are finished, in proportion to what each costs."""
         runs = [(outcomes.get(member.key), member.cost) for member in self.members]
         seconds = [run.metrics["seconds"]["whole"] / cost for run, cost in runs if isinstance(run, RunResult)]
-        left = statistics.fmean(seconds) * sum(member.cost for member in members) if seconds else 0.0
+        left = statistics.fmean(seconds) * sum(member.cost for member in members) / at_a_time if seconds else 0.0
         return f"; about {show_duration(left)} left for all" if seconds else ""
 
     def _refuse_changes(self) -> None:
@@ -236,11 +270,15 @@ class RunGroup(ABC):
             exc.add_note(self.how_to_go_on)
             raise
         except BaseException as exc:
-            if self.is_new and isinstance(exc, FinetuneKitError) and not self._known_runs():
+            if self.is_new and isinstance(exc, FinetuneKitError) and not self._has_trained():
                 shutil.rmtree(self.path, ignore_errors=True)
             else:
                 self.progress.say(self.how_to_go_on)
             raise
+
+    def _has_trained(self) -> bool:
+        """Whether a run of it came as far as training."""
+        return any("stages" in FinishedRun(path).state for path in self._known_runs().values())
 
 
 def _is_complete(path: Path) -> bool:
@@ -297,13 +335,26 @@ def make_group_folder(
     for stopped in _stopped_alike(out, file, config, facts):
         progress.say(f"note: the same {noun} were stopped in {stopped}; finetunekit resume goes on with them")
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    state = {"status": "running", "name": name, "preset": plan.source, "settings": list(settings)}
-    state |= {"folder": str(Path.cwd()), "started": started, **facts}
+    state: dict[str, Any] = {
+        "status": "running",
+        "name": name,
+        "preset": plan.source,
+        "settings": list(without_executor(settings)),
+    }
+    state |= {"executor": executor_values(plan.executor), "folder": str(Path.cwd()), "started": started, **facts}
     contents: dict[str, str | bytes] = {plugin.kept_name: plugin.content for plugin in plan.plugin_files}
     contents |= {file: to_json(state), config_path(out, file).name: config, **files}
     path = new_run_path(out, f"{name}-{noun}", contents)
     note_started(plan.plugin_files, progress.say)
     return path, state
+
+
+def reopen_group(
+    path: Path, state: Mapping[str, Any], file: str, on: str | None, progress: Progress, *, trust: bool
+) -> Plan:
+    """The plan that a group's members vary, with the executor that carried them out, or another where `on` names one."""
+    settings = (setting_text(EXECUTOR, state["executor"]), *executor_settings(on))
+    return reopen_plan(config_path(path, file), settings=settings, progress=progress, trust=trust)[0]
 
 
 def read_group(path: Path, file: str) -> dict[str, Any]:

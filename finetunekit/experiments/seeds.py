@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from finetunekit.config.executor_choice import executor_settings
 from finetunekit.config.planning import prepare
 from finetunekit.engine.api import RunResult
 from finetunekit.errors import ConfigError
@@ -18,6 +19,7 @@ from finetunekit.experiments.run_group import (
     RunGroup,
     make_group_folder,
     read_group,
+    reopen_group,
 )
 from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import SEEDS, FinishedRun, drop_model
@@ -32,6 +34,7 @@ def run_seeds(
     settings: Sequence[str] = (),
     seed: int | None = None,
     out: str | Path = "runs",
+    on: str | None = None,
     progress: Progress | None = None,
 ) -> GroupResult:
     """Run a preset with several seeds, one run each, in one folder.
@@ -42,6 +45,7 @@ def run_seeds(
         settings: As in `run`.
         seed: The first seed; default: the preset's.
         out: Folder in which the folder of the runs is made.
+        on: Executor that carries the runs out, by its name or its address; default: that of the preset.
         progress: As in `run`.
 
     Raises:
@@ -49,24 +53,30 @@ def run_seeds(
         As `run`: seeds that were finished by then are kept, and `resume_seeds` goes on with the others.
     """
     progress = progress or default_progress()
-    plan, _ = prepare(preset, settings=settings, seed=seed, progress=progress)
+    plan, _ = prepare(preset, settings=(*settings, *executor_settings(on)), seed=seed, progress=progress)
     if seeds < 1:
         raise ConfigError(f"seeds: at least 1. Received: {seeds}")
     if not plan.config.evaluate.test:
         raise ConfigError("evaluate.test: false leaves seeds no score to sum up. Use `ablate`, or leave it out.")
     numbers = [plan.config.seed + number for number in range(seeds)]
     path, state = make_group_folder(SEEDS, plan, settings, Path(out), progress, {}, seeds=numbers, planned=seeds)
-    return SeedGroup(path=path, state=state, progress=progress, is_new=True).run()
+    return SeedGroup(path=path, state=state, progress=progress, executor=plan.executor, is_new=True).run()
 
 
 def resume_seeds(
-    path: Path, *, is_forced: bool = False, progress: Progress | None = None, trust: bool = False
+    path: Path,
+    *,
+    is_forced: bool = False,
+    on: str | None = None,
+    progress: Progress | None = None,
+    trust: bool = False,
 ) -> GroupResult:
     """Go on with seeds that were stopped; they end with the bits of seeds that were never stopped, on the same machine.
 
     Args:
         path: Folder of the runs.
         is_forced: Go on although configuration, photos, versions or machine changed.
+        on: Executor that carries the runs out from now on, by its name or its address; default: the one that did.
         progress: Where progress is printed.
         trust: Run plugin files that came with it although it was not started here by this user.
 
@@ -74,9 +84,11 @@ def resume_seeds(
         RunFolderError: If the folder holds no seeds, another process writes it, or something changed.
         As `run`.
     """
-    path = path.resolve()
-    group = SeedGroup(path=path, state=read_group(path, SEEDS), progress=progress or default_progress(), trust=trust)
-    with work_in(group.state["folder"]):
+    path, progress = path.resolve(), progress or default_progress()
+    state = read_group(path, SEEDS)
+    with work_in(state["folder"]):
+        executor = reopen_group(path, state, SEEDS, on, progress, trust=trust).executor
+        group = SeedGroup(path=path, state=state, progress=progress, executor=executor, trust=trust)
         return group.run(is_forced=is_forced)
 
 

@@ -114,6 +114,17 @@ def register_trackers(register: Register) -> None:
 
 
 @hookspec
+def register_executors(register: Register) -> None:
+    """Offer executors. Called once, when plugins are loaded; must not import the library of a cluster.
+
+    The builder is `build(options) -> Executor`: an object with `run(jobs, say)`, which carries out whole runs and gives back how each
+    ended. It decides where, in which order and how many at a time, and changes nothing in a run: a run has the same bits wherever it is
+    carried out. Raise `ConfigError` in the builder where a package is missing. Options hold no secret: they are written into the folder
+    of several runs.
+    """
+
+
+@hookspec
 def register_exporters(register: Register) -> None:
     """Offer exporters. Called once, when plugins are loaded; must not import TensorFlow or any converter.
 

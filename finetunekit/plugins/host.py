@@ -40,6 +40,7 @@ COLLECT_HOOKS = {
     "reporter": "register_reporters",
     "tracker": "register_trackers",
     "exporter": "register_exporters",
+    "executor": "register_executors",
 }
 LOAD_TIMEOUT_S = 60.0
 """How long a plugin may take to be imported and to register what it has."""

@@ -18,6 +18,7 @@ NOT_A_CHOICE = (
     "description",
     "track",
     "reports",
+    "executor",
     "export",
     "insights",
     "save",
@@ -28,8 +29,8 @@ NOT_A_CHOICE = (
 )
 """Parts of a configuration that are no choice of recipe.
 
-Names, trackers, reports, exports and saved files change no prediction. A seed is a new draw of the same recipe: it makes another opening,
-not another configuration. Paths of plugin files differ between machines; the components they give are named elsewhere
+Names, trackers, reports, executors, exports and saved files change no prediction. A seed is a new draw of the same recipe: it makes
+another opening, not another configuration. Paths of plugin files differ between machines; the components they give are named elsewhere
 in the configuration.
 """
 

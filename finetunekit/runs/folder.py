@@ -44,6 +44,9 @@ REPORT_PAGE = "report.html"
 """The page that is the report of a run, whatever others its reporters write."""
 
 EXCLUDED, DECIDED, FEATURES = "excluded.csv", "decided.csv", "train_features.npz"
+WAITING = "waiting"
+"""Status of a run that nobody has begun: its folder was made for an executor."""
+
 SEEDS, CROSS_VALIDATION = "seeds.json", "cross_validation.json"
 RUN_GROUPS = {SEEDS: "seeds", CROSS_VALIDATION: "folds"}
 """File that tells the folder of several runs from that of one → what each of its runs is."""
@@ -101,7 +104,7 @@ def _is_renamed(beside: Path, path: Path) -> bool:
 
 
 def read_status(path: Path) -> str:
-    """`finished`, `failed`, `interrupted`, `running`; `killed` where the folder says `running` and no process holds it.
+    """`finished`, `failed`, `interrupted`, `running`, `waiting`; `killed` where the folder says `running` and no process holds it.
 
     A folder of several runs that are not all finished stands as the last of them does, or is `stopped` between two.
 
@@ -115,7 +118,8 @@ def read_status(path: Path) -> str:
         return status
     if group is None:
         return "killed"
-    unfinished = [status for status in map(read_status, sorted(_run_folders(path))) if status != "finished"]
+    begun = [status for status in map(read_status, sorted(_run_folders(path))) if status != WAITING]
+    unfinished = [status for status in begun if status != "finished"]
     return unfinished[-1] if unfinished else "stopped"
 
 

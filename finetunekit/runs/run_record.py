@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from finetunekit.config.plan import Plan, config_text
 from finetunekit.runs.checkpoint import Checkpoint, load_checkpoint, remove_checkpoints
-from finetunekit.runs.folder import CONFIG, FORMAT, PLAN, STATE, FinishedRun, new_run_path
+from finetunekit.runs.folder import CONFIG, FORMAT, PLAN, STATE, WAITING, FinishedRun, new_run_path
 from finetunekit.system.environment import git_state
 from finetunekit.system.files import to_json, write_whole
 from finetunekit.system.progress import Progress
@@ -41,7 +41,9 @@ class RunRecord:
     has_made_out: bool = False
 
     @classmethod
-    def create(cls, out: Path, plan: Plan, settings: Sequence[str], group: str | None = None) -> Self:
+    def create(
+        cls, out: Path, plan: Plan, settings: Sequence[str], group: str | None = None, *, status: str = "running"
+    ) -> Self:
         """Make the folder of a new run; from its first moment on it holds enough to begin again wherever the run is killed.
 
         Args:
@@ -49,13 +51,14 @@ class RunRecord:
             plan: The run's plan.
             settings: The user's `--set` texts.
             group: Name of the folder of several runs that this one belongs to; None: it stands alone.
+            status: `running`, or `waiting` where another process is to begin it.
 
         Raises:
             RunFolderError: If `out` cannot be written.
         """
         state = {
             "format": FORMAT,
-            "status": "running",
+            "status": status,
             "name": plan.config.name,
             "seed": plan.config.seed,
             "preset": plan.source,
@@ -82,6 +85,8 @@ class RunRecord:
     def reopen(cls, path: Path, say: Callable[[str], None]) -> Self:
         """The record of a run that another process left: what it says of its end is gone, when it was taken up is noted.
 
+        One that nobody has begun is as new as if this process had made it.
+
         Args:
             path: The run folder, locked.
             say: Hears of a damaged checkpoint.
@@ -90,6 +95,8 @@ class RunRecord:
             RunFolderError: If there is no record that can be read.
         """
         left = FinishedRun(path).state
+        if left["status"] == WAITING:
+            return cls(path, {**left, "status": "running"})
         state = {key: value for key, value in left.items() if key not in ("error", "ended")}
         state["resumed"] = [*left.get("resumed", []), _now()]
         if left["status"] == "finished":

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from finetunekit.testing.checks_augmentation import check_augmentation
     from finetunekit.testing.checks_backbone import check_backbone
+    from finetunekit.testing.checks_executor import check_executor
     from finetunekit.testing.checks_exporter import check_exporter
     from finetunekit.testing.checks_freezing import check_freezing_policy
     from finetunekit.testing.checks_head import check_head
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "check_augmentation": "finetunekit.testing.checks_augmentation",
     "check_backbone": "finetunekit.testing.checks_backbone",
+    "check_executor": "finetunekit.testing.checks_executor",
     "check_exporter": "finetunekit.testing.checks_exporter",
     "check_freezing_policy": "finetunekit.testing.checks_freezing",
     "check_head": "finetunekit.testing.checks_head",
@@ -65,6 +67,7 @@ __all__ = [
     "check_backbone",
     "check_component",
     "check_data_source",
+    "check_executor",
     "check_exporter",
     "check_freezing_policy",
     "check_head",

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import random
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from finetunekit.config.plan import Chosen
@@ -20,7 +17,7 @@ from finetunekit.system.environment import start_tensorflow
 from finetunekit.system.files import to_json
 from finetunekit.testing.contract import Subject, choose
 from finetunekit.testing.data import AWKWARD_CLASSES, tiny_run
-from finetunekit.testing.guards import changed, fingerprint
+from finetunekit.testing.guards import changed, fingerprint, watched_output
 from finetunekit.types import Builder, Options, Tracker
 
 _CALLS = ("start", "epoch", "finish", "fail")
@@ -55,7 +52,7 @@ def verify_tracker(chosen: Chosen, run: Path | None = None) -> None:
         work = Path(scratch) / "work"
         work.mkdir()
         before, threads = fingerprint(copy), set(threading.enumerate())
-        with contextlib.chdir(work), _watched(subject), subject.part():
+        with contextlib.chdir(work), watched_output(subject), subject.part():
             _send_twice(subject, FinishedRun(copy))
         altered = changed(before, fingerprint(copy))
         subject.expect(not altered, f"changes the run folder ({', '.join(Path(path).name for path in altered[:3])}).")
@@ -117,20 +114,3 @@ def _build(subject: Subject) -> Tracker:
     missing = [name for name in _CALLS if not callable(getattr(tracker, name, None))]
     subject.require(not missing, f"what its builder returns has no {' and no '.join(missing)}.")
     return tracker
-
-
-@contextlib.contextmanager
-def _watched(subject: Subject) -> Iterator[None]:
-    printed, before = io.StringIO(), _random_states()
-    with contextlib.redirect_stdout(printed):
-        yield
-    now = _random_states()
-    said = printed.getvalue().split("\n", 1)[0]
-    subject.expect(not said, f"prints to stdout ({said!r:.60}), where the result of the run goes; use stderr.")
-    subject.expect(now == before, "draws from Python's or NumPy's global random numbers; use random.Random().")
-
-
-def _random_states() -> tuple[object, bytes]:
-    import numpy as np
-
-    return random.getstate(), repr(np.random.get_state(legacy=True)).encode()

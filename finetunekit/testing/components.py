@@ -11,6 +11,7 @@ from finetunekit.config.plan import Chosen
 from finetunekit.errors import DataError
 from finetunekit.testing.checks_augmentation import verify_augmentation
 from finetunekit.testing.checks_backbone import verify_backbone
+from finetunekit.testing.checks_executor import verify_executor
 from finetunekit.testing.checks_exporter import verify_exporter
 from finetunekit.testing.checks_freezing import verify_freezing_policy
 from finetunekit.testing.checks_head import verify_head
@@ -28,8 +29,8 @@ def check_component(
     """Check one entry of a plugin host's registries with the check of its seam.
 
     Args:
-        kind: Name of the registry: `backbone`, `head`, `freezing policy`, `augmentation`, `reporter`, `tracker`, `data source` or
-            `exporter`.
+        kind: Name of the registry: `backbone`, `head`, `freezing policy`, `augmentation`, `reporter`, `tracker`, `data source`,
+            `executor` or `exporter`.
         registered: The entry, such as `host.registries[kind][name]`.
         options: An instance of its options; default: its defaults, and for required fields their first `examples` or a value in bounds.
         run: Run folder for a reporter, tracker or exporter; default: one is made.
@@ -50,6 +51,7 @@ def check_component(
         "reporter": lambda: verify_reporter(chosen, run),
         "tracker": lambda: verify_tracker(chosen, run),
         "data source": lambda: _check_source(chosen),
+        "executor": lambda: verify_executor(chosen),
         "exporter": lambda: verify_exporter(chosen, run),
     }
     subject = Subject(chosen)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +73,21 @@ def _content(path: Path) -> str:
 def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
     """Paths that were added, removed or altered."""
     return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+
+
+@contextmanager
+def watched_output(subject: Subject) -> Iterator[None]:
+    """Note where a component prints to stdout, or draws from the global random numbers."""
+    printed, before = io.StringIO(), _random_states()
+    with redirect_stdout(printed):
+        yield
+    now = _random_states()
+    said = printed.getvalue().split("\n", 1)[0]
+    subject.expect(not said, f"prints to stdout ({said!r:.60}), where the result of the run goes; use stderr.")
+    subject.expect(now == before, "draws from Python's or NumPy's global random numbers; use random.Random().")
+
+
+def _random_states() -> tuple[object, bytes]:
+    import numpy as np
+
+    return random.getstate(), repr(np.random.get_state(legacy=True)).encode()

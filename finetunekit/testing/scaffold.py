@@ -47,6 +47,7 @@ _SEAMS = {
         "check_data_source",
         ', root=tiny_photos(tmp_path / "photos")',
     ),
+    "executor": _Seam("executor", "executor: {name: $name}", "check_executor"),
     "exporter": _Seam("exporter", "export: {to: [{name: $name}]}", "check_exporter"),
 }
 #: What `finetunekit plugins new` can make.

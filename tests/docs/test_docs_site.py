@@ -92,6 +92,7 @@ def write_traps(folder: Path) -> Path:
         "my_augmentation",
         "my_reporter",
         "my_tracker",
+        "my_executor",
         "my_exporter",
     ],
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from conftest import TINY, write_photos
+from finetunekit_builtin.executors import build_local
 from kill_cases import differences
 
 import finetunekit as ftk
@@ -20,6 +21,7 @@ from finetunekit.experiments.run_group import Conclusion, Outcomes
 from finetunekit.experiments.seeds import SeedGroup
 from finetunekit.runs import folder as runs
 from finetunekit.system.progress import Progress
+from finetunekit.testing.contract import choose
 
 QUIET = Progress(is_quiet=True)
 SEEDS = ("--seeds", "3", "--seed", "5", "--set", "save.seeds=all")
@@ -172,7 +174,9 @@ def test_how_to_go_on_is_said_only_where_something_is_left(tmp_path: Path, capsy
     def stop(*, is_new: bool) -> None:
         (tmp_path / "group").mkdir(exist_ok=True)
         state = {"status": "running", "name": "tiny", "seeds": [], "settings": [], "preset": "tiny"}
-        Stopped(path=tmp_path / "group", state=state, progress=Progress(), is_new=is_new).run()
+        executor = choose("executor", build_local, None)
+        group = Stopped(path=tmp_path / "group", state=state, progress=Progress(), executor=executor, is_new=is_new)
+        group.run()
 
     with pytest.raises(RunError, match="no"):
         stop(is_new=False)

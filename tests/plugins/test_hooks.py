@@ -191,6 +191,13 @@ def test_hook_register_trackers(ran: Ran) -> None:
     assert {"metrics.json", "predictions.csv", "reports/accuracy.txt"} <= set(calls[-1]["files"])
 
 
+def test_hook_register_executors(ran: Ran) -> None:
+    assert "backwards: every_hook" in ran.said.splitlines()
+    assert ran.json("run.json")["status"] == "finished"
+    assert "executor" not in (ran.path / "config.yaml").read_text(encoding="utf-8")  # no part of what a run is
+    assert "backwards" not in (ran.path / "plan.json").read_text(encoding="utf-8")
+
+
 def test_hook_register_exporters(ran: Ran) -> None:
     assert component(ran, "exporter")["name"] == "folder_here"
     certificate = ran.json("exports/folder_here/certificate.json")

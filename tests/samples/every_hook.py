@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,16 @@ from finetunekit import (
     Augmentation,
     Backbone,
     BackboneSpec,
+    Executor,
     Exported,
     Exporter,
     Features,
     FinishedRun,
     FreezeDecision,
+    Job,
     LayerInfo,
     Options,
+    Outcome,
     PhotoListing,
     PhotoRecord,
     PixelContract,
@@ -157,6 +160,21 @@ def build_lines(options: LinesOptions) -> Tracker:
     return Lines(options)
 
 
+class Backwards:
+    """Every job here, in the order opposite to that in which they were handed out."""
+
+    def run(self, jobs: Iterator[Job], say: Callable[[str], None]) -> Iterator[Outcome]:
+        for job in reversed(list(jobs)):
+            say(f"backwards: {job.label}")
+            job.here()
+            yield Outcome(job)
+
+
+def build_backwards(options: Options) -> Executor:
+    """An executor that takes all jobs first."""
+    return Backwards()
+
+
 def build_folder(options: Options) -> Exporter:
     """A SavedModel, and the class names in a text file."""
     return Exporter(_write_folder, _open_folder, lambda folder: tuple((folder / "names.txt").read_text().split()))
@@ -210,6 +228,11 @@ def register_reporters(register: Register) -> None:
 @hookimpl
 def register_trackers(register: Register) -> None:
     register("lines", build_lines, LinesOptions)
+
+
+@hookimpl
+def register_executors(register: Register) -> None:
+    register("backwards", build_backwards)
 
 
 @hookimpl

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from finetunekit.config.executor_choice import executor_settings, without_executor
 from finetunekit.config.plan import Plan
 from finetunekit.config.planning import prepare
 from finetunekit.engine.api import RunResult
@@ -34,6 +35,7 @@ def run_ablation(
     is_grid: bool = False,
     is_test: bool = False,
     out: str | Path | None = None,
+    on: str | None = None,
     progress: Progress | None = None,
 ) -> GroupResult:
     """Vary settings of a preset, one whole run a cell and seed, and say what each value does.
@@ -52,6 +54,7 @@ def run_ablation(
         is_grid: Run every combination of values; else one setting at a time differs from the preset.
         is_test: Score the test split too.
         out: Folder of the ablation; default: `runs/<name>-ablation`.
+        on: Executor that carries the runs out, by its name or its address; default: that of the preset.
         progress: Where progress is printed; default: stderr, a live line in a notebook.
 
     Raises:
@@ -60,14 +63,17 @@ def run_ablation(
         As `finetunekit.run`: what was finished by then is kept.
     """
     progress = progress or default_progress()
+    settings = (*settings, *executor_settings(on))
     layout = lay_out(preset, vary, settings=settings, seed=seed, is_grid=is_grid, is_test=is_test, progress=progress)
     if seeds < 1:
         raise ConfigError(f"seeds: at least 1. Received: {seeds}")
     path = Path("runs") / f"{layout.name}-ablation" if out is None else Path(out)
     if (path / CONFIG).exists():
         raise ConfigError(f"{path}: is the folder of a run. Choose another folder with --out.")
-    state = {"preset": layout.preset, "settings": settings, "seeds": [layout.seed + i for i in range(seeds)]}
-    return AblationGroup(path=path, state=state, progress=progress, layout=layout).run()
+    kept = without_executor(settings)
+    state = {"preset": layout.preset, "settings": kept, "seeds": [layout.seed + i for i in range(seeds)]}
+    executor = prepare(preset, settings=settings, progress=Progress(is_quiet=True))[0].executor
+    return AblationGroup(path=path, state=state, progress=progress, executor=executor, layout=layout).run()
 
 
 @dataclass(kw_only=True)

@@ -9,6 +9,7 @@ from finetunekit.hookspecs import Register, RegisterBackbone, RegisterPreset
 from finetunekit_builtin import (
     archive,
     drawn,
+    executors,
     exporters,
     folders,
     freezing,
@@ -86,6 +87,13 @@ def register_reporters(register: Register) -> None:
     register("display_grid", reporters.build_display_grid, reporters.DisplayGridOptions)
     register("html", reporters.build_html, reporters.HtmlOptions)
     register("model_card", reporters.build_model_card, reporters.ModelCardOptions)
+
+
+@hookimpl
+def register_executors(register: Register) -> None:
+    """In this process, and in several."""
+    register("local", executors.build_local)
+    register("processes", executors.build_processes, executors.ProcessesOptions)
 
 
 @hookimpl

@@ -1,0 +1,86 @@
+"""Executor `launcher`: each run through a command of your own, such as Slurm's `srun`, several at a time; the file system is shared."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+from pydantic import Field
+
+from finetunekit import Executor, Job, Options, Outcome, hookimpl
+from finetunekit.hookspecs import Register
+
+
+class LauncherOptions(Options):
+    """Options of `launcher`."""
+
+    command: tuple[str, ...] = Field((), description="What stands before the run's own command, such as [srun, -c, 8].")
+    at_a_time: int = Field(4, ge=1, le=1000, description="Runs at a time.")
+    restarts: int = Field(2, ge=0, le=100, description="How often a run whose process was killed is taken up again.")
+
+
+class LauncherExecutor:
+    """A thread for each run that is under way waits for its process."""
+
+    def __init__(self, options: LauncherOptions) -> None:
+        self._options = options
+        self._processes: set[subprocess.Popen[str]] = set()
+        self._is_stopped = False
+
+    def run(self, jobs: Iterator[Job], say: Callable[[str], None]) -> Iterator[Outcome]:
+        """Fill up, wait for one to end, give it back; a job is asked for only when there is room for it."""
+        futures: set[Future[Outcome]] = set()
+        with ThreadPoolExecutor(self._options.at_a_time) as threads:
+            try:
+                is_more = True
+                while is_more or futures:
+                    while is_more and len(futures) < self._options.at_a_time:
+                        job = next(jobs, None)
+                        is_more = job is not None
+                        futures |= {threads.submit(self._carry_out, job)} if job is not None else set()
+                    ended, futures = wait(futures, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in ended)
+            finally:
+                self._stop()
+
+    def _carry_out(self, job: Job) -> Outcome:
+        """Begun again in its folder where it was killed, a run goes on at its last epoch."""
+        command = [*self._options.command, sys.executable, *job.arguments]
+        for _ in range(1 + self._options.restarts):
+            pipe = subprocess.PIPE
+            with subprocess.Popen(command, cwd=job.folder, stdin=pipe, stdout=pipe, text=True) as process:
+                self._processes.add(process)
+                if self._is_stopped:
+                    _ask_to_stop(process)
+                assert process.stdout is not None
+                answer = process.stdout.read()
+            self._processes.discard(process)
+            if process.returncode >= 0 or self._is_stopped:
+                break
+        return Outcome.of_process(job, process.returncode, answer)
+
+    def _stop(self) -> None:
+        """Those under way keep what they have, and are taken up another time."""
+        self._is_stopped = True
+        for process in tuple(self._processes):
+            _ask_to_stop(process)
+
+
+def _ask_to_stop(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):
+        process.stdin.close()
+
+
+def build_launcher(options: LauncherOptions) -> Executor:
+    """Nothing is started yet: here is the place to miss a package."""
+    return LauncherExecutor(options)
+
+
+@hookimpl
+def register_executors(register: Register) -> None:
+    """One executor."""
+    register("launcher", build_launcher, LauncherOptions)

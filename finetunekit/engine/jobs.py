@@ -1,0 +1,187 @@
+"""Whole runs as jobs for an executor: each is a run folder, from which the run is taken up wherever it was left."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from finetunekit.config.executor_choice import without_executor
+from finetunekit.config.plan import Chosen, Plan
+from finetunekit.engine.api import check_is_one_run, resume
+from finetunekit.engine.result import RunResult, read_result
+from finetunekit.errors import FinetuneKitError, PluginError
+from finetunekit.plugins.components import call_builder, component_label, shown_value
+from finetunekit.runs.folder import WAITING, FinishedRun
+from finetunekit.runs.run_record import RunRecord
+from finetunekit.runs.trust import note_started
+from finetunekit.system.formatting import one_line
+from finetunekit.system.progress import Progress
+from finetunekit.system.resource_check import network_budget
+from finetunekit.system.user_dirs import expand_home
+from finetunekit.types import Executor, Job, Outcome
+
+LIBRARIES_BYTES = 1 << 30
+"""Of a run besides its network: Python, TensorFlow and the photos at hand. Measured as peaks: 1.2 GB with Lite0, 1.5 GB with VGG16."""
+_MODULE = "finetunekit.engine.carry_out"
+
+
+# ---- jobs ------------------------------------------------------------------------------------------------------------------------
+
+
+def new_job(
+    plan: Plan, settings: Sequence[str], out: Path, *, label: str, progress: Progress, group: str | None = None
+) -> Job:
+    """Make the folder of a run that nobody has begun.
+
+    Args:
+        plan: What `prepare` made.
+        settings: Noted in `run.json`.
+        out: Folder in which the run's own folder is made.
+        label: For the user.
+        progress: Of the run where it is carried out in this process.
+        group: Name of the folder of several runs that this one belongs to.
+
+    Raises:
+        ConfigError: If the plan is that of several runs.
+        RunFolderError: If `out` cannot be written.
+    """
+    check_is_one_run(plan)
+    record = RunRecord.create(out, plan, without_executor(settings), group, status=WAITING)
+    note_started(plan.plugin_files, progress.say)
+    return job_of(record.path, plan, label=label, progress=progress)
+
+
+def job_of(path: Path, plan: Plan, *, label: str, progress: Progress, is_forced: bool = False) -> Job:
+    """A run folder as a job; whoever calls this has seen to it that the plugin files that it names may be run.
+
+    Args:
+        path: The run folder.
+        plan: Of the run.
+        label: For the user.
+        progress: Of the run where it is carried out in this process.
+        is_forced: Go on although configuration, photos, versions or machine changed.
+    """
+    folder = path.resolve()
+    spec = plan.backbone.registered.spec
+    assert spec is not None  # PluginHost refuses a backbone without one
+    return Job(
+        folder=folder,
+        label=label,
+        arguments=("-P", "-m", _MODULE, *(["--force"] if is_forced else [])),
+        here=lambda: _carry_out_here(folder, progress, is_forced=is_forced),
+        reads=tuple(path.resolve() for path in _inputs(plan)),
+        memory_bytes=LIBRARIES_BYTES + network_budget(spec.parameters).memory_bytes,
+    )
+
+
+def _carry_out_here(folder: Path, progress: Progress, *, is_forced: bool) -> None:
+    resume(folder, is_forced=is_forced, progress=progress, trust=True)
+
+
+def _inputs(plan: Plan) -> Iterator[Path]:
+    """What a run reads besides its folder and what any machine can fetch."""
+    data, weights = plan.config.data, plan.config.weights
+    yield from (expand_home(text) for text in (data.root, weights.path, *data.exclude) if text)
+    yield from (file.path for file in plan.plugin_files)
+
+
+# ---- carrying them out -----------------------------------------------------------------------------------------------------------
+
+
+def carry_out(chosen: Chosen, jobs: Iterator[Job], progress: Progress) -> Generator[Outcome]:
+    """Have an executor carry out jobs; how each ended, as soon as it has. Close the iterator where it is left early.
+
+    Args:
+        chosen: The executor.
+        jobs: Made one by one, as the executor asks for them.
+        progress: Where what the executor says is printed.
+
+    Raises:
+        PluginError: If the executor fails, or does not give back each job once, finished or with an error.
+        FinetuneKitError: If it says that no jobs can be carried out at all.
+    """
+    executor: Executor = call_builder(chosen)
+    if not callable(getattr(executor, "run", None)):
+        raise PluginError(f"{component_label(chosen)}: what its builder returns has no run.")
+    handed = _Handed(jobs)
+    outcomes = executor.run(handed.out(), progress.say)
+    try:
+        for outcome in outcomes:
+            handed.take_back(outcome, component_label(chosen))
+            yield outcome
+        handed.check_all_are_back(component_label(chosen))
+    except (FinetuneKitError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except Exception as exc:
+        if exc is handed.fault:
+            raise
+        raise PluginError(f"{component_label(chosen)} failed: {type(exc).__name__}: {one_line(exc)}") from exc
+    finally:
+        with contextlib.suppress(AttributeError):  # an iterator that cannot be closed has nothing to stop
+            outcomes.close()  # type: ignore[attr-defined]
+
+
+class _Handed:
+    """Jobs that an executor was handed.
+
+    Attributes:
+        fault: What was raised by this side while the executor asked for a job, or by a run in this process: none of the executor's.
+    """
+
+    def __init__(self, jobs: Iterator[Job]) -> None:
+        self._jobs, self._under_way, self._is_through = jobs, dict[Path, Job](), False
+        self.fault: Exception | None = None
+
+    def out(self) -> Iterator[Job]:
+        with self._noting_faults():
+            for job in self._jobs:
+                self._under_way[job.folder] = job
+                yield dataclasses.replace(job, here=self._noting(job))
+        self._is_through = True
+
+    def _noting(self, job: Job) -> Any:
+        def here() -> None:
+            with self._noting_faults():
+                job.here()
+
+        return here
+
+    @contextlib.contextmanager
+    def _noting_faults(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as exc:
+            self.fault = exc
+            raise
+
+    def take_back(self, outcome: object, who: str) -> None:
+        """Check an outcome: of a job that is under way, and finished where it says so."""
+        if not isinstance(outcome, Outcome):
+            raise PluginError(f"{who} must give back Outcome. Received: {shown_value(outcome)}")
+        job = self._under_way.pop(outcome.job.folder, None)
+        if job is None:
+            raise PluginError(f"{who} gives back {outcome.job.label}, which is not under way.")
+        if outcome.error is None and (status := FinishedRun(job.folder).state["status"]) != "finished":
+            raise PluginError(f"{who} gives back {job.label} as finished, which is '{status}': {job.folder}")
+
+    def check_all_are_back(self, who: str) -> None:
+        """Check that the executor has not stopped before its work was done."""
+        lost = [job.label for job in self._under_way.values()]
+        if lost or not self._is_through:
+            raise PluginError(f"{who} stopped before its work was done; not given back: {', '.join(lost) or 'none'}.")
+
+
+def carry_out_alone(plan: Plan, settings: Sequence[str], out: Path, progress: Progress) -> RunResult:
+    """Carry out one run where its configuration says; see `finetunekit.run`."""
+
+    def jobs() -> Iterator[Job]:
+        yield new_job(plan, settings, out, label=plan.config.name, progress=progress)
+
+    with contextlib.closing(carry_out(plan.executor, jobs(), progress)) as outcomes:
+        (outcome,) = outcomes
+    if outcome.error is not None:
+        raise outcome.error
+    return read_result(outcome.job.folder)

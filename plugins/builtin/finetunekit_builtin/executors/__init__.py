@@ -1,0 +1,8 @@
+"""Executors: a run after the other in this process, or several at a time in processes of their own."""
+
+from __future__ import annotations
+
+from finetunekit_builtin.executors.local import build_local
+from finetunekit_builtin.executors.processes import ProcessesOptions, build_processes
+
+__all__ = ["ProcessesOptions", "build_local", "build_processes"]

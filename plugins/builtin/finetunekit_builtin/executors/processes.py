@@ -1,0 +1,251 @@
+"""Executor `processes`: several runs at a time on this machine, each in a process of its own that may be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import IO
+
+from pydantic import Field
+
+from finetunekit import (
+    Executor,
+    Job,
+    Options,
+    Outcome,
+    RunError,
+    available_cpus,
+    free_memory_bytes,
+    show_bytes,
+)
+
+MEMORY_VARIABLE = "FINETUNEKIT_MEMORY_GB"
+THREADS_VARIABLE = "TF_NUM_INTRAOP_THREADS"
+_PROCESSORS_A_RUN = 4
+_INTERRUPTED = 130
+PATIENCE_S = 30.0
+"""How long a run that is told to stop may take to keep what it has; an epoch's checkpoint is there already."""
+
+
+class ProcessesOptions(Options):
+    """Options of `processes`."""
+
+    workers: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Runs at a time, fewer where memory is short; null: one for `threads` processors, or for four, two at least.",
+    )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="TensorFlow's threads in each run, which change last bits of what it trains; null: as many as if it were alone.",
+    )
+    restarts: int = Field(
+        2, ge=0, le=100, description="How often a run whose process was killed is taken up again, at its last epoch."
+    )
+
+
+def build_processes(options: ProcessesOptions) -> Executor:
+    """Nothing is started yet."""
+    return _Processes(options)
+
+
+@dataclass
+class _Process:
+    """A process that carries out a job.
+
+    Attributes:
+        job: The job.
+        process: Leader of a session of its own, so that the user's Ctrl-C comes to this one alone.
+        answer: What it writes to stdout.
+        deaths: How many processes of this job were killed before it.
+    """
+
+    job: Job
+    process: subprocess.Popen[str]
+    answer: IO[bytes]
+    deaths: int
+
+    def listen(self, hear: Callable[[str | None], None]) -> None:
+        """Have its progress heard, and None when it has ended."""
+        reader = threading.Thread(target=self._read, args=(hear,), daemon=True)
+        reader.start()
+        threading.Thread(target=self._wait, args=(hear, reader), daemon=True).start()
+
+    def _read(self, hear: Callable[[str | None], None]) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as progress:
+            for line in progress:
+                hear(line.rstrip("\n"))
+
+    def _wait(self, hear: Callable[[str | None], None], reader: threading.Thread) -> None:
+        self.process.wait()
+        reader.join(1.0)  # what it has started may live on and hold its stderr
+        hear(None)
+
+    def ask_to_stop(self) -> None:
+        """Close its stdin; see `finetunekit.Job.arguments`."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            self.process.stdin.close()
+
+    def kill(self) -> None:
+        """End it, and what it has started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing of it is left
+            if hasattr(os, "killpg"):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            else:
+                self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        """Let go of what it was heard through, once it has ended; and end what it has left behind."""
+        self.kill()
+        for stream in (self.process.stdin, self.answer):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+    def outcome(self) -> Outcome:
+        """How the job ended, once the process has."""
+        code = self.process.returncode
+        if code < 0:
+            times = "" if self.deaths == 0 else f" {self.deaths + 1} times, the last time"
+            why = f"{self.job.label}: its process was killed{times} by {_signal_name(-code)}. Memory may be short: let fewer run at a time."
+            return Outcome(self.job, RunError(why))
+        if code == _INTERRUPTED:
+            return Outcome(self.job, RunError(f"{self.job.label}: was interrupted; what it has is kept."))
+        self.answer.seek(0)
+        return Outcome.of_process(self.job, code, self.answer.read().decode(errors="backslashreplace"))
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+@dataclass
+class _Processes:
+    """The processes of one call.
+
+    Attributes:
+        options: As the configuration gives them.
+        under_way: Number of a process → what it is.
+        heard: A number with a line of that process' progress, or with None where it has ended.
+        most: Processes at a time; None: not known before the first job.
+    """
+
+    options: ProcessesOptions
+    under_way: dict[int, _Process] = field(default_factory=dict)
+    heard: queue.SimpleQueue[tuple[int, str | None]] = field(default_factory=queue.SimpleQueue)
+    most: int | None = None
+
+    def run(self, jobs: Iterator[Job], say: Callable[[str], None]) -> Iterator[Outcome]:
+        """As many at a time as there is room for; the next one begins when one has ended."""
+        self._numbers = itertools.count()
+        try:
+            self._fill(jobs, say)
+            while self.under_way:
+                outcome = self._next_outcome(say)
+                if outcome is not None:
+                    yield outcome
+                    self._fill(jobs, say)
+        finally:
+            self._stop()
+
+    def _fill(self, jobs: Iterator[Job], say: Callable[[str], None]) -> None:
+        while self._has_room() and (job := next(jobs, None)) is not None:
+            if self.most is None:
+                self.most = self._most(job, say)
+            self._start(job)
+
+    def _has_room(self) -> bool:
+        """Whether one more can begin: memory is asked for each time, since others may have taken it."""
+        if not self.under_way or self.most is None:
+            return True
+        free = free_memory_bytes()
+        need = max(one.job.memory_bytes for one in self.under_way.values())
+        return len(self.under_way) < self.most and (free is None or free >= need)
+
+    def _most(self, job: Job, say: Callable[[str], None]) -> int:
+        each = available_cpus() // (self.options.threads or _PROCESSORS_A_RUN)
+        wanted, free = self.options.workers or max(each, 1 if self.options.threads else 2), free_memory_bytes()
+        fitting = wanted if free is None or not job.memory_bytes else max(1, free // job.memory_bytes)
+        if fitting < wanted:
+            say(
+                f"note: {fitting} at a time, not {wanted}: {show_bytes(free or 0)} of memory are free, and a run may need "
+                f"{show_bytes(job.memory_bytes)}"
+            )
+        return min(wanted, fitting)
+
+    def _start(self, job: Job, deaths: int = 0) -> None:
+        number, answer = next(self._numbers), tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        process = subprocess.Popen(
+            [sys.executable, *job.arguments],
+            cwd=job.folder,
+            stdin=subprocess.PIPE,
+            stdout=answer,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="backslashreplace",
+            env={**os.environ, **self._share_of_memory(), **self._threads()},
+            start_new_session=True,
+        )
+        self.under_way[number] = one = _Process(job, process, answer, deaths)
+        one.listen(lambda line: self.heard.put((number, line)))
+
+    def _share_of_memory(self) -> dict[str, str]:
+        """What keeps a process from taking as free what another one counts on."""
+        free = free_memory_bytes()
+        if free is None or self.most is None:
+            return {}
+        return {MEMORY_VARIABLE: f"{free / (self.most - len(self.under_way)) / (1 << 30):.3f}"}
+
+    def _threads(self) -> dict[str, str]:
+        return {} if self.options.threads is None else {THREADS_VARIABLE: str(self.options.threads)}
+
+    def _next_outcome(self, say: Callable[[str], None]) -> Outcome | None:
+        """What is heard next; None: nothing that ends a job."""
+        number, line = self.heard.get()
+        if line is not None:
+            if number in self.under_way:  # what it has started may speak on when it has ended
+                say(f"{self.under_way[number].job.label}: {line}")
+            return None
+        one = self.under_way.pop(number)
+        outcome = one.outcome()
+        one.close()
+        if one.process.returncode < 0 and one.deaths < self.options.restarts:
+            say(f"{one.job.label}: its process was killed by {_signal_name(-one.process.returncode)}; taken up again")
+            self._start(one.job, one.deaths + 1)
+            return None
+        return outcome
+
+    def _stop(self) -> None:
+        """Have those that are under way keep what they have; kill those that do not come to an end."""
+        left = list(self.under_way.values())
+        for one in left:
+            one.ask_to_stop()
+        try:
+            deadline = time.monotonic() + PATIENCE_S
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                for one in left:
+                    one.process.wait(max(0.0, deadline - time.monotonic()))
+        finally:
+            for one in left:
+                one.close()
+            self.under_way.clear()
