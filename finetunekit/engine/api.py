@@ -78,7 +78,7 @@ def run(
     asked = choose_preset(None if preset is None else str(preset), load_plugins(lambda _: None).presets, data=data)
     if asked.note:
         progress.say(f"note: {asked.note}")
-    texts = (*asked.settings, *setting_texts(settings), *executor_settings(on))
+    texts = (*executor_settings(on), *asked.settings, *setting_texts(settings))
     plan, host = prepare(asked.preset, settings=texts, seed=seed, progress=progress)
     return _run_where_asked(plan, host, texts, Path(out), progress)
 

@@ -64,7 +64,7 @@ def run_folds(
         As `run`: what was finished by then is kept, and `resume_folds` goes on with it.
     """
     progress = progress or default_progress()
-    plan, _ = prepare(preset, settings=(*settings, *executor_settings(on)), seed=seed, progress=progress)
+    plan, _ = prepare(preset, settings=(*executor_settings(on), *settings), seed=seed, progress=progress)
     if plan.config.train.folds is None or plan.config.train.fold is not None:
         raise ConfigError(f"{plan.source}: train.folds is not set, or train.fold is. Set train.folds alone.")
     if not plan.config.evaluate.test:

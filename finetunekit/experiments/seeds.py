@@ -53,7 +53,7 @@ def run_seeds(
         As `run`: seeds that were finished by then are kept, and `resume_seeds` goes on with the others.
     """
     progress = progress or default_progress()
-    plan, _ = prepare(preset, settings=(*settings, *executor_settings(on)), seed=seed, progress=progress)
+    plan, _ = prepare(preset, settings=(*executor_settings(on), *settings), seed=seed, progress=progress)
     if seeds < 1:
         raise ConfigError(f"seeds: at least 1. Received: {seeds}")
     if not plan.config.evaluate.test:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -12,7 +13,7 @@ import socket
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,15 @@ from finetunekit import (
     DataError,
     Exported,
     Exporter,
+    FinetuneKitError,
+    Job,
     Options,
+    Outcome,
     PhotoListing,
     PhotoRecord,
     PixelContract,
     PluginError,
+    RunError,
     WeightSource,
     draw_uniform,
 )
@@ -48,6 +53,7 @@ from finetunekit.testing import (
     check_backbone,
     check_component,
     check_data_source,
+    check_executor,
     check_exporter,
     check_freezing_policy,
     check_head,
@@ -689,6 +695,81 @@ def test_trackers_that_are_wrong(build: Callable[..., Any], words: str, run_path
 
 def test_a_tracker_that_does_nothing_keeps_its_contract(run_path: Path) -> None:
     check_tracker(Tracker, run=run_path)
+
+
+# ---- executors -------------------------------------------------------------------------------------------------------------------
+
+
+def carry_out_here(jobs: Iterator[Job], say: Any) -> Iterator[Outcome]:
+    """As `local`."""
+    for job in jobs:
+        try:
+            job.here()
+        except RunError as exc:
+            yield Outcome(job, exc)
+        else:
+            yield Outcome(job)
+
+
+def executor(change: Callable[[Iterator[Outcome]], Iterator[Outcome]]) -> Callable[..., Any]:
+    """One that does something else with what comes of jobs."""
+
+    def run(self: Any, jobs: Iterator[Job], say: Any) -> Iterator[Outcome]:
+        return change(carry_out_here(jobs, say))
+
+    return lambda options: type("Other", (), {"run": run})()
+
+
+def in_other_words(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    yield from (Outcome(one.job, one.error and RunError("exit code 4")) for one in outcomes)
+
+
+def with_an_error(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    yield from (Outcome(one.job, one.error or RunError("killed")) for one in outcomes)
+
+
+def that_prints(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    for one in outcomes:
+        print("done")
+        yield one
+
+
+def without_errors(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    with contextlib.suppress(FinetuneKitError):
+        yield from outcomes
+
+
+def begun_ahead(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    """Of what is under way when it is closed, something goes on."""
+    first = next(outcomes)
+    ahead = first.job.folder.with_name("1")
+    if first.job.folder.parent.name == "stopped":
+        (ahead / "run.json").write_text((ahead / "run.json").read_text().replace("waiting", "running"))
+    yield first
+    yield from outcomes
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda options: object(), r"what its builder returns has no run\."),
+        (
+            executor(in_other_words),
+            r"must give back the error that a job ended with: RunError, .* Received: RunError\('exit code 4'\)",
+        ),
+        (
+            executor(with_an_error),
+            r"with an error: killed\. It was killed once, and has to be taken up again in its folder",
+        ),
+        (executor(that_prints), r"prints to stdout \('done'\)"),
+        (executor(without_errors), r"hides what is raised where it asks for the next job"),
+        (executor(begun_ahead), r"leaves a job running, or killed without warning, when it is closed"),
+        (executor(lambda outcomes: iter(())), r"stopped before its work was done"),
+    ],
+)
+def test_executors_that_are_wrong(build: Callable[..., Any], words: str) -> None:
+    with pytest.raises(ContractError, match=words):
+        check_executor(build)
 
 
 # ---- exporters -------------------------------------------------------------------------------------------------------------------

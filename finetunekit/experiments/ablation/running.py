@@ -63,7 +63,7 @@ def run_ablation(
         As `finetunekit.run`: what was finished by then is kept.
     """
     progress = progress or default_progress()
-    settings = (*settings, *executor_settings(on))
+    settings = (*executor_settings(on), *settings)
     layout = lay_out(preset, vary, settings=settings, seed=seed, is_grid=is_grid, is_test=is_test, progress=progress)
     if seeds < 1:
         raise ConfigError(f"seeds: at least 1. Received: {seeds}")

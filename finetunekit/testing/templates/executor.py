@@ -37,7 +37,7 @@ class MyComponentExecutor:
 
 
 def _carry_out(job: Job) -> tuple[int, str]:
-    """Exit code and answer of one process. It stops when its stdin is closed, and so it does when this process is gone."""
+    """Exit code and answer of one process, which stops when its stdin is closed, as it is when this one is gone."""
     command = [sys.executable, *job.arguments]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=job.folder, stdin=pipe, stdout=pipe, text=True) as process:

@@ -25,7 +25,6 @@ from finetunekit import (
     Outcome,
     RunError,
     available_cpus,
-    free_memory_bytes,
     show_bytes,
 )
 
@@ -60,6 +59,12 @@ class ProcessesOptions(Options):
 def build_processes(options: ProcessesOptions) -> Executor:
     """Nothing is started yet."""
     return _Processes(options)
+
+
+def _free_memory_bytes() -> int | None:
+    from finetunekit import free_memory_bytes  # which loads numpy, and listings need none
+
+    return free_memory_bytes()
 
 
 @dataclass
@@ -177,13 +182,13 @@ class _Processes:
         """Whether one more can begin: memory is asked for each time, since others may have taken it."""
         if not self.under_way or self.most is None:
             return True
-        free = free_memory_bytes()
+        free = _free_memory_bytes()
         need = max(one.job.memory_bytes for one in self.under_way.values())
         return len(self.under_way) < self.most and (free is None or free >= need)
 
     def _most(self, job: Job, say: Callable[[str], None]) -> int:
         each = available_cpus() // (self.options.threads or _PROCESSORS_A_RUN)
-        wanted, free = self.options.workers or max(each, 1 if self.options.threads else 2), free_memory_bytes()
+        wanted, free = self.options.workers or max(each, 1 if self.options.threads else 2), _free_memory_bytes()
         fitting = wanted if free is None or not job.memory_bytes else max(1, free // job.memory_bytes)
         if fitting < wanted:
             say(
@@ -211,7 +216,7 @@ class _Processes:
 
     def _share_of_memory(self) -> dict[str, str]:
         """What keeps a process from taking as free what another one counts on."""
-        free = free_memory_bytes()
+        free = _free_memory_bytes()
         if free is None or self.most is None:
             return {}
         return {MEMORY_VARIABLE: f"{free / (self.most - len(self.under_way)) / (1 << 30):.3f}"}
