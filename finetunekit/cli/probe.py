@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from finetunekit.cli.common import json_option, make_progress, preset_options, print_json, print_lines
 
+if TYPE_CHECKING:
+    from finetunekit.experiments.probe_ranking import Ranking
+
+
+def _or_features(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--features`, in place of a preset and its candidates."""
+
+    @functools.wraps(function)
+    def choose(*, features: tuple[Path, ...], seed: int | None, folds: int, as_json: bool, **of_preset: Any) -> None:
+        if not features:
+            function(seed=seed, folds=folds, as_json=as_json, **of_preset)
+            return
+        if any(of_preset.values()):
+            raise click.UsageError("--features goes with --folds, --seed and --json alone.")
+        from finetunekit.experiments.feature_ranking import rank_features
+
+        _print(rank_features(features, make_progress(), folds=folds, seed=seed or 0), None, as_json=as_json)
+
+    return click.option(
+        "--features",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="In place of PRESET: features that `finetunekit features` wrote. Repeatable.",
+    )(choose)
+
 
 @click.command("probe")
+@_or_features
 @preset_options
 @click.option(
     "--backbones", metavar="A,B,A+B,…", help="Registered names, A+B joined; default: those whose weights are on disk."
@@ -42,13 +71,10 @@ def command(
     A linear probe on frozen features stands for each of them, scored by nested cross-validation on training and
     validation photos. Test photos are not looked at, and no network is trained.
     """
-    import dataclasses
-
     from finetunekit.data.listing import index_listing, list_photos
     from finetunekit.data.preset_from_photos import check_out
     from finetunekit.experiments.backbone_search import list_candidates, write_winner
     from finetunekit.experiments.probe_ranking import rank_probes
-    from finetunekit.experiments.probe_text import ranking_lines
 
     progress = make_progress()
     if out is not None:
@@ -70,6 +96,14 @@ def command(
     ranking = rank_probes(plans, index, progress, folds=folds, left_out=left_out)
     if out is not None:
         write_winner(out, preset, ranking, settings=settings, progress=progress)
+    _print(ranking, out, as_json=as_json)
+
+
+def _print(ranking: Ranking, out: Path | None, *, as_json: bool) -> None:
+    import dataclasses
+
+    from finetunekit.experiments.probe_text import ranking_lines
+
     if as_json:
         print_json({**dataclasses.asdict(ranking), "written": str(out) if out else None})
         return

@@ -102,7 +102,9 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tried:
+class Tried:
+    """A candidate: its row, and what its cross-validation left."""
+
     row: RankedProbe
     nested: NestedScores
 
@@ -122,7 +124,7 @@ def rank_probes(
     Raises:
         RunError: If no candidate is left.
     """
-    tried: list[_Tried] = []
+    tried: list[Tried] = []
     problems = dict(left_out)
     decoded: dict[tuple[object, ...], PixelStore] = {}
     labels = np.concatenate([index.labels(split) for split in SPLITS_USED])
@@ -138,9 +140,21 @@ def rank_probes(
     if not tried:
         reasons = "; ".join(f"{name}: {why}" for name, why in problems.items())
         raise RunError(f"no backbone could be probed. {reasons}")
+    return ranking_of(tried, labels, index.classes, left_out=problems, stand_in=index.stand_in)
+
+
+def ranking_of(
+    tried: Sequence[Tried],
+    labels: NDArray[np.int64],
+    classes: tuple[str, ...],
+    *,
+    left_out: dict[str, str],
+    stand_in: str | None,
+) -> Ranking:
+    """Candidates by log loss, and the score of choosing among them; the arguments are those of `Ranking`."""
     ranked = sorted(tried, key=lambda one: one.row.score.log_loss)
-    chosen = _score(choose_anew([one.nested for one in tried]), labels)
-    return Ranking(tuple(one.row for one in ranked), chosen, problems, index.classes, index.stand_in)
+    chosen = score_of(choose_anew([one.nested for one in tried]), labels)
+    return Ranking(tuple(one.row for one in ranked), chosen, left_out, classes, stand_in)
 
 
 def _words(backbone: str, size_px: int, fit: str, contract: str) -> str:
@@ -165,7 +179,7 @@ def _try(
     progress: Progress,
     folds: int,
     decoded: dict[tuple[object, ...], PixelStore],
-) -> _Tried:
+) -> Tried:
     started = time.perf_counter()
     pixels = plan.config.pixels
     how = tuple(fitting_of(pixels).values())
@@ -184,14 +198,14 @@ def _try(
         contract=pixels.contract,
         fit=pixels.fit,
         crop_pct=pixels.crop_pct,
-        score=_score(nested.probabilities, labels),
+        score=score_of(nested.probabilities, labels),
         penalty=float(np.median(nested.penalties)),
         channels=probe.channels,
         feature_s=round(ready - started, 1),
         fit_s=round(time.perf_counter() - ready, 1),
         size_mb=round(_weights_bytes(probe) / 1e6, 1),
     )
-    return _Tried(row, nested)
+    return Tried(row, nested)
 
 
 def _weights_bytes(probe: ProbeFeatures) -> int:
@@ -212,7 +226,8 @@ def choose_anew(nested: Sequence[NestedScores]) -> NDArray[np.float64]:
     return probabilities
 
 
-def _score(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> ProbeScore:
+def score_of(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> ProbeScore:
+    """Score of probabilities `(photos, classes)` of photos that were left out."""
     correct, losses = int((probabilities.argmax(axis=1) == labels).sum()), photo_log_losses(probabilities, labels)
     return ProbeScore(
         correct=correct,

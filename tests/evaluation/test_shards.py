@@ -196,3 +196,56 @@ def test_a_record_that_is_damaged_is_named(tmp_path: Path) -> None:
     (tmp_path / RECORDS).write_text('{"shard": 0}\n')
     with pytest.raises(Exception, match=r"shards.jsonl:1: is damaged .* Delete the line: its shard is made again"):
         ShardFolder(tmp_path).records()
+
+
+def test_probe_ranks_features_as_it_ranks_the_preset_they_come_from(tiny_yaml: Path, photos: Path) -> None:
+    from finetunekit.config.planning import prepare
+    from finetunekit.data.listing import index_listing, list_photos
+    from finetunekit.experiments.feature_ranking import rank_features
+    from finetunekit.experiments.probe_ranking import rank_probes
+
+    out = tiny_yaml.parent
+    write(photos, out / "float32")
+    write(photos, out / "float16", of=job(dtype="float16"))
+    plan, _ = prepare(tiny_yaml, settings=["pixels={resize: bicubic, fit: crop, contract: backbone}"])
+    known = rank_probes([plan], index_listing(plan, list_photos(plan, QUIET), QUIET), QUIET, folds=3, left_out={})
+    found = rank_features([out / "float32"], QUIET, folds=3)
+    assert found.ranked[0].score == known.ranked[0].score
+    assert (found.ranked[0].backbone, found.ranked[0].size_px, found.classes) == ("tiny", 8, known.classes)
+    assert len(rank_features([out / "float32", out / "float16"], QUIET, folds=3).ranked) == 2
+    done = CliRunner().invoke(main, ["probe", "--features", str(out / "float16"), "--folds", "3"])
+    assert "6 rows without a label or of the test split are not looked at" in done.stderr
+    assert "tiny" in done.stdout, done.output
+    done = CliRunner().invoke(main, ["probe", str(tiny_yaml), "--features", str(out / "float16")])
+    assert (done.exit_code, "--features goes with --folds, --seed and --json alone" in done.output) == (2, True)
+
+
+def test_features_on_disk_are_probed_to_the_same_optimum(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetunekit.experiments.feature_ranking import rank_features
+    from finetunekit.models import feature_shards
+
+    write(photos, tmp_path / "f", of=job(dtype="float16"))
+    shards = feature_shards.open_feature_shards(tmp_path / "f", QUIET)
+    assert (shards.values.shape, shards.values.dtype) == ((24, 4), np.dtype(np.float16))
+    known = rank_features([tmp_path / "f"], QUIET, folds=3).ranked[0].score
+    monkeypatch.setattr(feature_shards, "IN_MEMORY_VALUES", 10)
+    found = rank_features([tmp_path / "f"], QUIET, folds=3).ranked[0].score
+    assert found.correct == pytest.approx(known.correct, abs=3)  # the penalty is chosen by one inner fold
+
+
+def test_folders_that_hold_no_whole_features_are_refused(photos: Path, tmp_path: Path, finished_run: Path) -> None:
+    from finetunekit.models.feature_shards import open_feature_shards
+
+    out = tmp_path / "f"
+    with pytest.raises(KeyboardInterrupt):
+        write(photos, out, Heard(interrupt_at="shard 1"))
+    with pytest.raises(DataError, match=r"is not finished. The command that began it goes on"):
+        open_feature_shards(out, QUIET)
+    write(photos, out)
+    (out / "rows/part-00001.parquet").write_bytes(b"other")
+    with pytest.raises(DataError, match=r"part-00001.parquet: is damaged \(it does not match its checksum\)"):
+        open_feature_shards(out, QUIET)
+    with pytest.raises(ConfigError, match=r"holds no features. Make some: finetunekit features"):
+        open_feature_shards(photos, QUIET)

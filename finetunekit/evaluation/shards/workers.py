@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,12 +78,14 @@ class _Featurer:
         self._contract = contract_of(plan.config.pixels, plan.spec)
         self._extract, self._dtype = Extractor(pooled), np.dtype(job.dtype)
         self.fitting, self.max_pixels = fitting_of(plan.config.pixels), plan.config.data.max_photo_pixels
-        boundary, digest, *_ = prefix_signature(pooled, pixel_parts(plan.config.pixels, self._contract), precision)
+        parts = pixel_parts(plan.config.pixels, self._contract)
+        outputs, digest, *_ = prefix_signature(pooled, parts, precision)
         self._channels = int(pooled.prefix.output_shape[-1])
         self.signature: Mapping[str, Any] = {
             "channels": self._channels,
             "network_sha256": digest,
-            "outputs": boundary,
+            "outputs": outputs,
+            "pixels": parts,
             "computed_in": precision,
             "weights_bytes": 4 * int(pooled.prefix.count_params()),
         }
@@ -94,9 +97,10 @@ class _Featurer:
 
     def answer(self, paths: Sequence[Path], squares: NDArray[np.uint8]) -> Columns:
         from finetunekit.models.forward import input_batches
+        from finetunekit.training.batches import prefetched
 
-        parts = [arrays[0] for arrays in self._extract(input_batches(squares, self._contract))]
-        features = np.concatenate(parts).astype(np.float32)
+        with closing(prefetched(input_batches(squares, self._contract))) as ready:
+            features = np.concatenate([arrays[0] for arrays in self._extract(ready)]).astype(np.float32)
         with np.errstate(over="ignore"):
             kept = features.astype(self._dtype)
         if self._dtype == np.float16 and np.isfinite(features).all() and not np.isfinite(kept).all():

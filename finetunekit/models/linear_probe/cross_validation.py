@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.models.linear_probe.linear import Fitter, LinearFit, Solver, check_probe_labels, fit_linear
+from finetunekit.models.linear_probe.linear import (
+    Fitter,
+    LinearFit,
+    ProbeFeatures,
+    Solver,
+    StreamedFitter,
+    check_probe_labels,
+    fit_linear,
+    open_fitter,
+)
 from finetunekit.models.linear_probe.scaling import FloatArray, IntArray
+from finetunekit.models.linear_probe.streamed import FeatureRows
 from finetunekit.statistics import photo_log_losses, stratified_folds
 from finetunekit.system.formatting import counted
 from finetunekit.system.threads import one_thread
@@ -31,7 +40,7 @@ class PenaltyChoice:
     Attributes:
         penalty: The one with the least log loss; no one-standard-error rule.
         log_loss: Its mean log loss over left-out photos, in nats. It was chosen for being low, so it is no score.
-        folds: Number of folds.
+        folds: Number of folds that were left out in turn.
         tried: Penalty and log loss of each that was tried, strongest first.
         repeats: How often the folds were dealt.
     """
@@ -64,7 +73,7 @@ class Recipe:
 
 @one_thread()
 def choose_penalty(
-    features: NDArray[Any],
+    features: ProbeFeatures,
     labels: IntArray,
     classes: int,
     recipe: Recipe = Recipe(),
@@ -73,6 +82,8 @@ def choose_penalty(
     count: Count | None = None,
 ) -> PenaltyChoice:
     """Choose the penalty by cross-validated log loss on these photos alone.
+
+    Features that stay on disk are those of very many photos, whose log loss one fold tells well enough: of them one is left out.
 
     Args:
         features: `(photos, channels)` float.
@@ -86,15 +97,30 @@ def choose_penalty(
         ValueError: If an argument is impossible, or there are too few photos to leave any out.
     """
     check_probe_labels(labels, len(features), classes)
-    check_leaving_out(labels, recipe, groups=groups)
+    if not isinstance(features, FeatureRows):
+        check_leaving_out(labels, recipe, groups=groups)
     left_out: list[NDArray[np.bool_]] = []
     for repeat in range(recipe.repeats):
-        fold = stratified_folds(labels, recipe.folds, groups=groups, seed=recipe.seed + repeat)
+        fold = _deal(features, labels, recipe, groups, seed=recipe.seed + repeat)
         left_out += [fold == k for k in range(int(fold.max()) + 1)]
-    fitters = [Fitter(features[~is_out], labels[~is_out], classes, recipe.solver) for is_out in left_out]
+    folds, repeats = int(fold.max()) + 1, recipe.repeats
+    if isinstance(features, FeatureRows):
+        left_out, folds, repeats = left_out[:1], 1, 1
+    fitters = [open_fitter(features[~is_out], labels[~is_out], classes, recipe.solver) for is_out in left_out]
     tried = list(_search(fitters, left_out, features, labels, count))
     penalty, log_loss = min(tried, key=lambda pair: pair[1])
-    return PenaltyChoice(penalty, log_loss, int(fold.max()) + 1, tuple(tried), recipe.repeats)
+    return PenaltyChoice(penalty, log_loss, folds, tuple(tried), repeats)
+
+
+def _deal(
+    features: ProbeFeatures, labels: IntArray, recipe: Recipe, groups: Sequence[str] | None, *, seed: int
+) -> IntArray:
+    """Fold of each photo. Very many photos are dealt group by group: chance alone gives each fold its share of every class."""
+    if not isinstance(features, FeatureRows):
+        return stratified_folds(labels, recipe.folds, groups=groups, seed=seed)
+    places = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    dealt: IntArray = np.random.default_rng(seed).permutation(int(places.max()) + 1)[places] % recipe.folds
+    return dealt
 
 
 def check_leaving_out(labels: IntArray, recipe: Recipe, *, groups: Sequence[str] | None = None) -> None:
@@ -127,9 +153,9 @@ def _too_few(labels: IntArray, groups: Sequence[str] | None) -> ValueError:
 
 
 def _search(
-    fitters: Sequence[Fitter],
+    fitters: Sequence[Fitter | StreamedFitter],
     left_out: Sequence[NDArray[np.bool_]],
-    features: NDArray[Any],
+    features: ProbeFeatures,
     labels: IntArray,
     count: Count | None,
 ) -> Iterator[tuple[float, float]]:
@@ -148,7 +174,7 @@ def _search(
 
 
 def fit_chosen(
-    features: NDArray[Any],
+    features: ProbeFeatures,
     labels: IntArray,
     classes: int,
     recipe: Recipe = Recipe(),
@@ -199,7 +225,7 @@ class NestedScores:
 
 
 def cross_validate(
-    features: NDArray[Any],
+    features: ProbeFeatures,
     labels: IntArray,
     classes: int,
     recipe: Recipe = Recipe(),
@@ -223,7 +249,7 @@ def cross_validate(
     Source: Varma & Simon 2006, BMC Bioinformatics 7:91 (nested cross-validation).
     """
     check_probe_labels(labels, len(features), classes)
-    fold = stratified_folds(labels, recipe.folds, groups=groups, seed=recipe.seed)
+    fold = _deal(features, labels, recipe, groups, seed=recipe.seed)
     number = int(fold.max()) + 1
     probabilities, losses, penalties = np.zeros((len(labels), classes)), [], []
     for k in range(number):

@@ -1,18 +1,21 @@
-"""Linear classifiers on frozen features, fitted by scikit-learn and written as an ordinary Dense layer."""
+"""Linear classifiers on frozen features, fitted by scikit-learn, or in passes over what stays on disk, in the form of a Dense layer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.models.linear_probe.scaling import FloatArray, IntArray, row_blocks, scale_features
+from finetunekit.models.linear_probe.streamed import FeatureRows, StreamedLogistic
 from finetunekit.statistics import fit_temperature, softmax
 from finetunekit.system.threads import one_thread
 
 Solver = Literal["logistic", "ridge"]
+#: `(photos, channels)` float: in memory, or rows of a mapped file.
+ProbeFeatures: TypeAlias = NDArray[Any] | FeatureRows
 #: Stops where no component of the mean log loss's gradient is above this. Ten times less takes 1.2 to 1.8 times as long and moves the
 #: cross-validated log loss of 480 to 3600 photos by at most 0.0003 nats.
 GRADIENT_TOLERANCE = 1e-5
@@ -37,7 +40,7 @@ class LinearFit:
     solver: Solver
     penalty: float
 
-    def logits(self, features: NDArray[Any]) -> FloatArray:
+    def logits(self, features: ProbeFeatures) -> FloatArray:
         """Features `(photos, channels)` → logits `(photos, classes)` float64."""
         kernel = self.kernel.astype(np.float64)
         values: FloatArray = np.empty((len(features), kernel.shape[1]))
@@ -45,13 +48,13 @@ class LinearFit:
             values[rows] = features[rows].astype(np.float64) @ kernel + self.bias
         return values
 
-    def probabilities(self, features: NDArray[Any]) -> FloatArray:
+    def probabilities(self, features: ProbeFeatures) -> FloatArray:
         """Features `(photos, channels)` → probabilities `(photos, classes)` float64, rows sum to 1."""
         return softmax(self.logits(features))
 
 
 @one_thread()
-def fit_linear(features: NDArray[Any], labels: IntArray, classes: int, *, penalty: float, solver: Solver) -> LinearFit:
+def fit_linear(features: ProbeFeatures, labels: IntArray, classes: int, *, penalty: float, solver: Solver) -> LinearFit:
     """Fit a linear classifier.
 
     It minimises `mean loss + penalty / 2 · sum(kernel²)`, kernel being that of features on one scale (`scale_features`); the bias bears no
@@ -69,7 +72,51 @@ def fit_linear(features: NDArray[Any], labels: IntArray, classes: int, *, penalt
     Raises:
         ValueError: If an argument is impossible.
     """
-    return Fitter(features, labels, classes, solver).fit(penalty)
+    return open_fitter(features, labels, classes, solver).fit(penalty)
+
+
+def open_fitter(features: ProbeFeatures, labels: IntArray, classes: int, solver: Solver) -> Fitter | StreamedFitter:
+    """Training photos ready to be fitted with one penalty after another; the arguments are those of `fit_linear`.
+
+    Raises:
+        ValueError: If an argument is impossible.
+    """
+    if isinstance(features, FeatureRows):
+        return StreamedFitter(features, labels, classes, solver)
+    return Fitter(features, labels, classes, solver)
+
+
+class StreamedFitter:
+    """As `Fitter`, of features that stay on disk."""
+
+    def __init__(self, features: FeatureRows, labels: IntArray, classes: int, solver: Solver) -> None:
+        """Bring the features to one scale.
+
+        Raises:
+            ValueError: If an argument is impossible, or the solver reads features from memory.
+        """
+        check_probe_labels(labels, len(features), classes)
+        if solver != "logistic":
+            raise ValueError(f"features that stay on disk are fitted by `logistic`. Received: {solver}")
+        self._present, places = np.unique(labels, return_inverse=True)
+        self._classes = classes
+        self._problem = StreamedLogistic(features, places, GRADIENT_TOLERANCE, MAX_ITERATIONS)
+
+    def fit(self, penalty: float) -> LinearFit:
+        """See `fit_linear`.
+
+        Raises:
+            ValueError: If the penalty is not a finite number above 0.
+        """
+        _check_penalty(penalty)
+        kernel = np.zeros((len(self._problem.mean), self._classes))
+        bias = np.full(self._classes, ABSENT_LOGIT)
+        bias[self._present] = 0.0
+        if len(self._present) > 1:
+            weights, offsets = self._problem.fit(penalty)
+            kernel[:, self._present] = weights / self._problem.deviation[:, None]
+            bias[self._present] = offsets - self._problem.mean @ kernel[:, self._present]
+        return LinearFit(kernel.astype(np.float32), bias.astype(np.float32), "logistic", penalty)
 
 
 class Fitter:
@@ -94,8 +141,7 @@ class Fitter:
         Raises:
             ValueError: If the penalty is not a finite number above 0.
         """
-        if not 0 < penalty < float("inf"):
-            raise ValueError(f"penalty must be a finite number above 0. Received: {penalty}")
+        _check_penalty(penalty)
         solve = self._solve_ridge if self._solver == "ridge" else self._solve_logistic
         kernel, bias = self._scaled.dense(*solve(penalty))
         return LinearFit(kernel, bias, self._solver, penalty)
@@ -138,6 +184,11 @@ class Fitter:
             residual[rows] /= np.maximum(1 - leverage, 1e-9)[:, None]
         scale = 1 / fit_temperature(one_hot - residual, self._labels).temperature
         return weights * scale, mean * scale
+
+
+def _check_penalty(penalty: float) -> None:
+    if not 0 < penalty < float("inf"):
+        raise ValueError(f"penalty must be a finite number above 0. Received: {penalty}")
 
 
 def check_probe_labels(labels: IntArray, photos: int, classes: int) -> None:

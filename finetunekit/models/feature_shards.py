@@ -1,0 +1,151 @@
+"""Features that `finetunekit features` wrote, read back: shards against their checksums, numbers into one array that may lie on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.errors import ConfigError, DataError
+from finetunekit.models.linear_probe.linear import ProbeFeatures
+from finetunekit.models.linear_probe.streamed import FeatureRows
+from finetunekit.system.files import read_regular
+from finetunekit.system.formatting import escaped, one_line
+from finetunekit.system.memory import scratch_array
+from finetunekit.system.parquet import check_pyarrow, read_parquet
+from finetunekit.system.progress import Progress
+from finetunekit.system.shard_folder import ShardFolder, ShardRecord, shard_file
+
+IN_MEMORY_VALUES = 2**28
+"""Numbers that are fitted in memory; more stay on disk and are read pass by pass. 2 GB as the solver holds them, 210,000 photos of 1280."""
+_LARGEST_SHARD_BYTES = 2**32
+_TEXTS = ("label", "split", "group", "sha256")
+
+
+@dataclass(frozen=True)
+class FeatureShards:
+    """Rows of features, in the order in which they were written.
+
+    Attributes:
+        folder: Where they lie.
+        manifest: What was asked when they were made, and of which network they are.
+        values: `(photos, channels)` float32 or float16, maybe mapped.
+        label: Of each photo, and so are the others; None where it was not known.
+        split: `train`, `valid`, `test`, or `display`.
+        group: Photos that belong together.
+        sha256: Of each photo's file.
+        show: Told what is under way, now and then.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    values: NDArray[Any]
+    label: Sequence[str | None]
+    split: Sequence[str | None]
+    group: Sequence[str | None]
+    sha256: Sequence[str]
+    progress: Progress
+
+    def take(self, rows: NDArray[np.int64]) -> ProbeFeatures:
+        """Features of some rows, ascending: float32 in memory, or what is read from disk where they are very many."""
+        chosen = FeatureRows(self.values, rows, self.progress.show)
+        if len(rows) * self.values.shape[1] > IN_MEMORY_VALUES:
+            return chosen
+        return np.asarray(chosen[:], np.float32)
+
+    def groups(self, rows: NDArray[np.int64]) -> list[str]:
+        """What cross-validation must not tear apart: a name for each of the rows, its group, else its content."""
+        return [self.group[row] or self.sha256[row] for row in rows]
+
+
+def open_feature_shards(folder: Path, progress: Progress) -> FeatureShards:
+    """Read a folder of features; each file is compared with its checksum first.
+
+    Args:
+        folder: That `finetunekit features` wrote.
+        progress: Says how far it is.
+
+    Raises:
+        ConfigError: If pyarrow is missing, or the folder holds no features.
+        DataError: If it is not finished, or a shard is damaged.
+        RunFolderError: If its records are damaged.
+    """
+    shown = escaped(str(folder))
+    check_pyarrow(shown)
+    shards = ShardFolder(folder)
+    manifest = shards.manifest()
+    if manifest is None or manifest.get("kind") != "features":
+        raise ConfigError(
+            f"{shown}: holds no features. Make some: finetunekit features PHOTOS --backbone NAME --out DIR"
+        )
+    records = shards.records()
+    photos, channels, dtype = _shape(manifest, shown)
+    rows = sum(record.rows for record in records.values())
+    if rows + sum(record.unreadable for record in records.values()) != photos:
+        raise DataError(f"{shown}: is not finished. The command that began it goes on with the shards that are left.")
+    if rows == 0:
+        raise DataError(f"{shown}: has no rows.")
+    values = scratch_array((rows, channels), dtype)
+    texts: dict[str, list[Any]] = {name: [] for name in _TEXTS}
+    count, done = progress.counter(f"reading {folder.name}"), 0
+    for number in sorted(records):
+        part = _read_shard(folder, records[number])
+        found = _features(part, folder, records[number], channels)
+        values[done : done + len(found)] = found
+        for name in _TEXTS:
+            texts[name].extend(part[name].to_pylist())
+        done += len(found)
+        count(done, rows)
+    return FeatureShards(folder, manifest, values, progress=progress, **texts)
+
+
+def _shape(manifest: Mapping[str, Any], shown: str) -> tuple[int, int, str]:
+    try:
+        photos, channels, dtype = manifest["photos"], manifest["network"]["channels"], manifest["dtype"]
+        if not (isinstance(photos, int) and isinstance(channels, int) and dtype in ("float16", "float32")):
+            raise ValueError("numbers are missing")
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ConfigError(f"{shown}: its manifest is damaged ({one_line(exc)}).") from exc
+    return photos, channels, dtype
+
+
+def _read_shard(folder: Path, record: ShardRecord) -> Any:
+    """The columns that are needed, of a file that matches its checksum."""
+    name = shard_file("rows", record.shard)
+    try:
+        content = read_regular(folder / name, most_bytes=_LARGEST_SHARD_BYTES)
+        if hashlib.sha256(content).hexdigest() != record.sha256.get(name):
+            raise ValueError("it does not match its checksum")
+        return read_parquet(content, ("features", *_TEXTS))
+    except (OSError, ValueError) as exc:
+        raise _damaged(folder / name, exc) from exc
+
+
+def _features(part: Any, folder: Path, record: ShardRecord, channels: int) -> NDArray[Any]:
+    column = part["features"].combine_chunks()
+    values = column.flatten().to_numpy(zero_copy_only=False)
+    if len(values) != record.rows * channels:
+        raise _damaged(folder / shard_file("rows", record.shard), "its rows are others than its record says")
+    found: NDArray[Any] = values.reshape(record.rows, channels)
+    return found
+
+
+def _damaged(file: Path, why: object) -> DataError:
+    return DataError(
+        f"{escaped(str(file))}: is damaged ({one_line(why)}). The command that made it makes it again; the others stay."
+    )
+
+
+def same_photos(shards: Sequence[FeatureShards]) -> bool:
+    """Whether folders hold the same photos in the same order, with the same labels."""
+
+    def digest(one: FeatureShards) -> str:
+        return hashlib.sha256(json.dumps([list(one.sha256), list(one.label), list(one.split)]).encode()).hexdigest()
+
+    return len({digest(one) for one in shards}) == 1
