@@ -261,6 +261,7 @@ def _beside(name: str) -> Any:
 PAGES: dict[str, Callable[[], str]] = {
     "plugins/hooks.md": render_hooks,
     "plugins/run_folder.md": lambda: _beside("run_folder").render_run_folder(_value),
+    "plugins/api.md": lambda: _beside("api_page").render_api(_value),
     "architecture.md": render_architecture,
     "presets.md": render_presets,
     "errors.md": render_errors,

@@ -64,7 +64,8 @@ def summary_lines(
     elif openings is not None:
         accuracy = test["accuracy"]
         opened = claim_sentence(openings, accuracy["successes"], accuracy["photos"]).split("\n")
-    return (*main, _calibration(test["calibration"], metrics["calibration"]["temperature"]), *opened, took)
+    calibrated = wrap(_calibration(test["calibration"], metrics["calibration"]["temperature"]))
+    return (*main, *calibrated, *opened, took)
 
 
 def _without_test(metrics: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What to do now: photos to look at, classes that need more of them, another backbone, or nothing; ranked, each with its command."""
+"""What to do now: a simpler method that did better, photos to look at, classes that need more of them, another backbone, or nothing; ranked, each with its command."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Step:
     """One thing to do.
 
     Attributes:
-        kind: `own_photos`, `labels`, `photos`, `backbone`, `boundary` or `ship`.
+        kind: `own_photos`, `baseline`, `labels`, `photos`, `backbone`, `boundary` or `ship`.
         what: What to do and why, in sentences.
         command: The command that does it; None where none does.
         photos: Photos that it is about, as `predictions.csv` names them, with their SHA-256 and what is said of each.
@@ -57,6 +57,7 @@ def next_steps(
     index: PhotoIndex,
     answers: Sequence[Mapping[str, str]],
     accuracy: Mapping[str, Any],
+    baselines: Sequence[Mapping[str, Any]],
     curve: LearningCurve | None,
     backbones: Mapping[str, BackboneSpec],
     run: Path,
@@ -68,6 +69,7 @@ def next_steps(
         index: Its photos.
         answers: Rows of `predictions.csv` of the test split.
         accuracy: Of the test split, as `metrics.json` has it.
+        baselines: As `baselines.json` has them.
         curve: Of a probe on the training photos; None where there is none.
         backbones: Every backbone there is.
         run: The run folder.
@@ -75,7 +77,7 @@ def next_steps(
     Returns:
         Plain values: `curve` without its probabilities, None where there is none; and `steps`, the most useful first.
     """
-    steps = list(_steps(plan, index, answers, accuracy, curve, backbones, run))
+    steps = list(_steps(plan, index, answers, accuracy, baselines, curve, backbones, run))
     kept = ("photos", "errors", "slope", "interval", "wrong", "of")
     plain = dataclasses.asdict(curve) if curve else {}
     return {
@@ -89,6 +91,7 @@ def _steps(
     index: PhotoIndex,
     answers: Sequence[Mapping[str, str]],
     accuracy: Mapping[str, Any],
+    baselines: Sequence[Mapping[str, Any]],
     curve: LearningCurve | None,
     backbones: Mapping[str, BackboneSpec],
     run: Path,
@@ -107,6 +110,9 @@ def _steps(
     if not wrong and not doubtful:
         yield Step("ship", "Nothing: no test photo was wrong and no label looks wrong. Ship it:", ship)
         return
+    simpler = _simpler(plan, baselines, photos, run)
+    if simpler:
+        yield simpler
     if doubtful:
         what = f"Look at {counted(len(doubtful), 'photo')} whose label may be wrong: {_names(doubtful)}. The audit shows them:"
         yield Step("labels", what, f"finetunekit data audit {photos} --network --html audit.html", tuple(doubtful))
@@ -116,7 +122,27 @@ def _steps(
     if wrong:
         yield from _other_backbones(plan, backbones, photos, is_flat=curve is not None and not curve.is_rising)
         yield from _boundary(answers, index.classes, run)
-    yield Step("ship", f"Or ship it, if {show_expected(accuracy['interval'])} right is good enough:", ship)
+    if not simpler:
+        yield Step("ship", f"Or ship it, if {show_expected(accuracy['interval'])} right is good enough:", ship)
+
+
+def _simpler(plan: Plan, baselines: Sequence[Mapping[str, Any]], photos: str, run: Path) -> Step | None:
+    """The best baseline that is told apart from the run and did better; None where there is none."""
+    better = [one for one in baselines if "against" in one and one["against"]["is_told_apart"]]
+    better = [one for one in better if one["against"]["difference"] < 0]
+    if not better:
+        return None
+    best = max(better, key=lambda one: float(one["accuracy"]["value"]))
+    points = f"{-100 * best['against']['difference']:.1f} points"
+    if best["name"].endswith("_own"):
+        what = (
+            f"Feed the network the pixels that it was pretrained with: with them {best['title'].split(',')[0]} on its frozen features did "
+            f"better than this run, by {points}:"
+        )
+        again = f"finetunekit run {shlex.quote(str(run / CONFIG))} --set pixels.contract=backbone"
+        return Step("baseline", what, again)
+    what = f"Train less: {best['title']} did better than this run, by {points}. Such a method is a recipe of its own:"
+    return Step("baseline", what, f"finetunekit run {photos} --recipe fast")
 
 
 def _photos_of(plan: Plan, run: Path) -> str:

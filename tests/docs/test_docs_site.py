@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import browser, find_chromium
 from conftest import write_counted_photos
 from helpers_docs import DOCS, blocks
 from helpers_plugins import invoke
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("networks_built_again_here")
 ROOT = Path(__file__).parents[2]
 SAMPLES = DOCS / "plugins" / "samples"
 #: Verbs that need weights, a finished run or minutes: what they print was checked when it was written.
-SLOW = ("run", "predict", "compare", "evaluate", "verify")
+SLOW = ("run", "predict", "explain", "export", "compare", "evaluate", "verify")
 PLACES = ("river", "wood", "rock", "road", "pond", "moor")
 
 
@@ -43,17 +44,18 @@ def write_shown_files(page: str, folder: Path) -> None:
         (folder / name).write_text(content, encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", ["tutorial.md", "errors.md", "experiment.md", "reuse.md", "quickstart.ja.md"])
+@pytest.mark.parametrize("page", ["tutorial.md", "step_by_step.md", "errors.md", "experiment.md", "reuse.md", "quickstart.ja.md"])
 def test_a_page_shows_what_its_commands_print(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_counted_photos(tmp_path / "photos" / "birds", {"train": 12, "valid": 4, "test": 4}, ("robin", "wren"))
-    if page == "tutorial.md":
+    if page in ("tutorial.md", "step_by_step.md"):
         monkeypatch.setenv("FINETUNEKIT_CACHE", str(tmp_path / "cache"))
         (tmp_path / "photos").rename(tmp_path / "others")
     write_shown_files(page, tmp_path)
     ran = 0
     for command, shown in blocks(page):
-        if command.split()[0] not in SLOW or "error: " in "".join(shown):
+        needs_weights = command.split()[0] in SLOW or "--network" in command
+        if not needs_weights or "error: " in "".join(shown):
             check_printed(command, shown)
             ran += 1
     assert ran
@@ -66,7 +68,7 @@ def test_the_page_of_seams_shows_what_its_commands_print(monkeypatch: pytest.Mon
 
 
 def test_what_a_page_shows_of_a_terminal_fits_80_columns() -> None:
-    text = "".join((DOCS / page).read_text(encoding="utf-8") for page in ("tutorial.md", "reuse.md"))
+    text = "".join((DOCS / page).read_text(encoding="utf-8") for page in ("tutorial.md", "step_by_step.md", "reuse.md"))
     shown = [
         line for block in re.findall(r"```console\n(.+?)```", text, flags=re.DOTALL) for line in block.splitlines()
     ]
@@ -164,3 +166,31 @@ def test_the_site_builds_strictly_and_asks_no_other_host(tmp_path: Path) -> None
     assert [found for page in pages for found in re.findall(asked, page.read_text(encoding="utf-8"))] == []
     assert (tmp_path / "site" / "plugins" / "samples" / "my_backbone.py").is_file()
     assert not (tmp_path / "site" / "generate.py").exists()
+    if find_chromium():
+        check_in_browser(tmp_path / "site")
+
+
+SEARCH = """new Promise(found => {
+  const field = document.querySelector("[data-md-component=search-query]");
+  document.querySelector("[data-md-toggle=search]").click();
+  field.dispatchEvent(new Event("focus"));
+  new MutationObserver(() => {
+    const titles = [...document.querySelectorAll(".md-search-result__item h1")].map(title => title.textContent);
+    if (titles.length) return found(titles);
+    field.value = "temperature";
+    field.dispatchEvent(new KeyboardEvent("keyup", { key: "e", bubbles: true }));
+  }).observe(document.querySelector(".md-search-result"), { childList: true, subtree: true, characterData: true });
+})"""
+CUT_OFF = """[document.documentElement.scrollWidth - innerWidth,
+  ...[...document.querySelectorAll("pre > code")].map(code => code.scrollWidth - code.clientWidth)]"""
+
+
+def check_in_browser(site: Path) -> None:
+    with browser() as page:
+        page.open(site / "index.html")
+        assert "Glossary" in page.evaluate(SEARCH)
+        for name in ("index.html", "tutorial.html", "plugins/api.html"):
+            for width_px in (1280, 390):
+                page.open(site / name, width_px=width_px)
+                assert max(page.evaluate(CUT_OFF)) <= 0, (name, width_px)
+        assert page.problems == []

@@ -60,10 +60,13 @@ def curve(slope: float = 0.5, low: float = 0.3, wrong: tuple[int, int] = (2, 8),
 
 
 def steps(
-    rows: list[dict[str, str]], found: LearningCurve | None, stand_in: str | None = None
+    rows: list[dict[str, str]],
+    found: LearningCurve | None,
+    stand_in: str | None = None,
+    baselines: tuple[dict[str, Any], ...] = (),
 ) -> list[Mapping[str, Any]]:
     specs = {name: entry.spec for name, entry in load_plugins(print).registries["backbone"].items() if entry.spec}
-    made = next_steps(plan(), index(stand_in), rows, accuracy(rows), found, specs, RUN)
+    made = next_steps(plan(), index(stand_in), rows, accuracy(rows), baselines, found, specs, RUN)
     made_steps: list[Mapping[str, Any]] = made["steps"]
     return made_steps
 
@@ -99,6 +102,23 @@ def test_more_photos_are_no_advice_where_the_curve_does_not_show_it() -> None:
     assert [step["kind"] for step in steps(answers(0.8), None)] == ["backbone", "ship"]
 
 
+def baseline(name: str, difference: float, *, is_told_apart: bool = True) -> dict[str, Any]:
+    against = {"difference": difference, "is_told_apart": is_told_apart}
+    return {"name": name, "title": f"{name}, frozen features", "accuracy": {"value": 0.6 - difference}, "against": against}
+
+
+def test_a_simpler_method_that_did_better_comes_first_and_the_run_is_not_shipped() -> None:
+    beaten = (baseline("majority", 0.4), baseline("probe", -0.2), baseline("probe_own", -0.3), {"name": "head"})
+    found = steps(answers(0.1, 0.8), None, baselines=beaten)
+    assert [step["kind"] for step in found] == ["baseline", "backbone"]
+    assert "by 30.0 points" in found[0]["what"]
+    assert found[0]["command"] == "finetunekit run runs/insects-1/config.yaml --set pixels.contract=backbone"
+    (first, *_) = steps(answers(0.1, 0.8), None, baselines=beaten[:2])
+    assert first["command"] == "finetunekit run insects --recipe fast"
+    unclear = steps(answers(0.1, 0.8), None, baselines=(baseline("probe", -0.1, is_told_apart=False),))
+    assert [step["kind"] for step in unclear] == ["backbone", "ship"]
+
+
 def test_a_stand_in_asks_for_photos_of_ones_own() -> None:
     (only,) = steps(answers(0.9), curve(), stand_in="drawn")
     assert only["command"] == "finetunekit run PHOTOS/"
@@ -109,7 +129,7 @@ def test_photos_that_need_options_are_named_by_the_runs_configuration() -> None:
         plan(), config=prepare("fast", settings=["data.root=a.csv", "data.source=table"])[0].config
     )
     rows = answers(0.95)
-    (step, *_) = next_steps(made, index(), rows, accuracy(rows), None, {}, RUN)["steps"]
+    (step, *_) = next_steps(made, index(), rows, accuracy(rows), (), None, {}, RUN)["steps"]
     assert "runs/insects-1/config.yaml" in step["command"] or "a.csv" in step["command"]
 
 
