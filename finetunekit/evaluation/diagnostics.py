@@ -101,9 +101,7 @@ def _write_baselines(
     tuned = np.array([inputs.index.classes.index(row["predicted"]) for row in rows], dtype=np.int64)
     baselines, overlap, curve = measure_baselines(inputs, tuned, is_finetuned=is_finetuned(run.state["stages"]))
     write_whole(path / BASELINES, to_json(baselines))
-    steps = next_steps(
-        inputs.plan, inputs.index, rows, accuracy, baselines["baselines"], curve, backbones, path
-    )
+    steps = next_steps(inputs.plan, inputs.index, rows, accuracy, baselines["baselines"], curve, backbones, path)
     write_whole(path / NEXT_STEPS, to_json(steps))
     if overlap is not None:
         write_whole(path / OVERLAP, to_json(overlap))

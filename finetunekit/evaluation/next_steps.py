@@ -1,4 +1,4 @@
-"""What to do now: a simpler method that did better, photos to look at, classes that need more of them, another backbone, or nothing; ranked, each with its command."""
+"""What to do now: a simpler method that did better, photos to look at or to add, another backbone, or nothing; each with its command."""
 
 from __future__ import annotations
 

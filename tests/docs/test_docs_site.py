@@ -44,7 +44,9 @@ def write_shown_files(page: str, folder: Path) -> None:
         (folder / name).write_text(content, encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", ["tutorial.md", "step_by_step.md", "errors.md", "experiment.md", "reuse.md", "quickstart.ja.md"])
+@pytest.mark.parametrize(
+    "page", ["tutorial.md", "step_by_step.md", "errors.md", "experiment.md", "reuse.md", "quickstart.ja.md"]
+)
 def test_a_page_shows_what_its_commands_print(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_counted_photos(tmp_path / "photos" / "birds", {"train": 12, "valid": 4, "test": 4}, ("robin", "wren"))

@@ -104,7 +104,12 @@ def test_more_photos_are_no_advice_where_the_curve_does_not_show_it() -> None:
 
 def baseline(name: str, difference: float, *, is_told_apart: bool = True) -> dict[str, Any]:
     against = {"difference": difference, "is_told_apart": is_told_apart}
-    return {"name": name, "title": f"{name}, frozen features", "accuracy": {"value": 0.6 - difference}, "against": against}
+    return {
+        "name": name,
+        "title": f"{name}, frozen features",
+        "accuracy": {"value": 0.6 - difference},
+        "against": against,
+    }
 
 
 def test_a_simpler_method_that_did_better_comes_first_and_the_run_is_not_shipped() -> None:
