@@ -214,8 +214,7 @@ class ExportSection(Section):
         None,
         gt=0,
         le=1,
-        description="Largest difference of a probability, on any photo, of a model in float32; null: 0.0001, or 0.01 where it resizes "
-        "with bicubic or lanczos, some of whose pixels are a grey level off Pillow's.",
+        description="Largest difference of a probability, on any photo, of a model in float32; null: 0.0001.",
     )
     max_difference_float16: float = Field(1e-2, gt=0, le=1, description="The same of a model in 16 bits.")
     margin_points: float = Field(

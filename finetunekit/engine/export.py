@@ -31,7 +31,7 @@ from finetunekit.runs.run_files import read_json_file
 from finetunekit.system.files import to_json
 from finetunekit.system.formatting import one_line
 from finetunekit.system.progress import Progress
-from finetunekit.types import Exported, Exporter, Predict, Servable
+from finetunekit.types import Exported, Exporter, Predict
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,19 +275,12 @@ class PlannedExport:
                 raise PluginError(
                     f"{component_label(self.chosen)}: write must return finetunekit.Exported. Received: {shown_value(exported)}"
                 )
-            writing = Writing(self.chosen, exporter, folder, exported, self.limits, is_exact(servable))
+            writing = Writing(self.chosen, exporter, folder, exported, self.limits)
             certificate = certify(loaded, servable, writing, progress.say)
         broken = broken_limits(certificate, writing.limit)
         if broken:
             raise ExportError("\n".join(f"{self.chosen.name}: {line}" for line in broken))
         return certificate
-
-
-def is_exact(servable: Servable) -> bool:
-    """Whether the resize gives Pillow's pixels to the bit in a graph too."""
-    from finetunekit.exporting.resampling_graph import SUPPORT
-
-    return servable.resize not in SUPPORT and servable.source_px is None
 
 
 @contextmanager
@@ -411,6 +404,6 @@ def _measure_again(
         tuple(certificate["versions"]),
         tuple(model["notes"]),
     )
-    writing = Writing(chosen, exporter, path, exported, limits, is_exact(servable))
+    writing = Writing(chosen, exporter, path, exported, limits)
     again = measure(loaded, servable, writing, progress.say).certificate
     return again, broken_limits(again, writing.limit)

@@ -27,9 +27,8 @@ from finetunekit.types import TEST, VALID, Exported, Exporter, Predict, Servable
 FORMAT = 1
 PAGE = "certificate.md"
 POINT_PHOTOS = 32
-EXACT, ROUNDED = 1e-4, 1e-2
-"""Largest difference of a probability where none is stated: where the graph's pixels are Pillow's to the bit, and where some are one grey
-level off (see `finetunekit.exporting.resampling_graph`)."""
+#: Largest difference of a probability where none is stated: rounding.
+USUAL = 1e-4
 #: How far a golden answer may be off elsewhere for a model in 8 bits: twelve steps of 256.
 INT8_TOLERANCE = 0.05
 
@@ -44,7 +43,6 @@ class Writing:
         folder: What it wrote into.
         exported: What it said of that.
         limits: What the certificate has to keep.
-        is_exact: The run's filter gives Pillow's pixels to the bit in a graph too.
     """
 
     chosen: Chosen
@@ -52,13 +50,11 @@ class Writing:
     folder: Path
     exported: Exported
     limits: ExportSection
-    is_exact: bool
 
     @property
     def limit(self) -> float | None:
         """Largest difference of a probability that is allowed; None where accuracy decides."""
-        usual = EXACT if self.is_exact or self.exported.takes == "square" else ROUNDED
-        limits = {"float32": self.limits.max_difference or usual, "float16": self.limits.max_difference_float16}
+        limits = {"float32": self.limits.max_difference or USUAL, "float16": self.limits.max_difference_float16}
         return limits.get(self.exported.precision)
 
 

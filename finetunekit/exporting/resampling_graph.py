@@ -1,8 +1,8 @@
 """Pillow's `Image.resize` as TensorFlow operations that every converter knows: two matrix products, for a photo of any size.
 
 Pillow works in whole numbers: weights are rounded to 22 bits, their sums to grey levels after each of the two passes. What is computed here
-are the same whole numbers, so that box, bilinear and nearest give Pillow's pixels to the bit; bicubic and lanczos, whose weights are no
-fractions of small whole numbers, differ by one grey level in up to 3 of a thousand values.
+are the same whole numbers, so that every filter gives Pillow's pixels to the bit. Weights of box and bilinear are fractions of small whole
+numbers; those of bicubic and lanczos are computed in 45 bits where Pillow has 53, and rounded to the same 22.
 
 Source: Pillow 13, src/libImaging/Resample.c (`precompute_coeffs`, `ImagingResampleHorizontal_8bpc`), Geometry.c (nearest), Image.py.
 """
@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from finetunekit.data.decode import PAD_LEVEL
+from finetunekit.exporting.float_pairs import FloatPair, add, choose, divide, multiply, pair_of, total
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Half-width of a filter in pixels of the smaller scale.
-SUPPORT = {"bicubic": 2.0, "lanczos": 3.0}
-BICUBIC_A = -0.5
+SUPPORT = {"bicubic": 2, "lanczos": 3}
+TERMS = 10
+"""Of the series of the sine: the next one is 2**-52."""
 BITS, LOWER_BITS = 22, 11
 """Of a weight (`PRECISION_BITS` in Resample.c), and of its lower part here."""
 LONGEST_PX = 8192
@@ -208,9 +211,7 @@ def _weights(size: tf.Tensor, out_px: Any, resize: str) -> tuple[tf.Tensor, tf.T
     import tensorflow as tf
 
     if resize in SUPPORT:
-        # in two steps: a model in 16 bits has no number beyond 65,504
-        weights = _curved(size, out_px, resize) * 2.0**LOWER_BITS * 2.0 ** (BITS - LOWER_BITS)
-        whole = tf.sign(weights) * tf.floor(tf.abs(weights) + 0.5)
+        whole = _curved(size, out_px, resize)
         upper = tf.floor(whole / 2.0**LOWER_BITS + 0.5)
         return upper, whole - upper * 2.0**LOWER_BITS
     share = _box(size, out_px) if resize == "box" else _triangle(size, out_px)
@@ -249,39 +250,115 @@ def _divide(part: tf.Tensor, whole: tf.Tensor) -> tf.Tensor:
     return quotient + (2 * rest) // whole
 
 
+@dataclass(frozen=True)
+class _Taps:
+    """The pixels of a line that each pixel of the new line is made of: as many for each, some of which may lie outside of the line.
+
+    Attributes:
+        first: Place of the first, `(out_px,)` int32; negative where it lies before the line.
+        is_inside: `(out_px, taps)`.
+        distance: From the middle of the new pixel, `(out_px, taps)` int32, counted so that
+        unit: is as far as the filter's argument 1, scalar int32.
+    """
+
+    first: tf.Tensor
+    is_inside: tf.Tensor
+    distance: tf.Tensor
+    unit: tf.Tensor
+
+
 def _curved(size: tf.Tensor, out_px: Any, resize: str) -> tf.Tensor:
-    """The bicubic or Lanczos filter, `(size, out_px)` float32, columns sum to 1."""
+    """The bicubic or Lanczos filter as Pillow rounds it, `(size, out_px)` float32 whole numbers, columns sum to about 2**BITS."""
     import tensorflow as tf
 
-    scale = tf.cast(size, tf.float32) / tf.cast(out_px, tf.float32)
-    stretch = tf.maximum(scale, 1.0)
-    centre = (tf.cast(tf.range(out_px), tf.float32) + 0.5) * scale
-    first = tf.floor(centre - SUPPORT[resize] * stretch + 0.5)
-    end = tf.floor(centre + SUPPORT[resize] * stretch + 0.5)
-    place = tf.cast(tf.range(size), tf.float32)[:, tf.newaxis]
-    x = tf.abs((place - centre + 0.5) / stretch)
-    is_within = tf.cast(tf.logical_and(place >= first, place < end), tf.float32)
-    weights = is_within * (_bicubic(x) if resize == "bicubic" else _lanczos(x))
-    return weights / tf.reduce_sum(weights, axis=0, keepdims=True)
+    taps = _taps(size, out_px, SUPPORT[resize])
+    value = _bicubic(taps) if resize == "bicubic" else _lanczos(taps)
+    is_within = tf.logical_and(taps.is_inside, taps.distance < SUPPORT[resize] * taps.unit)
+    value = choose(is_within, value, pair_of(tf.zeros_like(taps.distance)))
+    return _spread(_rounded(divide(value, total(value))), taps, size)
 
 
-def _bicubic(x: tf.Tensor) -> tf.Tensor:
+def _taps(size: tf.Tensor, out_px: Any, support: int) -> _Taps:
     import tensorflow as tf
 
-    a = BICUBIC_A
-    near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
-    far = (((x - 5.0) * x + 8.0) * x - 4.0) * a
-    return tf.where(x < 1.0, near, tf.where(x < 2.0, far, tf.zeros_like(x)))
+    longer, new = tf.maximum(size, out_px), tf.range(out_px)
+    # the middle of the new pixel is (2 new + 1) size / (2 out_px), the filter reaches support * longer / out_px to both sides
+    first = ((2 * new + 1) * size - 2 * support * longer) // (2 * out_px)
+    count = 2 * support * longer // out_px + 3
+    place = first[:, tf.newaxis] + tf.range(count)
+    distance = tf.abs((2 * place + 1) * out_px - (2 * new[:, tf.newaxis] + 1) * size)
+    return _Taps(first, tf.logical_and(place >= 0, place < size), distance, 2 * longer)
 
 
-def _lanczos(x: tf.Tensor) -> tf.Tensor:
+def _rounded(weights: FloatPair) -> tf.Tensor:
+    """Weights times 2**BITS to whole numbers, halves away from 0, as float32."""
     import tensorflow as tf
 
-    return tf.where(x < 3.0, _sinc(x) * _sinc(x / 3.0), tf.zeros_like(x))
+    sign, step = tf.sign(weights.high), 2.0**LOWER_BITS  # in two steps: 16 bits have no number beyond 65,504
+    high, low = (part * sign * step * 2.0 ** (BITS - LOWER_BITS) for part in weights)
+    whole = tf.floor(high)
+    # compared, not added up: TensorFlow's optimizer would add the small numbers to the large one first
+    return sign * (whole + tf.cast(high - whole >= 0.5 - low, tf.float32))
 
 
-def _sinc(x: tf.Tensor) -> tf.Tensor:
+def _spread(weights: tf.Tensor, taps: _Taps, size: tf.Tensor) -> tf.Tensor:
+    """`(out_px, taps)` to `(size, out_px)`, 0 where no tap is."""
     import tensorflow as tf
 
-    angle = tf.maximum(x, 1e-6) * math.pi
-    return tf.where(x < 1e-6, tf.ones_like(x), tf.sin(angle) / angle)
+    count = tf.shape(weights)[1]
+    which = tf.range(size)[:, tf.newaxis] - taps.first
+    is_tap = tf.logical_and(which >= 0, which < count)
+    row = tf.range(tf.shape(weights)[0]) * count
+    found = tf.gather(tf.reshape(weights, (-1,)), row + tf.clip_by_value(which, 0, count - 1))
+    return found * tf.cast(is_tap, tf.float32)
+
+
+def _bicubic(taps: _Taps) -> FloatPair:
+    """Twice the filter (a = -1/2)."""
+    x = divide(pair_of(taps.distance), pair_of(taps.unit))
+    two, three, four, five, eight = (pair_of(number) for number in (2.0, 3.0, 4.0, -5.0, -8.0))
+    near = add(multiply(multiply(x, x), add(multiply(x, three), five)), two)
+    minus = FloatPair(-x.high, -x.low)
+    far = add(multiply(x, add(multiply(x, add(minus, pair_of(5.0))), eight)), four)
+    return choose(taps.distance < taps.unit, near, far)
+
+
+def _lanczos(taps: _Taps) -> FloatPair:
+    import tensorflow as tf
+
+    both = _sinc(taps.distance, taps.unit * tf.constant((1, 3), tf.int32)[:, tf.newaxis, tf.newaxis])
+    return multiply(*(FloatPair(both.high[i], both.low[i]) for i in range(2)))
+
+
+def _sinc(distance: tf.Tensor, unit: tf.Tensor) -> FloatPair:
+    """`sin(pi x) / (pi x)` of `x = distance / unit`, `(units, out_px, taps)`.
+
+    With n the whole number nearest to x and r = x - n, it is (-1)**n r / x sin(pi r) / (pi r); the last is a series in (2 r)**2.
+    """
+    import tensorflow as tf
+
+    nearest = (2 * distance + unit) // (2 * unit)
+    rest = distance - nearest * unit
+    sign = 1 - 2 * (nearest % 2)
+    ratio = divide(pair_of(sign * rest), pair_of(tf.maximum(distance, 1)))
+    ratio = choose(tf.equal(nearest, 0), pair_of(tf.ones_like(rest)), ratio)
+    twice = divide(pair_of(2 * rest), pair_of(unit))
+    square, coefficients = multiply(twice, twice), _series(unit)
+    value = coefficients[-1]
+    for coefficient in reversed(coefficients[:-1]):
+        value = add(multiply(value, square), coefficient)
+    return multiply(ratio, value)
+
+
+def _series(unit: tf.Tensor) -> list[FloatPair]:
+    """Coefficients of sin(pi r) / (pi r) for powers of (2 r)**2, to 2**-46.
+
+    Made of whole numbers, times a 1 that is not known before the graph runs: whoever writes 16 bits rounds constants.
+    """
+    import tensorflow as tf
+
+    one = tf.minimum(tf.reduce_max(unit), 1)
+    step = tf.cast(one * 2**21, tf.float32)
+    whole = [round((-1) ** m * (math.pi / 2) ** (2 * m) / math.factorial(2 * m + 1) * 2**42) for m in range(TERMS)]
+    parts = tf.cast(one * tf.constant([divmod(number, 2**21) for number in whole], tf.int32), tf.float32)
+    return [add(pair_of(parts[m, 0] / step), pair_of(parts[m, 1] / step / step)) for m in range(TERMS)]

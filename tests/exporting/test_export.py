@@ -476,15 +476,17 @@ def test_a_layer_of_ones_own_is_refused_where_the_file_would_not_load_elsewhere(
 def test_photos_are_resized_in_16_bits_too(
     resize: Any, loaded: ExportableRun, tmp_path: Path, convert_here: None
 ) -> None:
-    """Where numbers beyond 65,504 are none: the weights of a resize are whole numbers up to 2**22."""
+    """To the bit, where numbers beyond 65,504 are none and constants have 11 bits: weights are whole numbers up to 2**22."""
     exporter = plan_export(loaded.run, "litert", {"quantize": "fp16"}, into=tmp_path / "out").exporter
-    servable = dataclasses.replace(servable_of(loaded), resize=resize)
+    servable = dataclasses.replace(servable_of(loaded), resize=resize, has_points=True)
     exporter.write(servable, tmp_path)
     predict = exporter.open(tmp_path)
     for height, width in ((30, 20), (5, 7), (300, 300)):
         photos = photos_of(height, width)
-        own = ask_network(servable, fit_photo(photos[0], **servable.fitting())[np.newaxis])
-        assert predict(photos)["probabilities"] == pytest.approx(own, abs=2e-3)
+        square = fit_photo(photos[0], **servable.fitting())[np.newaxis]
+        found = predict(photos)
+        assert np.array_equal(found["square"], square), (height, width)
+        assert found["probabilities"] == pytest.approx(ask_network(servable, square), abs=2e-3)
 
 
 @pytest.mark.parametrize("name", ["litert", "onnx"])
@@ -551,8 +553,11 @@ def test_a_graph_does_what_the_run_does_to_a_photo(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["litert", "onnx"])
-@pytest.mark.parametrize("change", [{"fit": "crop", "crop_pct": 0.875}, {"fit": "pad"}])
-def test_other_runtimes_crop_and_pad_photos_to_the_bit(
+@pytest.mark.parametrize(
+    "change",
+    [{"fit": "crop", "crop_pct": 0.875}, {"fit": "pad"}, {"resize": "bicubic"}, {"resize": "lanczos", "source_px": 24}],
+)
+def test_other_runtimes_resize_crop_and_pad_photos_to_the_bit(
     change: dict[str, Any], name: str, loaded: ExportableRun, tmp_path: Path, convert_here: None
 ) -> None:
     from finetunekit.exporting.comparison import compare_points, refer
