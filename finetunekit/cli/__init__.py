@@ -44,6 +44,7 @@ _SECTIONS = {
         "schema": ("schema", "Print the JSON Schema of a preset."),
     },
     "Photos": {
+        "review": ("review", "Put photos right on a local page: findings, mistakes, a map."),
         "data": ("data", "Fetch, draw, look at, check, split and describe photos."),
         "features": ("features", "Write a backbone's features of any number of photos as Parquet."),
     },
@@ -68,6 +69,7 @@ _CALLED_ELSEWHERE = {
     **dict.fromkeys(("check", "env", "info"), "doctor"),
     **dict.fromkeys(("convert", "deploy"), "export"),
     **dict.fromkeys(("host", "web", "ui", "demo", "api"), "serve"),
+    **dict.fromkeys(("label", "annotate", "curate"), "review"),
     **dict.fromkeys(("diff",), "compare"),
     **dict.fromkeys(("sweep", "search", "hpo"), "ablate"),
     **dict.fromkeys(("lr", "lr-find"), "rates"),

@@ -18,13 +18,10 @@ from finetunekit.cli.common import (
     trust_option,
 )
 from finetunekit.system.formatting import counted
-from finetunekit.system.user_dirs import expand_home
 
 if TYPE_CHECKING:
-    from finetunekit.config.plan import Plan
     from finetunekit.data.audit.changes import PhotoChange
     from finetunekit.data.audit.findings import AuditReport
-    from finetunekit.plugins.host import PluginHost
     from finetunekit.system.progress import Progress
     from finetunekit.types import PhotoListing
 
@@ -76,11 +73,13 @@ def audit(
     Files that cannot be read, copies within and across splits, contradictory and likely wrong labels, odd photos and sizes. Nothing is
     moved: --fix writes a list that `data.exclude` names. Exits with 10 where there are errors.
     """
-    from finetunekit.evaluation.photo_audit import audit_photos
+    from finetunekit.evaluation.photo_audit import audit_photos, open_audited
     from finetunekit.reports.audit_text import audit_lines
 
     progress = make_progress()
-    plan, host, is_preset = _open(photos, settings, seed, source, options, progress)
+    plan, host, is_preset = open_audited(
+        photos, settings=settings, seed=seed, source=source, options=options, progress=progress
+    )
     fed_px = fed_px or (plan.config.pixels.size_px if is_preset else None)
     report, listing = audit_photos(plan, host, fed_px=fed_px, has_network=has_network, progress=progress)
     if as_json:
@@ -95,35 +94,6 @@ def audit(
         ctx.exit(EXIT_ERRORS)
     if strict and report.of("warning"):
         ctx.exit(EXIT_WARNINGS)
-
-
-def _open(
-    photos: str,
-    settings: tuple[str, ...],
-    seed: int | None,
-    source: str | None,
-    options: tuple[str, ...],
-    progress: Progress,
-) -> tuple[Plan, PluginHost, bool]:
-    """The plan that lists the photos, installed plugins, and whether it is a preset's."""
-    from finetunekit.config.own_photos import check_photos, means_photos, photo_root, source_of
-    from finetunekit.config.planning import prepare
-    from finetunekit.data.audit.target import plan_for_photos
-    from finetunekit.data.profile.photo_set import choose_source
-    from finetunekit.errors import ConfigError
-    from finetunekit.plugins.host import load_plugins
-
-    host, path = load_plugins(progress.say), expand_home(photos)
-    if source is None and not means_photos(photos, host.presets):
-        if options:
-            raise ConfigError("--option: is for a folder, table or archive. A preset's options stand in the preset.")
-        return *prepare(photos, settings=settings, seed=seed, progress=progress), True
-    if settings or seed is not None:
-        raise ConfigError(f"{photos}: is no preset, and --set and --seed change presets. Leave them out.")
-    if source is None:
-        check_photos(path)
-    chosen = choose_source(source or source_of(path), options, host)
-    return plan_for_photos(photo_root(path), chosen, host), host, False
 
 
 def _write_fix(path: Path, report: AuditReport, progress: Progress) -> None:

@@ -133,7 +133,7 @@ class DecisionsFile:
             DataError: If it is no decision: a label or a kind is missing.
             RunFolderError: If it cannot be written; then it was not made.
         """
-        number = self._next()
+        number = self.next_number
         when = _now()
         lines = [Decision(number, when, who, p.path, p.sha256, kind, p.label, now, why) for p in photos]
         self._write(lines)
@@ -146,9 +146,11 @@ class DecisionsFile:
             DataError: If there is no such decision, or it was undone before.
             RunFolderError: If it cannot be written.
         """
-        self._write([Decision(self._next(), _now(), who, "", "", UNDO, "", str(number), "")])
+        self._write([Decision(self.next_number, _now(), who, "", "", UNDO, "", str(number), "")])
 
-    def _next(self) -> int:
+    @property
+    def next_number(self) -> int:
+        """Of the decision that comes next."""
         return self.decisions[-1].number + 1 if self.decisions else 1
 
     def _write(self, lines: Sequence[Decision]) -> None:

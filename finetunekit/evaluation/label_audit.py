@@ -6,7 +6,7 @@ Test photos stay out of it: no network sees them before a run opens them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def check_features(photos: AuditedPhotos, listing: PhotoListing, plan: Plan, pro
     from finetunekit.evaluation.probe_features import open_probe
     from finetunekit.models.linear_probe.cross_validation import cross_validate
 
-    index = _index(photos, listing)
+    index = readable_index(photos, listing, (TRAIN, VALID))
     labels = np.concatenate([index.labels(TRAIN), index.labels(VALID)])
     if len(index.classes) < 2 or np.bincount(labels).min() < FEWEST_A_CLASS:
         return
@@ -79,8 +79,8 @@ def check_features(photos: AuditedPhotos, listing: PhotoListing, plan: Plan, pro
     yield from outlier_findings(index.photos, features)
 
 
-def _index(photos: AuditedPhotos, listing: PhotoListing) -> PhotoIndex:
-    """Readable training and validation photos as an index; a class without training photos is a class all the same."""
-    found = [photo for split in (TRAIN, VALID) for photo in photos.readable if photo.split == split]
+def readable_index(photos: AuditedPhotos, listing: PhotoListing, splits: Sequence[str]) -> PhotoIndex:
+    """Readable photos of some splits as an index; a class without training photos is a class all the same."""
+    found = [photo for split in splits for photo in photos.readable if photo.split == split]
     classes = tuple(sorted({photo.label for photo in found}))
     return PhotoIndex(classes, tuple(found), listing.root, listing.stand_in, ())

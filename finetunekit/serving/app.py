@@ -39,6 +39,8 @@ _FILES = {
     "/app.js": ("app.js", "text/javascript"),
     "/style.css": ("style.css", "text/css"),
 }
+#: What an orchestrator asks, and the page, which asks for the token.
+_WITHOUT_TOKEN = (*_FILES, "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready")
 Answers = Callable[["Request"], Awaitable["Response"]]
 
 
@@ -70,7 +72,7 @@ def make_app(
         return problem_response(Problem(500, "The server failed to answer; its log says more."))
 
     app = Starlette(routes=list(_routes(answering, say)), lifespan=lifespan, exception_handlers={500: unforeseen})
-    return Guard(app, access)
+    return Guard(app, access, _WITHOUT_TOKEN)
 
 
 def _routes(answering: Answering, say: Callable[[str], None]) -> Iterator[Route]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-#: Answered without a token: the page itself, which asks for it, and what an orchestrator asks.
-_OPEN = ("/", "/app.js", "/style.css", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready")
 #: Nothing from elsewhere, nothing inside another page. `blob:` and `data:` are pictures that the page made itself.
 HEADERS = {
     "content-security-policy": (
@@ -72,9 +71,9 @@ def decide_access(host: str, token: str | None, names: tuple[str, ...] = ()) -> 
 class Guard:
     """Refuses before anything is read: a foreign Host (DNS rebinding), a foreign Origin (another site's page), a wrong token."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        """Around an application."""
-        self._app, self._access = app, access
+    def __init__(self, app: ASGIApp, access: Access, without_token: Collection[str]) -> None:
+        """Around an application; paths in `without_token`, such as the page that asks for the token, are answered without it."""
+        self._app, self._access, self._without_token = app, access, without_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the start and end of the server."""
@@ -107,7 +106,7 @@ class Guard:
             )
         if any(urlsplit(origin).netloc != hosts[0] for origin in origins):
             return Problem(403, "Another site's page may not ask this server.")
-        if self._access.token is not None and scope["path"] not in _OPEN:
+        if self._access.token is not None and scope["path"] not in self._without_token:
             given = headers.get(b"authorization", [""])
             if len(given) != 1 or not hmac.compare_digest(
                 given[0].encode("latin-1"), f"Bearer {self._access.token}".encode()

@@ -52,11 +52,11 @@ class Server:
         url: Where it is asked.
     """
 
-    def __init__(self, open_served: Callable[[], Served], access: Access, port: int, **more: Any) -> None:
-        """Load the model, listen, and answer; arguments as `serve_until_stopped`."""
+    def __init__(self, make: Callable[[], Any], access: Access, port: int) -> None:
+        """Listen, have the server made (`uvicorn_server`), which may take a while, and answer."""
         sock = listen(access.host, port)
         try:
-            self._server = _uvicorn(open_served(), access, **more)
+            self._server = make()
         except BaseException:
             sock.close()
             raise
@@ -116,7 +116,8 @@ def serve(
     """
     check_installed()
     access = decide_access(host, token or os.environ.get(TOKEN_VARIABLE))
-    return Server(opener(run, out=out, runtime=runtime, trust=trust), access, port, limits=limits or Limits(), say=say)
+    open_served, limits = opener(run, out=out, runtime=runtime, trust=trust), limits or Limits()
+    return Server(lambda: _serving(open_served(), access, limits, say), access, port)
 
 
 def opener(run: str | Path, *, out: str | Path, runtime: str | None, trust: bool) -> Callable[[], Served]:
@@ -145,8 +146,8 @@ def opener(run: str | Path, *, out: str | Path, runtime: str | None, trust: bool
     return lambda: open_export(exported)
 
 
-def check_installed() -> None:
-    """Before any work.
+def check_installed(verb: str = "serve") -> None:
+    """Before any work of a verb.
 
     Raises:
         ConfigError: If the extra `serve` is not installed.
@@ -157,7 +158,7 @@ def check_installed() -> None:
         try:
             version(name)
         except PackageNotFoundError as exc:
-            raise ConfigError(f"serve needs {name}, which is not installed: pip install 'finetunekit[serve]'") from exc
+            raise ConfigError(f"{verb} needs {name}, which is not installed: pip install 'finetunekit[serve]'") from exc
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -206,27 +207,43 @@ def serve_until_stopped(
         say: Receives one line for each request.
         newer: Asked now and then, in a thread: a model that takes the place of this one, or None.
     """
-    _uvicorn(served, access, limits=limits, say=say, newer=newer).run([sock])
+    _serving(served, access, limits, say, newer).run([sock])
 
 
-def _uvicorn(
+def _serving(
     served: Served,
     access: Access,
-    *,
     limits: Limits,
     say: Callable[[str], None],
     newer: Callable[[], Served | None] | None = None,
 ) -> Any:
+    def make() -> Any:
+        from finetunekit.serving.admission import Admission
+        from finetunekit.serving.answers import Answering, Desk
+        from finetunekit.serving.app import make_app
+        from finetunekit.serving.metrics import Metrics
+
+        admission = Admission(most_photos=limits.photos, body_bytes=limits.body_bytes, most_bytes=limits.all_bytes)
+        metrics = Metrics(lambda: admission.photos)
+        answering = Answering(Desk(served), admission, metrics, time_limit_s=limits.request_s)
+        if newer is None:
+            return make_app(answering, access, say)
+        return make_app(answering, access, say, beside=lambda: _reloading(answering, newer, say))
+
+    return uvicorn_server(make, connections=limits.connections)
+
+
+def uvicorn_server(make: Callable[[], Any], *, connections: int) -> Any:
+    """A server of the application that `make` makes in the thread of its event loop, to which it belongs; more connections get 503."""
     import uvicorn
 
-    app = _LazyApp(served, access, limits, say, newer)
     config = uvicorn.Config(
-        app,
+        _LazyApp(make),
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=limits.connections,
+        limit_concurrency=connections,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=_STOP_S,
         h11_max_incomplete_event_size=64 * 1024,
@@ -237,37 +254,16 @@ def _uvicorn(
 
 
 class _LazyApp:
-    """The application, made in the thread of its event loop, to which it belongs."""
+    """An application that is made when it is first asked for."""
 
-    def __init__(
-        self,
-        served: Served,
-        access: Access,
-        limits: Limits,
-        say: Callable[[str], None],
-        newer: Callable[[], Served | None] | None,
-    ) -> None:
-        self._given = served, access, limits, say, newer
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
         self._app: Any = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if self._app is None:
-            self._app = self._made()
+            self._app = self._make()
         await self._app(scope, receive, send)
-
-    def _made(self) -> Any:
-        from finetunekit.serving.admission import Admission
-        from finetunekit.serving.answers import Answering, Desk
-        from finetunekit.serving.app import make_app
-        from finetunekit.serving.metrics import Metrics
-
-        served, access, limits, say, newer = self._given
-        admission = Admission(most_photos=limits.photos, body_bytes=limits.body_bytes, most_bytes=limits.all_bytes)
-        metrics = Metrics(lambda: admission.photos)
-        answering = Answering(Desk(served), admission, metrics, time_limit_s=limits.request_s)
-        if newer is None:
-            return make_app(answering, access, say)
-        return make_app(answering, access, say, beside=lambda: _reloading(answering, newer, say))
 
 
 @contextlib.asynccontextmanager

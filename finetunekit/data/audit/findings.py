@@ -43,6 +43,7 @@ class Seen:
         label: It has.
         sha256: Of the file; empty where it cannot be read.
         note: What of it was found.
+        suggests: Another class that it may be of; empty for none.
     """
 
     path: str
@@ -50,6 +51,7 @@ class Seen:
     label: str
     sha256: str
     note: str = ""
+    suggests: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +122,9 @@ def counts_line(report: AuditReport) -> str:
     return ", ".join(counted(count, severity) for severity, count in counts.items())
 
 
-def see(photo: IndexedPhoto, note: str = "") -> Seen:
+def see(photo: IndexedPhoto, note: str = "", suggests: str = "") -> Seen:
     """A photo as findings name it."""
-    return Seen(photo.shown, photo.split, photo.label, photo.sha256, note)
+    return Seen(photo.shown, photo.split, photo.label, photo.sha256, note, suggests)
 
 
 def exclude(photo: IndexedPhoto, reason: str) -> Exclusion:

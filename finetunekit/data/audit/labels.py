@@ -102,6 +102,7 @@ def label_findings(
     found = [
         (
             photos[i],
+            classes[k],
             f"looks like {classes[k]} ({100 * probabilities[i, k]:.0f} %; {classes[labels[i]]} {100 * probabilities[i, labels[i]]:.0f} %)",
         )
         for i, k in zip(suspects, taken_for, strict=True)
@@ -111,8 +112,8 @@ def label_findings(
         "warning",
         f"{photos_of(len(found))} of {len(photos):,} probably labelled wrongly",
         "Look at each: move it to its class, or leave it out (--fix).",
-        tuple((see(photo, words),) for photo, words in found),
-        tuple(exclude(photo, f"label is probably wrong: {words}") for photo, words in found),
+        tuple((see(photo, words, other),) for photo, other, words in found),
+        tuple(exclude(photo, f"label is probably wrong: {words}") for photo, _, words in found),
         {"suspects": len(found), "photos": len(photos)},
     )
 

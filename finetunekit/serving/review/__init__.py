@@ -1,0 +1,1 @@
+"""The review page: photos that something is wrong with, one after the other, and what people decide about them."""
