@@ -384,9 +384,11 @@ class Job:
         arguments: `python ARGUMENTS`, with the run folder or a copy of it as the working folder, carries it out in a process of its own. It
             ends with 0 where the run is finished; else with another exit code, and why on stdout. Progress goes to stderr. Where its
             stdin is a pipe, it stops when that is closed, as it does by SIGINT or SIGTERM: what was done is kept, the exit code is 130.
+            With `--at=A=B` added, which may be repeated, what lies at A where it was asked is read at B.
         here: Carries it out in this process; raises as `finetunekit.run`.
-        reads: Files and folders outside of the run folder that it reads, absolute: photos, tables, plugin files.
+        reads: Files and folders outside of the run folder that it reads, absolute: photos, tables, weights of the user's own.
         memory_bytes: What it needs at most; photos and features go to disk by themselves where memory is short.
+        requires: Distribution → version, of finetunekit and of every plugin that it uses: what is to be installed where it is carried out.
     """
 
     folder: Path
@@ -395,6 +397,7 @@ class Job:
     here: Callable[[], None] = field(compare=False, repr=False)
     reads: tuple[Path, ...] = ()
     memory_bytes: int = 0
+    requires: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetunekit.config.executor_choice import executor_settings
+from finetunekit.config.moved_inputs import MovedInputs
 from finetunekit.config.own_photos import choose_preset
 from finetunekit.config.plan import EXECUTOR, Plan
 from finetunekit.config.planning import prepare
@@ -90,6 +91,7 @@ def resume(
     is_forced: bool = False,
     progress: Progress | None = None,
     trust: bool = False,
+    places: Mapping[Path, Path] | None = None,
 ) -> RunResult:
     """Take up a run that was killed, was interrupted or failed, at the epoch that was under way.
 
@@ -102,6 +104,7 @@ def resume(
         is_forced: Go on although configuration, photos, weights, versions or machine changed.
         progress: Where progress is printed; default: stderr, a live line in a notebook.
         trust: Run plugin files that came with it although it was not started here by this user.
+        places: Path of what it reads, where it was asked for → where that lies here.
 
     Returns:
         The run's folder, metrics and summary.
@@ -117,7 +120,8 @@ def resume(
         record = RunRecord.reopen(path, progress.say)
         plan, host = reopen_plan(path / CONFIG, progress=progress, trust=trust)
         plan = dataclasses.replace(plan, source=record.state["preset"])
-        pipeline = RunPipeline(plan, host, record, progress, is_forced=is_forced)
+        moved = MovedInputs(Path(record.state["folder"]), places or {})
+        pipeline = RunPipeline(plan, host, record, progress, is_forced=is_forced, moved=moved)
         if record.state["status"] != "finished":
             record.note(PLAN, to_json(plan.to_dict()))
             for file in plan.plugin_files:

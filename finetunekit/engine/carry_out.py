@@ -1,4 +1,4 @@
-"""`python -P -m finetunekit.engine.carry_out [--force]`: the process that carries out the run in whose folder it is started.
+"""`python -P -m finetunekit.engine.carry_out [--force] [--at=A=B]`: the process that carries out the run in whose folder it is started.
 
 See `finetunekit.types.Job.arguments` for what whoever starts it can rely on.
 """
@@ -18,9 +18,12 @@ from typing import TextIO
 
 from finetunekit.engine.api import resume
 from finetunekit.errors import FinetuneKitError
+from finetunekit.runs.folder import STATE
+from finetunekit.system.files import LOCK, file_lock
 from finetunekit.system.formatting import one_line
 from finetunekit.system.progress import Progress
 
+PATIENCE_S = 60.0
 _INTERRUPTED = 130
 _UNFORESEEN = 70  # EX_SOFTWARE of BSD's sysexits.h
 
@@ -32,7 +35,14 @@ def main(arguments: list[str]) -> int:
     with _answering() as answer:
         try:
             _stop_with_stdin()
-            resume(Path(), is_forced="--force" in arguments, trust=True, progress=Progress(sys.stderr))
+            _wait_for_the_last_one(Path())
+            resume(
+                Path(),
+                is_forced="--force" in arguments,
+                trust=True,
+                progress=Progress(sys.stderr),
+                places=_places(arguments),
+            )
         except KeyboardInterrupt:
             return _INTERRUPTED
         except FinetuneKitError as exc:
@@ -43,6 +53,19 @@ def main(arguments: list[str]) -> int:
             answer.write(f"{type(exc).__name__}: {one_line(exc)}")
             return _UNFORESEEN
     return 0
+
+
+def _places(arguments: list[str]) -> dict[Path, Path]:
+    """`--at=A=B`, repeated."""
+    pairs = (text.removeprefix("--at=").partition("=") for text in arguments if text.startswith("--at="))
+    return {Path(asked): Path(here) for asked, _, here in pairs}
+
+
+def _wait_for_the_last_one(folder: Path) -> None:
+    """Whoever carried it out before may be on its way out: told to stop a moment ago, or gone with a machine that is not."""
+    if (folder / STATE).is_file():
+        with contextlib.suppress(TimeoutError), file_lock(folder / LOCK, timeout_s=PATIENCE_S):
+            pass
 
 
 @contextlib.contextmanager

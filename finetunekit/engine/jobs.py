@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from finetunekit._version import __version__
 from finetunekit.config.executor_choice import without_executor
+from finetunekit.config.moved_inputs import absolute
 from finetunekit.config.plan import Chosen, Plan
 from finetunekit.engine.api import check_is_one_run, resume
 from finetunekit.engine.result import RunResult, read_result
 from finetunekit.errors import FinetuneKitError, PluginError
 from finetunekit.plugins.components import call_builder, component_label, shown_value
+from finetunekit.plugins.host import OWN_DISTRIBUTION
 from finetunekit.runs.folder import WAITING, FinishedRun
 from finetunekit.runs.run_record import RunRecord
 from finetunekit.runs.trust import note_started
 from finetunekit.system.formatting import one_line
 from finetunekit.system.progress import Progress
 from finetunekit.system.resource_check import network_budget
-from finetunekit.system.user_dirs import expand_home
-from finetunekit.types import Executor, Job, Outcome
+from finetunekit.system.user_dirs import cache_dir
+from finetunekit.types import Executor, Job, Origin, Outcome
 
 LIBRARIES_BYTES = 1 << 30
 """Of a run besides its network: Python, TensorFlow and the photos at hand. Measured as peaks: 1.2 GB with Lite0, 1.5 GB with VGG16."""
@@ -72,7 +76,8 @@ def job_of(path: Path, plan: Plan, *, label: str, progress: Progress, is_forced:
         label=label,
         arguments=("-P", "-m", _MODULE, *(["--force"] if is_forced else [])),
         here=lambda: _carry_out_here(folder, progress, is_forced=is_forced),
-        reads=tuple(path.resolve() for path in _inputs(plan)),
+        reads=tuple(dict.fromkeys(path for path in _inputs(plan) if path.exists())),
+        requires={OWN_DISTRIBUTION: __version__, **{o.distribution: o.version for o in _origins(plan) if o.version}},
         memory_bytes=LIBRARIES_BYTES + network_budget(spec.parameters).memory_bytes,
     )
 
@@ -81,11 +86,25 @@ def _carry_out_here(folder: Path, progress: Progress, *, is_forced: bool) -> Non
     resume(folder, is_forced=is_forced, progress=progress, trust=True)
 
 
+def _origins(plan: Plan) -> Iterator[Origin]:
+    yield from (component.registered.origin for component in plan.components())
+
+
 def _inputs(plan: Plan) -> Iterator[Path]:
-    """What a run reads besides its folder and what any machine can fetch."""
+    """What a run reads besides its folder, which has copies of its plugin files, and besides what any machine can fetch."""
     data, weights = plan.config.data, plan.config.weights
-    yield from (expand_home(text) for text in (data.root, weights.path, *data.exclude) if text)
-    yield from (file.path for file in plan.plugin_files)
+    yield from (absolute(text) for text in (data.root, weights.path, *data.exclude) if text)
+    if data.root and absolute(data.root).is_file():
+        yield from _listed_beside(plan, absolute(data.root))
+
+
+def _listed_beside(plan: Plan, root: Path) -> Iterator[Path]:
+    """The folder of the photos that a table lists; what was unpacked from an archive is unpacked again elsewhere."""
+    from finetunekit.data.listing import list_photos
+
+    photos = [absolute(photo.path) for photo in list_photos(plan, Progress(is_quiet=True)).photos]
+    if photos and not photos[0].is_relative_to(cache_dir()):
+        yield Path(os.path.commonpath([root, *photos]))
 
 
 # ---- carrying them out -----------------------------------------------------------------------------------------------------------

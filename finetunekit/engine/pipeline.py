@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetunekit.config.moved_inputs import MovedInputs
 from finetunekit.config.plan import Plan, config_text
 from finetunekit.data.listing import describe_photos, index_measured_listing, list_photos_changed, measure_listing
 from finetunekit.engine.export import build_exporter, export_planned
@@ -56,12 +57,21 @@ class RunPipeline:
         record: Of the run's folder, new or reopened.
         progress: Where progress is printed.
         is_forced: Go on with a run that another process left, although something changed.
+        moved: Where what it reads lies here.
     """
 
     def __init__(
-        self, plan: Plan, host: PluginHost, record: RunRecord, progress: Progress, *, is_forced: bool = False
+        self,
+        plan: Plan,
+        host: PluginHost,
+        record: RunRecord,
+        progress: Progress,
+        *,
+        is_forced: bool = False,
+        moved: MovedInputs | None = None,
     ) -> None:
         self.plan, self.record, self.progress, self.is_forced = plan, record, progress, is_forced
+        self.moved = moved or MovedInputs(Path.cwd())
         self.path, self.config = record.path, plan.config
         self.backbones = {
             name: entry.spec for name, entry in host.registries["backbone"].items() if entry.spec is not None
@@ -124,7 +134,7 @@ class RunPipeline:
         from finetunekit.evaluation.diagnostics import baseline_inputs, write_gradcam
 
         index, photos = self._read_photos()
-        context = build_context(self.plan, index, photos, self.record, self.progress)
+        context = build_context(self.moved.here(self.plan), index, photos, self.record, self.progress)
         check_pixels(context, index, self.record)
         prepared = self._train(context)
         self._save_model(context)
@@ -142,7 +152,7 @@ class RunPipeline:
         from finetunekit.data.index import photo_order
         from finetunekit.data.known_photos import open_known_photos
 
-        changed = list_photos_changed(self.plan, self.progress)
+        changed = list_photos_changed(self.moved.here(self.plan), self.progress)
         listing = changed.listing
         if listing.stand_in:
             self.progress.say(f"NOTE {listing.stand_in}")
@@ -179,7 +189,7 @@ class RunPipeline:
         self.record.state |= {
             "classes": list(index.classes),
             "stand_in": index.stand_in,
-            "photo_root": str(index.root.resolve()),
+            "photo_root": str(self.moved.as_asked(index.root.resolve())),
             "excluded": len(changed.excluded),
             "decided": len(changed.decided),
         }

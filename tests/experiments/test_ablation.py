@@ -18,7 +18,6 @@ from conftest import TINY, write_photos
 
 import finetunekit as ftk
 from finetunekit.cli import main
-from finetunekit.config.plan import Plan
 from finetunekit.errors import ConfigError, RunError, RunFolderError
 from finetunekit.experiments.ablation.layout import lay_out
 from finetunekit.experiments.ablation.vary import parse_varied
@@ -241,8 +240,7 @@ def test_finished_cells_are_never_run_again_whoever_asked_for_them(
 ) -> None:
     asked: list[int] = []
     out = shutil.copytree(ablated.path, tmp_path / "moved")
-    for name in ("run_plan", "resume"):
-        monkeypatch.setattr(f"finetunekit.experiments.run_group.{name}", lambda *_, **__: asked.append(1))
+    monkeypatch.setattr("finetunekit.engine.jobs.resume", lambda *_, **__: asked.append(1))
     again = ftk.run_ablation(ablated.preset, ["augmentation=off,on"], settings=FAST, seeds=2, out=out, progress=QUIET)
     assert not asked
     cells = ablated.printed["cells"]
@@ -298,16 +296,16 @@ def test_what_was_stopped_is_taken_up(tiny_yaml: Path, monkeypatch: pytest.Monke
 def test_a_cell_that_cannot_train_is_noted_and_the_others_go_on(
     tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from finetunekit.experiments import run_group
+    from finetunekit.engine import jobs
 
-    real = run_group.run_plan
+    real = jobs.resume
 
-    def diverge(plan: Plan, *asked: Any, **more: Any) -> ftk.RunResult:
-        if plan.config.stages[0].optimizer.learning_rate == 9:
+    def diverge(folder: Path, **more: Any) -> ftk.RunResult:
+        if ftk.FinishedRun(folder).config["stages"][0]["optimizer"]["learning_rate"] == 9:
             raise RunError("the loss is not finite")
-        return real(plan, *asked, **more)
+        return real(folder, **more)
 
-    monkeypatch.setattr(run_group, "run_plan", diverge)
+    monkeypatch.setattr(jobs, "resume", diverge)
     result = ftk.run_ablation(
         tiny_yaml,
         ["stages[0].optimizer.learning_rate=9"],

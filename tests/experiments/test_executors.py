@@ -231,7 +231,8 @@ def test_a_run_that_nobody_has_begun_waits_and_is_begun_as_a_new_one(tiny_yaml: 
     plan, _ = prepare(tiny_yaml, settings=["reports=[]"])
     waiting = new_job(plan, ("seed=0",), tiny_yaml.parent / "runs", label="tiny", progress=QUIET)
     assert read_status(waiting.folder) == WAITING
-    assert waiting.reads == (tiny_yaml.parent / "photos", Path(__file__).parents[1] / "tiny_plugin.py")
+    assert waiting.reads == (tiny_yaml.parent / "photos",)
+    assert waiting.requires == {"finetunekit": ftk.__version__}
     (tiny_yaml.parent / "photos").rename(tiny_yaml.parent / "away")
     with pytest.raises(ftk.DataError):
         waiting.here()
