@@ -72,13 +72,13 @@ def list_plugins(as_json: bool) -> None:
 def new(kind: str, name: str, is_file: bool, directory: str) -> None:
     """Write a plugin to begin with: a package that can be installed, with a test of its contract.
 
-    KIND is backbone, head, freezing-policy, augmentation, reporter, tracker, data-source, executor or exporter. NAME is what YAML
-    will call it.
+    KIND is backbone, head, freezing-policy, augmentation, reporter, tracker, data-source, executor, exporter or listener. NAME
+    is what YAML will call it.
     """
     from finetunekit._version import __version__
     from finetunekit.errors import ConfigError
 
-    known = load_host().registries[title_of(kind)]
+    known = load_host().registries.get(title_of(kind), {})
     if name in known:
         raise ConfigError(f"'{name}': {title_of(kind)} '{name}' is given by {known[name].origin}. Choose another name.")
     folder = Path(directory)

@@ -172,6 +172,12 @@ class PluginHost:
             took_ms = (time.perf_counter() - started) * 1e3
             print(f"trace: {hook_name} · {origin.plugin} ({origin}) · {took_ms:.1f} ms", file=sys.stderr)
 
+    def listener(self, plugin: str) -> object | None:
+        """A loaded plugin that implements notify hooks; None where it implements none."""
+        found = self._manager.get_plugin(plugin)
+        heard = [i for name in NOTIFY_HOOKS for i in getattr(self._manager.hook, name).get_hookimpls()]
+        return found if any(i.plugin_name == plugin for i in heard) else None
+
     def notify(self, hook_name: str, **arguments: Any) -> None:
         """Tell every plugin; one that raises is a warning that names it, and does not keep the others from hearing."""
         for implementation in getattr(self._manager.hook, hook_name).get_hookimpls():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from finetunekit.testing.checks_exporter import check_exporter
     from finetunekit.testing.checks_freezing import check_freezing_policy
     from finetunekit.testing.checks_head import check_head
+    from finetunekit.testing.checks_listener import check_listener
     from finetunekit.testing.checks_reporter import check_reporter
     from finetunekit.testing.checks_source import check_data_source
     from finetunekit.testing.checks_tracker import check_tracker, tracked_tiny_run
@@ -38,6 +39,7 @@ _HOMES = {
     "check_exporter": "finetunekit.testing.checks_exporter",
     "check_freezing_policy": "finetunekit.testing.checks_freezing",
     "check_head": "finetunekit.testing.checks_head",
+    "check_listener": "finetunekit.testing.checks_listener",
     "check_reporter": "finetunekit.testing.checks_reporter",
     "check_data_source": "finetunekit.testing.checks_source",
     "check_tracker": "finetunekit.testing.checks_tracker",
@@ -71,6 +73,7 @@ __all__ = [
     "check_exporter",
     "check_freezing_policy",
     "check_head",
+    "check_listener",
     "check_reporter",
     "check_target",
     "check_tracker",

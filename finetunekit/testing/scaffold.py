@@ -49,6 +49,7 @@ _SEAMS = {
     ),
     "executor": _Seam("executor", "executor: {name: $name}", "check_executor"),
     "exporter": _Seam("exporter", "export: {to: [{name: $name}]}", "check_exporter"),
+    "listener": _Seam("listener", "# nothing: every run tells it what happens", "check_listener"),
 }
 #: What `finetunekit plugins new` can make.
 KINDS = tuple(_SEAMS)
@@ -92,8 +93,10 @@ def _as_outsider(source: str) -> str:
         r"((?:from finetunekit.* import .+\n)+)",
     )
     found = re.search(rf"\n\n{others}\n{own}", source)
-    assert found is not None  # every template imports both
+    assert found is not None  # every template imports finetunekit and something before it
     modules, names, ours = found.groups()
+    if names.split()[1].partition(".")[0] in sys.stdlib_module_names:
+        return source  # which imports no package but finetunekit
     return source.replace(found.group(), f"\n\n{modules}{ours}{names}")
 
 
@@ -123,13 +126,16 @@ def render_package(kind: str, name: str, version: str) -> dict[str, str]:
 
 
 def _test_values(seam: _Seam, name: str) -> dict[str, str]:
+    if seam.title == "listener":
+        values = {"standard": "", "functions": seam.check, "imports": f"import {name}", "parameters": ""}
+        return {**values, "check": f"{seam.check}({name})"}
     options = "".join(part.capitalize() for part in name.split("_")) + "Options"
     needs_folder = "tmp_path" in seam.arguments
     names = [*(["SPEC"] if "SPEC" in seam.arguments else []), options, f"build_{name}"]
     return {
         "standard": "\nfrom pathlib import Path\n" if needs_folder else "",
         "functions": f"{seam.check}, tiny_photos" if needs_folder else seam.check,
-        "names": ", ".join(names),
+        "imports": f"from {name} import {', '.join(names)}",
         "parameters": "tmp_path: Path" if needs_folder else "",
         "check": f"{seam.check}(build_{name}, {options}(){seam.arguments})",
     }

@@ -18,6 +18,7 @@ from finetunekit.errors import FinetuneKitError, PluginError, UnknownComponentEr
 from finetunekit.plugins.host import GROUP, PluginHost, load_plugins
 from finetunekit.system.formatting import one_line
 from finetunekit.testing import fresh_process
+from finetunekit.testing.checks_listener import verify_listener
 from finetunekit.testing.components import check_component
 from finetunekit.testing.contract import UnfitExampleError
 from finetunekit.testing.data import AWKWARD_CLASSES, tiny_run
@@ -33,7 +34,7 @@ class CheckResult:
     """What was found out about one thing that a plugin gives.
 
     Attributes:
-        kind: `backbone`, `head` and so on, `preset`, or `plugin` for the module itself.
+        kind: `backbone`, `head` and so on, `preset`, `listener` for notify hooks, or `plugin` for the module itself.
         name: In YAML.
         status: `unchecked` where the kit's own examples do not fit it.
         words: What is wrong, a line for each broken rule; empty where nothing is.
@@ -122,6 +123,7 @@ def _check_files(files: list[Path], say: Callable[[str], None]) -> tuple[CheckRe
     heavy = [name for name in _HEAVY if name in sys.modules and name not in loaded]
     added = [(k, n) for k, registry in host.registries.items() for n in registry if (k, n) not in known]
     added += [("preset", name) for name in sorted(host.presets) if name not in presets]
+    added += [("listener", file.stem) for file in files if host.listener(file.stem)]
     verdicts = _check_all(host, added, say, has_others=False) if added else ()
     if heavy:
         words = f"loading it imports {heavy[0]}; import it inside builders, so that plans and listings stay fast."
@@ -136,6 +138,7 @@ def _check_files(files: list[Path], say: Callable[[str], None]) -> tuple[CheckRe
 def _named(host: PluginHost, name: str) -> list[tuple[str, str]]:
     everything = [(kind, entry.name, entry.origin) for kind, r in host.registries.items() for entry in r.values()]
     everything += [("preset", preset, origin) for preset, (_, origin) in sorted(host.presets.items())]
+    everything += [("listener", plugin, origin) for plugin, origin in host.origins.items() if host.listener(plugin)]
     found = [(kind, component) for kind, component, origin in everything if name in (component, origin.plugin)]
     if not found and name in host.origins:
         raise PluginError(f"plugin '{name}' ({host.origins[name]}) registers nothing that can be checked.")
@@ -176,11 +179,15 @@ def _check_one(host: PluginHost, kind: str, name: str, shared: Path) -> None:
     if kind == "preset":
         make_plan(read_document(str(host.presets[name][0]), host.presets), host)
         return
+    run = _shared_run(shared) if kind in ("reporter", "tracker", "exporter", "listener") else None
+    if kind == "listener":
+        verify_listener(host.listener(name), name, host.origins[name], run)
+        return
     registered: Registered = host.registries[kind][name]
-    check_component(kind, registered, run=_shared_run(shared) if kind in ("reporter", "tracker", "exporter") else None)
+    check_component(kind, registered, run=run)
 
 
 def _shared_run(folder: Path) -> Path:
-    """One tiny run serves every reporter, tracker and exporter."""
+    """One tiny run serves every reporter, tracker, exporter and listener."""
     made = sorted((folder / "runs").glob("*"))
     return made[0] if made else tiny_run(folder, classes=AWKWARD_CLASSES)

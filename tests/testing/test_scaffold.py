@@ -61,8 +61,11 @@ def test_a_file_of_every_kind_is_its_package_s_module_and_registers(kind: str, p
     (path,) = write_plugin(kind, name, tmp_path, is_file=True, version="0.1.0")
     assert path == tmp_path / f"{name}.py"
     assert path.read_text(encoding="utf-8") == (packages / name / f"{name}.py").read_text(encoding="utf-8")
-    registered = load_plugins(pytest.fail, files=[path]).registries[title_of(kind)][name]
-    assert registered.options.model_fields
+    host = load_plugins(pytest.fail, files=[path])
+    if kind == "listener":
+        assert host.listener(name)
+        return
+    assert host.registries[title_of(kind)][name].options.model_fields
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -81,7 +84,7 @@ def test_packages_pass_ruff(packages: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_all_of_them_together_train_a_network(tmp_path: Path, own_cache: Path) -> None:
+def test_all_of_them_together_train_a_network(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in KINDS:
         write_plugin(kind, name_of(kind), tmp_path, is_file=True, version="0.1.0")
     photos = tiny_photos(tmp_path / "photos", size_px=16)
@@ -103,7 +106,11 @@ track: [{{name: my_tracker, folder: {tmp_path / "tracked"}}}]
         encoding="utf-8",
     )
     assert "my_freezing_policy  from" in invoke("plan", str(preset)).stdout
+    monkeypatch.chdir(tmp_path)
     result = run(str(preset), out=tmp_path / "runs", progress=make_progress(is_quiet=True))
+    assert re.fullmatch(
+        rf"{result.path.name}: \d of 6 photos right\n", (tmp_path / "my_listener.log").read_text("utf-8")
+    )
     track(result.path)
     lines = (tmp_path / "tracked" / f"{result.path.name}.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line).get("step") for line in lines] == [None, 1, None]
