@@ -10,9 +10,11 @@ from finetunekit.cli.common import WholeLines, load_host, make_progress, print_l
 from finetunekit.cli.data_audit import audit, changes
 from finetunekit.cli.data_export import export
 from finetunekit.cli.data_fetch import fetch
+from finetunekit.cli.data_label_studio import label_studio
 from finetunekit.cli.data_show import show
 from finetunekit.cli.data_split import split
 from finetunekit.cli.data_stats import stats
+from finetunekit.cli.data_suggest import labelled, suggest
 
 
 @click.group("data", cls=WholeLines)
@@ -47,3 +49,6 @@ command.add_command(export)
 command.add_command(split)
 command.add_command(audit)
 command.add_command(changes)
+command.add_command(suggest)
+command.add_command(labelled)
+command.add_command(label_studio)

@@ -110,13 +110,13 @@ def _print(found: Split, data: dict[str, Any]) -> None:
     rows: list[tuple[object, ...]] = [(c, *parts.values(), sum(parts.values())) for c, parts in counts.items()]
     rows.append(("all", *(found.parts.count(name) for name in found.names), len(found.parts)))
     print_table(rows, header, right=range(1, len(header)))
-    print_lines([*(f"warning: {line}" for line in found.warnings), f"data: {_flow(data)}", data["root"]])
+    print_lines([*(f"warning: {line}" for line in found.warnings), f"data: {flow(data)}", data["root"]])
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
     """Plain values as one line of YAML; texts that need it in quotes, as JSON, which is YAML."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items() if inner != {}) + "}"
+        return "{" + ", ".join(f"{key}: {flow(inner)}" for key, inner in value.items() if inner != {}) + "}"
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z_./][\w./-]*", value) and value.lower() not in _NO_TEXT:
         return value
     return to_json(value).rstrip("\n")

@@ -115,7 +115,7 @@ class LoadedRun:
         with photo_files(photos) as files:
             for start in range(0, len(files), _CHUNK):
                 part = [photo.file for photo in files[start : start + _CHUNK]]
-                read, uncalibrated, traits = self._read(part, unreadable)
+                read, uncalibrated, traits = self.read(part, unreadable)
                 predictions += self.predictions(read, uncalibrated, self.unlike(traits, len(read)), sets)
                 if count:
                     count(start + len(part), len(files))
@@ -139,10 +139,18 @@ class LoadedRun:
 
         return answer_sets(self.run, coverage, is_per_class=is_per_class)
 
-    def _read(
+    def read(
         self, paths: Sequence[Path], unreadable: Callable[[str], None] | None
     ) -> tuple[Sequence[Path], NDArray[np.float64], Traits | None]:
-        """Photos, their uncalibrated probabilities and traits; where one cannot be read, those of the others."""
+        """Photo files, their uncalibrated probabilities `(photos, classes)` and their traits.
+
+        Args:
+            paths: Of photo files.
+            unreadable: Receives the line of each one that cannot be read, which is then left out; None: it is an error.
+
+        Raises:
+            DataError: If a photo cannot be read and nobody is told.
+        """
         try:
             return paths, *self._ask(paths)
         except DataError:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from finetunekit.data.audit.findings import AuditReport
 from finetunekit.data.index import photo_name, shown_name
+from finetunekit.evaluation.suggestions import Suggestions
 from finetunekit.types import DISPLAY, PhotoListing
 
 Queue = Literal["audit", "mistakes", "suggestions"]
@@ -120,3 +121,14 @@ def mistake_cards(
         title = f"The run takes this {row['split']} photo for {row['predicted']}; it is labelled {row['true']}"
         number = numbers[row["path"], row["split"]]
         yield Card("mistakes", "mistake", "", title, stays.get(row["split"], ""), (number,), (note,), row["predicted"])
+
+
+def suggestion_cards(found: Suggestions) -> Iterator[Card]:
+    """A card for each photo that is suggested, in the order of the suggestions; photos are numbered so as well."""
+    advice = f"Run {found.run} was asked. Press y where it is right, a number for another class, x where the photo shows none of them."
+    for number, photo in enumerate(found.photos):
+        shares = [(photo.label, photo.probability), (photo.second, photo.second_probability)]
+        note = f"taken for {' or '.join(f'{name} ({100 * share:.0f} %)' for name, share in shares)}"
+        yield Card(
+            "suggestions", "suggestion", "", "What does this photo show?", advice, (number,), (note,), photo.label
+        )

@@ -8,12 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finetunekit.config.sections import DataSection
 from finetunekit.data.decisions import open_decisions
 from finetunekit.data.listing import list_photos
 from finetunekit.evaluation.label_audit import choose_backbone, readable_index
 from finetunekit.evaluation.photo_audit import audit_listed, open_audited
+from finetunekit.evaluation.suggestions import read_suggestions
 from finetunekit.runs.folder import CONFIG, PHOTOS, PREDICTIONS, FinishedRun, find_run, run_from
-from finetunekit.serving.review.cards import Card, ReviewedPhoto, audit_cards, mistake_cards, reviewed_photos
+from finetunekit.serving.review.cards import (
+    Card,
+    ReviewedPhoto,
+    audit_cards,
+    mistake_cards,
+    reviewed_photos,
+    suggestion_cards,
+)
 from finetunekit.serving.review.photo_map import Features, PhotoMap
 from finetunekit.serving.review.state import Review
 from finetunekit.serving.review.thumbnails import Thumbnails
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
     from finetunekit.plugins.host import PluginHost
 
 DECISIONS = "decisions.csv"
+NO_MAP = "Suggestions have no map: they were chosen to be unlike each other."
 _STAYS = {
     TRAIN: "It was trained on with this label, and is still taken for another class: look at the label first.",
     VALID: "Look at the label; a mistake of the network is no reason to change the photos.",
@@ -74,7 +84,7 @@ def open_review(
     """Audit what is meant, and go on with its decisions; this process alone writes them meanwhile.
 
     Args:
-        target: A folder, table, archive, preset, run folder, its name, or `last`.
+        target: A folder, table, archive, preset, run folder, its name, or `last`; or a list that `data suggest` wrote.
         decisions: File of decisions; None: the one that the configuration names, else `decisions.csv` in the working directory.
         source: Data source that lists a path; None: by what it is.
         options: `NAME=VALUE` texts for it.
@@ -88,6 +98,10 @@ def open_review(
         DataError: If photos or decisions cannot be read.
         RunFolderError: If another process writes the decisions.
     """
+    if target.lower().endswith(".json"):
+        with _open_suggestions(expand_home(target), decisions or Path(DECISIONS)) as opened:
+            yield opened
+        return
     found = _of_run(target, Path(out), trust, progress) or _of_photos(target, source, options, progress)
     path = decisions or found.decisions
     with open_decisions(path) as file:
@@ -98,6 +112,16 @@ def open_review(
         review = Review(found.name, photos, classes, cards, file, notes=found.notes)
         max_pixels = found.plan.config.data.max_photo_pixels
         yield Opened(review, Thumbnails(max_pixels), PhotoMap(_features(found, photos, has_network)), path)
+
+
+@contextmanager
+def _open_suggestions(path: Path, decisions: Path) -> Iterator[Opened]:
+    found = read_suggestions(path)
+    root = Path(found.folder)
+    photos = [ReviewedPhoto(root / photo.path, photo.path, "", "unlabelled") for photo in found.photos]
+    with open_decisions(decisions) as file:
+        review = Review(f"what to label in {root.name}", photos, found.classes, [*suggestion_cards(found)], file)
+        yield Opened(review, Thumbnails(DataSection().max_photo_pixels), PhotoMap(None, NO_MAP), decisions)
 
 
 def _of_run(target: str, out: Path, trust: bool, progress: Progress) -> _Found | None:

@@ -41,9 +41,9 @@ class PhotoMap:
         problem: Why there is none; empty where there is.
     """
 
-    def __init__(self, features: Features | None) -> None:
-        """Of these features; None: no network is at hand."""
-        self._make, self.progress, self.problem = features, "", "" if features else NONE_HERE
+    def __init__(self, features: Features | None, why_none: str = NONE_HERE) -> None:
+        """Of these features; None: there is no map, and why."""
+        self._make, self.progress, self.problem = features, "", "" if features else why_none
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._units: NDArray[np.float32] | None = None
