@@ -1,8 +1,8 @@
 """Photos decoded in a process of their own, which can be ended: what the cheap bounds of `photo_file` cannot judge.
 
 The decoders of AVIF, HEIC and JPEG 2000 do all their work in one call, and what a header claims says little of it; so it is with a TIFF
-whose strips add up to more bytes than its file has. Such a process decodes one photo after another and goes with the last of them. It may
-start no program, and its memory and its processor time are bounded by the system.
+whose strips add up to more bytes than its file has. Such a process decodes one photo after another and goes with the last of them; a server
+keeps it for the next request. It may start no program, and its memory and its processor time are bounded by the system.
 """
 
 from __future__ import annotations
@@ -184,6 +184,10 @@ class _Worker:
         if is_late or self._process.returncode == -getattr(signal, "SIGXCPU", 0):
             return f"cannot be decoded within bounds (it takes longer than {allowed_s:.0f} s)"
         return f"cannot be decoded (its decoder crashes, exit status {self._process.returncode})"
+
+    def is_alive(self) -> bool:
+        """False once it was ended from outside, for memory, say."""
+        return self._process.poll() is None
 
     def close(self) -> None:
         """End it; it reads the end of its input, or is killed."""

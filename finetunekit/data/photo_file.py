@@ -81,6 +81,9 @@ def photo_error(path: Path, cause: str, remedy: str = REPLACE) -> DataError:
 class Helper(Protocol):
     """A process that decodes."""
 
+    def is_alive(self) -> bool:
+        """Whether it can still be asked."""
+
     def close(self) -> None:
         """End it."""
 
@@ -102,18 +105,39 @@ class _PillowGuard:
         self._quiet = warnings.catch_warnings()
         self._limit: int | None = None
         self._helpers: list[Helper] = []
+        self._keepers = 0
 
     def taken(self, make: Callable[[], H]) -> H:
         """A helper that nobody uses at the moment, or a new one."""
         with self._lock:
-            if self._helpers:
-                return cast("H", self._helpers.pop())
+            while self._helpers:
+                helper = self._helpers.pop()
+                if helper.is_alive():
+                    return cast("H", helper)
+                helper.close()
         return make()
 
     def give_back(self, helper: Helper) -> None:
         """Keep a helper for the next photo, from any thread inside."""
         with self._lock:
             self._helpers.append(helper)
+
+    @contextmanager
+    def keeping_helpers(self) -> Iterator[None]:
+        """Meanwhile helpers stay when no photo is being decoded: for whoever gets one photo now and another later."""
+        with self._lock:
+            self._keepers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._keepers -= 1
+                self._close_unneeded()
+
+    def _close_unneeded(self) -> None:
+        if not self._inside and not self._keepers:
+            while self._helpers:
+                self._helpers.pop().close()
 
     @contextmanager
     def __call__(self, max_pixels: int) -> Iterator[None]:
@@ -144,8 +168,7 @@ class _PillowGuard:
             if self._inside == 0:
                 Image.MAX_IMAGE_PIXELS = self._limit
                 self._quiet.__exit__(None, None, None)
-                while self._helpers:
-                    self._helpers.pop().close()
+                self._close_unneeded()
 
 
 pillow_guard = _PillowGuard()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finetunekit.data.photo_file import pillow_guard
 from finetunekit.errors import DataError, FinetuneKitError
 from finetunekit.serving import open_inference
 from finetunekit.serving.answers import Answering
@@ -63,9 +64,10 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
-        async with beside():
-            yield
-        await answering.close()
+        with pillow_guard.keeping_helpers():
+            async with beside():
+                yield
+            await answering.close()
 
     async def unforeseen(_: Request, exc: Exception) -> Response:
         say(f"error: {type(exc).__name__} while answering a request")

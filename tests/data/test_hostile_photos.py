@@ -266,6 +266,31 @@ def test_a_tiff_whose_strips_claim_more_than_its_file_has_is_decoded_apart(tmp_p
     assert len(started) == 1
 
 
+def test_such_a_process_is_kept_between_photos_where_that_is_asked_for_and_replaced_where_it_died(
+    tmp_path: Path, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers: list[decode_apart._Worker] = []
+
+    class Counted(decode_apart._Worker):
+        def __init__(self) -> None:
+            super().__init__()
+            workers.append(self)
+
+    monkeypatch.setattr(decode_apart, "_Worker", Counted)
+    first, second = in_one_call(tmp_path)
+    with photo_file.pillow_guard.keeping_helpers():
+        for path in (first, second):
+            assert decode_photo(path, max_pixels=LIMIT).shape == (30, 40, 3)
+        (kept,) = workers
+        assert kept.is_alive()
+        kept._process.kill()
+        kept._process.wait()
+        assert decode_photo(first, max_pixels=LIMIT).shape == (30, 40, 3)
+        assert [worker.is_alive() for worker in workers] == [False, True]
+    assert not workers[1].is_alive()
+    assert len(started) == 2
+
+
 def test_a_tiff_with_jpeg_inside_is_decoded_apart(tmp_path: Path, started: list[str]) -> None:
     """Its scans are counted by nobody."""
     path = tmp_path / "x.tif"

@@ -25,6 +25,7 @@ from PIL import Image
 
 import finetunekit as ftk
 from finetunekit.cli import main
+from finetunekit.data import decode_apart
 from finetunekit.errors import ConfigError
 from finetunekit.serving.api_description import api_description
 from finetunekit.serving.guard import Access, decide_access
@@ -94,6 +95,22 @@ def test_an_answer_does_not_depend_on_what_it_was_batched_with(
     with ThreadPoolExecutor(8) as pool:
         for found in (one for answers in pool.map(ask, range(40)) for one in answers):
             assert found["probabilities"] == expected[found["name"]]
+
+
+def test_a_process_that_decodes_is_kept_for_the_next_request(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+
+    class Counted(decode_apart._Worker):
+        def __init__(self) -> None:
+            super().__init__()
+            started.append(1)
+
+    monkeypatch.setattr(decode_apart, "_Worker", Counted)
+    photo = io.BytesIO()
+    Image.new("RGB", (12, 9), "red").save(photo, "JPEG2000")
+    first, second = (post(server, data=photo.getvalue()).json() for _ in range(2))
+    assert first["predictions"] == second["predictions"]
+    assert len(started) == 1
 
 
 def test_below_what_is_asked_for_there_is_no_label(server: Server, paths: list[Path]) -> None:
