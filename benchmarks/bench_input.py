@@ -100,7 +100,8 @@ def prepare_feed(feed: str, photos: int, settings: Sequence[str], cache: Path) -
         augmenter=build_augmenter(plan),
         train=random_photos(photos, size_px, 0),
         valid=random_photos(CLASSES, size_px, 1),
-        num_classes=CLASSES,
+        classes=tuple(map(str, range(CLASSES))),
+        held_out=frozenset(),
         cache=FeatureCache(cache, 1 << 40, QUIET.say),
         progress=QUIET,
     )

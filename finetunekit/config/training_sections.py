@@ -162,7 +162,19 @@ class SolveStage(Section):
         description="How often that cross-validation is repeated with other folds; its losses are averaged.",
     )
     mirror: bool = Field(False, description="Solve on each photo and on its mirror image.")
+    features: str | None = Field(
+        None,
+        min_length=1,
+        description="Folder that `finetunekit features` wrote, relative to the working directory: its training rows are solved on in the "
+        "place of the run's training photos.",
+    )
     revert_unless_better: bool = Field(False, description=_REVERT)
+
+    @model_validator(mode="after")
+    def _check_features(self) -> Self:
+        if self.features is not None and self.mirror:
+            raise ValueError("mirror is of photos, and with `features` none are looked at; leave one out")
+        return self
 
     @property
     def epochs(self) -> int:

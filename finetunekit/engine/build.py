@@ -70,7 +70,8 @@ def build_context(
         augmenter=augmenter,
         train=photos.split(TRAIN),
         valid=photos.split(VALID),
-        num_classes=len(index.classes),
+        classes=index.classes,
+        held_out=frozenset(photo.sha256 for photo in index.photos if photo.split != TRAIN),
         cache=open_cache(progress.say),
         progress=progress,
     )

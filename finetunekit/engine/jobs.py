@@ -93,7 +93,8 @@ def _origins(plan: Plan) -> Iterator[Origin]:
 def _inputs(plan: Plan) -> Iterator[Path]:
     """What a run reads besides its folder, which has copies of its plugin files, and besides what any machine can fetch."""
     data, weights = plan.config.data, plan.config.weights
-    yield from (absolute(text) for text in (data.root, weights.path, *data.exclude) if text)
+    written = [stage.config.features for stage in plan.stages if stage.config.kind == "solve"]
+    yield from (absolute(text) for text in (data.root, weights.path, *data.exclude, *written) if text)
     if data.root and absolute(data.root).is_file():
         yield from _listed_beside(plan, absolute(data.root))
 

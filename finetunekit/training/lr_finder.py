@@ -154,7 +154,8 @@ def _open(plan: Plan, index: PhotoIndex, progress: Progress) -> StageContext:
         augmenter=build_augmenter(plan),
         train=photos.split(TRAIN),
         valid=photos.split(VALID),
-        num_classes=len(index.classes),
+        classes=index.classes,
+        held_out=frozenset(photo.sha256 for photo in index.photos if photo.split != TRAIN),
         cache=open_cache(progress.say),
         progress=progress,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,14 @@ from finetunekit.models.feature_cache import EXTRACTION_BATCH, prefix_signature
 from finetunekit.models.feature_files import Arrays
 from finetunekit.models.forward import SUFFIX_BATCH, input_batches, make_forward
 from finetunekit.models.linear_probe.cross_validation import PenaltyChoice, Recipe, check_leaving_out, fit_chosen
-from finetunekit.models.linear_probe.linear import LinearFit
+from finetunekit.models.linear_probe.linear import LinearFit, ProbeFeatures
 from finetunekit.plugins.components import component_label
 from finetunekit.statistics import logit_log_losses
+from finetunekit.system.formatting import counted
 from finetunekit.system.memory import scratch_array
 from finetunekit.training.batches import FeatureFeed
 from finetunekit.training.callbacks import callback_arrays, restore_callbacks
+from finetunekit.training.solve_features import written_features
 from finetunekit.training.stage_context import Prepared, StageContext
 from finetunekit.training.stage_features import plain_features
 from finetunekit.training.stage_job import Row, SolveJob, StageState
@@ -84,34 +86,32 @@ def run_solve(job: SolveJob, context: StageContext, prepared: Prepared, number: 
     """
     started = time.perf_counter()
     dense = find_last_dense(context, number)
-    groups = context.train.groups or context.train.sha256
     stage = job.stage
     recipe = Recipe(stage.solver, stage.penalty, stage.folds, context.plan.config.seed, stage.repeats)
     counter = job.progress.counter(f"{job.stage.name}: choosing the penalty, fits")
-    _check_photos(job.stage.name, context.train.labels, recipe, groups)
-    looks = [context.train, _mirrored(context.train)] if stage.mirror else [context.train]
-    views, photos = _count_views(prepared) * len(looks), len(context.train.labels)
-    blocks = chain.from_iterable(_inputs(context, prepared, dense, look) for look in looks)
-    features = _stacked(blocks, views * photos)
+    asked = (
+        _of_photos(job, context, prepared, dense, recipe) if stage.features is None else _written(job, context, dense)
+    )
+    features, photos = asked.features, len(asked.labels)
     try:
         fit, choice = fit_chosen(
             features,
-            np.tile(context.train.labels, views),
+            np.tile(asked.labels, asked.views),
             context.num_classes,
             recipe,
-            groups=groups * views,
+            groups=asked.groups * asked.views,
             count=counter,
         )
     except ValueError as exc:
         raise RunError(f"stage {job.stage.name}: {exc}.") from exc
     dense.layer.kernel.assign(fit.kernel)
     dense.layer.bias.assign(fit.bias)
-    row = _row(job, features[:photos], context.train.labels, fit, started)
+    row = _row(job, features if asked.views == 1 else features[:photos], asked.labels, fit, started)
     if job.resume is None:
         job.sink.keep(row, StageState(1, is_over=True, optimizer=(), callbacks=callback_arrays(job.callbacks)))
     else:
         restore_callbacks(job.callbacks, job.resume.callbacks)
-    job.progress.say(_line(row, fit, choice, photos, views))
+    job.progress.say(_line(row, fit, choice, photos, asked.views))
     for callback in job.callbacks:
         callback.finish()
     return {
@@ -119,9 +119,36 @@ def run_solve(job: SolveJob, context: StageContext, prepared: Prepared, number: 
         "penalty": fit.penalty,
         "choice": asdict(choice) if choice else None,
         "photos": photos,
-        "views": views,
+        "views": asked.views,
         "channels": features.shape[1],
+        **asked.record,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is solved: features of the photos as they are, `(photos, channels)`, then of each view of them in turn."""
+
+    features: ProbeFeatures
+    labels: NDArray[np.int64]
+    groups: list[str]
+    views: int
+    record: Mapping[str, Any]
+
+
+def _of_photos(job: SolveJob, context: StageContext, prepared: Prepared, dense: LastDense, recipe: Recipe) -> _Asked:
+    groups, labels = list(context.train.groups or context.train.sha256), context.train.labels
+    _check_photos(job.stage.name, labels, recipe, groups)
+    looks = [context.train, _mirrored(context.train)] if job.stage.mirror else [context.train]
+    views = _count_views(prepared) * len(looks)
+    blocks = chain.from_iterable(_inputs(context, prepared, dense, look) for look in looks)
+    return _Asked(_stacked(blocks, views * len(labels)), labels, groups, views, {})
+
+
+def _written(job: SolveJob, context: StageContext, dense: LastDense) -> _Asked:
+    assert job.stage.features is not None  # asked for features that were written
+    found = written_features(job.stage.name, job.stage.features, context, dense.inputs)
+    return _Asked(found.features, found.labels, found.groups, 1, {"features": found.record})
 
 
 def _check_photos(stage: str, labels: NDArray[np.int64], recipe: Recipe, groups: Sequence[str]) -> None:
@@ -193,9 +220,7 @@ def _one_or_all(tensors: list[Any]) -> Any:
     return tensors[0] if len(tensors) == 1 else tensors
 
 
-def _row(
-    job: SolveJob, features: NDArray[np.float32], labels: NDArray[np.int64], fit: LinearFit, started: float
-) -> Row:
+def _row(job: SolveJob, features: ProbeFeatures, labels: NDArray[np.int64], fit: LinearFit, started: float) -> Row:
     logits = fit.logits(features).astype(np.float32)
     correct = int((logits.argmax(axis=1) == labels).sum())
     validated = job.validator.row(job.first_epoch)
@@ -218,7 +243,11 @@ def _row(
 
 def _line(row: Row, fit: LinearFit, choice: PenaltyChoice | None, photos: int, views: int) -> str:
     often = f"{choice.repeats} x " if choice and choice.repeats > 1 else ""
-    how = f"{often}{choice.folds} folds of {photos} photos: log loss {choice.log_loss:.4f}" if choice else "as given"
+    how = (
+        f"{often}{counted(choice.folds, 'fold')} of {photos} photos: log loss {choice.log_loss:.4f}"
+        if choice
+        else "as given"
+    )
     many = f" x {views} views" if views > 1 else ""
     return (
         f"solved ({fit.solver}{many})  penalty {fit.penalty:.1e}, {how}  "

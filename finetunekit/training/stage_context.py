@@ -64,7 +64,8 @@ class StageContext:
         augmenter: None where nothing is augmented.
         train: Training photos.
         valid: Validation photos.
-        num_classes: Number of classes.
+        classes: Class names; position is the class index.
+        held_out: SHA-256 of the files of every photo outside the training split; nothing is known of them but that.
         cache: Features of earlier runs.
         progress: Says what is under way.
     """
@@ -76,9 +77,15 @@ class StageContext:
     augmenter: Augmenter | None
     train: DecodedPhotos
     valid: DecodedPhotos
-    num_classes: int
+    classes: tuple[str, ...]
+    held_out: frozenset[str]
     cache: FeatureCache
     progress: Progress
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
 
     @property
     def pixel_parts(self) -> list[Any]:

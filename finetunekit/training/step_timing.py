@@ -188,7 +188,8 @@ def _context(plan: Plan, classifier: Classifier, precision: str, num_classes: in
         augmenter=build_augmenter(plan),
         train=_random_photos(whole_batches, config.pixels.size_px, num_classes, seed=0),
         valid=_random_photos(_PROBE_PHOTOS, config.pixels.size_px, num_classes, seed=1),
-        num_classes=num_classes,
+        classes=tuple(map(str, range(num_classes))),
+        held_out=frozenset(),
         cache=cache,
         progress=Progress(is_quiet=True),
     )

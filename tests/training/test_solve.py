@@ -16,7 +16,7 @@ from finetunekit.config.planning import prepare
 from finetunekit.config.training_sections import SolveStage
 from finetunekit.data.decoded_photos import DecodedPhotos
 from finetunekit.engine.api import resume, run, summarise_run
-from finetunekit.errors import ConfigError
+from finetunekit.errors import ConfigError, RunError
 from finetunekit.evaluation.probe_features import open_probe
 from finetunekit.models.linear_probe.linear import fit_linear
 from finetunekit.runs.folder import MODEL_KERAS, FinishedRun
@@ -234,7 +234,7 @@ def test_a_plan_shows_what_a_stage_reads_and_nothing_else(tiny_yaml: Path) -> No
     lines = list(plan_lines(plan))
     solve, fit = lines.index("stage 1: probe"), lines.index("stage 2: fine-tune")
     shown = [line.split(":")[0].strip() for line in lines[solve + 1 : fit]]
-    assert shown == ["kind", "solver", "penalty", "folds", "repeats", "mirror", "revert_unless_better"]
+    assert shown == ["kind", "solver", "penalty", "folds", "repeats", "mirror", "features", "revert_unless_better"]
     assert not any(line.strip().startswith(("solver", "penalty", "folds")) for line in lines[fit:])
 
 
@@ -294,3 +294,52 @@ def test_a_budget_takes_the_same_share_of_every_class(tiny_yaml: Path) -> None:
     )
     measured = finished.metrics["pixel_check"]
     assert (measured["train_photos"], measured["valid_photos"]) == (6, 3)
+
+
+def written(tiny_yaml: Path, table: Path | None = None, *settings: str) -> Path:
+    """Features of the preset's photos, as it feeds them; of a table's where there is one."""
+    pytest.importorskip("pyarrow")
+    from finetunekit.evaluation.shards.drive import write_shards
+    from finetunekit.evaluation.shards.jobs import features_job
+    from finetunekit.evaluation.shards.photos import labelled_photos
+
+    quiet, out = Progress(is_quiet=True), tiny_yaml.parent / f"features-{len(settings)}-{table is None}"
+    plan, _ = prepare(tiny_yaml)
+    fed = [f"plugins=[{plan.plugin_files[0].path}]", "weights.mode=random", "pixels={size_px: 8, resize: nearest}"]
+    fed += ["pixels.fit=stretch", "pixels.contract=zero_to_one"]
+    job = features_job("tiny", settings=[*fed, *settings], dtype="float32")
+    options = ("split=false",) if table else ()
+    photos = labelled_photos(str(table or tiny_yaml.parent / "photos"), options, quiet, is_unlabelled=False)
+    write_shards(job, photos, out, quiet, shard_photos=10)
+    return out
+
+
+def test_written_features_are_solved_as_the_photos_are_but_for_those_that_the_run_is_tested_on(
+    tiny_yaml: Path, photos: Path
+) -> None:
+    from finetunekit.data.listing import index_listing, list_photos
+
+    table = tiny_yaml.parent / "all.csv"
+    named = [f"{path.relative_to(photos.parent)},{path.parent.name}" for path in sorted(photos.rglob("*.png"))]
+    table.write_text("\n".join(["path,label", *named]) + "\n")  # which knows of no splits
+    stage = f"{{kind: solve, penalty: 0.01, features: {written(tiny_yaml, table)}}}"
+    finished, shown = ran(tiny_yaml, *LINEAR, f"stages=[{stage}]")
+    assert "12 rows of photos that it validates or tests on left out" in shown
+    record = finished.state["stages"][0]["solve"]
+    assert (record["features"]["rows"], record["features"]["left_out"], record["photos"]) == (12, 12, 12)
+    quiet = Progress(is_quiet=True)
+    plan, _ = prepare(tiny_yaml, settings=LINEAR)
+    probe = open_probe(plan, index_listing(plan, list_photos(plan, quiet), quiet), quiet)
+    fit = fit_linear(*probe.split("train"), 3, penalty=0.01, solver="logistic")
+    for found, expected in zip(saved_dense(finished), (fit.kernel, fit.bias), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_features_of_another_network_or_other_classes_are_refused(tiny_yaml: Path, photos: Path) -> None:
+    stage = f"{{kind: solve, penalty: 0.01, features: {written(tiny_yaml, None, 'pixels.resize=bilinear')}}}"
+    with pytest.raises(RunError, match=r"features of another network \(pixels: .*bilinear.* there, .*nearest.* here\)"):
+        ran(tiny_yaml, *LINEAR, f"stages=[{stage}]")
+    with pytest.raises(ConfigError, match="mirror is of photos, and with `features` none are looked at"):
+        prepare(tiny_yaml, settings=["stages=[{kind: solve, mirror: true, features: x}]"])
+    with pytest.raises(ConfigError, match="holds no features"):
+        ran(tiny_yaml, *LINEAR, f"stages=[{{kind: solve, features: {photos}}}]")
