@@ -14,16 +14,16 @@ _KEPT_END = 600
 
 
 def bounded(line: str) -> str:
-    """A line of at most 2,000 characters: of a longer one, its start and its end, where the cure stands."""
+    """A line of at most 2,000 characters: of a longer one, its start and its end, which says what to do."""
     if len(line) <= _LONGEST_LINE:
         return line
     return f"{line[: _LONGEST_LINE - _KEPT_END - 3]} … {line[-_KEPT_END:]}"
 
 
 class FinetuneKitError(Exception):
-    """Base of every deliberate error. Its text is one line: what was wrong, where, what is allowed, what to do.
+    """Base of every deliberate error. Its text is one line: what was wrong, where, what is allowed, and what to do.
 
-    Lines are bounded, see `bounded`: what they quote comes from anywhere.
+    Lines are bounded (see `bounded`), since what they quote can come from anywhere.
     """
 
     exit_code = 1
@@ -33,7 +33,7 @@ class FinetuneKitError(Exception):
 
 
 class ConfigError(FinetuneKitError):
-    """The configuration, or what it points at, cannot be used as written. Carries every problem found, one a line."""
+    """The configuration, or what it points at, cannot be used as written. It lists every problem found, one per line."""
 
     exit_code = 2
 
@@ -43,7 +43,7 @@ class ConfigError(FinetuneKitError):
 
 
 class UnknownComponentError(ConfigError):
-    """A name that no loaded plugin registers."""
+    """The configuration uses a name that no loaded plugin registers."""
 
 
 class DataError(ConfigError):
@@ -51,13 +51,13 @@ class DataError(ConfigError):
 
 
 class PluginError(FinetuneKitError):
-    """A plugin could not be loaded, or returned something that its hook does not allow."""
+    """A plugin could not be loaded, or it returned something that its hook does not allow."""
 
     exit_code = 3
 
 
 class RunError(FinetuneKitError):
-    """Training or evaluation could not go on: non-finite loss, nothing trainable, an empty split."""
+    """Training or evaluation could not continue: the loss is not finite, nothing is trainable, or a split is empty."""
 
     exit_code = 4
 
@@ -67,11 +67,11 @@ class WeightsError(FinetuneKitError):
 
 
 class RunFolderError(FinetuneKitError):
-    """A run folder is missing, locked by another process, unreadable or cannot be written."""
+    """A run folder is missing, is locked by another process, or cannot be read or written."""
 
 
 class ExportError(FinetuneKitError):
-    """A run could not be exported, or what came out does not answer as the run does; nothing is left behind."""
+    """A run could not be exported, or the export does not give the run's answers; nothing is left behind."""
 
     exit_code = 5
 
