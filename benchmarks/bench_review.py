@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from chromium import Browser, browser
 
 CLASSES = ("blue", "green", "red", "yellow")
-SIDE_PX = 32
+SIDE_PX = 12
+"""Below 16 px the audit compares photos by content alone, so that what is waited for before the page is short."""
 _SHOWN = "[...document.querySelectorAll('#card img')].every(one => one.complete && one.naturalWidth > 0)"
 _READY = f"document.querySelectorAll('#card img').length > 0 && {_SHOWN}"
 #: Press a key and wait for another card whose pictures are there; milliseconds.
@@ -56,7 +57,7 @@ def draw(root: Path, photos: int) -> None:
         split = ("train", "valid", "test")[(number // len(CLASSES)) % 3]
         folder = root / split / label
         folder.mkdir(parents=True, exist_ok=True)
-        blocks = rng.integers(0, 256, (4, 4, 3), np.uint8)
+        blocks = rng.integers(0, 256, (6, 6, 3), np.uint8)
         Image.fromarray(blocks).resize((SIDE_PX, SIDE_PX), Image.Resampling.NEAREST).save(folder / f"{number:06d}.png")
         if number % 10 == 0:
             other = root / ("valid" if split == "train" else "train") / label

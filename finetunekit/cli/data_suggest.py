@@ -76,8 +76,8 @@ def suggest(
 
 @click.command("labelled")
 @click.argument("folder", metavar="FOLDER|SUGGESTIONS", type=click.Path(path_type=Path))
-@click.option("--decisions", type=click.Path(path_type=Path, dir_okay=False), default="decisions.csv", show_default=True,
-              help="What was decided about the photos.")  # fmt: skip
+@click.option("--decisions", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="What was decided about them; default: the CSV of SUGGESTIONS' name, else decisions.csv.")  # fmt: skip
 @click.option("--with", "run", metavar="RUN", help="A run whose photos come first, with their labels and splits.")
 @click.option(
     "--write",
@@ -91,7 +91,7 @@ def suggest(
 @out_option
 @json_option
 def labelled(
-    *, folder: Path, decisions: Path, run: str | None, target: Path, replace: bool, out: str, as_json: bool
+    *, folder: Path, decisions: Path | None, run: str | None, target: Path, replace: bool, out: str, as_json: bool
 ) -> None:
     """Write a table of the photos that were labelled in a review, for the data source 'table'.
 
@@ -103,7 +103,9 @@ def labelled(
     from finetunekit.evaluation.suggestions import read_suggestions
     from finetunekit.runs.folder import FinishedRun, find_run
 
-    root = Path(read_suggestions(folder).folder) if folder.suffix.lower() == ".json" else folder
+    is_list = folder.suffix.lower() == ".json"
+    root = Path(read_suggestions(folder).folder) if is_list else folder
+    decisions = decisions or (folder.with_suffix(".csv") if is_list else Path("decisions.csv"))
     finished = FinishedRun(find_run(run, Path(out))) if run is not None else None
     found, base = labelled_photos(root, decisions, finished)
     photos = write_split(found, target, base, is_replacing=replace)

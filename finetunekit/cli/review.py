@@ -16,7 +16,7 @@ from finetunekit.cli.common import make_progress, out_option, trust_option
     "--decisions",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Where decisions are written; default: what data.decisions names, else decisions.csv.",
+    help="Where decisions are written; default: what data.decisions names, else decisions.csv; of SUGGESTIONS the CSV of their name.",
 )
 @click.option("--source", metavar="NAME", help="Data source that lists a path; default: by what is named.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE",

@@ -37,14 +37,14 @@ def test_photos_are_suggested_labelled_and_become_a_table_to_train_on(
     own = next(row for row in FinishedRun(finished_run).photos if row["split"] == "train")
     shutil.copy(FinishedRun(finished_run).photo_path(own["path"]), unlabelled / "known.png")
     (unlabelled / "broken.png").write_bytes(b"\x89PNG nothing")
-    target, decisions = tmp_path / "suggestions.json", tmp_path / "decisions.csv"
+    target = tmp_path / "suggestions.json"
     asked = command("data", "suggest", finished_run, unlabelled, "--count", "5", "--write", target)
     assert asked.exit_code == 0, asked.output
     assert "5 of 12 photos chosen; 2 passed over that the run has, or that are copies" in asked.output
     found = read_suggestions(target)
     assert len({photo.path for photo in found.photos}) == 5
     assert all(photo.probability >= photo.second_probability for photo in found.photos)
-    with open_review(str(target), decisions=decisions, progress=Progress(is_quiet=True)) as opened:
+    with open_review(str(target), progress=Progress(is_quiet=True)) as opened:
         access = decide_access("127.0.0.1", None)
         with Server(
             lambda: uvicorn_server(lambda: make_review_app(opened, access, print), connections=8), access, 0
@@ -56,9 +56,7 @@ def test_photos_are_suggested_labelled_and_become_a_table_to_train_on(
                 assert requests.post(f"{server.url}/v1/decisions", json=sent, timeout=60).status_code == 200
             assert requests.get(f"{server.url}/v1/photos/1/small", timeout=60).content[:2] == b"\xff\xd8"
     table = tmp_path / "labelled.csv"
-    made = command(
-        "data", "labelled", target, "--decisions", decisions, "--with", finished_run, "--write", table, "--json"
-    )
+    made = command("data", "labelled", target, "--with", finished_run, "--write", table, "--json")
     assert made.exit_code == 0, made.output
     data = json.loads(made.stdout)["data"]
     assert json.loads(made.stdout)["counts"]["violet"] == {"train": 1, "valid": 0, "test": 0}
@@ -69,7 +67,7 @@ def test_photos_are_suggested_labelled_and_become_a_table_to_train_on(
     own_photos = [row for row in FinishedRun(finished_run).photos if row["split"] != "display"]
     assert len(listed.photos) == len(own_photos) + 3
     assert {photo.split for photo in listed.photos if photo.path.is_relative_to(unlabelled)} == {"train"}
-    again = command("data", "labelled", target, "--decisions", decisions, "--write", table)
+    again = command("data", "labelled", target, "--write", table)
     assert "is there and says something else" in again.output
 
 

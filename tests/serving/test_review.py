@@ -126,6 +126,7 @@ REFUSED: tuple[tuple[Any, int, str], ...] = (
     ({"kind": "label", "photos": [0], "who": "Ann", "now": ""}, 422, "label needs the name of a class"),
     ({"kind": "group", "photos": [0], "who": "Ann"}, 422, "at least two photos"),
     ([], 400, "Send a JSON object"),
+    ({"kind": "keep", "photos": [0], "who": "Ann", "session": "of before"}, 409, "started again"),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from finetunekit.serving.admission import Admission
 from finetunekit.serving.guard import Access, Guard
 from finetunekit.serving.problems import Problem, problem_response
 from finetunekit.serving.requests import read_json
+from finetunekit.serving.review.cards import QUEUES, Queue
 from finetunekit.serving.review.opening import Opened
 from finetunekit.serving.review.thumbnails import SIDES_PX
 
@@ -75,9 +76,7 @@ class _Asked:
         return _json(self._review.about())
 
     async def cards(self, request: Request) -> Response:
-        queue = request.path_params["queue"]
-        if queue not in self._review.cards:
-            raise Problem(404, "There is no such queue.")
+        queue = _queue(request.path_params["queue"])
         if "open_from" in request.query_params:
             return _json({"position": self._review.first_open(queue, _number(request, "open_from"))})
         start, count = _number(request, "start"), _number(request, "count", 50)
@@ -134,14 +133,26 @@ class _Asked:
                 'A decision has this form: {"kind": "label", "photos": [3], "who": "Ann", "now": "lynx", "why": ""}.',
             )
         about = await asyncio.to_thread(lambda: self._review.decide(str(kind), numbers, **texts))
-        return _json({"photos": self._review.photo_list(about), "review": self._review.about()})
+        return self._changed(given, about)
 
     async def undo(self, request: Request) -> Response:
-        who = (await self._body(request)).get("who", "")
+        given = await self._body(request)
+        who = given.get("who", "")
         if not isinstance(who, str):
             raise Problem(400, 'Undoing has this form: {"who": "Ann"}.')
         about = await asyncio.to_thread(self._review.undo, who)
-        return _json({"photos": self._review.photo_list(about), "review": self._review.about()})
+        return self._changed(given, about)
+
+    def _changed(self, given: Mapping[str, Any], about: Sequence[int]) -> Response:
+        """What the page shows after a decision: the photos; where it looks at a queue, its cards that changed, and the next one."""
+        answer: dict[str, Any] = {"photos": self._review.photo_list(about), "review": self._review.about()}
+        if "queue" in given:
+            queue, at = _queue(given["queue"]), given.get("at")
+            if type(at) is not int or not 0 <= at < len(self._review.cards[queue]):
+                raise Problem(400, "'at' is the position of a card.")
+            answer["cards"] = list(self._review.cards_with(queue, about).items())
+            answer["next"] = self._review.first_open(queue, at + 1)
+        return _json(answer)
 
     async def _body(self, request: Request) -> dict[str, Any]:
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
@@ -155,6 +166,10 @@ class _Asked:
         given = read_json(content)
         if not isinstance(given, dict):
             raise Problem(400, "Send a JSON object.")
+        if given.get("session", self._review.session) != self._review.session:
+            raise Problem(
+                409, "The review was started again since this page was opened. Reload it; nothing was decided."
+            )
         return given
 
 
@@ -187,6 +202,13 @@ def _json(content: Any, status: int = 200) -> Response:
     from starlette.responses import JSONResponse
 
     return JSONResponse(content, status)
+
+
+def _queue(name: Any) -> Queue:
+    for queue in QUEUES:
+        if name == queue:
+            return queue
+    raise Problem(404, "There is no such queue.")
 
 
 def _number(request: Request, name: str, default: int = 0) -> int:

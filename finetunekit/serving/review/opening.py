@@ -85,7 +85,8 @@ def open_review(
 
     Args:
         target: A folder, table, archive, preset, run folder, its name, or `last`; or a list that `data suggest` wrote.
-        decisions: File of decisions; None: the one that the configuration names, else `decisions.csv` in the working directory.
+        decisions: File of decisions; None: the one that the configuration names, else `decisions.csv` in the working directory; for
+            suggestions the CSV of their own name, since they are about other photos.
         source: Data source that lists a path; None: by what it is.
         options: `NAME=VALUE` texts for it.
         has_network: Look for wrong labels with a pretrained network; None: where its weights are here.
@@ -99,7 +100,8 @@ def open_review(
         RunFolderError: If another process writes the decisions.
     """
     if target.lower().endswith(".json"):
-        with _open_suggestions(expand_home(target), decisions or Path(DECISIONS)) as opened:
+        path = expand_home(target)
+        with _open_suggestions(path, decisions or path.with_suffix(".csv")) as opened:
             yield opened
         return
     found = _of_run(target, Path(out), trust, progress) or _of_photos(target, source, options, progress)

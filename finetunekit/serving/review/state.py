@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +12,7 @@ from typing import Any
 from finetunekit.data.decisions import UNDO, VERDICTS, DecidedAbout, Decision, DecisionsFile
 from finetunekit.data.known_photos import photo_sha256
 from finetunekit.errors import DataError
-from finetunekit.serving.review.cards import QUEUES, Card, ReviewedPhoto
+from finetunekit.serving.review.cards import QUEUES, Card, Queue, ReviewedPhoto
 
 MOST_AT_ONCE = 5000
 _LETTERS = {"who": 80, "now": 200, "why": 500}
@@ -24,6 +26,7 @@ class Review:
         photos: All of them; a photo's number is its position.
         classes: That a photo can be of.
         cards: Queue → its cards, in order.
+        session: Tells a page that was opened before the server was started again, whose numbers may mean other photos now.
     """
 
     def __init__(
@@ -47,17 +50,20 @@ class Review:
             notes: To be said above the page.
         """
         self.name, self.photos, self.notes = name, tuple(photos), tuple(notes)
+        self.session = secrets.token_hex(8)
         self.cards = {queue: tuple(card for card in cards if card.queue == queue) for queue in QUEUES}
         self._classes = dict.fromkeys(classes)
         self._file, self._lock = decisions, threading.Lock()
         self._number = {photo.name: number for number, photo in enumerate(self.photos)}
         self._about: dict[int, list[Decision]] = {}
         self._lines: dict[int, list[Decision]] = {}
-        self._cards_of: dict[int, list[Card]] = {}
-        for card in cards:
-            for number in card.photos:
-                self._cards_of.setdefault(number, []).append(card)
-        self._done: set[Card] = set()
+        self._cards_of: dict[int, list[tuple[Queue, int]]] = {}
+        for queue, listed in self.cards.items():
+            for place, card in enumerate(listed):
+                for number in card.photos:
+                    self._cards_of.setdefault(number, []).append((queue, place))
+        self._done: dict[Queue, set[int]] = {queue: set() for queue in QUEUES}
+        self._verdicts: Counter[str] = Counter()
         for decision in decisions.decisions:
             self._take(decision)
 
@@ -71,16 +77,15 @@ class Review:
     def about(self) -> dict[str, Any]:
         """What is reviewed, and how far it is."""
         with self._lock:
-            left = Counter(card.queue for card in self._done)
-            standing = Counter(self._verdict(number) for number in self._about)
             queues = [
-                {"name": name, "title": title, "cards": len(self.cards[name]), "done": left[name]}
+                {"name": name, "title": title, "cards": len(self.cards[name]), "done": len(self._done[name])}
                 for name, title in QUEUES.items()
                 if self.cards[name]
             ]
-            decided = {kind: count for kind, count in standing.items() if kind}
+            decided = {kind: self._verdicts[kind] for kind in VERDICTS if self._verdicts[kind]}
             return {
                 "name": self.name,
+                "session": self.session,
                 "classes": self.classes,
                 "photos": len(self.photos),
                 "notes": self.notes,
@@ -88,21 +93,24 @@ class Review:
                 "decided": decided,
             }
 
-    def card_list(self, queue: str, start: int, count: int) -> list[dict[str, Any]]:
-        """Some cards of a queue, as plain values.
-
-        Raises:
-            KeyError: If there is no such queue.
-        """
+    def card_list(self, queue: Queue, start: int, count: int) -> list[dict[str, Any]]:
+        """Some cards of a queue, as plain values."""
         with self._lock:
-            return [self._card(card) for card in self.cards[queue][start : start + count]]  # type: ignore[index]
+            places = range(start, min(start + count, len(self.cards[queue])))
+            return [self._card(queue, place) for place in places]
 
-    def first_open(self, queue: str, start: int) -> int:
-        """Position of the first card from there on that nothing was decided on, around the end; where all are done, `start` itself."""
+    def first_open(self, queue: Queue, start: int) -> int:
+        """Position of the first card from there on that nothing was decided on, around the end; where all are done, the last one."""
         with self._lock:
-            cards = self.cards[queue]  # type: ignore[index]
-            places = (*range(start, len(cards)), *range(min(start, len(cards))))
-            return next((place for place in places if cards[place] not in self._done), start)
+            count, done = len(self.cards[queue]), self._done[queue]
+            places = itertools.chain(range(start, count), range(min(start, count)))
+            return next((place for place in places if place not in done), max(0, min(start, count - 1)))
+
+    def cards_with(self, queue: Queue, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """Position → card of a queue, as plain values: those that any of these photos is on."""
+        with self._lock:
+            places = {place for number in numbers for of, place in self._cards_of.get(number, ()) if of == queue}
+            return {place: self._card(queue, place) for place in sorted(places)}
 
     def photo_list(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
         """Photos as plain values; numbers that there are not are passed over."""
@@ -181,20 +189,25 @@ class Review:
     # ---- inside, with the lock held ----------------------------------------------------------------------------------------------
 
     def _take(self, decision: Decision) -> None:
-        if decision.kind == UNDO:
+        is_undoing = decision.kind == UNDO
+        if is_undoing:
             lines = self._lines.pop(int(decision.now), [])
-            for line in lines:
-                if line.path in self._number:
-                    self._about[self._number[line.path]].remove(line)
         else:
             lines = [decision]
             self._lines.setdefault(decision.number, []).append(decision)
-            if decision.path in self._number:
-                self._about.setdefault(self._number[decision.path], []).append(decision)
             if decision.kind == "label":
                 self._classes.setdefault(decision.now)
-        for card in {card for line in lines for card in self._cards_of.get(self._number.get(line.path, -1), ())}:
-            (self._done.add if self._is_done(card) else self._done.discard)(card)
+        for line in lines:
+            number = self._number.get(line.path)
+            if number is None:
+                continue  # about a photo that is not part of this review
+            self._verdicts[self._verdict(number)] -= 1
+            held = self._about.setdefault(number, [])
+            held.remove(line) if is_undoing else held.append(line)
+            self._verdicts[self._verdict(number)] += 1
+            for queue, place in self._cards_of.get(number, ()):
+                is_done = self._is_done(self.cards[queue][place])
+                (self._done[queue].add if is_done else self._done[queue].discard)(place)
 
     def _is_done(self, card: Card) -> bool:
         """Whether a decision answers it, or leaves one of its photos out."""
@@ -229,7 +242,8 @@ class Review:
             "who": held[-1].who if held else "",
         }
 
-    def _card(self, card: Card) -> dict[str, Any]:
+    def _card(self, queue: Queue, place: int) -> dict[str, Any]:
+        card = self.cards[queue][place]
         return {
             "kind": card.kind,
             "severity": card.severity,
@@ -240,7 +254,7 @@ class Review:
             ],
             "label": card.label,
             "meant": card.meant,
-            "done": card in self._done,
+            "done": place in self._done[queue],
         }
 
     def _checksum(self, number: int) -> str:

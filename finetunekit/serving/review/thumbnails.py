@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -10,14 +11,16 @@ from pathlib import Path
 from typing import Final
 
 from finetunekit.data.decode import MINIATURE_PX, decode_photo, miniature
-from finetunekit.errors import DataError, RunFolderError
-from finetunekit.system.files import read_regular, write_whole
+from finetunekit.errors import DataError
+from finetunekit.system.files import read_regular
 from finetunekit.system.user_dirs import cache_dir
 
 #: Name in the address → long side in pixels, at most.
 SIDES_PX: Final = {"small": MINIATURE_PX, "large": 1024}
 _QUALITY: Final = {"small": 80, "large": 88}
 _DECODED_AT_ONCE = 2
+_END = b"\xff\xd9"
+"""Of a JPEG file."""
 
 
 class Thumbnails:
@@ -39,16 +42,14 @@ class Thumbnails:
             DataError: If the photo is not there or cannot be read.
         """
         kept = self._kept(path, size)
-        try:
-            return read_regular(kept)
-        except OSError:
-            pass
+        with contextlib.suppress(OSError):
+            content = read_regular(kept)
+            if content.endswith(_END):
+                return content
         with self._slots:
             content = _fitted(path, size, self._max_pixels)
-        try:
-            write_whole(kept, content)
-        except RunFolderError:
-            return content  # the cache cannot be written: it is made again the next time
+        with contextlib.suppress(OSError):  # where the cache cannot be written, it is made again the next time
+            _keep(kept, content)
         return content
 
     def _kept(self, path: Path, size: str) -> Path:
@@ -67,6 +68,14 @@ class Thumbnails:
         )
         key = hashlib.sha256("\0".join(map(str, known)).encode(errors="surrogateescape")).hexdigest()
         return self._folder / key[:2] / f"{key}.jpg"
+
+
+def _keep(path: Path, content: bytes) -> None:
+    """Renamed when it is written, but not synced: what a power cut leaves of it has no end mark, and is made again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
+    partial.write_bytes(content)
+    os.replace(partial, path)
 
 
 def _fitted(path: Path, size: str, max_pixels: int) -> bytes:

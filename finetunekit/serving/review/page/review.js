@@ -423,11 +423,11 @@ async function decide(kind, now = "") {
   const photos = photosFor(kind);
   if (busy || !photos.length) return;
   await change(async () => {
-    const found = await ask("/v1/decisions", { kind, photos, who, now, why: reason() });
+    const found = await ask("/v1/decisions", { kind, photos, who, now, why: reason(), ...looksAt() });
     byId("why").value = "";
     const words = `${kind}${now && ` ${now}`}: ${photos.length === 1 ? found.photos[0].name : `${photos.length} photos`}`;
     await take(found, words);
-    if (view.kind === "cards") await showCard((await ask(`/v1/cards/${view.queue}?open_from=${view.at + 1}`)).position);
+    if (view.kind === "cards") await showCard(found.next);
   });
 }
 
@@ -435,24 +435,14 @@ async function undo() {
   const who = byId("who").value.trim();
   while (busy) await busy; // a decision while another is written would be about a card that nobody has seen; undoing it is not
   await change(async () => {
-    const found = await ask("/v1/undo", { who });
+    const found = await ask("/v1/undo", { who, ...looksAt() });
     await take(found, `Undone: ${found.photos[0]?.name ?? ""}`);
-    if (view.kind === "cards") {
-      const back = await placeOf(found.photos);
-      await showCard(back ?? view.at);
-    }
+    if (view.kind === "cards") await showCard(found.cards[0]?.[0] ?? view.at);
   });
 }
 
-/** Where the card lies that photos are on, near the present one. */
-async function placeOf(photos) {
-  const numbers = new Set(photos.map((photo) => photo.number));
-  for (let at = view.at; at >= Math.max(0, view.at - PAGE); at--) {
-    const card = await cardAt(view.queue, at);
-    if (card?.photos.some((photo) => numbers.has(photo.number)) && !card.done) return at;
-  }
-  return null;
-}
+/** Whose page this is, and which card is looked at, so that the answer says which one comes next. */
+const looksAt = () => ({ session: about.session, ...(view.kind === "cards" ? { queue: view.queue, at: view.at } : {}) });
 
 async function change(work) {
   busy = work().catch((problem) => say(problem.message));
@@ -462,7 +452,11 @@ async function change(work) {
 
 /** What is shown after something was decided or undone. */
 async function take(found, words) {
-  pages.clear();
+  for (const key of pages.keys()) if (!key.startsWith(`${view.queue} `)) pages.delete(key);
+  for (const [at, card] of found.cards ?? []) {
+    const cards = await pages.get(`${view.queue} ${at - (at % PAGE)}`);
+    if (cards) cards[at % PAGE] = card;
+  }
   for (const photo of found.photos) grid.photos.set(photo.number, photo);
   introduce(found.review);
   if (map) map = found.photos.some((photo) => photo.label !== photo.listed) ? recoloured(found.photos) : map;
