@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,9 @@ RUNS = "runs"
     help="Give a set of classes that holds the true one for at least this share of photos, such as 0.9.",
 )
 @click.option("--per-class", "is_per_class", is_flag=True, help="With --coverage: for the photos of each class.")
+@click.option(
+    "--runtime", metavar="NAME", help="Ask what the run was exported to, such as onnx: no TensorFlow is loaded."
+)
 def command(
     *,
     run: str,
@@ -73,23 +76,23 @@ def command(
     abstain_unlike: bool,
     coverage: float | None,
     is_per_class: bool,
+    runtime: str | None,
     trust: bool,
 ) -> None:
-    """Predict photos, or folders, tables and archives of them, with RUN: a run's folder, its name, or 'last'.
+    """Predict photos, or folders, tables and archives of them, with RUN: a run's folder, its name, or 'last'; or an exported model's.
 
     Photos that cannot be read are named at the end, with exit code 2; the others are predicted. With --data they are named in a side
     table; called again, it goes on where it was cut off.
     """
     from finetunekit.data.photo_paths import find_photos
-    from finetunekit.errors import DataError
     from finetunekit.evaluation.likeness import unlike_notes
-    from finetunekit.evaluation.prediction_files import check_targets, prediction_csv, sort_photos
-    from finetunekit.evaluation.predictor import as_dict, calibration_words, find_network, load
+    from finetunekit.evaluation.prediction_files import check_targets
+    from finetunekit.evaluation.predictor import calibration_words, find_network, load
     from finetunekit.runs.introduction import introduce
 
     if is_per_class and coverage is None:
         raise click.UsageError("--per-class goes with --coverage.")
-    _check_usage(paths, data, out, alone=not (as_json or csv_path or sort_into))
+    _check_usage(paths, data, out, alone=not (as_json or csv_path or sort_into or runtime))
     if data is not None and out is not None:
         job = {"abstain_below": abstain_below, "abstain_unlike": abstain_unlike, "coverage": coverage}
         job |= {"is_per_class": is_per_class, "trust": trust}
@@ -97,6 +100,11 @@ def command(
         return
     progress = make_progress()
     out = out or RUNS
+    files = (as_json, csv_path, sort_into)
+    if runtime is not None or _is_export(run):
+        asked = {"abstain_below": abstain_below, "abstain_unlike": abstain_unlike, "coverage": coverage}
+        _predict_exported(run, runtime, out, paths, options, asked, files)
+        return
     finished = find_network(run, out=out)
     for line in introduce(finished, asked=run, out=out):
         progress.say(line)
@@ -118,17 +126,65 @@ def command(
         count=progress.counter("predicting"),
         unreadable=problems.append,
     )
+    words = loaded.sets(coverage, is_per_class=is_per_class).words() if coverage is not None else ()
+    _give_out(predictions, loaded.classes, words, files, problems)
+
+
+def _is_export(run: str) -> bool:
+    from finetunekit.runs.folder import CERTIFICATE
+
+    return (Path(run) / CERTIFICATE).is_file()
+
+
+def _predict_exported(
+    run: str,
+    runtime: str | None,
+    out: str,
+    paths: Sequence[Path],
+    options: tuple[str, ...],
+    asked: Mapping[str, Any],
+    files: tuple[bool, Path | None, Path | None],
+) -> None:
+    """Predict by an exported model in its own runtime."""
+    from finetunekit.data.photo_paths import find_photos
+    from finetunekit.evaluation.prediction_files import check_targets
+    from finetunekit.serving.photo_files import predict_files
+    from finetunekit.serving.served import Asked, find_export
+
+    progress, problems = make_progress(), list[str]()
+    photos = find_photos(paths, options=options, say=progress.say)
+    model = find_export(run, out=out, runtime=runtime)
+    check_targets(*files[1:], model.about.classes)
+    for line in (f"with {model.about.name}, exported to {model.about.runtime}", *model.about.words):
+        progress.say(line)
+    found = predict_files(
+        model, photos, Asked(**asked), count=progress.counter("predicting"), unreadable=problems.append
+    )
+    _give_out(found, model.about.classes, (), files, problems)
+
+
+def _give_out(
+    predictions: Sequence[Prediction],
+    classes: Sequence[str],
+    words: Iterable[str],
+    files: tuple[bool, Path | None, Path | None],
+    problems: list[str],
+) -> None:
+    """Print predictions, write the files asked for, then say what could not be read."""
+    from finetunekit.errors import DataError
+    from finetunekit.evaluation.prediction_files import prediction_csv, sort_photos
+    from finetunekit.evaluation.predictor import as_dict
+
+    as_json, csv_path, sort_into = files
     if as_json:
         print_json([as_dict(p) for p in predictions])
     else:
         print_table(_rows(predictions), right=(0,))
-    if coverage is not None:
-        sets = loaded.sets(coverage, is_per_class=is_per_class)
-        print_lines((line for words in sets.words() for line in wrap(words)), file=sys.stderr if as_json else None)
+    print_lines((line for said in words for line in wrap(said)), file=sys.stderr if as_json else None)
     if csv_path:
         from finetunekit.system.files import write_whole
 
-        write_whole(csv_path, prediction_csv(predictions, loaded.classes))
+        write_whole(csv_path, prediction_csv(predictions, classes))
     if sort_into:
         sort_photos(predictions, sort_into)
     if problems:
@@ -141,7 +197,9 @@ def _check_usage(paths: tuple[Path, ...], data: str | None, out: str | None, *, 
             "Missing argument 'PATHS...': photos, or folders, tables and archives of them; or --data."
         )
     if data is not None and (out is None or paths or not alone):
-        raise click.UsageError("--data goes with --out, and with neither PATHS nor --json, --csv or --sort-into.")
+        raise click.UsageError(
+            "--data goes with --out, and with neither PATHS nor --json, --csv, --sort-into or --runtime."
+        )
 
 
 def _write_shards(

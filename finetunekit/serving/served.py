@@ -290,6 +290,8 @@ def _how_good(metrics: Mapping[str, Any] | None, stand_in: str | None) -> tuple[
 class ServedExport:
     """An exported model in its own runtime; TensorFlow is not loaded."""
 
+    #: What the run divides logits by, which the model does itself.
+    temperature: float
     #: Photos of unlike sizes make no batch, and a batch's rounding may differ from that of a photo alone.
     most = 1
 
@@ -302,6 +304,7 @@ class ServedExport:
         """
         self._predict, model, run = predict, certificate["model"], certificate["run"]
         self._fitting = json.loads(run["pixels"]) if model["takes"] == "square" else None
+        self.temperature = float(run["temperature"])
         size_px = model["size_px"]
         self.about = About(
             name=run["name"],
@@ -332,7 +335,7 @@ class ServedExport:
     def say(self, raw: Sequence[Raw], asked: Asked) -> list[Answer]:
         """Its probabilities; what validation photos would be needed for stayed with the run."""
         if asked.coverage is not None:
-            raise ConfigError("An exported model gives no sets of classes. Serve the run itself for that.")
+            raise ConfigError("An exported model gives no sets of classes. Ask the run itself.")
         classes = self.about.classes
         return [
             Answer(
@@ -348,7 +351,7 @@ class ServedExport:
 
     def explain(self, photo: Pixels, index: int) -> NDArray[np.float32]:
         """Not from an exported model."""
-        raise ConfigError("An exported model cannot say where it looked. Serve the run itself for that.")
+        raise ConfigError("An exported model cannot say where it looked. Ask the run itself.")
 
     def shown(self, height_px: int, width_px: int) -> Window:
         """All of it."""
@@ -368,6 +371,31 @@ def _certified_words(certificate: Mapping[str, Any]) -> tuple[str, ...]:
         f"Exported from a run and compared with it on {network['photos']:,} photos: {same:,} first answers are "
         f"the same. {accuracy['exported_right']:,} of {accuracy['photos']:,} labelled photos are right.",
     )
+
+
+def find_export(run: str | Path, *, out: str | Path, runtime: str | None) -> ServedExport:
+    """An exported model: the folder that it lies in, or a run with the exporter whose runtime is to answer.
+
+    Raises:
+        ConfigError: If it was not exported so, or its runtime is not installed.
+        RunFolderError: If there is no such run.
+    """
+    return open_export(place_of_export(run, out=out, runtime=runtime))
+
+
+def place_of_export(run: str | Path, *, out: str | Path, runtime: str | None) -> Path:
+    """Its folder; see `find_export`."""
+    from finetunekit.evaluation.predictor import find_network
+    from finetunekit.runs.folder import CERTIFICATE, EXPORTS
+
+    if (Path(run) / CERTIFICATE).is_file():
+        if runtime is not None:
+            raise ConfigError("--runtime: is for a run; this is an exported model, which has its own.")
+        return Path(run)
+    exported = find_network(run, out=out).path / EXPORTS / str(runtime)
+    if not (exported / CERTIFICATE).is_file():
+        raise ConfigError(f"{exported}: is not there. Export the run first: finetunekit export {run} --to {runtime}")
+    return exported
 
 
 def open_export(folder: Path) -> ServedExport:

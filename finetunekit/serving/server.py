@@ -127,22 +127,14 @@ def opener(run: str | Path, *, out: str | Path, runtime: str | None, trust: bool
         ConfigError: If it was not exported so.
         RunFolderError: If there is no such run, or it has no model.
     """
-    from finetunekit.runs.folder import CERTIFICATE, EXPORTS
-    from finetunekit.serving.served import ServedRun, open_export
-
-    folder = Path(run)
-    if (folder / CERTIFICATE).is_file():
-        if runtime is not None:
-            raise ConfigError("--runtime: is for a run; this is an exported model, which has its own.")
-        return lambda: open_export(folder)
     from finetunekit.evaluation.predictor import find_network, load
+    from finetunekit.runs.folder import CERTIFICATE
+    from finetunekit.serving.served import ServedRun, open_export, place_of_export
 
-    finished = find_network(run, out=out)
-    if runtime is None:
+    if runtime is None and not (Path(run) / CERTIFICATE).is_file():
+        finished = find_network(run, out=out)
         return lambda: ServedRun(load(finished.path, trust=trust))
-    exported = finished.path / EXPORTS / runtime
-    if not (exported / CERTIFICATE).is_file():
-        raise ConfigError(f"{exported}: is not there. Export the run first: finetunekit export {run} --to {runtime}")
+    exported = place_of_export(run, out=out, runtime=runtime)
     return lambda: open_export(exported)
 
 

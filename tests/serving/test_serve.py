@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import dataclasses
 import io
@@ -475,8 +476,11 @@ def test_the_page_shows_the_servers_answers(
 
 
 @pytest.mark.usefixtures("convert_here")
-def test_an_exported_model_is_served_without_tensorflow(finished_run: Path, paths: list[Path], tmp_path: Path) -> None:
-    exported = tmp_path / "onnx"
+def test_an_exported_model_is_served_and_predicts_without_tensorflow(
+    finished_run: Path, paths: list[Path], tmp_path: Path
+) -> None:
+    exported, broken = tmp_path / "onnx", tmp_path / "broken.jpg"
+    broken.write_bytes(paths[0].read_bytes()[:200])
     ftk.load(finished_run).export("onnx", into=exported, progress=Progress(is_quiet=True))
     program = f"""
 import sys
@@ -486,14 +490,23 @@ import requests
 import finetunekit as ftk
 with ftk.serve({str(exported)!r}) as server:
     answer = requests.post(server.url + "/v1/predict", data=open({str(paths[0])!r}, "rb").read(), timeout=60)
-    print(answer.text)
+    print(answer.json()["predictions"])
+from finetunekit.cli import main
+main(["predict", {str(exported)!r}, *{[*map(str, paths[:3]), str(broken)]!r}, "--json"])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (found,) = json.loads(done.stdout)["predictions"]
-    (of_run,) = ftk.load(finished_run).predict(paths[:1])
-    assert found["label"] == of_run.label
-    assert found["probability"] == pytest.approx(of_run.probability, abs=1e-4)
+    assert done.returncode == 2, done.stderr
+    assert "broken.jpg" in done.stderr.splitlines()[-1]
+    served, predicted = done.stdout.split("\n", 1)
+    rows = json.loads(predicted)
+    of_run = ftk.load(finished_run).predict(paths[:3])
+    assert [row["label"] for row in rows] == [row.label for row in of_run]
+    for row, own in zip(rows, of_run, strict=True):
+        assert row["probabilities"] == pytest.approx(own.probabilities, abs=1e-4)
+    (found,) = ast.literal_eval(served)
+    assert (found["label"], found["probability"]) == (rows[0]["label"], rows[0]["probability"])
+    refused = CliRunner().invoke(main, ["predict", str(exported), str(paths[0]), "--coverage", "0.9"])
+    assert (refused.exit_code, "gives no sets of classes" in refused.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
