@@ -41,7 +41,8 @@ def predict_files(
     found: list[tuple[Path, Raw]] = []
     for number, (path, pixels) in enumerate(prefetched(_decoded(model, paths, unreadable)), start=1):
         if pixels is not None:
-            found.append((path, *model.answer([pixels])))
+            (raw,) = model.answer([pixels])
+            found.append((path, raw))
         count(number, len(paths))
     answers = model.say([raw for _, raw in found], asked)
     return Predictions(
