@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from finetunekit.data.audit.audit import audit_listing
 from finetunekit.data.audit.gate import apply_severities
+from finetunekit.data.audit.kept import without_kept
 from finetunekit.data.known_photos import open_known_photos
 from finetunekit.data.listing import list_photos
 from finetunekit.errors import ConfigError
@@ -74,7 +75,7 @@ def audit_listed(
             looked_at=(_looked(chosen),),
         )
     allowed = plan.config.data.audit.model_copy(update={"gate": "error"})
-    return apply_severities(report, allowed)
+    return apply_severities(without_kept(report, plan.config.data.decisions), allowed)
 
 
 def open_audited(

@@ -9,6 +9,7 @@ from typing import get_args
 from finetunekit.config.sections import AuditKind, AuditSection, RunConfig
 from finetunekit.data.audit.audit import audit_measured
 from finetunekit.data.audit.findings import SEVERITIES, AuditReport, Finding, Seen
+from finetunekit.data.audit.kept import without_kept
 from finetunekit.data.index import PhotoIndex
 from finetunekit.data.known_photos import KnownPhotos, Measurements
 from finetunekit.errors import DataError
@@ -23,7 +24,8 @@ def audit_index(
 ) -> AuditReport:
     """Audit the photos of a run by what their files tell; nothing is read again.
 
-    Findings that `data.audit.allow` names become notes, and errors become warnings where `data.audit.gate` is `warn`.
+    Findings that `data.audit.allow` names, and what people decided to keep (`data.decisions`), become notes; errors become warnings where
+    `data.audit.gate` is `warn`.
 
     Args:
         index: The photos.
@@ -35,7 +37,7 @@ def audit_index(
     records = tuple(PhotoRecord(p.path, p.label or None, p.split, p.group) for p in index.photos if p.split != DISPLAY)
     listing = PhotoListing(records, index.root, index.stand_in)
     report = audit_measured(listing, measured, known, fed_px=config.pixels.size_px, progress=progress)
-    return apply_severities(report, config.data.audit)
+    return apply_severities(without_kept(report, config.data.decisions), config.data.audit)
 
 
 def apply_severities(report: AuditReport, audit: AuditSection) -> AuditReport:
