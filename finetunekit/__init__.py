@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from finetunekit.experiments.cross_validation import resume_folds, run_folds
     from finetunekit.experiments.run_group import GroupResult
     from finetunekit.experiments.seeds import resume_seeds, run_seeds
+    from finetunekit.experiments.tuning import run_tune
     from finetunekit.exporting.serving_graph import save_graph
     from finetunekit.models.freezing import leaf_layers
     from finetunekit.models.layer_names import count_names_anew
@@ -120,6 +121,7 @@ _LAZY = {
     "finetunekit.engine.result": ("RunResult",),
     "finetunekit.evaluation.predictor": ("LoadedRun",),
     "finetunekit.experiments.ablation": ("run_ablation",),
+    "finetunekit.experiments.tuning": ("run_tune",),
     "finetunekit.experiments.asking": ("audit", "compare", "probe"),
     "finetunekit.experiments.cross_validation": ("run_folds", "resume_folds"),
     "finetunekit.experiments.run_group": ("GroupResult",),
@@ -261,6 +263,7 @@ __all__ = [
     "run_ablation",
     "run_folds",
     "run_seeds",
+    "run_tune",
     "same_form",
     "same_letters",
     "save_graph",

@@ -62,6 +62,10 @@ class RunError(FinetuneKitError):
     exit_code = 4
 
 
+class PrunedError(RunError):
+    """A trial of a search was stopped before its last epoch, since others were better at the same one."""
+
+
 class WeightsError(FinetuneKitError):
     """Pretrained arrays could not be found, fetched, verified or fitted to the model."""
 

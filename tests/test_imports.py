@@ -44,7 +44,11 @@ WITH_TABLES = ("presets list", "plugins list", "weights list")
 #: These answer before anything of pydantic's or of a plugin's is loaded.
 LIGHTEST = ("--help", "--version", "run --help", "data --help")
 #: These look at photos or at runs, and may load numpy before they find what is wrong.
-WITH_NUMPY = {"data stats nowhere": 2, "ablate felidae4 --vary image_size=4,8": 2}
+WITH_NUMPY = {
+    "data stats nowhere": 2,
+    "ablate felidae4 --vary image_size=4,8": 2,
+    "tune felidae4 --vary image_size=4,8": 2,
+}
 #: Runs commands one after the other as the entry point does, and reports what was imported by the end of each, whatever its exit code.
 RUNNER = """
 import json, sys

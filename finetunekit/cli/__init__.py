@@ -40,6 +40,7 @@ _SECTIONS = {
     "Choose settings": {
         "probe": ("probe", "Rank backbones, pixels and sizes; nothing is trained."),
         "ablate": ("ablate", "Vary settings of a preset: a curve with intervals for each."),
+        "tune": ("tune", "Search settings of a preset; the winner meets the test split once."),
         "rates": ("rates", "Find a learning rate for a stage of a preset."),
         "schema": ("schema", "Print the JSON Schema of a preset."),
     },
@@ -62,7 +63,7 @@ _SECTIONS = {
 }
 #: What other tools call a verb → what it is called here.
 _CALLED_ELSEWHERE = {
-    **dict.fromkeys(("train", "fit", "finetune", "fine-tune", "tune", "start"), "run"),
+    **dict.fromkeys(("train", "fit", "finetune", "fine-tune", "start"), "run"),
     **dict.fromkeys(("infer", "inference", "classify"), "predict"),
     **dict.fromkeys(("gradcam", "why", "interpret"), "explain"),
     **dict.fromkeys(("test", "eval", "score", "val", "validate"), "evaluate"),
@@ -71,7 +72,8 @@ _CALLED_ELSEWHERE = {
     **dict.fromkeys(("host", "web", "ui", "demo", "api"), "serve"),
     **dict.fromkeys(("label", "annotate", "curate"), "review"),
     **dict.fromkeys(("diff",), "compare"),
-    **dict.fromkeys(("sweep", "search", "hpo"), "ablate"),
+    **dict.fromkeys(("sweep", "grid"), "ablate"),
+    **dict.fromkeys(("search", "hpo", "optuna"), "tune"),
     **dict.fromkeys(("lr", "lr-find"), "rates"),
     **dict.fromkeys(("init", "new", "create"), "presets new"),
     **dict.fromkeys(("list", "ls", "history"), "runs list"),

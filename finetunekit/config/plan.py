@@ -12,8 +12,9 @@ from finetunekit.config.yaml_source import KeyPath, dump_yaml, show_path
 from finetunekit.plugins.files import PluginFile
 from finetunekit.types import BackboneSpec, Options, Registered
 
-EXECUTOR = "executor"
-"""Key of the configuration that is in no run folder: where a run was carried out is no part of what it is."""
+EXECUTOR, TUNE = "executor", "tune"
+NO_PART_OF_A_RUN = {EXECUTOR, TUNE}
+"""Keys of the configuration that are in no run folder: where a run was carried out, and what was searched, are no part of what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ class Plan:
         """Plain values for `plan.json` and `--json`."""
         return {
             "source": self.source,
-            "config": self.config.model_dump(mode="json", exclude={EXECUTOR}),
+            "config": self.config.model_dump(mode="json", exclude=NO_PART_OF_A_RUN),
             "components": [component.to_dict() for component in self.components()],
             "plugin_files": [file.to_dict() for file in self.plugin_files],
         }
@@ -151,4 +152,4 @@ class Plan:
 
 def config_text(plan: Plan) -> str:
     """What `config.yaml` of a run holds."""
-    return dump_yaml(plan.config.model_dump(mode="json", exclude_none=True, exclude={EXECUTOR}))
+    return dump_yaml(plan.config.model_dump(mode="json", exclude_none=True, exclude=NO_PART_OF_A_RUN))

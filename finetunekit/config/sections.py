@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from finetunekit.config.training_sections import Component, Section, Stage
 
@@ -243,6 +244,44 @@ class Expected(Section):
     source: str = Field(description="Where the value was published.")
 
 
+def _check_values(values: Any) -> Any:
+    is_range = isinstance(values, str) and re.fullmatch(r"(log|lin|int):[^:]+:[^:]+", values)
+    if not is_range and not (isinstance(values, list) and values):
+        raise ValueError("should be a list of values, or log:LOW:HIGH, lin:LOW:HIGH or int:LOW:HIGH")
+    return values
+
+
+Values = Annotated[
+    Any,
+    AfterValidator(_check_values),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "minItems": 1},
+                {"type": "string", "pattern": "^(log|lin|int):[^:]+:[^:]+$"},
+            ]
+        }
+    ),
+]
+"""Of a setting in a search: a list of them, or a range as text."""
+
+
+class TuneSection(Section):
+    """What `finetunekit tune` searches and how far; a run takes no notice of it."""
+
+    vary: dict[str, Values] = Field(
+        default_factory=dict,
+        description="Key of a setting as for --set → a list of its values, or `log:LOW:HIGH`, `lin:LOW:HIGH`, `int:LOW:HIGH`.",
+    )
+    trials: int = Field(40, ge=1, le=10_000, description="Trials in all, the preset itself among them.")
+    pruner: Literal["median", "halving", "none"] = Field(
+        "median",
+        description="Which trials are stopped early: those worse than the median of the others at the same epoch, those not among the best "
+        "quarter at epochs 1, 4, 16, …, or none.",
+    )
+    min_epochs: int = Field(1, ge=1, le=100_000, description="Epochs that every trial may train before it is stopped.")
+
+
 class RunConfig(Section):
     """Everything one YAML file can ask for."""
 
@@ -287,6 +326,7 @@ class RunConfig(Section):
         description="Where its runs are carried out, and how many at a time; it changes nothing in them.",
     )
     export: ExportSection = Field(default_factory=ExportSection)
+    tune: TuneSection | None = Field(None, description="The search of `finetunekit tune`; it changes nothing in a run.")
     expected: Expected | None = Field(None, description="Published result that `verify` tests against.")
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from finetunekit.data.listing import describe_photos, index_measured_listing, li
 from finetunekit.engine.export import build_exporter, export_planned
 from finetunekit.engine.result import RunResult, read_result
 from finetunekit.engine.write_reports import write_reports
-from finetunekit.errors import ExportError, FinetuneKitError
+from finetunekit.errors import ExportError, FinetuneKitError, PrunedError
 from finetunekit.plugins.guard import guarded
 from finetunekit.plugins.host import PluginHost
 from finetunekit.runs.checkpoint import remove_checkpoints
@@ -29,6 +29,7 @@ from finetunekit.runs.folder import (
     MODEL_H5,
     MODEL_KERAS,
     PHOTOS,
+    PRUNED,
     FinishedRun,
     note_seconds,
 )
@@ -209,13 +210,17 @@ class RunPipeline:
     # ---- training ----------------------------------------------------------------------------------------------------------------
 
     def _train(self, context: StageContext) -> Prepared:
+        from finetunekit.runs.trials import read_trial
         from finetunekit.training.run_log import RunLog
         from finetunekit.training.stages import Training
 
         self.record.check_unchanged(config_text(self.plan), self.progress, is_forced=self.is_forced)
-        log = RunLog(self.path, self.events, context.classifier, self.record.checkpoint)
+        trial = read_trial(self.path, epochs=self.plan.epochs_before(len(self.plan.stages)), say=self.progress.say)
+        log = RunLog(self.path, self.events, context.classifier, self.record.checkpoint, trial)
         try:
             return Training(context, self.events, self.record, log).run()
+        except PrunedError:
+            raise
         except BaseException:
             if log.rows:
                 self._save_what_there_is(context)
@@ -277,6 +282,7 @@ class RunPipeline:
     def _stopped(self, exc: BaseException) -> None:
         self.progress.close()
         status = "interrupted" if isinstance(exc, (KeyboardInterrupt, SystemExit)) else "failed"
+        status = PRUNED if isinstance(exc, PrunedError) else status
         is_finished = (
             self.record.state["status"] == "finished"
         )  # only reports are missing; `finetunekit report` makes them

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import statistics
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,16 +154,19 @@ class RunGroup(ABC):
         if self.state.get("status") == "running" and not (self.is_new or is_forced):
             self._refuse_changes()
         with locked(self.path), self._stopped_in_words():
-            outcomes = self._run_all(is_forced=is_forced)
-            try:
-                scores, summary, files = self.conclude(outcomes)
-            except ValueError as exc:
-                raise RunFolderError(f"{self.path}: its runs cannot be summed up: {exc}. Run them anew.") from exc
-            runs = tuple(run for member in self.members if isinstance(run := outcomes[member.key], RunResult))
-            scores = {**self.state, "status": "finished", **scores, "folders": [run.path.name for run in runs]}
-            contents = {**files, self.file: to_json(scores)}
-            for name, content in contents.items():
-                write_whole(self.path / name, content)
+            return self._sum_up(self._run_all(is_forced=is_forced))
+
+    def _sum_up(self, outcomes: Outcomes) -> GroupResult:
+        """Write what the members say together."""
+        try:
+            scores, summary, files = self.conclude(outcomes)
+        except ValueError as exc:
+            raise RunFolderError(f"{self.path}: its runs cannot be summed up: {exc}. Run them anew.") from exc
+        runs = tuple(run for member in self.members if isinstance(run := outcomes[member.key], RunResult))
+        scores = {**self.state, "status": "finished", **scores, "folders": [run.path.name for run in runs]}
+        contents = {**files, self.file: to_json(scores)}
+        for name, content in contents.items():
+            write_whole(self.path / name, content)
         return GroupResult(self.path, runs, scores, summary, tuple(self.path / name for name in contents))
 
     def _run_all(self, *, is_forced: bool) -> Outcomes:
@@ -185,13 +188,34 @@ class RunGroup(ABC):
     def _run_members(
         self, members: Sequence[Member], known: Mapping[Hashable, Path], outcomes: Outcomes, *, is_forced: bool
     ) -> Generator[tuple[Member, RunResult | RunError]]:
-        """Have the executor run members, or take up those that are known; each as soon as it has ended."""
+        """Run members, or take up those that are known, and say how far that is; each as soon as it has ended."""
+        ended = 0
+
+        def announced() -> Iterator[Member]:
+            for number, member in enumerate(members):
+                left = self._time_left(members[number:], outcomes, at_a_time=number - ended + 1)
+                self.progress.say(f"run {number + 1} of {len(members)}: {member.label}{left}")
+                yield member
+
+        with contextlib.closing(self.carry_out(announced(), known, is_forced=is_forced)) as results:
+            for member, result in results:
+                ended += 1
+                yield member, result
+
+    def carry_out(
+        self, members: Iterable[Member], known: Mapping[Hashable, Path], *, is_forced: bool = False
+    ) -> Generator[tuple[Member, RunResult | RunError]]:
+        """Have the executor run members; each as soon as it has ended.
+
+        Args:
+            members: Asked for one by one, when there is room for the next.
+            known: Runs that are taken up, by key.
+            is_forced: See `run`.
+        """
         under_way: dict[Path, Member] = {}
 
         def jobs() -> Iterator[Job]:
-            for number, member in enumerate(members):
-                left = self._time_left(members[number:], outcomes, at_a_time=len(under_way) + 1)
-                self.progress.say(f"run {number + 1} of {len(members)}: {member.label}{left}")
+            for member in members:
                 job = self._job(member, known.get(member.key), is_forced=is_forced)
                 under_way[job.folder] = member
                 yield job

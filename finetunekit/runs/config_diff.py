@@ -19,6 +19,7 @@ NOT_A_CHOICE = (
     "track",
     "reports",
     "executor",
+    "tune",
     "export",
     "insights",
     "save",

@@ -46,6 +46,8 @@ REPORT_PAGE = "report.html"
 EXCLUDED, DECIDED, FEATURES = "excluded.csv", "decided.csv", "train_features.npz"
 WAITING = "waiting"
 """Status of a run that nobody has begun: its folder was made for an executor."""
+PRUNED = "pruned"
+"""Status of a trial of a search that was stopped before its last epoch."""
 
 SEEDS, CROSS_VALIDATION = "seeds.json", "cross_validation.json"
 RUN_GROUPS = {SEEDS: "seeds", CROSS_VALIDATION: "folds"}
@@ -104,7 +106,7 @@ def _is_renamed(beside: Path, path: Path) -> bool:
 
 
 def read_status(path: Path) -> str:
-    """`finished`, `failed`, `interrupted`, `running`, `waiting`; `killed` where the folder says `running` and no process holds it.
+    """`finished`, `failed`, `interrupted`, `pruned`, `running`, `waiting`; `killed` where it says `running` and no process holds it.
 
     A folder of several runs that are not all finished stands as the last of them does, or is `stopped` between two.
 

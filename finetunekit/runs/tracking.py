@@ -33,7 +33,7 @@ PATIENCE_S = 2.0
 """How long the end of a run waits for all its trackers together."""
 
 RUNNING, FINISHED = "running", "finished"
-STOPPED = ("failed", "interrupted", "killed")
+STOPPED = ("failed", "interrupted", "killed", "pruned")
 
 
 def tracker_key(chosen: Chosen) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import keras
 
     from finetunekit.runs.events import RunEvents
+    from finetunekit.runs.trials import Trial
 
 EPOCH_COLUMNS = {
     "stage": "Name of the stage.",
@@ -53,6 +54,7 @@ class RunLog:
         events: Hear of each epoch.
         classifier: The network.
         earlier: Where another process left the run; None: from the start.
+        trial: Judges each epoch, where the run is a trial of a search.
         rows: The epochs so far.
         stage: Number of the stage under way, from 0.
     """
@@ -61,6 +63,7 @@ class RunLog:
     events: RunEvents
     classifier: Classifier
     earlier: Checkpoint | None
+    trial: Trial | None = None
     rows: list[Row] = field(default_factory=list)
     stage: int = 0
 
@@ -115,11 +118,17 @@ class RunLog:
         return StageState(left.epochs, left.is_over, optimizer, left.part("callbacks"))
 
     def keep(self, row: Row, state: StageState) -> None:
-        """See `EpochSink`. The checkpoint comes first: a line of the log that it does not know is trained, and written, again."""
+        """See `EpochSink`. The checkpoint comes first: a line of the log that it does not know is trained, and written, again.
+
+        Raises:
+            PrunedError: If the run is a trial that is not worth going on with.
+        """
         self.rows.append(row)
         save_checkpoint(self.path, self._checkpoint(state))
         append_line(self.path / EPOCHS, to_csv([row], tuple(EPOCH_COLUMNS)).split("\n", 1)[1])
         self.events.after_epoch(row)
+        if self.trial is not None:
+            self.trial.after_epoch(row)
 
     def name_photos(self, indices: Sequence[int]) -> str:
         """See `EpochSink`."""

@@ -113,14 +113,12 @@ def lay_out(
     varied = parse_varied(vary)
     if not varied:
         raise ConfigError("nothing varies. Say what does: --vary KEY=VALUE,VALUE.")
-    _check_keys(varied)
+    check_keys(varied)
     shared = (*LEAN, f"evaluate.test={'true' if is_test else 'false'}")
-    plans = _Plans(preset, (*settings, *shared), seed, progress, {one.path: one.key for one in varied})
-    base = plans.get(())
-    if base is None:
-        raise ConfigError(plans.problems)
+    plans = Plans(preset, (*settings, *shared), seed, progress, {one.path: one.key for one in varied})
+    base = plans.need(())
     _check_base(base)
-    axes = tuple(_axis(one, base, plans) for one in varied)
+    axes = tuple(place_own(one, base, plans) for one in varied)
     combinations = list(_combinations(axes, is_grid=is_grid))
     if len(combinations) > MAX_CELLS:
         raise ConfigError(f"{len(combinations)} cells are too many (at most {MAX_CELLS}). Vary less.")
@@ -172,7 +170,7 @@ def cell_label(layout: Layout, cell: Cell) -> str:
     return ", ".join(differs) or "the preset itself"
 
 
-def _check_keys(varied: Sequence[Varied]) -> None:
+def check_keys(varied: Sequence[Varied]) -> None:
     """Refuse what makes no other prediction, or is asked for otherwise."""
     problems = []
     for one in varied:
@@ -208,7 +206,7 @@ def _check_base(plan: Plan) -> None:
         raise ConfigError("train.folds: a cell of an ablation is one run. Leave out train.folds.")
 
 
-def _axis(varied: Varied, base: Plan, plans: _Plans) -> Axis:
+def place_own(varied: Varied, base: Plan, plans: Plans) -> Axis:
     """Find the preset's own value among the choices, or put it there: by size among numbers, after them, or first of what is none."""
     ours = base.to_dict()
     theirs = [None if (plan := plans.get(choice.settings)) is None else plan.to_dict() for choice in varied.choices]
@@ -216,7 +214,7 @@ def _axis(varied: Varied, base: Plan, plans: _Plans) -> Axis:
         if other is not None and identity_of(other) == identity_of(ours):
             same = replace(varied.choices[i], settings=())
             return Axis(replace(varied, choices=(*varied.choices[:i], same, *varied.choices[i + 1 :])), i)
-    own = _own_choice(varied, ours, theirs)
+    own = own_choice(varied, ours, theirs)
     numbers = [choice.number for choice in varied.choices if choice.number is not None]
     at = 0
     if len(numbers) == len(varied.choices):
@@ -224,7 +222,8 @@ def _axis(varied: Varied, base: Plan, plans: _Plans) -> Axis:
     return Axis(replace(varied, choices=(*varied.choices[:at], own, *varied.choices[at:])), at)
 
 
-def _own_choice(varied: Varied, ours: Mapping[str, Any], theirs: Sequence[Mapping[str, Any] | None]) -> Choice:
+def own_choice(varied: Varied, ours: Mapping[str, Any], theirs: Sequence[Mapping[str, Any] | None]) -> Choice:
+    """The preset's own value, which plans with other values (content of `plan.json`) tell."""
     if varied.path == "augment":
         return Choice("on", ())
     for plan in theirs:
@@ -247,7 +246,7 @@ def _combinations(axes: Sequence[Axis], *, is_grid: bool) -> Iterator[tuple[int,
                 yield (*own[:place], choice, *own[place + 1 :])
 
 
-class _Plans:
+class Plans:
     """Plans by their settings, each made once; problems are kept."""
 
     def __init__(
@@ -268,6 +267,24 @@ class _Plans:
         if settings not in self._known:
             self._known[settings] = self._make(settings)
         return self._known[settings]
+
+    def need(self, settings: tuple[str, ...]) -> Plan:
+        """A plan that nothing goes without.
+
+        Raises:
+            ConfigError: If it has problems.
+        """
+        plan = self.get(settings)
+        if plan is None:
+            raise ConfigError(self.problems)
+        return plan
+
+    def is_valid(self, settings: tuple[str, ...]) -> bool:
+        """Whether it has no problems; those that it has are not kept."""
+        kept = list(self.problems)
+        is_valid = self.get(settings) is not None
+        self.problems = kept
+        return is_valid
 
     def _make(self, settings: tuple[str, ...]) -> Plan | None:
         try:

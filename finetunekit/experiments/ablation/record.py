@@ -32,12 +32,17 @@ class Scored:
     Attributes:
         content: SHA-256 and label of each photo.
         is_right: `(photos,)` bool.
-        log_loss: Mean, in nats.
+        losses: `(photos,)` log loss of each, in nats.
     """
 
     content: tuple[tuple[str, str], ...]
     is_right: NDArray[np.bool_]
-    log_loss: float
+    losses: NDArray[np.float64]
+
+    @property
+    def log_loss(self) -> float:
+        """Mean, in nats."""
+        return float(self.losses.mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ def _scored(run: FinishedRun, split: str) -> Scored:
     return Scored(
         tuple((row["sha256"], row["true"]) for row in rows),
         probabilities.argmax(axis=1) == labels,
-        float(photo_log_losses(probabilities, labels).mean()),
+        photo_log_losses(probabilities, labels),
     )
 
 

@@ -1,0 +1,251 @@
+"""`finetunekit tune`: real Optuna on sqlite, tiny networks; what is searched, what runs, what is never run again, what is said."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from conftest import TINY, write_photos
+
+import finetunekit as ftk
+from finetunekit.cli import main
+from finetunekit.config.planning import prepare
+from finetunekit.errors import ConfigError, RunFolderError
+from finetunekit.experiments.ablation.layout import identity_of
+from finetunekit.experiments.tuning.space import Choices, Range, lay_out_search
+from finetunekit.experiments.tuning.study import SharedStudy
+from finetunekit.reports.tuning_text import tuning_lines
+from finetunekit.runs.test_split_ledger import read_openings
+from finetunekit.system.progress import Progress
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+QUIET = Progress(is_quiet=True)
+FAST = ("stages[0].epochs=1", "data.audit.gate=off", "reports=[]")
+RATE = "stages[0].optimizer.learning_rate"
+
+
+# ---- what is searched ------------------------------------------------------------------------------------------------------------
+
+
+def test_ranges_and_lists_know_the_presets_own_value(tiny_yaml: Path) -> None:
+    rate, units, size, momentum = lay_out_search(
+        tiny_yaml,
+        [f"{RATE}=log:1e-3:1", "head.units=log:2:64", "image_size=12,16", "stages[0].optimizer.momentum=lin:0:0.5"],
+    ).space
+    assert isinstance(rate, Range)
+    assert (rate.own, rate.size, rate.is_whole) == (0.05, None, False)
+    assert rate.settings(0.01234567) == (f"{RATE}=0.01235",)
+    assert isinstance(units, Range)
+    assert (units.own, units.is_whole, units.size) == (8, True, 63)
+    assert units.settings(9) == ("head.units=9",)
+    assert isinstance(size, Choices)
+    assert (size.labels, size.own) == (("8", "12", "16"), "8")
+    assert size.settings("8") == ()
+    assert momentum.own is None  # 0.9 lies outside
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"{RATE}=log:0:1", r"--vary stages\[0\]\.optimizer\.learning_rate: log needs numbers above 0"),
+        (f"{RATE}=log:1:1e-3", "LOW has to be below HIGH"),
+        (f"{RATE}=lin:a:b", "lin:LOW:HIGH needs two numbers"),
+        (f"{RATE}=lin:0:inf", "LOW has to be below HIGH"),
+        (f"{RATE}=log:1e-3:100", r"learning_rate: should be less than or equal to 10. Received: 100"),
+        ("head.units=int:0.5:3", "int needs whole numbers"),
+        ("head.unit=int:1:3", "unknown option. Did you mean 'units'"),
+        ("a..b=lin:1:2", "not a path of the form"),
+        ("head.units", "needs the form KEY=VALUE"),
+        ("seed=int:1:9", "seeds are no setting to choose"),
+        ("data.root=a,b", "compared on the same photos"),
+        ("save.h5=true,false", "changes no prediction"),
+    ],
+)
+def test_what_cannot_be_searched_is_said_before_any_run(tiny_yaml: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        lay_out_search(tiny_yaml, [text, "image_size=8,16"])
+    assert len(caught.value.problems) == 1
+    assert list(tiny_yaml.parent.glob("runs*")) == []
+
+
+def test_all_problems_come_at_once_those_of_combinations_too(tiny_yaml: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        lay_out_search(tiny_yaml, [f"{RATE}=log:1e-3:100", "image_size=4,16", "head.units=0,8"])
+    assert len(caught.value.problems) == 3
+    with pytest.raises(ConfigError, match="crop_pct is for fit: crop"):
+        lay_out_search(tiny_yaml, ["pixels.fit=stretch,crop", "pixels.crop_pct=null,0.9"])
+    with pytest.raises(ConfigError, match="is there twice"):
+        lay_out_search(tiny_yaml, ["image_size=8,16", "pixels.size_px=12"])
+    with pytest.raises(ConfigError, match="nothing is searched"):
+        lay_out_search(tiny_yaml)
+    with pytest.raises(ConfigError, match=r"Leave out train\.folds"):
+        lay_out_search(tiny_yaml, ["image_size=8,16"], settings=["train.folds=3"])
+
+
+def test_the_space_may_stand_in_the_preset(tiny_yaml: Path) -> None:
+    text = tiny_yaml.read_text(encoding="utf-8")
+    section = f"tune:\n  trials: 7\n  pruner: halving\n  vary:\n    {RATE}: log:1e-3:1\n    image_size: [8, 16]\n"
+    tiny_yaml.write_text(text + section, encoding="utf-8")
+    search = lay_out_search(tiny_yaml, ["head.units=4,8", "pixels.size_px=8,12"], trials=9)
+    assert [setting.path for setting in search.space] == [RATE, "head.units", "pixels.size_px"]
+    assert (search.section.trials, search.section.pruner) == (9, "halving")
+    assert "tune" not in prepare(tiny_yaml)[0].to_dict()["config"]  # no part of what a run is
+    tiny_yaml.write_text(text + section.replace("log:1e-3:1", "log:1e-3:100"), encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r"tiny\.yaml: tune\.vary\.stages\[0\]\.optimizer\.learning_rate: should be less"
+    ):
+        lay_out_search(tiny_yaml)
+    tiny_yaml.write_text(text + section.replace("log:1e-3:1", "lag:1e-3:1"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"tiny\.yaml:\d+: tune\.vary.*should be a list of values, or log:LOW:HIGH"):
+        lay_out_search(tiny_yaml)
+
+
+def test_a_component_is_chosen_before_its_options(tiny_yaml: Path) -> None:
+    search = lay_out_search(tiny_yaml, [f"{RATE}=log:1e-3:1", "stages[0].optimizer.name=sgd,adamw"])
+    given = search.choices({RATE: 0.5, "stages[0].optimizer.name": "adamw"})
+    assert given == ('stages[0].optimizer.name="adamw"', f"{RATE}=0.5")
+    plan, _ = prepare(tiny_yaml, settings=given)
+    assert plan.config.stages[0].model_dump()["optimizer"]["learning_rate"] == 0.5
+
+
+def test_without_optuna_one_line_says_what_to_install(tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    done = CliRunner().invoke(main, ["tune", str(tiny_yaml), "--vary", "image_size=8,16"])
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "error: tune needs Optuna, which is not installed: pip install 'finetunekit[tune]'\n",
+    )
+
+
+# ---- what is proposed ------------------------------------------------------------------------------------------------------------
+
+
+def ended(study: SharedStudy, count: int) -> list[dict[str, Any]]:
+    """Values of so many trials, each told a loss that its values give."""
+    params = []
+    for _ in range(count):
+        trial = study.next()
+        assert trial is not None
+        params.append(dict(trial.params))
+        study.tell(trial.number, "complete", loss=float(len(str(trial.params))) + trial.params.get(RATE, 0))
+    return params
+
+
+def test_proposals_begin_with_the_preset_and_go_on_alike_wherever_they_were_stopped(tiny_yaml: Path) -> None:
+    search = lay_out_search(tiny_yaml, [f"{RATE}=log:1e-3:1", "image_size=12,16"])
+    whole = ended(SharedStudy(tiny_yaml.parent / "whole", search), 13)
+    folder = tiny_yaml.parent / "parts"
+    parts = [*ended(SharedStudy(folder, search), 12), *ended(SharedStudy(folder, search), 1)]
+    assert whole[0] == {RATE: 0.05, "image_size": "8"}
+    assert parts == whole
+    other = lay_out_search(tiny_yaml, [f"{RATE}=log:1e-3:1", "image_size=12,18"], seed=3)
+    with pytest.raises(RunFolderError, match="holds a search with another space and seed"):
+        SharedStudy(folder, other)
+
+
+def test_a_small_space_is_tried_whole_and_nothing_twice(tiny_yaml: Path) -> None:
+    search = lay_out_search(tiny_yaml, ["image_size=8,12", "head.units=int:7:9"], trials=40)
+    study = SharedStudy(tiny_yaml.parent / "small", search)
+    tried = ended(study, 6)
+    assert len({tuple(params.values()) for params in tried}) == 6
+    assert study.next() is None
+
+
+# ---- running ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """One search from the command line, stopped in its second trial and gone on with."""
+
+    preset: Path
+    path: Path
+    printed: dict[str, Any]
+    said_when_stopped: str
+    folders_when_stopped: list[str]
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuned]:
+    from finetunekit.training.stages import Training
+
+    folder, real, calls = tmp_path_factory.mktemp("tuned"), Training.run, list[int]()
+    preset = folder / "tiny.yaml"
+    preset.write_text(TINY.replace("ROOT", str(write_photos(folder / "photos", per_class=6))), encoding="utf-8")
+
+    def stop_in_second(self: Training) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self)
+
+    fast = [part for setting in FAST for part in ("--set", setting)]
+    arguments = ["tune", str(preset), "--vary", f"{RATE}=log:1e-3:1", "--vary", "image_size=12", *fast]
+    arguments += ["--trials", "4", "--out", str(folder / "out"), "--json"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINETUNEKIT_CACHE", str(folder / "cache"))
+        patch.setenv("FINETUNEKIT_STATE", str(folder / "state"))
+        patch.setattr(Training, "run", stop_in_second)
+        stopped = CliRunner().invoke(main, arguments)
+        assert stopped.exit_code == 130
+        assert not (folder / "state/openings").exists()
+        folders = sorted(path.parent.name for path in (folder / "out").glob("*/plan.json"))
+        result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        assert len(calls) == 6  # four trials, one of them begun twice, and the winner
+        yield Tuned(preset, folder / "out", json.loads(result.stdout), stopped.stderr, folders)
+
+
+def test_what_was_stopped_is_taken_up(tuned: Tuned) -> None:
+    assert "the same command goes on with the others" in tuned.said_when_stopped
+    assert len(tuned.folders_when_stopped) == 2
+    folders = [trial["folder"] for trial in tuned.printed["trials"]]
+    assert folders[:2] == tuned.folders_when_stopped
+    assert [trial["number"] for trial in tuned.printed["trials"]] == [0, 1, 2, 3]
+
+
+def test_trials_are_runs_scored_on_validation_only_and_the_winner_meets_the_test_split_once(tuned: Tuned) -> None:
+    found = tuned.printed
+    for trial in found["trials"]:
+        run = ftk.FinishedRun(tuned.path / trial["folder"])
+        assert {row["split"] for row in run.predictions} == {"train", "valid"}
+        assert run.metrics["valid"]["log_loss"]["value"] == pytest.approx(trial["log_loss"])
+        assert "tune" not in run.config
+        assert not (run.path / "model.keras").exists()
+    best = min(found["trials"], key=lambda trial: trial["log_loss"])
+    assert best["number"] == found["best"]
+    assert best["log_loss"] <= found["trials"][0]["log_loss"]
+    winner = ftk.FinishedRun(tuned.path / found["winner"]["folder"])
+    assert found["winner"]["test"]["photos"] == 9
+    assert found["winner"]["valid"]["log_loss"] == pytest.approx(best["log_loss"])
+    assert found["winner"]["openings"]["openings"] == 1
+    assert (winner.path / "model.keras").exists()
+    assert read_openings(winner.state["test_content_key"]).openings == 0  # this test has a ledger of its own
+
+
+def test_the_figures_say_what_choosing_did_to_them(tuned: Tuned) -> None:
+    found, text = tuned.printed, " ".join(tuning_lines(tuned.printed, tuned.path))
+    assert found["selection"]["candidates"] == 4
+    assert found["selection"]["apparent"] == pytest.approx(min(trial["log_loss"] for trial in found["trials"]))
+    assert "flatters it, since it was chosen by it" in text
+    assert "On the test split, which chose nothing" in text
+    assert "This test split has now been opened once by 1 configuration." in text
+    assert all(len(line) <= 80 for line in tuning_lines(found, tuned.path))
+
+
+def test_the_winner_is_a_preset_and_the_trials_are_a_table(tuned: Tuned) -> None:
+    best = next(trial for trial in tuned.printed["trials"] if trial["number"] == tuned.printed["best"])
+    written, _ = prepare(tuned.path / "winner.yaml")
+    asked, _ = prepare(tuned.preset, settings=(*FAST, *best["settings"]))
+    assert identity_of(written.to_dict()) == identity_of(asked.to_dict())
+    with (tuned.path / "trials.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["image_size"] for row in rows] == [trial["values"]["image_size"] for trial in tuned.printed["trials"]]
+    assert [float(row["log_loss"]) for row in rows] == [trial["log_loss"] for trial in tuned.printed["trials"]]
