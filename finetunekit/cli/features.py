@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from finetunekit.cli.common import json_option, listing_options, make_progress, print_written, shard_option
+from finetunekit.cli.common import json_option, listing_options, make_progress, on_option, print_written, shard_option
 
 
 @click.command("features")
@@ -30,6 +30,7 @@ from finetunekit.cli.common import json_option, listing_options, make_progress, 
     help="Of the numbers; float16 is half as large and rounds them.",
 )
 @click.option("--unlabelled", "is_unlabelled", is_flag=True, help="Take every photo below DATA; no labels, no splits.")
+@on_option
 @listing_options
 @shard_option
 @json_option
@@ -41,6 +42,7 @@ def command(
     settings: tuple[str, ...],
     dtype: Literal["float32", "float16"],
     is_unlabelled: bool,
+    on: str | None,
     options: tuple[str, ...],
     shard_photos: int,
     as_json: bool,
@@ -49,6 +51,8 @@ def command(
 
     Parquet shards with checksums, one vector a photo; photos that cannot be read go into a side table. Called again, it goes on.
     """
+    from finetunekit.config.executor_choice import without_executor
+    from finetunekit.engine.shard_jobs import make_shards
     from finetunekit.evaluation.shards.drive import write_shards
     from finetunekit.evaluation.shards.jobs import features_job
     from finetunekit.evaluation.shards.photos import labelled_photos
@@ -56,7 +60,8 @@ def command(
 
     check_pyarrow("features")
     progress = make_progress()
-    job = features_job(backbone, settings=settings, dtype=dtype)
+    job = features_job(backbone, settings=without_executor(settings), dtype=dtype)
     job.plan(progress)  # what is wrong with it is said before photos are looked for
+    make = make_shards(data, on, settings, progress)
     photos = labelled_photos(data, options, progress, is_unlabelled=is_unlabelled)
-    print_written(write_shards(job, photos, folder, progress, shard_photos=shard_photos), as_json=as_json)
+    print_written(write_shards(job, photos, folder, progress, shard_photos=shard_photos, make=make), as_json=as_json)

@@ -13,6 +13,7 @@ from finetunekit.cli.common import (
     json_option,
     listing_options,
     make_progress,
+    on_option,
     print_json,
     print_lines,
     print_table,
@@ -36,6 +37,7 @@ RUNS = "runs"
 @click.option(
     "--out", metavar="DIR", help="Folder that holds runs [default: runs]; with --data the folder of shards to write."
 )
+@on_option
 @shard_option
 @trust_option
 @json_option
@@ -68,6 +70,7 @@ def command(
     data: str | None,
     options: tuple[str, ...],
     out: str | None,
+    on: str | None,
     shard_photos: int,
     as_json: bool,
     csv_path: Path | None,
@@ -92,11 +95,11 @@ def command(
 
     if is_per_class and coverage is None:
         raise click.UsageError("--per-class goes with --coverage.")
-    _check_usage(paths, data, out, alone=not (as_json or csv_path or sort_into or runtime))
+    _check_usage(paths, data, out, on, alone=not (as_json or csv_path or sort_into or runtime))
     if data is not None and out is not None:
         job = {"abstain_below": abstain_below, "abstain_unlike": abstain_unlike, "coverage": coverage}
         job |= {"is_per_class": is_per_class, "trust": trust}
-        _write_shards(run, data, options, Path(out), shard_photos, job)
+        _write_shards(run, data, options, Path(out), shard_photos, on, job)
         return
     progress = make_progress()
     out = out or RUNS
@@ -191,7 +194,9 @@ def _give_out(
         raise DataError(problems)
 
 
-def _check_usage(paths: tuple[Path, ...], data: str | None, out: str | None, *, alone: bool) -> None:
+def _check_usage(paths: tuple[Path, ...], data: str | None, out: str | None, on: str | None, *, alone: bool) -> None:
+    if on is not None and data is None:
+        raise click.UsageError("--on goes with --data.")
     if data is None and not paths:
         raise click.UsageError(
             "Missing argument 'PATHS...': photos, or folders, tables and archives of them; or --data."
@@ -203,9 +208,16 @@ def _check_usage(paths: tuple[Path, ...], data: str | None, out: str | None, *, 
 
 
 def _write_shards(
-    run: str, data: str, options: tuple[str, ...], folder: Path, shard_photos: int, asked: Mapping[str, Any]
+    run: str,
+    data: str,
+    options: tuple[str, ...],
+    folder: Path,
+    shard_photos: int,
+    on: str | None,
+    asked: Mapping[str, Any],
 ) -> None:
     """Predictions of any number of photos, with a run of the folder `runs`, or one named by its path."""
+    from finetunekit.engine.shard_jobs import make_shards
     from finetunekit.evaluation.predictor import find_network
     from finetunekit.evaluation.shards.drive import write_shards
     from finetunekit.evaluation.shards.jobs import PredictionsJob
@@ -218,9 +230,10 @@ def _write_shards(
     finished = find_network(run, out=RUNS)
     for line in introduce(finished, asked=run, out=RUNS):
         progress.say(line)
+    make = make_shards(data, on, (), progress)
     photos = plain_photos(data, options, progress)
     job = PredictionsJob(str(finished.path), **asked)
-    print_written(write_shards(job, photos, folder, progress, shard_photos=shard_photos), as_json=False)
+    print_written(write_shards(job, photos, folder, progress, shard_photos=shard_photos, make=make), as_json=False)
 
 
 def _rows(predictions: Sequence[Prediction]) -> list[list[object]]:

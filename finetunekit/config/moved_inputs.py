@@ -50,12 +50,13 @@ class MovedInputs:
         for name in type(section).model_fields:
             value = getattr(section, name)
             if isinstance(value, str):
-                changes[name] = self._place(value)
+                changes[name] = self.place(value)
             elif isinstance(value, tuple):
-                changes[name] = tuple(self._place(one) if isinstance(one, str) else one for one in value)
+                changes[name] = tuple(self.place(one) if isinstance(one, str) else one for one in value)
         return section.model_copy(update={name: new for name, new in changes.items() if new != getattr(section, name)})
 
-    def _place(self, text: str) -> str:
+    def place(self, text: str) -> str:
+        """Where a path lies here: as it is written, unless it lies at or below a place."""
         path = absolute(text, self.folder)
         for asked, here in self.places.items():
             if path.is_relative_to(asked):

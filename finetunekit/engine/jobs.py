@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +111,22 @@ def _listed_beside(plan: Plan, root: Path) -> Iterator[Path]:
 # ---- carrying them out -----------------------------------------------------------------------------------------------------------
 
 
-def carry_out(chosen: Chosen, jobs: Iterator[Job], progress: Progress) -> Generator[Outcome]:
+def check_run(job: Job) -> str | None:
+    """What is wrong with a job that was given back as finished; None: its run is."""
+    status = FinishedRun(job.folder).state["status"]
+    return None if status == "finished" else f"which is '{status}'"
+
+
+def carry_out(
+    chosen: Chosen, jobs: Iterator[Job], progress: Progress, check: Callable[[Job], str | None] = check_run
+) -> Generator[Outcome]:
     """Have an executor carry out jobs; how each ended, as soon as it has. Close the iterator where it is left early.
 
     Args:
         chosen: The executor.
         jobs: Made one by one, as the executor asks for them.
         progress: Where what the executor says is printed.
+        check: What is wrong with a job that was given back as finished; None: nothing.
 
     Raises:
         PluginError: If the executor fails, or does not give back each job once, finished or with an error.
@@ -126,7 +135,7 @@ def carry_out(chosen: Chosen, jobs: Iterator[Job], progress: Progress) -> Genera
     executor: Executor = call_builder(chosen)
     if not callable(getattr(executor, "run", None)):
         raise PluginError(f"{component_label(chosen)}: what its builder returns has no run.")
-    handed = _Handed(jobs)
+    handed = _Handed(jobs, check)
     outcomes = executor.run(handed.out(), progress.say)
     try:
         for outcome in outcomes:
@@ -151,7 +160,8 @@ class _Handed:
         fault: What was raised by this side while the executor asked for a job, or by a run in this process: none of the executor's.
     """
 
-    def __init__(self, jobs: Iterator[Job]) -> None:
+    def __init__(self, jobs: Iterator[Job], check: Callable[[Job], str | None]) -> None:
+        self._check = check
         self._jobs, self._under_way, self._is_through = jobs, dict[Path, Job](), False
         self.fault: Exception | None = None
 
@@ -184,8 +194,8 @@ class _Handed:
         job = self._under_way.pop(outcome.job.folder, None)
         if job is None:
             raise PluginError(f"{who} gives back {outcome.job.label}, which is not under way.")
-        if outcome.error is None and (status := FinishedRun(job.folder).state["status"]) != "finished":
-            raise PluginError(f"{who} gives back {job.label} as finished, which is '{status}': {job.folder}")
+        if outcome.error is None and (wrong := self._check(job)) is not None:
+            raise PluginError(f"{who} gives back {job.label} as finished, {wrong}: {job.folder}")
 
     def check_all_are_back(self, who: str) -> None:
         """Check that the executor has not stopped before its work was done."""

@@ -85,10 +85,10 @@ def open_feature_shards(folder: Path, progress: Progress) -> FeatureShards:
             f"{shown}: holds no features. Make some: finetunekit features PHOTOS --backbone NAME --out DIR"
         )
     records = shards.records()
-    photos, channels, dtype = _shape(manifest, shown)
-    rows = sum(record.rows for record in records.values())
-    if rows + sum(record.unreadable for record in records.values()) != photos:
+    rows, bad = (sum(getattr(record, name) for record in records.values()) for name in ("rows", "unreadable"))
+    if rows + bad != manifest.get("photos"):
         raise DataError(f"{shown}: is not finished. The command that began it goes on with the shards that are left.")
+    channels, dtype = _shape(manifest, shown)
     if rows == 0:
         raise DataError(f"{shown}: has no rows.")
     values = scratch_array((rows, channels), dtype)
@@ -105,14 +105,14 @@ def open_feature_shards(folder: Path, progress: Progress) -> FeatureShards:
     return FeatureShards(folder, manifest, values, progress=progress, **texts)
 
 
-def _shape(manifest: Mapping[str, Any], shown: str) -> tuple[int, int, str]:
+def _shape(manifest: Mapping[str, Any], shown: str) -> tuple[int, str]:
     try:
-        photos, channels, dtype = manifest["photos"], manifest["network"]["channels"], manifest["dtype"]
-        if not (isinstance(photos, int) and isinstance(channels, int) and dtype in ("float16", "float32")):
-            raise ValueError("numbers are missing")
+        channels, dtype = manifest["network"]["channels"], manifest["dtype"]
+        if not isinstance(channels, int) or dtype not in ("float16", "float32"):
+            raise ValueError("what its numbers are is not said")
     except (KeyError, TypeError, ValueError) as exc:
         raise ConfigError(f"{shown}: its manifest is damaged ({one_line(exc)}).") from exc
-    return photos, channels, dtype
+    return channels, dtype
 
 
 def _read_shard(folder: Path, record: ShardRecord) -> Any:

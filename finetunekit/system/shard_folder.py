@@ -98,15 +98,16 @@ class ShardFolder:
         return self.path.iterdir()
 
     def begin(self, asked: Mapping[str, Any]) -> None:
-        """Write the manifest, or see that it says the same.
+        """Write the manifest, or see that it says the same; what it does not say yet is added.
 
         Raises:
             ConfigError: As `check`.
             RunFolderError: If it cannot be written.
         """
         self.check(asked)
-        if not (self.path / MANIFEST).is_file():
-            write_whole(self.path / MANIFEST, to_json({"format": FORMAT, **asked}))
+        known = self.manifest() or {"format": FORMAT}
+        if not asked.keys() <= known.keys():
+            write_whole(self.path / MANIFEST, to_json(known | dict(asked)))
 
     def records(self) -> dict[int, ShardRecord]:
         """Shards that were recorded, by number; nothing is said of their files.

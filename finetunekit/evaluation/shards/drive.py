@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from finetunekit.config.moved_inputs import MovedInputs
 from finetunekit.errors import DataError
 from finetunekit.evaluation.shards.jobs import Job
 from finetunekit.evaluation.shards.work import CHUNK, Shard, ShardPhoto, work_on_shard
-from finetunekit.evaluation.shards.workers import Worker, open_worker
+from finetunekit.evaluation.shards.workers import open_worker
 from finetunekit.system.files import locked
 from finetunekit.system.formatting import counted, escaped
 from finetunekit.system.parquet import check_pyarrow
@@ -44,8 +45,41 @@ class Written:
     unreadable: int
 
 
+@dataclass(frozen=True, slots=True)
+class Making:
+    """Shards that are to be made.
+
+    Attributes:
+        job: What is asked of each photo.
+        shards: Those that are left.
+        folder: Where they go.
+        asked: What the manifest says, but for the network, which whoever loads it adds (`begin`).
+        progress: Says what is under way.
+    """
+
+    job: Job
+    shards: Sequence[Shard]
+    folder: ShardFolder
+    asked: Mapping[str, Any]
+    progress: Progress
+
+    def begin(self, network: Mapping[str, Any]) -> None:
+        """Write the manifest, or see that it says the same of the network.
+
+        Raises:
+            ConfigError: If the folder was begun with another one.
+        """
+        self.folder.begin({**self.asked, "network": dict(network)})
+
+
 def write_shards(
-    job: Job, photos: Sequence[ShardPhoto], folder: Path, progress: Progress, *, shard_photos: int = SHARD_PHOTOS
+    job: Job,
+    photos: Sequence[ShardPhoto],
+    folder: Path,
+    progress: Progress,
+    *,
+    shard_photos: int = SHARD_PHOTOS,
+    make: Callable[[Making], Iterator[ShardRecord]] | None = None,
 ) -> Written:
     """Answer for photos, shard by shard; what is there and whole is not made again.
 
@@ -55,6 +89,8 @@ def write_shards(
         folder: Where shards go; see `finetunekit.system.shard_folder`.
         progress: Says what is under way and how long it will take.
         shard_photos: Photos a shard, a multiple of 256.
+        make: Makes the shards that are left and gives back what to record of each, in any order, once its files are in place; None: in
+            this process, one after the other.
 
     Raises:
         ConfigError: If pyarrow is missing, or the folder holds something else.
@@ -73,10 +109,8 @@ def write_shards(
         records = kept.whole(progress.say)
         left = [shard for shard in shards if shard.number not in records]
         if left:
-            worker = open_worker(job, progress)
-            kept.begin({**asked, "network": dict(worker.signature)})
             _say_start(progress, len(shards), len(left), folder)
-            for record in _made(worker, left, folder, progress):
+            for record in (make or make_here)(Making(job, left, kept, asked, progress)):
                 kept.record(record)
                 records[record.shard] = record
         kept.finish(records)
@@ -105,8 +139,16 @@ def _say_start(progress: Progress, shards: int, left: int, folder: Path) -> None
     progress.say(f"{counted(shards, 'shard')} in {folder}{going_on}")
 
 
-def _made(worker: Worker, shards: Sequence[Shard], folder: Path, progress: Progress) -> Iterator[ShardRecord]:
-    """Shard after shard in this process."""
+def make_here(making: Making, moved: MovedInputs | None = None) -> Iterator[ShardRecord]:
+    """Shard after shard in this process.
+
+    Args:
+        making: The shards.
+        moved: Where weights and runs lie here; None: where their paths say.
+    """
+    shards, folder, progress = making.shards, making.folder.path, making.progress
+    worker = open_worker(making.job, progress, moved)
+    making.begin(worker.signature)
     photos, before = sum(len(shard.photos) for shard in shards), 0
     count, often = progress.counter("photos"), -(-len(shards) // _MOST_LINES)
     for number, shard in enumerate(shards, start=1):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finetunekit.config.moved_inputs import MovedInputs, absolute
 from finetunekit.data.decode import decode_stream, fit_photo
 from finetunekit.data.parallel import in_order
 from finetunekit.data.photo_file import check_file_size, open_photo_file, pillow_guard
@@ -47,12 +48,16 @@ class Shard:
     Attributes:
         number: From 0.
         photos: In order.
-        base: Folder that relative paths begin at; empty: the working folder.
+        moved: Where the photos lie here; None: where their paths say.
     """
 
     number: int
     photos: tuple[ShardPhoto, ...]
-    base: str = ""
+    moved: MovedInputs | None = None
+
+    def place(self, photo: ShardPhoto) -> Path:
+        """Where a photo is read."""
+        return Path(photo.path if self.moved is None else absolute(self.moved.place(photo.path), self.moved.folder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +89,14 @@ def work_on_shard(
     threads = min(_MOST_THREADS, available_cpus())
     with (
         pillow_guard(worker.max_pixels),
-        closing(in_order(lambda photo: _read(photo, shard.base, worker), shard.photos, workers=threads)) as attempts,
+        closing(
+            in_order(lambda photo: _read(photo, shard.place(photo), worker), shard.photos, workers=threads)
+        ) as attempts,
     ):
         done = 0
         for chunk in _chunks(zip(shard.photos, attempts, strict=True)):
             read = [found for _, (result, _) in chunk for found in result]
-            unreadable += [(photo.path, _reason(photo, lines, shard.base)) for photo, (_, lines) in chunk if lines]
+            unreadable += [(photo.path, _reason(shard.place(photo), lines)) for photo, (_, lines) in chunk if lines]
             if read:
                 parts.append(_rows(worker, read))
             done += len(chunk)
@@ -113,8 +120,7 @@ def _chunks(attempts: Iterator[Any]) -> Iterator[list[Any]]:
         yield chunk
 
 
-def _read(photo: ShardPhoto, base: str, worker: Worker) -> _Read:
-    path = Path(base, photo.path)
+def _read(photo: ShardPhoto, path: Path, worker: Worker) -> _Read:
     with open_photo_file(path) as file:
         check_file_size(file, path, max_pixels=worker.max_pixels)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -123,9 +129,9 @@ def _read(photo: ShardPhoto, base: str, worker: Worker) -> _Read:
     return _Read(photo, sha256, fit_photo(pixels, **worker.fitting))
 
 
-def _reason(photo: ShardPhoto, lines: Sequence[str], base: str) -> str:
+def _reason(path: Path, lines: Sequence[str]) -> str:
     """Why, without the path, which has a column of its own."""
-    return "; ".join(line.removeprefix(f"{escaped(str(Path(base, photo.path)))}: ") for line in lines)
+    return "; ".join(line.removeprefix(f"{escaped(str(path))}: ") for line in lines)
 
 
 def _rows(worker: Worker, read: Sequence[_Read]) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from finetunekit.config.moved_inputs import MovedInputs
 from finetunekit.config.pixel_contract import contract_of, fitting_of, pixel_parts
+from finetunekit.config.plan import Plan
 from finetunekit.errors import RunError
 from finetunekit.evaluation.shards.jobs import FeaturesJob, Job, PredictionsJob
 from finetunekit.system.progress import Progress
@@ -56,23 +58,30 @@ class Worker(Protocol):
         ...
 
 
-def open_worker(job: Job, progress: Progress) -> Worker:
+def open_worker(job: Job, progress: Progress, moved: MovedInputs | None = None) -> Worker:
     """Load the network of a job.
+
+    Args:
+        job: What is asked of each photo.
+        progress: Receives warnings.
+        moved: Where weights and runs lie here; None: where their paths say.
 
     Raises:
         FinetuneKitError: If it cannot be built or its weights cannot be had.
     """
-    return _Featurer(job, progress) if isinstance(job, FeaturesJob) else _Predictor(job, progress)
+    if isinstance(job, FeaturesJob):
+        plan = job.plan(progress)
+        return _Featurer(job, plan if moved is None else moved.here(plan), progress)
+    return _Predictor(job, job.run if moved is None else moved.place(job.run), progress)
 
 
 class _Featurer:
     is_labelled = True
 
-    def __init__(self, job: FeaturesJob, progress: Progress) -> None:
+    def __init__(self, job: FeaturesJob, plan: Plan, progress: Progress) -> None:
         from finetunekit.evaluation.probe_features import load_backbone, pool_backbone
         from finetunekit.models.feature_cache import Extractor, prefix_signature
 
-        plan = job.plan(progress)
         backbone, precision = load_backbone(plan, progress)
         pooled = pool_backbone(backbone, precision)
         self._contract = contract_of(plan.config.pixels, plan.spec)
@@ -111,10 +120,10 @@ class _Featurer:
 class _Predictor:
     is_labelled = False
 
-    def __init__(self, job: PredictionsJob, progress: Progress) -> None:
+    def __init__(self, job: PredictionsJob, run: str, progress: Progress) -> None:
         from finetunekit.evaluation.predictor import load
 
-        self._run, self._job = load(job.run, progress=progress, trust=job.trust), job
+        self._run, self._job = load(run, progress=progress, trust=job.trust), job
         self._sets = None if job.coverage is None else self._run.sets(job.coverage, is_per_class=job.is_per_class)
         config = self._run.run.config
         self.fitting, self.max_pixels = fitting_of(config["pixels"]), int(config["data"]["max_photo_pixels"])

@@ -1,0 +1,65 @@
+"""What a process that carries out a job promises whoever starts it; see `finetunekit.types.Job.arguments`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TextIO
+
+from finetunekit.errors import FinetuneKitError
+from finetunekit.system.formatting import one_line
+
+_INTERRUPTED = 130
+_UNFORESEEN = 70  # EX_SOFTWARE of BSD's sysexits.h
+
+
+def answer_for(work: Callable[[], None]) -> int:
+    """Do the work and answer for it: the exit code, and on stdout why it is not 0."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a job of a shell in the background begins with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
+    with _answering() as answer:
+        try:
+            _stop_with_stdin()
+            work()
+        except KeyboardInterrupt:
+            return _INTERRUPTED
+        except FinetuneKitError as exc:
+            answer.write(str(exc))
+            return exc.exit_code
+        except Exception as exc:  # noqa: BLE001 - whoever started it hears of it, whatever it is
+            traceback.print_exc()
+            answer.write(f"{type(exc).__name__}: {one_line(exc)}")
+            return _UNFORESEEN
+    return 0
+
+
+def places_of(arguments: list[str]) -> dict[Path, Path]:
+    """`--at=A=B`, repeated: what lies at A where the job was asked for lies at B here."""
+    pairs = (text.removeprefix("--at=").partition("=") for text in arguments if text.startswith("--at="))
+    return {Path(asked): Path(here) for asked, _, here in pairs}
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[TextIO]:
+    """Stdout as it was; what libraries and plugins print meanwhile goes to stderr."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace") as answer:
+        os.dup2(2, 1)
+        yield answer
+
+
+def _stop_with_stdin() -> None:
+    """Where stdin is a pipe, stop as by Ctrl-C when it is closed: whoever started the job wants it stopped, or is gone."""
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        threading.Thread(target=_interrupt_at_end_of_stdin, name="stdin", daemon=True).start()
+
+
+def _interrupt_at_end_of_stdin() -> None:
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
