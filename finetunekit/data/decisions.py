@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -172,19 +173,20 @@ def open_decisions(path: Path) -> Iterator[DecisionsFile]:
         DataError: If what is there is no file of decisions.
         RunFolderError: If another process writes it, or it cannot be written.
     """
-    try:
-        with file_lock(path.with_name(f".{path.name}.lock"), timeout_s=_WAIT_S):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock(path.with_name(f".{path.name}.lock"), timeout_s=_WAIT_S))
             decisions = read_decisions(path) if path.exists() else ()
             text = _as_csv(decisions)
             if not path.exists() or path.read_bytes() != text.encode(errors="surrogateescape"):
                 write_whole(path, text)
-            yield DecisionsFile(path, decisions)
-    except TimeoutError as exc:
-        raise RunFolderError(
-            f"{path}: another review is writing it. End it, or name another file with --decisions."
-        ) from exc
-    except OSError as exc:
-        raise RunFolderError(f"{path}: cannot be written ({exc.strerror or exc}).") from exc
+        except TimeoutError as exc:
+            raise RunFolderError(
+                f"{path}: another review is writing it. End it, or name another file with --decisions."
+            ) from exc
+        except OSError as exc:
+            raise RunFolderError(f"{path}: cannot be written ({exc.strerror or exc}).") from exc
+        yield DecisionsFile(path, decisions)
 
 
 def _as_csv(decisions: Sequence[Decision]) -> str:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetunekit import split_by_class
@@ -45,6 +45,7 @@ def applied(decided: tuple[DecidedPhoto, ...]) -> list[tuple[str, str, str, str]
     return [(one.path, one.kind, one.was, one.now) for one in decided]
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.text(st.characters(exclude_characters="\0"), min_size=1).filter(lambda name: name.strip()), min_size=1),
     st.text(st.characters(exclude_categories=["Cs"])),
