@@ -42,13 +42,14 @@ def choose_backbone(plan: Plan, host: PluginHost) -> Plan | None:
     config = plan.config.model_copy(
         update={
             "backbone": Component(name=entry.name),
+            "backbones": (),
             "pixels": PixelsSection(size_px=entry.spec.native_size_px),
             "weights": WeightsSection(),
             "precision": "float32",
         }
     )
     chosen = Chosen("backbone", entry, entry.options(), ("backbone",))
-    return dataclasses.replace(plan, config=config, backbone=chosen)
+    return dataclasses.replace(plan, config=config, backbone=chosen, parts=())
 
 
 def check_features(photos: AuditedPhotos, listing: PhotoListing, plan: Plan, progress: Progress) -> Iterator[Finding]:

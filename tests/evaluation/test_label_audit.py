@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,3 +89,18 @@ def test_classes_too_small_to_leave_any_out_are_passed_over(tiny_yaml: Path, pho
 def test_no_weights_at_hand_means_no_network(tiny_yaml: Path, own_cache: Path) -> None:
     plan, _ = prepare(tiny_yaml, progress=QUIET)
     assert choose_backbone(plan, load_plugins(QUIET.say)) is None
+
+
+def test_one_backbone_is_chosen_where_a_preset_joins_several(
+    photos: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [f"data.root={photos}"]
+    plan, host = prepare("small-data", settings=settings, progress=QUIET)
+    assert len(plan.parts) == 2
+    here = SimpleNamespace(is_cached=True)
+    monkeypatch.setattr("finetunekit.evaluation.label_audit.weights_status", lambda name, spec: here)
+    chosen = choose_backbone(plan, host)
+    assert chosen is not None
+    assert (chosen.parts, chosen.config.backbones) == ((), ())
+    assert chosen.config.backbone is not None
+    assert chosen.network.backbone.name == chosen.config.backbone.name
