@@ -144,15 +144,19 @@ def _of_run(target: str, out: Path, trust: bool, progress: Progress) -> _Found |
     with run_from(run.path):
         decisions = Path(plan.config.data.decisions).resolve() if plan.config.data.decisions else Path(DECISIONS)
     notes = (run.stand_in,) if run.stand_in else ()
-    return _Found(f"run {run.path.name}", listing, plan, host, decisions, run, notes)
+    return _Found(f"run {run.path.name}", listing, _undecided(plan), host, decisions, run, notes)
+
+
+def _undecided(plan: Plan) -> Plan:
+    """A plan that applies no decision: what was decided is shown beside photos and findings as they are."""
+    data = plan.config.data.model_copy(update={"decisions": None})
+    return replace(plan, config=plan.config.model_copy(update={"data": data}))
 
 
 def _of_photos(target: str, source: str | None, options: Sequence[str], progress: Progress) -> _Found:
     plan, host, is_preset = open_audited(target, source=source, options=options, progress=progress)
     data = plan.config.data
-    undecided = replace(
-        plan, config=plan.config.model_copy(update={"data": data.model_copy(update={"decisions": None})})
-    )
+    undecided = _undecided(plan)
     listing = list_photos(undecided, progress)  # as the source has them: what was decided is shown beside
     for note in listing.notes:
         progress.say(f"note: {note}")
