@@ -29,7 +29,7 @@ What a script or a notebook calls. Nothing heavy is loaded before a function nee
 """
 #: Heading → what stands below it: functions, classes, and methods as (class, name).
 _PARTS: dict[str, tuple[Any, ...]] = {
-    "Train": (ftk.run, ftk.RunResult, ftk.run_seeds, ftk.run_folds, ftk.run_ablation),
+    "Train": (ftk.run, ftk.RunResult, ftk.run_seeds, ftk.run_folds, ftk.run_left_out, ftk.run_ablation),
     "Look at photos, choose a network": (ftk.audit, ftk.probe),
     "Use a run": (
         ftk.load,

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from finetunekit.experiments.ablation import run_ablation
     from finetunekit.experiments.asking import audit, compare, probe
     from finetunekit.experiments.cross_validation import resume_folds, run_folds
+    from finetunekit.experiments.leave_out import resume_left_out, run_left_out
     from finetunekit.experiments.run_group import GroupResult
     from finetunekit.experiments.seeds import resume_seeds, run_seeds
     from finetunekit.experiments.tuning import run_tune
@@ -124,6 +125,7 @@ _LAZY = {
     "finetunekit.experiments.tuning": ("run_tune",),
     "finetunekit.experiments.asking": ("audit", "compare", "probe"),
     "finetunekit.experiments.cross_validation": ("run_folds", "resume_folds"),
+    "finetunekit.experiments.leave_out": ("run_left_out", "resume_left_out"),
     "finetunekit.experiments.run_group": ("GroupResult",),
     "finetunekit.experiments.seeds": ("run_seeds", "resume_seeds"),
     "finetunekit.runs.verify": ("published_sentence", "verify_run"),
@@ -258,10 +260,12 @@ __all__ = [
     "read_regular",
     "resample",
     "resume_folds",
+    "resume_left_out",
     "resume_seeds",
     "run",
     "run_ablation",
     "run_folds",
+    "run_left_out",
     "run_seeds",
     "run_tune",
     "same_form",

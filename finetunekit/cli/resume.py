@@ -33,7 +33,7 @@ def command(run: str, out: str, as_json: bool, force: bool, quiet: bool, trust: 
     weights, versions or machine changed, it says what and refuses.
     """
     from finetunekit.engine.api import resume
-    from finetunekit.runs.folder import CROSS_VALIDATION, find_run_group, report_page
+    from finetunekit.runs.folder import CROSS_VALIDATION, LEFT_OUT, find_run_group, report_page
 
     progress = make_progress(is_quiet=quiet)
     group = find_run_group(run, Path(out))
@@ -41,6 +41,12 @@ def command(run: str, out: str, as_json: bool, force: bool, quiet: bool, trust: 
         from finetunekit.experiments.cross_validation import resume_folds
 
         found = resume_folds(group, is_forced=force, on=on, progress=progress, trust=trust)
+        echo_run_group(found, as_json=as_json)
+        return
+    if group is not None and (group / LEFT_OUT).is_file():
+        from finetunekit.experiments.leave_out import resume_left_out
+
+        found = resume_left_out(group, is_forced=force, on=on, progress=progress, trust=trust)
         echo_run_group(found, as_json=as_json)
         return
     if group is not None:

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 @json_option
 @click.option("--seeds", type=click.IntRange(2, 1000), help="Run this many seeds and say how far they spread.")
 @click.option("--folds", type=click.IntRange(3, 100), help="Cross-validate with this many folds (train.folds).")
+@click.option(
+    "--leave-out",
+    "sources",
+    metavar="GROUP",
+    multiple=True,
+    help="Also train without the photos of this group and test on them; 'each': every group. Repeatable.",
+)
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def command(
     preset: str,
@@ -40,6 +47,7 @@ def command(
     as_json: bool,
     seeds: int | None,
     folds: int | None,
+    sources: tuple[str, ...],
     quiet: bool,
 ) -> None:
     """Train, evaluate and report: a preset, or the preset 'small-data' on PHOTOS of your own.
@@ -52,14 +60,22 @@ def command(
     finetunekit run photos/ --recipe fast    another preset: fast, best, any
     finetunekit run felidae4                 a preset with its own photos
 
-    The last line on stdout is the path of the report, or of the run's folder where its reports have no page. With --seeds or --folds
-    there is a run for each in one folder, whose path is the last line; 'finetunekit resume' goes on where it was stopped.
+    The last line on stdout is the path of the report, or of the run's folder where its reports have no page. With --seeds,
+    --folds or --leave-out there are several runs in one folder, whose path is the last line; 'finetunekit resume' goes on where it was stopped.
     """
     from finetunekit.engine.track import tracker_settings
 
     progress = make_progress(is_quiet=quiet)
     settings = (*settings, *tracker_settings(trackers))
     settings = (*settings, f"train.folds={folds}") if folds else settings
+    if sources:
+        if seeds is not None or folds is not None:
+            raise click.UsageError("--leave-out goes with neither --seeds nor --folds.")
+        from finetunekit.experiments.leave_out import run_left_out
+
+        group = run_left_out(preset, sources, settings=settings, seed=seed, out=out, on=on, progress=progress)
+        echo_run_group(group, as_json=as_json)
+        return
     if seeds is not None:
         from finetunekit.experiments.seeds import run_seeds
 

@@ -149,8 +149,17 @@ class TrainSection(Section):
     )
     fold_seed: Seed = Field(0, description="Which photos go to which fold; not the run's seed.")
 
+    leave_out: str | None = Field(
+        None,
+        min_length=1,
+        description="Test on the photos of this group, such as a camera, and learn nothing from them; test photos of other groups are left "
+        "aside. `run --leave-out` sets it for each of its runs.",
+    )
+
     @model_validator(mode="after")
     def _check_fold(self) -> Self:
+        if self.leave_out is not None and self.folds is not None:
+            raise ValueError("leave_out and folds both say what to test on; set one of them")
         if self.fold is not None and (self.folds is None or self.fold > self.folds):
             raise ValueError("fold must be at most folds")
         return self

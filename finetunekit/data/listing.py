@@ -69,10 +69,10 @@ def list_photos_changed(plan: Plan, progress: Progress) -> ChangedListing:
 
 
 def index_listing(plan: Plan, listing: PhotoListing, progress: Progress) -> PhotoIndex:
-    """Read the photos that were listed; with `train.fold`, as the splits of that fold.
+    """Read the photos that were listed; with `train.fold` or `train.leave_out`, in the splits that it asks for.
 
     Raises:
-        DataError: If photos cannot be read, or a fold would lack a class.
+        DataError: If photos cannot be read, a fold would lack a class, or a group cannot be left out.
     """
     from finetunekit.data.known_photos import open_known_photos
 
@@ -96,15 +96,18 @@ def measure_listing(
 
 
 def index_measured_listing(plan: Plan, listing: PhotoListing, measured: Measurements) -> PhotoIndex:
-    """The index of photos that were measured; with `train.fold`, as the splits of that fold.
+    """The index of photos that were measured; with `train.fold` or `train.leave_out`, in the splits that it asks for.
 
     Raises:
-        DataError: If photos could not be read, or a fold would lack a class.
+        DataError: If photos could not be read, a fold would lack a class, or a group cannot be left out.
     """
     from finetunekit.data.folds import choose_fold, fold_of_photos
     from finetunekit.data.index import index_measured
+    from finetunekit.data.left_out import leave_out
 
     index, train = index_measured(listing, measured), plan.config.train
+    if train.leave_out is not None:
+        return leave_out(index, train.leave_out)
     if train.folds is None or train.fold is None:
         return index
     return choose_fold(index, fold_of_photos(index, train.folds, seed=train.fold_seed), train.fold, train.folds)

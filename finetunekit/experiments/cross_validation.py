@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from finetunekit.config.planning import prepare
 from finetunekit.engine.api import RunResult
 from finetunekit.errors import ConfigError, RunFolderError
 from finetunekit.experiments.cross_validation_summary import fold_lines, pool_scores
+from finetunekit.experiments.openings import note_opening
 from finetunekit.experiments.run_group import (
     Conclusion,
     GroupResult,
@@ -192,20 +193,5 @@ class FoldGroup(RunGroup):
         return scores, fold_lines(scores), {PREDICTIONS: to_csv(rows, tuple(rows[0]))}
 
     def _record_opening(self, photos: Iterable[IndexedPhoto]) -> dict[str, Any] | None:
-        """Note in the user's ledger that labels of these photos met predictions of this cross-validation.
-
-        Returns:
-            The openings of these photos so far; None where they cannot be recorded.
-        """
-        from finetunekit.data.index import content_key
-        from finetunekit.runs.test_split_ledger import config_key, record_opening
-
-        values = self.plan.to_dict()
-        everything = content_key((photo.sha256, photo.label or "") for photo in self.index.photos)
-        key = config_key(values["config"], components=values["components"], photo_keys=[everything])
-        try:
-            test = content_key((photo.sha256, photo.label or "") for photo in photos)
-            return asdict(record_opening(test, key, name=self.plan.config.name, run_path=self.path))
-        except RunFolderError as exc:
-            self.progress.say(f"warning: this opening of the test split is not counted: {exc}")
-            return None
+        """See `note_opening`."""
+        return note_opening(self.plan, self.index, photos, self.path, self.progress.say)

@@ -49,12 +49,12 @@ WAITING = "waiting"
 PRUNED = "pruned"
 """Status of a trial of a search that was stopped before its last epoch."""
 
-SEEDS, CROSS_VALIDATION = "seeds.json", "cross_validation.json"
-RUN_GROUPS = {SEEDS: "seeds", CROSS_VALIDATION: "folds"}
+SEEDS, CROSS_VALIDATION, LEFT_OUT = "seeds.json", "cross_validation.json", "left_out.json"
+RUN_GROUPS = {SEEDS: "seeds", CROSS_VALIDATION: "folds", LEFT_OUT: "sources"}
 """File that tells the folder of several runs from that of one → what each of its runs is."""
 
 BASELINES, OVERLAP, GRADCAM, AUDIT = "baselines.json", "overlap.json", "gradcam.json", "audit.json"
-NEXT_STEPS = "next_steps.json"
+NEXT_STEPS, UNSEEN_SOURCES = "next_steps.json", "unseen_sources.json"
 
 
 def new_run_path(
@@ -184,7 +184,7 @@ def _run_folders(out: Path) -> Iterator[Path]:
     for place in entries_of(out):
         if (place / CONFIG).is_file():
             yield place
-        elif (place / SEEDS).is_file():
+        elif (place / SEEDS).is_file() or (place / LEFT_OUT).is_file():
             yield from _run_folders(place)
 
 

@@ -264,6 +264,7 @@ _SHAPES: Mapping[str, type[_Shape]] = {
     "answers.json": _Answers,
     "baselines.json": _Baselines,
     "seeds.json": _Group,
+    "left_out.json": _Group,
     "cross_validation.json": _Group,
 }
 

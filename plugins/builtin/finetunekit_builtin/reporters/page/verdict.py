@@ -26,6 +26,8 @@ def sentences(run: FinishedRun) -> Iterator[str]:
             f"{of(accuracy)} test photos right ({percent(accuracy['value'])}; expect {show_expected(accuracy['interval'])} "
             "on more photos like these)."
         )
+    if unseen := run.optional("unseen_sources.json"):
+        yield str(unseen["words"])
     if baselines:
         yield from (minus(sentence) for sentence in baselines["words"])
     yield from run.metrics.get("notes", ())  # such as a stage that was reverted
