@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 )
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def command(
+    *,
     preset: str,
     settings: tuple[str, ...],
     seed: int | None,
@@ -60,8 +61,8 @@ def command(
     finetunekit run photos/ --recipe fast    another preset: fast, best, any
     finetunekit run felidae4                 a preset with its own photos
 
-    The last line on stdout is the path of the report, or of the run's folder where its reports have no page. With --seeds,
-    --folds or --leave-out there are several runs in one folder, whose path is the last line; 'finetunekit resume' goes on where it was stopped.
+    The last line on stdout is the path of the report, or of the run's folder where its reports have no page. With --seeds, --folds or
+    --leave-out there are several runs in one folder, whose path is the last line; 'finetunekit resume' goes on where it was stopped.
     """
     from finetunekit.engine.track import tracker_settings
 
