@@ -265,7 +265,7 @@ def test_the_page_decides_by_keys_and_undoes(url: str, tmp_path: Path) -> None:
         page.wait_for("document.getElementById('status').textContent.includes('name first')")
         page.evaluate("document.getElementById('who').value = 'Ann'; document.activeElement.blur()")
         page.evaluate(press("x"))
-        page.wait_for("document.getElementById('status').textContent.startsWith('leave out')")
+        page.wait_for("document.getElementById('status').textContent.startsWith('left out')")
         assert [line.kind for line in read_decisions(tmp_path / "decisions.csv")] == ["leave out"]
         page.evaluate(press("z"))
         page.wait_for("document.getElementById('status').textContent.startsWith('Undone')")

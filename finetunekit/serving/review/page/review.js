@@ -8,6 +8,7 @@ const DECISIONS = [
   ["keep", "k", "Keep"], ["leave out", "x", "Leave out"], ["label", "l", "Other label …"],
   ["group", "g", "Same animal or burst"], ["unsure", "u", "Unsure"],
 ];
+const SAID = { keep: "kept", "leave out": "left out", label: "labelled", group: "grouped", unsure: "unsure" };
 let about = null;
 let view = { kind: "" };
 let busy = null; // the decision that is being written
@@ -75,7 +76,7 @@ function introduce(found) {
   document.title = `Review ${about.name}`;
   byId("name").textContent = `Review ${about.name}`;
   byId("notes").textContent = about.notes.join(" ");
-  const counts = Object.entries(about.decided).map(([kind, count]) => `${count.toLocaleString()} ${kind}`);
+  const counts = Object.entries(about.decided).map(([kind, count]) => `${count.toLocaleString()} ${SAID[kind]}`);
   byId("decided").textContent = `${about.photos.toLocaleString()} photos; decided: ${counts.join(", ") || "none yet"}`;
   byId("classes").replaceChildren(...about.classes.map((name) => make("option", { value: name })));
   const views = about.queues.map(({ name, title, cards, done }) => ["cards", name, `${title}: ${done} of ${cards.toLocaleString()}`]);
@@ -157,7 +158,7 @@ function drawCard() {
   drawActions();
 }
 
-const badge = (photo) => [photo.decision, photo.group && `in ${photo.group}`, photo.who && `by ${photo.who}`].filter(Boolean).join(", ");
+const badge = (photo) => [SAID[photo.decision], photo.group && `in ${photo.group}`, photo.who && `by ${photo.who}`].filter(Boolean).join(", ");
 
 function mean(place) {
   view.meant = place;
@@ -425,7 +426,7 @@ async function decide(kind, now = "") {
   await change(async () => {
     const found = await ask("/v1/decisions", { kind, photos, who, now, why: reason(), ...looksAt() });
     byId("why").value = "";
-    const words = `${kind}${now && ` ${now}`}: ${photos.length === 1 ? found.photos[0].name : `${photos.length} photos`}`;
+    const words = `${SAID[kind]}${now && ` ${now}`}: ${photos.length === 1 ? found.photos[0].name : `${photos.length} photos`}`;
     await take(found, words);
     if (view.kind === "cards") await showCard(found.next);
   });
