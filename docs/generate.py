@@ -93,7 +93,7 @@ def _refuse(line: str) -> None:
 
 def _users(host: PluginHost, kind: str | None) -> str:
     if kind == "tracker":
-        return "None is built in: each is a distribution of its own ([Tracking runs](../track.md))."
+        return "None is built in; each is a separate package ([Tracking runs](../track.md))."
     names = host.registries[kind] if kind else dict.fromkeys(sorted(host.presets))
     return "Built in: " + ", ".join(f"`{name}`" for name in names) + "."
 

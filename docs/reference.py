@@ -48,9 +48,7 @@ def render_keys(host: PluginHost) -> str:
         parts += [f"#### {key}", models[name]["description"], _table(models[name], models)]
     for kind, registry in host.registries.items():
         title, place = KINDS[kind]
-        elsewhere = (
-            "" if registry else " None is built in: each is a distribution of its own ([Tracking runs](track.md))."
-        )
+        elsewhere = "" if registry else " None is built in; each is a separate package ([Tracking runs](track.md))."
         parts += [f"### {title}", f"Named in {place}.{elsewhere}"]
         for entry in registry.values():
             parts += list(_component(entry))

@@ -33,14 +33,14 @@ AuditKind = Literal[
 
 
 class AuditSection(Section):
-    """What the look at the photos before the first epoch may stop."""
+    """The audit before the first epoch, and which of its findings stop the run."""
 
     gate: Literal["error", "warn", "off"] = Field(
         "error",
-        description="error: leaks, contradictory labels and the like stop the run; warn: they are said; off: nobody looks.",
+        description="error: leaks, contradictory labels and similar findings stop the run; warn: they are reported; off: no audit.",
     )
     allow: tuple[AuditKind, ...] = Field(
-        (), description="Kinds of findings that are known and meant, such as `leak`; they become notes."
+        (), description="Kinds of findings that you know about and accept, such as `leak`; they become notes."
     )
 
 
@@ -51,7 +51,7 @@ class DataSection(Section):
     root: str | None = Field(None, min_length=1, description="Folder or table, relative to the working directory.")
     otherwise: str | None = Field(
         None,
-        description="Data source used where `root` does not exist; dropped when a later layer or --set names another root.",
+        description="Data source used if `root` does not exist; it is dropped when a later layer or --set names another root.",
     )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the data source.")
     exclude: tuple[str, ...] = Field(
@@ -78,19 +78,19 @@ class PixelsSection(Section):
     )
     fit: Literal["stretch", "crop", "pad"] = Field(
         "stretch",
-        description="Stretch to the square; cut a square out of the middle; or pad the short side with grey until it is one.",
+        description="stretch: resize both sides to the square; crop: cut a square from the middle; pad: fill the short side up with grey.",
     )
     crop_pct: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="Side of the square that crop cuts out, as a share of the photo's short side; null: the backbone's own.",
+        description="Side of the square that crop cuts out, as a fraction of the photo's short side; null: the backbone's own.",
     )
     source_px: int | None = Field(
         None,
         ge=8,
         le=65_536,
-        description="Shrink photos to this long side before anything else (Lanczos), as if they came so small; null: as they are.",
+        description="Shrink photos to this long side first (Lanczos), as if they had been that small; null: leave them as they are.",
     )
     contract: Literal["backbone", "zero_to_one", "minus_one_to_one", "zero_to_255"] = Field(
         "backbone",
@@ -99,7 +99,7 @@ class PixelsSection(Section):
     check_photos: int = Field(
         400,
         ge=0,
-        description="Training and validation photos, at most, on which a probe measures what another contract than the backbone's costs; "
+        description="Maximum number of photos on which a probe measures the cost of a contract that is not the backbone's; "
         "0: not measured.",
     )
 
@@ -118,36 +118,38 @@ class WeightsSection(Section):
     )
     path: str | None = Field(
         None,
-        description="Explicit .npz, .h5 or .keras file, relative to the working directory; looked at first.",
+        description="A .npz, .h5 or .keras file, relative to the working directory; it is tried before any other source.",
     )
 
 
 class TrainSection(Section):
     """What all stages share."""
 
-    batch_size: int = Field(32, ge=1, le=65_536, description="Photos a step.")
+    batch_size: int = Field(32, ge=1, le=65_536, description="Photos per step.")
     draws_per_epoch: int | None = Field(
         None,
         ge=1,
         le=100_000_000,
-        description="Training photos drawn an epoch, wrapping around shuffled passes; null: each photo once.",
+        description="Training photos drawn per epoch, from as many shuffled passes as needed; null: each photo once.",
     )
     validation_draws: int | None = Field(
         None,
         ge=1,
         le=100_000_000,
-        description="Validation photos drawn an epoch, wrapping around; null: each photo once.",
+        description="Validation photos drawn per epoch, from as many passes as needed; null: each photo once.",
     )
     folds: int | None = Field(
         None,
         ge=3,
         le=100,
-        description="Cross-validate: a run for each of so many folds of all photos, each tested on once. Null: the splits as they are.",
+        description="Cross-validate: split all photos into this many folds, with one run per fold that tests on it. null: use the splits.",
     )
     fold: int | None = Field(
-        None, ge=1, le=100, description="Run this fold only; a cross-validation sets it for each of its runs."
+        None, ge=1, le=100, description="Run only this fold; a cross-validation sets it for each of its runs."
     )
-    fold_seed: Seed = Field(0, description="Which photos go to which fold; not the run's seed.")
+    fold_seed: Seed = Field(
+        0, description="Seed that decides which photos go to which fold; independent of the run's seed."
+    )
 
     leave_out: str | None = Field(
         None,
@@ -170,11 +172,11 @@ class CacheSection(Section):
 
     mode: Literal["off", "exact", "bank"] = Field(
         "exact",
-        description="off: compute everything each time. exact: un-augmented photos once. bank: K augmented views of each photo, reused.",
+        description="off: compute everything each time. exact: compute un-augmented photos once. bank: compute K views of each photo once.",
     )
     views: int = Field(8, ge=1, le=1024, description="Augmented views of each photo (bank).")
     require: Literal["bitwise", "close"] = Field(
-        "close", description="Least grade of the cache's self-check; below it the run stops."
+        "close", description="Lowest acceptable result of the cache's self-check; the run stops if it is worse."
     )
 
 
@@ -182,23 +184,26 @@ class EvaluateSection(Section):
     """How photos are scored once training is over, and predicted later."""
 
     flip: bool = Field(
-        False, description="Mean of the probabilities of each photo and of its mirror image; takes twice as long."
+        False, description="Average the probabilities of each photo and its mirror image; this takes twice as long."
     )
     test: bool = Field(
         True,
-        description="Score the test photos. false: the test split stays shut; no network sees it, no opening, no baselines, no reports.",
+        description="Score the test photos. false: the test split stays closed; no network sees it, and there are no baselines or reports.",
     )
 
 
 class InsightsSection(Section):
-    """What is measured beside the scores, after the last epoch; it changes no prediction."""
+    """What is measured in addition to the scores, after the last epoch; it changes no prediction."""
 
     baselines: bool = Field(
         True,
         description="Measure the baselines (majority, nearest neighbour, logistic probe, the pretrained head) and the pretraining overlap.",
     )
     gradcam_photos: int = Field(
-        12, ge=0, le=60, description="Wrongly answered test photos with a Grad-CAM map, most confident first."
+        12,
+        ge=0,
+        le=60,
+        description="Number of wrongly answered test photos that get a Grad-CAM map, most confident first.",
     )
 
 
@@ -210,7 +215,7 @@ class SaveSection(Section):
         600.0, gt=0, le=86_400, allow_inf_nan=False, description="How long to wait for each reporter."
     )
     seeds: Literal["all", "first", "none"] = Field(
-        "first", description="Whose model is kept where one command runs several seeds; every figure is kept of all."
+        "first", description="Whose model is kept if one command runs several seeds; the figures of all seeds are kept."
     )
 
 
@@ -218,20 +223,20 @@ class ExportSection(Section):
     """The run as a model for other runtimes, and how far its answers may be from the run's there."""
 
     to: tuple[Component, ...] = Field(
-        (), description="Exporters that a run ends with, in order; `finetunekit export` does the same later."
+        (), description="Exporters to run at the end, in order; `finetunekit export` does the same later."
     )
     max_difference: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="Largest difference of a probability, on any photo, of a model in float32; null: 0.0001.",
+        description="Largest allowed difference of a probability, on any photo, for a float32 model; null: 0.0001.",
     )
-    max_difference_float16: float = Field(1e-2, gt=0, le=1, description="The same of a model in 16 bits.")
+    max_difference_float16: float = Field(1e-2, gt=0, le=1, description="The same for a 16-bit model.")
     margin_points: float = Field(
         2.0,
         gt=0,
         lt=100,
-        description="Percentage points by which the accuracy of a model in 8 bits may be lower; it has to be shown on the photos.",
+        description="Percentage points by which the accuracy of an 8-bit model may be lower; the photos have to prove it.",
     )
 
 
@@ -241,14 +246,15 @@ class Expected(Section):
     metric: Literal["test_accuracy"] = Field("test_accuracy", description="Which score.")
     value: float = Field(ge=0, le=1, description="Published value, as a fraction.")
     correct: int | None = Field(
-        None, ge=0, le=1_000_000_000, description="Number of photos classified correctly, where it is known."
+        None, ge=0, le=1_000_000_000, description="Number of photos classified correctly, if known."
     )
-    photos: int | None = Field(None, ge=1, le=1_000_000_000, description="Number of photos scored, where it is known.")
+    photos: int | None = Field(None, ge=1, le=1_000_000_000, description="Number of photos scored, if known.")
     margin_points: float = Field(
-        5.0, gt=0, lt=100, description="Margin of `verify`, in percentage points; state it before the run."
+        5.0, gt=0, lt=100, description="Margin used by `verify`, in percentage points; state it before the run."
     )
     direction: Literal["equal", "at_least"] = Field(
-        "equal", description="equal: neither worse nor better than the margin; at_least: not worse."
+        "equal",
+        description="equal: neither worse nor better by more than the margin; at_least: not worse by more than the margin.",
     )
     source: str = Field(description="Where the value was published.")
 
@@ -298,41 +304,46 @@ class RunConfig(Section):
         min_length=1,
         max_length=80,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="Name of runs made from it.",
+        description="Name of the runs made from this configuration.",
     )
-    description: str = Field("", description="One line shown in listings.")
+    description: str = Field("", description="One line that listings show.")
     plugins: tuple[str, ...] = Field((), description="Plugin files to load, relative to the YAML that names them.")
     seed: Seed = Field(0, description="Seed of initial weights, shuffling and augmentation.")
     view_seed: Seed | None = Field(
-        None, description="Seed of augmented views; null: the run's seed. Sharing it narrows the spread."
+        None,
+        description="Seed of augmented views; null: the run's seed. If several runs share it, their spread is narrower.",
     )
     deterministic: bool = Field(True, description="Ask TensorFlow for deterministic operations.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "float32", description="Compute precision; auto: bfloat16 where fast."
+        "float32", description="Precision of computation; auto: bfloat16 if the processor is fast at it."
     )
     data: DataSection = Field(default_factory=DataSection)
     pixels: PixelsSection = Field(default_factory=PixelsSection)
-    backbone: Component | None = Field(None, description="The pretrained network; it or `backbones` is required.")
+    backbone: Component | None = Field(
+        None, description="The pretrained network; either this or `backbones` is required."
+    )
     backbones: tuple[str, ...] = Field(
         (),
-        description="Several pretrained networks by name, whose pooled features stand side by side; each sees the photo at its own size.",
+        description="Names of several pretrained networks whose pooled features are joined; each sees the photo at its own size.",
     )
     weights: WeightsSection = Field(default_factory=WeightsSection)
     head: Component
     augment: tuple[Component, ...] = Field((), description="Augmentations of training photos, in order.")
     train: TrainSection = Field(default_factory=TrainSection)
     stages: tuple[Stage, ...] = Field(
-        min_length=1, max_length=100, description="What is trained, one stage after the other; `kind` says how."
+        min_length=1,
+        max_length=100,
+        description="The stages of training, one after the other; `kind` says how each is trained.",
     )
     cache: CacheSection = Field(default_factory=CacheSection)
     evaluate: EvaluateSection = Field(default_factory=EvaluateSection)
     insights: InsightsSection = Field(default_factory=InsightsSection)
     save: SaveSection = Field(default_factory=SaveSection)
     reports: tuple[Component, ...] = Field((), description="Reporters, in order.")
-    track: tuple[Component, ...] = Field((), description="Trackers that the run is sent to; they change nothing in it.")
+    track: tuple[Component, ...] = Field((), description="Trackers that the run is sent to; they do not change it.")
     executor: Component = Field(
         Component(name="local"),
-        description="Where its runs are carried out, and how many at a time; it changes nothing in them.",
+        description="Where runs are carried out, and how many at a time; it does not change them.",
     )
     export: ExportSection = Field(default_factory=ExportSection)
     tune: TuneSection | None = Field(None, description="The search of `finetunekit tune`; it changes nothing in a run.")

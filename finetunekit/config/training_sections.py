@@ -14,7 +14,7 @@ class Section(BaseModel):
 
 
 class Component(BaseModel):
-    """A plugin's component by name; every other key belongs to that component's own options."""
+    """A plugin's component, chosen by name; every other key is one of that component's options."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
@@ -27,7 +27,7 @@ class Component(BaseModel):
 
 
 class ScheduleSection(Section):
-    """How the learning rate goes over the steps of one stage; a pure function of the step."""
+    """How the learning rate changes over the steps of one stage; a pure function of the step."""
 
     name: Literal["constant", "cosine", "one_cycle"] = Field(
         "constant",
@@ -37,7 +37,7 @@ class ScheduleSection(Section):
         None,
         ge=0,
         lt=1,
-        description="Part of the stage's steps over which the rate rises; null: 0, and 0.3 for one_cycle.",
+        description="Fraction of the stage's steps during which the rate rises; null: 0, and 0.3 for one_cycle.",
     )
 
 
@@ -46,7 +46,7 @@ class OptimizerSection(Section):
 
     name: Literal["sgd", "adamw"] = Field("sgd", description="Keras optimizer.")
     learning_rate: float = Field(
-        1e-3, gt=0, le=10, allow_inf_nan=False, description="Rate of a layer whose multiplier is 1."
+        1e-3, gt=0, le=10, allow_inf_nan=False, description="Learning rate of a layer whose multiplier is 1."
     )
     momentum: float = Field(0.0, ge=0, lt=1, description="Momentum (sgd).")
     weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled weight decay.")
@@ -54,25 +54,27 @@ class OptimizerSection(Section):
         None,
         gt=0,
         le=1e6,
-        description="Longest gradient, over all weights together; longer ones are shortened. null: any.",
+        description="Maximum norm of the gradient over all weights; longer gradients are shortened. null: no limit.",
     )
-    schedule: ScheduleSection = Field(default_factory=ScheduleSection, description="How the rate goes over the stage.")
+    schedule: ScheduleSection = Field(
+        default_factory=ScheduleSection, description="How the rate changes over the stage."
+    )
 
 
 class EarlyStoppingSection(Section):
-    """End a stage when validation no longer gets better, and keep the best epoch."""
+    """End a stage when the validation score no longer improves, and keep the best epoch."""
 
-    monitor: Literal["val_loss", "val_accuracy"] = Field(
-        "val_loss", description="Column of the epoch log that is watched."
-    )
+    monitor: Literal["val_loss", "val_accuracy"] = Field("val_loss", description="Column of the epoch log to watch.")
     patience: int | None = Field(
         5,
         ge=1,
         le=100_000,
-        description="Epochs without a better one after which the stage ends; null: it never ends early.",
+        description="The stage ends after this many epochs without a better one; null: it never ends early.",
     )
-    min_delta: float = Field(0.0, ge=0, allow_inf_nan=False, description="By how much a better epoch has to be better.")
-    restore_best: bool = Field(True, description="End with the weights of the best epoch, not of the last.")
+    min_delta: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="An epoch counts as better only if it improves by more than this."
+    )
+    restore_best: bool = Field(True, description="End with the weights of the best epoch instead of the last one.")
 
 
 class EmaSection(Section):
@@ -82,7 +84,7 @@ class EmaSection(Section):
         0.99,
         gt=0,
         lt=1,
-        description="Part of the average that stays at each step; less in the first steps, (1 + n) / (10 + n).",
+        description="Fraction of the average that is kept at each step; less in the first steps, (1 + n) / (10 + n).",
     )
 
 
@@ -91,10 +93,10 @@ class ClassWeightsSection(Section):
 
     mode: Literal["none", "balanced", "named"] = Field(
         "none",
-        description="none: every photo alike; balanced: every class alike, whatever its number of photos; named: as given.",
+        description="none: every photo counts the same; balanced: every class counts the same, whatever its size; named: as given.",
     )
     named: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field(
-        default_factory=dict, description="Class name → weight (named); a class that is not named has weight 1."
+        default_factory=dict, description="Class name → weight (mode: named); a class without an entry has weight 1."
     )
 
     @model_validator(mode="after")
@@ -104,7 +106,7 @@ class ClassWeightsSection(Section):
         return self
 
 
-_REVERT = "Put back the weights from before the stage unless its validation log loss is lower than theirs was."
+_REVERT = "Restore the weights from before the stage unless the stage lowers the validation log loss."
 
 
 class FitStage(Section):
@@ -115,30 +117,30 @@ class FitStage(Section):
     epochs: int = Field(10, ge=1, le=100_000, description="Number of epochs.")
     freeze: Component = Field(Component(name="none"), description="Freezing policy of the backbone's layers.")
     train_batch_norm: bool = Field(
-        False, description="Let BatchNorm layers of the backbone train and move their statistics."
+        False, description="Let the backbone's BatchNorm layers train and update their statistics."
     )
     optimizer: OptimizerSection = Field(default_factory=OptimizerSection, description="Optimizer, new for each stage.")
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="Part of each label that is spread over all classes alike."
+        0.0, ge=0, lt=1, description="Fraction of each label that is spread evenly over all classes."
     )
     class_weights: ClassWeightsSection = Field(
         default_factory=ClassWeightsSection, description="How much each class counts in the loss."
     )
     early_stopping: EarlyStoppingSection | None = Field(
-        None, description="End early, keep the best epoch; null: neither."
+        None, description="End early and keep the best epoch; null: do neither."
     )
-    ema: EmaSection | None = Field(None, description="Validate and keep a moving average of weights; null: no.")
+    ema: EmaSection | None = Field(None, description="Validate and keep a moving average of the weights; null: do not.")
     interpolate: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="End this far along the line from the weights before the stage, 0, to those it reached, 1.",
+        description="End this far along the line from the weights before the stage (0) to those it reached (1).",
     )
     revert_unless_better: bool = Field(False, description=_REVERT)
 
 
 class SolveStage(Section):
-    """A stage that is solved, not trained by steps: the head's last Dense layer on frozen features; no epoch, one row in the log."""
+    """A stage that is solved, not trained by steps: the head's last Dense layer on frozen features. It has one log row and no epoch."""
 
     kind: Literal["solve"] = Field(
         description="The head's last Dense layer, solved: by L-BFGS (logistic) or in closed form (ridge)."
@@ -152,14 +154,14 @@ class SolveStage(Section):
         gt=0,
         le=1e6,
         allow_inf_nan=False,
-        description="L2 penalty on features brought to one scale; null: by cross-validation on the training photos.",
+        description="L2 penalty on standardised features; null: chosen by cross-validation on the training photos.",
     )
     folds: int = Field(5, ge=2, le=100, description="Folds of that cross-validation.")
     repeats: int = Field(
         1,
         ge=1,
         le=100,
-        description="How often that cross-validation is repeated with other folds; its losses are averaged.",
+        description="How many times that cross-validation is repeated with other folds; the losses are averaged.",
     )
     mirror: bool = Field(False, description="Solve on each photo and on its mirror image.")
     features: str | None = Field(

@@ -186,12 +186,12 @@ def _lines(
     yield f"# {_command(out)}"
     yield f"# yaml-language-server: $schema={SCHEMA_NAME}"
     yield "#"
-    yield f"# {printable(extends)} with other photos. What is not written here comes from there; all of it, defaults included:"
+    yield f"# {printable(extends)} with other photos. What is not written here comes from there. To see all of it, with defaults:"
     yield f"# {_command(out, 'plan')}"
     yield f"extends: {_flow(extends)}"
     yield f"name: {_flow(plan.config.name)}"
     yield f"description: {_flow(_describe(list(counts), extends))}"
-    yield from ("", "# The folder is relative to where the command is called. Photos when this file was written:")
+    yield from ("", "# The folder is relative to the working directory. Number of photos when this file was written:")
     yield from (f"#   {line}" for line in _table(counts))
     yield "data:"
     yield f"  source: {_flow(plan.config.data.source)}"
@@ -201,8 +201,8 @@ def _lines(
         yield f"  # options: {_flow(plan.data_source.options.model_dump(mode='json'))}"
     yield ""
     yield from _draws(plan, sum(count[TRAIN] for count in counts.values()))
-    yield from ("", f"# What {printable(extends)} expects is a result on its own photos.", "expected: null", "")
-    yield f"# To change something, take the # away. These are the values of {printable(extends)}."
+    yield from ("", f"# What {printable(extends)} expects is about its own photos.", "expected: null", "")
+    yield f"# To change something, remove the #. These are the values of {printable(extends)}."
     yield from _commented(plan)
 
 
@@ -224,9 +224,9 @@ def _table(counts: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
 def _draws(plan: Plan, photos: int) -> Iterator[str]:
     draws = choose_draws(photos, plan.config.train.draws_per_epoch)
     if draws is None:
-        yield "# An epoch is each training photo once, and each validation photo once."
+        yield "# An epoch uses each training photo and each validation photo once."
     else:
-        yield f"# An epoch goes {draws // photos} times over the {photos} training photos, and once over those for validation."
+        yield f"# An epoch uses each of the {photos} training photos {draws // photos} times, and each validation photo once."
     yield f"train: {{draws_per_epoch: {draws or 'null'}, validation_draws: null}}"
 
 
@@ -235,7 +235,7 @@ def _commented(plan: Plan) -> Iterator[str]:
     for key in _SHOWN:
         value = asked.get(key)
         if key == "pixels" and plan.config.pixels.contract != "backbone":
-            yield f"# {plan.spec.title} was pretrained on other pixels than these; `contract: backbone` gives it those."
+            yield f"# {plan.spec.title} was pretrained on other pixels than these; `contract: backbone` feeds it those."
         if isinstance(value, list):
             yield f"# {key}:" + ("" if value else " []")
             yield from (f"#   - {_flow(item)}" for item in value)

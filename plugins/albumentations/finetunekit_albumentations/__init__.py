@@ -23,7 +23,7 @@ class Transform(Options):
 
     transform: str = Field(min_length=1, max_length=60, description="Class in albumentations, such as HorizontalFlip.")
     arguments: dict[str, Any] = Field(
-        default_factory=dict, description="Arguments of that class, as Albumentations names them."
+        default_factory=dict, description="Arguments of that class, with Albumentations' names."
     )
 
 

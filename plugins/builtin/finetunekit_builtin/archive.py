@@ -41,12 +41,14 @@ class ArchiveOptions(SplitOptions):
 
     inside: str | None = Field(
         default=None,
-        description="Folder in the archive that holds the photos; null: the first that is not alone in its folder.",
+        description="Folder in the archive that holds the photos; null: the outermost one that is not the only entry of its folder.",
     )
-    max_entries: int = Field(default=200_000, ge=1, description="Most files and folders in the archive.")
-    max_unpacked_mb: int = Field(default=20_000, ge=1, description="Most megabytes of all files unpacked.")
+    max_entries: int = Field(default=200_000, ge=1, description="Maximum number of files and folders in the archive.")
+    max_unpacked_mb: int = Field(default=20_000, ge=1, description="Maximum size of all unpacked files, in megabytes.")
     max_ratio: float = Field(
-        default=100.0, ge=1, description="Most times that the files may be larger than the archive; from 64 MiB on."
+        default=100.0,
+        ge=1,
+        description="Maximum ratio of the unpacked size to the archive's size; applies from 64 MiB.",
     )
 
 

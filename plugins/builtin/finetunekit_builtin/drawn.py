@@ -27,11 +27,13 @@ MARKER_BYTES = 64 * 1024
 class DrawnOptions(Options):
     """Options of `drawn`. The defaults are the sizes of the experiment that `felidae4` reproduces."""
 
-    per_class_train: int = Field(default=150, ge=1, le=10_000, description="Training pictures of each class.")
-    per_class_valid: int = Field(default=50, ge=1, le=10_000, description="Validation pictures of each class.")
-    per_class_test: int = Field(default=40, ge=1, le=10_000, description="Test pictures of each class.")
+    per_class_train: int = Field(default=150, ge=1, le=10_000, description="Training pictures per class.")
+    per_class_valid: int = Field(default=50, ge=1, le=10_000, description="Validation pictures per class.")
+    per_class_test: int = Field(default=40, ge=1, le=10_000, description="Test pictures per class.")
     size_px: int = Field(default=75, ge=16, le=1024, description="Side of a picture, in pixels.")
-    draw_seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of the drawings; not the run's seed.")
+    draw_seed: int = Field(
+        default=0, ge=0, lt=2**32, description="Seed of the drawings; independent of the run's seed."
+    )
 
 
 def build_drawn(options: DrawnOptions, context: SourceContext) -> PhotoListing:

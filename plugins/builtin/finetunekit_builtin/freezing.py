@@ -10,7 +10,7 @@ from finetunekit import ConfigError, FreezeDecision, LayerInfo, Options
 class FirstNOptions(Options):
     """Options of `first_n`."""
 
-    n: int = Field(ge=0, le=100_000, description="Layers frozen, counted from the input layer, which is one of them.")
+    n: int = Field(ge=0, le=100_000, description="Number of frozen layers, counted from and including the input layer.")
 
 
 def build_first_n(options: FirstNOptions, layers: tuple[LayerInfo, ...]) -> FreezeDecision:

@@ -22,9 +22,11 @@ class PatternRule(Options):
     """One rule of `pattern`."""
 
     layers: str = Field(
-        min_length=1, max_length=200, description="Layer paths: `*` any text, `?` one letter, `[ab]` one of."
+        min_length=1,
+        max_length=200,
+        description="Layer paths: `*` matches any text, `?` one character, `[ab]` one of these.",
     )
-    rate: _Rate = Field(description="Multiplier of the stage's learning rate for them; 0 freezes.")
+    rate: _Rate = Field(description="Multiplier of the stage's learning rate for these layers; 0 freezes them.")
 
 
 class PatternOptions(Options):
@@ -33,17 +35,20 @@ class PatternOptions(Options):
     rules: tuple[PatternRule, ...] = Field(
         min_length=1,
         max_length=1000,
-        description="Tried in order; the first that matches a layer's path claims it.",
+        description="Rules, tried in order; the first that matches a layer's path applies to it.",
         examples=[[{"layers": "*conv2*", "rate": 0.5}]],
     )
-    otherwise: _Rate = Field(0.0, description="Rate of layers that no rule claims; 0 freezes.")
+    otherwise: _Rate = Field(0.0, description="Multiplier for layers that no rule matches; 0 freezes them.")
 
 
 class LayerDecayOptions(Options):
     """Options of `layer_decay`."""
 
     decay: float = Field(
-        0.75, gt=0, le=1, description="Each block's rate as a part of the next one's towards the output."
+        0.75,
+        gt=0,
+        le=1,
+        description="Each block's rate as a fraction of the rate of the next block towards the output.",
     )
     blocks: int | None = Field(
         None,

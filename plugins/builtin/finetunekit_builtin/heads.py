@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 _MOST_WEIGHTS = 2**28
 """Between hidden layers, 1 GiB: a run of a stranger is loaded by what it says of itself."""
 _Tokens = Literal["mean", "first"]
-_TOKENS = "How tokens become one vector: their mean, or the first of them, the class token where there is one."
+_TOKENS = (
+    "How tokens become one vector: by their mean, or as the first token, which is the class token if there is one."
+)
 
 
 class LinearOptions(Options):
@@ -46,7 +48,9 @@ class MlpOptions(Options):
 class AttentionPoolOptions(Options):
     """Options of `attention_pool`."""
 
-    heads: int = Field(4, ge=1, le=64, description="Learned queries, each with a weighting of positions of its own.")
+    heads: int = Field(
+        4, ge=1, le=64, description="Number of learned queries; each weights the positions in its own way."
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="Fraction of pooled features dropped while training.")
 
 

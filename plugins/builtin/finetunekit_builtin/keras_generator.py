@@ -53,7 +53,7 @@ _Shift = Annotated[
     _expect("a number in [0, 2048]"),
 ]
 _SHIFT_MEANING = (
-    "a fraction of it below 1, pixels from 1.0; an integer n draws whole pixels in (-n, n), as Keras does. "
+    "a fraction of it if below 1, otherwise pixels; an integer n draws whole pixels in (-n, n), as Keras does. "
 )
 
 
@@ -68,17 +68,18 @@ class KerasGeneratorOptions(Options):
         0.0, description="Shift by the height: " + _SHIFT_MEANING + "Moves sideways, as in Keras 3."
     )
     brightness_range: _Pair | None = Field(
-        None, description="Factor of brightness, uniform between both; makes pixels whole levels. null: off."
+        None, description="Range of the brightness factor, drawn uniformly; rounds pixels to whole levels. null: off."
     )
     shear_range: float = Field(0.0, ge=0, lt=90, description="Shear, uniform in ± this many degrees.")
     zoom_range: _Zoom = Field(
-        0.0, description="Zoom of each axis by itself, uniform in [1 - z, 1 + z] or [low, high]; below 1 magnifies."
+        0.0,
+        description="Zoom, drawn for each axis separately, uniform in [1 - z, 1 + z] or [low, high]; below 1 magnifies.",
     )
     channel_shift_range: float = Field(
         0.0, ge=0, le=255, description="Added to all channels, uniform in ± this many grey levels, then clipped."
     )
     fill_mode: Literal["nearest", "constant", "reflect", "wrap"] = Field(
-        "nearest", description="What is read outside the photo."
+        "nearest", description="How pixels outside the photo are filled."
     )
     cval: float = Field(0.0, ge=0, le=255, description="Grey level outside the photo, for `constant`.")
     horizontal_flip: bool = Field(False, description="Mirror left and right with probability 1/2.")

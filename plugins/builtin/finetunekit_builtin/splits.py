@@ -26,14 +26,17 @@ class SplitOptions(Options):
     """Options of sources that split photos which come without splits; ignored where they come with them."""
 
     split: bool = Field(
-        default=True, description="Whether photos without splits are split; false: all of them are training photos."
+        default=True,
+        description="Whether to split photos that come without splits; false: all of them are training photos.",
     )
     valid_fraction: float = Field(
-        default=0.2, gt=0, lt=1, description="Part of each class that becomes validation photos."
+        default=0.2, gt=0, lt=1, description="Fraction of each class that becomes validation photos."
     )
-    test_fraction: float = Field(default=0.2, gt=0, lt=1, description="Part of each class that becomes test photos.")
+    test_fraction: float = Field(
+        default=0.2, gt=0, lt=1, description="Fraction of each class that becomes test photos."
+    )
     split_seed: int = Field(
-        default=0, ge=0, description="Which photos go where; not the run's seed, so that runs share a test set."
+        default=0, ge=0, description="Seed of the split; independent of the run's seed, so that runs share a test set."
     )
 
     @model_validator(mode="after")

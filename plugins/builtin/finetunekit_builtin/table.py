@@ -41,18 +41,20 @@ class TableOptions(SplitOptions):
     allow_outside: bool = Field(
         default=False, description="Allow absolute file names, and names that lead out of that folder."
     )
-    skip_missing: bool = Field(default=False, description="Leave out rows whose file is not there, and say how many.")
+    skip_missing: bool = Field(default=False, description="Leave out rows whose file is missing, and report how many.")
     header: bool = Field(
         default=True, description="Whether the first line of CSV names the columns; false: they are called 1, 2, …."
     )
     one_hot: tuple[str, ...] = Field(
-        default=(), description="Columns of which each row has 1 in one: the label is the name of that column."
+        default=(), description="Columns of which each row has a 1 in exactly one; the label is that column's name."
     )
     suffix: str = Field(
-        default="", pattern=r"^(\.[A-Za-z0-9]+)?$", description="What file names lack at their end, such as .jpg."
+        default="",
+        pattern=r"^(\.[A-Za-z0-9]+)?$",
+        description="Extension that is missing from the file names, such as .jpg.",
     )
     folders: tuple[str, ...] = Field(
-        default=(), description="Folders in that of the photos that they lie in; names are looked for in each."
+        default=(), description="Subfolders that contain the photos; each is searched for the names."
     )
 
     @model_validator(mode="after")

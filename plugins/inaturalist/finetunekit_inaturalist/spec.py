@@ -26,20 +26,20 @@ _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt"
 class ClassSpec(Options):
     """One class."""
 
-    taxon: str = Field(min_length=2, max_length=100, description="Scientific name; what lies below it is included.")
+    taxon: str = Field(min_length=2, max_length=100, description="Scientific name; everything below it is included.")
     quality: tuple[Quality, ...] = Field(
         ("research",),
         min_length=1,
-        description="Grades of observations that are taken. What is not wild is `casual`, house cats and zoo animals too.",
+        description="Accepted quality grades. Whatever is not wild is `casual`, including house cats and zoo animals.",
     )
 
 
 class Counts(Options):
     """Photos of each class."""
 
-    train: int = Field(150, ge=1, le=100_000, description="Photos of each class to train on.")
-    valid: int = Field(50, ge=1, le=100_000, description="Photos of each class to validate on.")
-    test: int = Field(40, ge=1, le=100_000, description="Photos of each class to test on.")
+    train: int = Field(150, ge=1, le=100_000, description="Training photos per class.")
+    valid: int = Field(50, ge=1, le=100_000, description="Validation photos per class.")
+    test: int = Field(40, ge=1, le=100_000, description="Test photos per class.")
 
     def by_split(self) -> dict[str, int]:
         """Split → photos of each class."""
@@ -64,11 +64,11 @@ class FetchSpec(Options):
     licences: tuple[Licence, ...] = Field(
         OPEN_LICENCES,
         min_length=1,
-        description="Licences of photos that are taken; non-commercial ones (nc) only if named.",
+        description="Accepted licences; non-commercial ones (nc) only if you name them.",
     )
     size: Size = Field("medium", description="Long side: small 240, medium 500, large 1024 pixels.")
-    min_side_px: int = Field(100, ge=1, le=1024, description="Photos with a shorter side are passed over.")
-    per_observer: int = Field(3, ge=1, le=1000, description="Most photos of one class from one observer.")
+    min_side_px: int = Field(100, ge=1, le=1024, description="Photos with a shorter side are skipped.")
+    per_observer: int = Field(3, ge=1, le=1000, description="Maximum number of photos of one class from one observer.")
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the split of observers.")
 
     @pydantic.field_validator("classes")

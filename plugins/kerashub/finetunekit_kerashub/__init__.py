@@ -23,7 +23,7 @@ class KerasHubOptions(Options):
     )
     features: Literal["spatial", "pooled"] = Field(
         default="spatial",
-        description="spatial: the last feature map or tokens; pooled: the vector that the preset makes of them itself.",
+        description="spatial: the last feature map or tokens; pooled: the vector that the preset computes from them.",
     )
 
 

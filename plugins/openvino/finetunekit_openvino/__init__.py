@@ -27,9 +27,10 @@ FILE, WEIGHTS = "model.xml", "model.bin"
 class OpenvinoOptions(Options):
     """Options of `openvino`."""
 
-    quantize: Literal["none", "fp16"] = Field("none", description="none: float32. fp16: weights of 16 bits.")
+    quantize: Literal["none", "fp16"] = Field("none", description="none: float32. fp16: 16-bit weights.")
     input: Literal["pixels", "square"] = Field(
-        "pixels", description="pixels: photos of any size, resized inside. square: of the network's size already."
+        "pixels",
+        description="pixels: takes photos of any size and resizes them. square: takes photos of the network's size.",
     )
 
 

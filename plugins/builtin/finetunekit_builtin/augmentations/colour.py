@@ -23,7 +23,7 @@ class ColorJitterOptions(Options):
     brightness: float = Field(0.4, ge=0, le=1, description="Factor of brightness, uniform in [1 - b, 1 + b].")
     contrast: float = Field(0.4, ge=0, le=1, description="Factor of contrast, uniform in [1 - c, 1 + c].")
     saturation: float = Field(0.4, ge=0, le=1, description="Factor of saturation, uniform in [1 - s, 1 + s].")
-    hue: float = Field(0.0, ge=0, le=0.5, description="Turn of the hue, uniform in ± this part of the circle.")
+    hue: float = Field(0.0, ge=0, le=0.5, description="Rotation of the hue, uniform in ± this fraction of the circle.")
 
 
 def build_color_jitter(options: ColorJitterOptions) -> tuple[Augmentation, ...]:

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 class RandomErasingOptions(Options):
     """Options of `random_erasing`."""
 
-    probability: float = Field(0.5, ge=0, le=1, description="Probability that a photo loses a box.")
-    area: AreaRange = Field((0.02, 1 / 3), description="Part of the photo's area that is erased: lowest and highest.")
+    probability: float = Field(0.5, ge=0, le=1, description="Probability that a box is erased from a photo.")
+    area: AreaRange = Field(
+        (0.02, 1 / 3), description="Fraction of the photo's area that is erased: lowest and highest."
+    )
     ratio: RatioRange = Field((0.3, 3.3), description="Width / height of the box: lowest and highest.")
     grey: float = Field(127.5, ge=0, le=255, description="Grey level of the box.")
 

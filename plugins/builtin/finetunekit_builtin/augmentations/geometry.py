@@ -26,7 +26,7 @@ class FlipOptions(Options):
 class RandomResizedCropOptions(Options):
     """Options of `random_resized_crop`."""
 
-    area: AreaRange = Field((0.08, 1.0), description="Part of the photo's area that is kept: lowest and highest.")
+    area: AreaRange = Field((0.08, 1.0), description="Fraction of the photo's area that is kept: lowest and highest.")
     ratio: RatioRange = Field((3 / 4, 4 / 3), description="Width / height of the crop: lowest and highest.")
 
 

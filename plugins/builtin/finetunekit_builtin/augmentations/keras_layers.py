@@ -48,7 +48,7 @@ class KerasLayer(Options):
     """One layer of `keras_layers`."""
 
     layer: str = Field(min_length=1, max_length=60, description="Class in keras.layers, such as RandomRotation.")
-    arguments: dict[str, Any] = Field(default_factory=dict, description="Arguments of that class, as Keras names them.")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="Arguments of that class, with Keras' names.")
 
 
 class KerasLayersOptions(Options):

@@ -28,7 +28,7 @@ class MixupOptions(Options):
 class CutmixOptions(Options):
     """Options of `cutmix`."""
 
-    alpha: float = Field(1.0, gt=0, le=100, description="The part that stays is drawn from Beta(alpha, alpha).")
+    alpha: float = Field(1.0, gt=0, le=100, description="The fraction that stays is drawn from Beta(alpha, alpha).")
     probability: float = Field(0.5, ge=0, le=1, description="Probability that a photo is mixed at all.")
 
 

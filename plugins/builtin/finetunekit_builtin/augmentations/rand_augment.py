@@ -38,8 +38,8 @@ class RandAugmentOptions(Options):
     """Options of `rand_augment`."""
 
     operations: int = Field(2, ge=1, le=10, description="Operations applied to each photo, one after the other.")
-    magnitude: int = Field(9, ge=0, le=30, description="Strength of all of them, 0 to 30.")
-    grey: float = Field(0.0, ge=0, le=255, description="Grey level that moves in from outside the photo.")
+    magnitude: int = Field(9, ge=0, le=30, description="Strength of all operations, 0 to 30.")
+    grey: float = Field(0.0, ge=0, le=255, description="Grey level that fills the space outside the photo.")
 
 
 def build_rand_augment(options: RandAugmentOptions) -> tuple[Augmentation, ...]:

@@ -43,16 +43,16 @@ class ProcessesOptions(Options):
         None,
         ge=1,
         le=1024,
-        description="Runs at a time, fewer where memory is short; null: one for `threads` processors, or for four, two at least.",
+        description="Runs at a time, fewer if memory is short; null: one per `threads` processors, or one per four, and at least two.",
     )
     threads: int | None = Field(
         None,
         ge=1,
         le=1024,
-        description="TensorFlow's threads in each run, which change last bits of what it trains; null: as many as if it were alone.",
+        description="TensorFlow's threads in each run, which change the last bits of its weights; null: as many as if it ran alone.",
     )
     restarts: int = Field(
-        2, ge=0, le=100, description="How often a run whose process was killed is taken up again, at its last epoch."
+        2, ge=0, le=100, description="How many times a run whose process was killed is resumed from its last epoch."
     )
 
 

@@ -32,14 +32,14 @@ class LitertOptions(Options):
 
     quantize: Literal["none", "fp16", "int8"] = Field(
         "none",
-        description="none: float32. fp16: weights of 16 bits. int8: weights and activations of 8 bits, calibrated on training photos.",
+        description="none: float32. fp16: 16-bit weights. int8: 8-bit weights and activations, calibrated on training photos.",
     )
     input: Literal["auto", "pixels", "square"] = Field(
         "auto",
-        description="pixels: photos of any size, resized inside. square: of the network's size already. auto: pixels, but square for int8.",
+        description="pixels: takes photos of any size and resizes them. square: takes its own size. auto: square for int8, else pixels.",
     )
     calibration_photos: int = Field(
-        128, ge=1, le=10_000, description="Training photos, even over classes, that int8 is calibrated on."
+        128, ge=1, le=10_000, description="Number of training photos, evenly from all classes, that calibrate int8."
     )
 
     @model_validator(mode="after")

@@ -26,9 +26,10 @@ class OnnxOptions(Options):
     """Options of `onnx`."""
 
     input: Literal["pixels", "square"] = Field(
-        "pixels", description="pixels: photos of any size, resized inside. square: of the network's size already."
+        "pixels",
+        description="pixels: takes photos of any size and resizes them. square: takes photos of the network's size.",
     )
-    opset: int = Field(18, ge=15, le=18, description="Version of ONNX's set of operations.")
+    opset: int = Field(18, ge=15, le=18, description="Version of ONNX's operator set.")
 
 
 def build_onnx(options: OnnxOptions) -> Exporter:

@@ -26,7 +26,8 @@ class SavedModelOptions(Options):
     """Options of `savedmodel`."""
 
     input: Literal["pixels", "square"] = Field(
-        "pixels", description="pixels: photos of any size, resized inside. square: of the network's size already."
+        "pixels",
+        description="pixels: takes photos of any size and resizes them. square: takes photos of the network's size.",
     )
 
 

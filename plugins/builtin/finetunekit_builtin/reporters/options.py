@@ -24,19 +24,21 @@ class ConfusionMatrixOptions(Options):
     """Options of `confusion_matrix`."""
 
     split: Literal["test", "valid", "train"] = Field("test", description="Split whose predictions are counted.")
-    formats: tuple[Format, ...] = Field(("svg",), min_length=1, description="Figures to make beside the CSV.")
+    formats: tuple[Format, ...] = Field(("svg",), min_length=1, description="Figures to make in addition to the CSV.")
 
 
 class DisplayGridOptions(Options):
     """Options of `display_grid`."""
 
     photos: int = Field(16, ge=1, le=400, description="Number of photos, at most as many as there are.")
-    columns: int = Field(4, ge=1, le=20, description="Photos side by side.")
+    columns: int = Field(4, ge=1, le=20, description="Photos per row.")
     tile_px: int = Field(
         150, ge=48, le=1024, description="Side of a photo in the figure; smaller photos are enlarged to it."
     )
     seed: int | None = Field(None, ge=0, lt=2**32, description="Seed of the choice of photos; null: the run's seed.")
-    formats: tuple[Format, ...] = Field(("png",), min_length=1, description="Files to make; an SVG holds its photos.")
+    formats: tuple[Format, ...] = Field(
+        ("png",), min_length=1, description="Files to make; an SVG contains its photos."
+    )
     png_scale: int = Field(1, ge=1, le=4, description="Pixels of the PNG per pixel of the figure.")
 
 
@@ -51,18 +53,18 @@ class LearningCurvesOptions(Options):
 class HtmlOptions(Options):
     """Options of `html`."""
 
-    samples_per_class: int = Field(
-        3, ge=0, le=20, description="Training photos shown of each class; at most 36 in all."
+    samples_per_class: int = Field(3, ge=0, le=20, description="Training photos shown per class; at most 36 in all.")
+    mistakes: int = Field(
+        12, ge=0, le=60, description="Number of wrongly answered test photos shown, most confident first."
     )
-    mistakes: int = Field(12, ge=0, le=60, description="Test photos shown that were got wrong, most confident first.")
-    display: int = Field(16, ge=0, le=60, description="Display photos shown, chosen by the run's seed.")
-    thumbnail_px: int = Field(144, ge=48, le=320, description="Side of a photo in the page, in pixels.")
+    display: int = Field(16, ge=0, le=60, description="Number of display photos shown, chosen by the run's seed.")
+    thumbnail_px: int = Field(144, ge=48, le=320, description="Side of a photo on the page, in pixels.")
     max_mb: float = Field(
         3.0,
         ge=0.2,
         le=50.0,
         allow_inf_nan=False,
-        description="Size of the page; photos beyond it are left out, which is said.",
+        description="Maximum size of the page; further photos are left out, and the page says so.",
     )
 
 
