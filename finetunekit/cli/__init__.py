@@ -25,38 +25,38 @@ _SECTIONS = {
         "presets": ("presets", "List, show and make presets."),
         "plan": ("plan", "Show what a preset would do; nothing is trained."),
         "predict": ("predict", "Predict photos with a finished run."),
-        "export": ("export", "Write a finished run for another runtime, and prove it."),
-        "serve": ("serve", "Put a finished run behind HTTP, with a page to try it on."),
-        "doctor": ("doctor", "Say what works on this machine."),
+        "export": ("export", "Export a finished run to another runtime, and check its answers."),
+        "serve": ("serve", "Serve a finished run over HTTP, with a page to try it on."),
+        "doctor": ("doctor", "Check what works on this machine."),
     },
     "Understand a result": {
         "evaluate": ("evaluate", "Score a finished run on a folder of labelled photos."),
-        "explain": ("explain", "Show why a finished run answers so about photos."),
+        "explain": ("explain", "Show why a finished run answers as it does."),
         "report": ("report", "Rebuild a finished run's reports."),
         "compare": ("compare", "Compare finished runs on the same test photos."),
-        "verify": ("verify", "Test a run against the result its preset reproduces."),
-        "replay": ("replay", "Repeat a run and say whether it came out the same."),
+        "verify": ("verify", "Test a run against the published result of its preset."),
+        "replay": ("replay", "Repeat a run and check whether the result is the same."),
     },
     "Choose settings": {
-        "probe": ("probe", "Rank backbones, pixels and sizes; nothing is trained."),
-        "ablate": ("ablate", "Vary settings of a preset: a curve with intervals for each."),
-        "tune": ("tune", "Search settings of a preset; the winner meets the test split once."),
+        "probe": ("probe", "Rank backbones, pixels and sizes without training."),
+        "ablate": ("ablate", "Vary settings of a preset, and draw a curve for each."),
+        "tune": ("tune", "Search settings of a preset, then test the winner once."),
         "rates": ("rates", "Find a learning rate for a stage of a preset."),
         "schema": ("schema", "Print the JSON Schema of a preset."),
     },
     "Photos": {
-        "review": ("review", "Put photos right on a local page: findings, mistakes, a map."),
-        "data": ("data", "Fetch, draw, look at, check, split and describe photos."),
-        "features": ("features", "Write a backbone's features of any number of photos as Parquet."),
+        "review": ("review", "Correct photos on a local page: findings, mistakes, a map."),
+        "data": ("data", "Fetch, draw, inspect, check, split and describe photos."),
+        "features": ("features", "Write a backbone's features of many photos as Parquet."),
     },
     "Plugins": {
-        "plugins": ("plugins", "List, begin and check plugins."),
-        "backbones": ("backbones", "List backbones: size, cost, licence, score, pixels, weights."),
+        "plugins": ("plugins", "List, create and check plugins."),
+        "backbones": ("backbones", "List backbones with size, cost, licence, score, pixels, weights."),
     },
     "Runs and files": {
         "runs": ("runs", "List, show and prune runs."),
-        "track": ("track", "Send a run to trackers: what they lack, or all of it."),
-        "resume": ("resume", "Take up a run that was killed, to the same bits."),
+        "track": ("track", "Send a run, or what is missing of it, to trackers."),
+        "resume": ("resume", "Resume a run that was killed; it ends with the same bits."),
         "weights": ("weights", "List, fetch and find pretrained weights."),
         "cache": ("cache", "List and clear cached features."),
     },
@@ -185,15 +185,15 @@ def _interrupt(number: int, frame: object) -> None:
     "disabled",
     multiple=True,
     metavar="NAME",
-    help="Do not load this plugin; 'all': built-ins only.",
+    help="Do not load this plugin; 'all' loads only the built-in ones.",
 )
-@click.option("--strict-plugins", is_flag=True, help="Make a broken installed plugin an error.")
+@click.option("--strict-plugins", is_flag=True, help="Treat a broken installed plugin as an error.")
 def main(disabled: tuple[str, ...], strict_plugins: bool) -> None:
-    """Fine-tune a pretrained image classifier on a few hundred photos, and hear how sure the result is.
+    """Fine-tune a pretrained image classifier on a few hundred photos, and learn how certain the result is.
 
     \b
-    Start with:  finetunekit run PHOTOS/     (a folder with one for each class)
-    or with:     finetunekit run felidae4    (an experiment that comes along)
+    Start with:  finetunekit run PHOTOS/     (one folder per class in it)
+    or with:     finetunekit run felidae4    (an experiment that is included)
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no traceback

@@ -18,9 +18,11 @@ from finetunekit.cli.common import json_option, make_progress, on_option, preset
     metavar="KEY=V1,V2,…",
     help="A key as for --set, or image_size, source_px, contract, freeze.n, augmentation (on, off). Repeatable.",
 )
-@click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Runs of each cell.")
-@click.option("--grid", is_flag=True, help="Every combination of values; else one setting at a time differs.")
-@click.option("--test", "is_test", is_flag=True, help="Score the test split too: every run is then an opening of it.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Runs per cell.")
+@click.option("--grid", is_flag=True, help="Try every combination of values instead of one setting at a time.")
+@click.option(
+    "--test", "is_test", is_flag=True, help="Score the test split too; every run then counts as an opening of it."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the ablation.  [default: runs/NAME-ablation]")
 @on_option
 @json_option
@@ -39,11 +41,11 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Vary settings of PRESET and say what each value does to its accuracy on the validation photos.
+    """Vary settings of PRESET and show what each value does to its accuracy on the validation photos.
 
-    One whole run a value and seed, from cached features where they are there; the preset's own value is always among
-    them. Stopped, the same command goes on: what is finished in --out is never run again. The last line on stdout is
-    the page.
+    Makes one whole run per value and seed, from cached features if there are any; the preset's own value is always
+    included. If it is interrupted, the same command continues: what is finished in --out is never run again. The last
+    line on stdout is the path of the page.
     """
     from finetunekit.experiments.ablation import run_ablation
 

@@ -21,9 +21,10 @@ LEGEND = (
 @click.argument("name", required=False)
 @json_option
 def command(name: str | None, as_json: bool) -> None:
-    """List backbones: size, cost, licence, score, pixels, and where their weights can be had; or all about one, NAME.
+    """List backbones with size, cost, licence, score, pixels, and where to get their weights; or show everything
+    about one, NAME.
 
-    Nothing is built and no network is asked.
+    Builds no network, and does not use the internet.
     """
     from finetunekit.models.backbone_facts import describe_backbone
 

@@ -22,7 +22,7 @@ def command() -> None:
 @command.command("list")
 @json_option
 def list_entries(as_json: bool) -> None:
-    """Every entry: what it holds, how large it is, when it was last used."""
+    """List every entry: what it holds, its size, and when it was last used."""
     import dataclasses
     from datetime import UTC, datetime
 

@@ -54,7 +54,7 @@ def preset_options(function: F) -> F:
         "--recipe", metavar="PRESET", help="What to do with PHOTOS: fast, best, small-data (default) or another preset."
     )(wrapped)
     wrapped = click.option(
-        "--data", metavar="PHOTOS", help="Use these photos in place of the preset's: a folder, table or archive."
+        "--data", metavar="PHOTOS", help="Use these photos instead of the preset's: a folder, table or archive."
     )(wrapped)
     found: F = click.argument("preset", metavar="PRESET|PHOTOS", required=False)(wrapped)
     return found
@@ -93,7 +93,7 @@ def out_option(function: F) -> F:
 
 def trust_option(function: F) -> F:
     """`--trust`."""
-    words = "Run plugin files that came with RUN although you did not start it here."
+    words = "Run plugin files that came with RUN, although you did not start that run here."
     return click.option("--trust", is_flag=True, help=words)(function)
 
 
@@ -104,13 +104,13 @@ def track_option(function: F) -> F:
         "trackers",
         multiple=True,
         metavar="NAME",
-        help="Send it to this tracker. Repeatable.",
+        help="Send the run to this tracker. Repeatable.",
     )(function)
 
 
 def on_option(function: F) -> F:
     """`--on`."""
-    words = "What carries it out: local, processes, or another executor's name or address.  [default: the preset's]"
+    words = "Where to carry it out: local, processes, or another executor's name or address.  [default: the preset's]"
     return click.option("--on", metavar="EXECUTOR", help=words)(function)
 
 
@@ -121,13 +121,13 @@ def listing_options(function: F) -> F:
         "options",
         multiple=True,
         metavar="NAME=VALUE",
-        help="Option of the data source, as photos=DIR for a table. Repeatable.",
+        help="Option of the data source, such as photos=DIR for a table. Repeatable.",
     )(function)
 
 
 def shard_option(function: F) -> F:
     """`--shard-photos`."""
-    words = "Photos a shard, rounded up to a multiple of 256."
+    words = "Photos per shard, rounded up to a multiple of 256."
     option = click.option(
         "--shard-photos",
         type=click.IntRange(1, 2**20),

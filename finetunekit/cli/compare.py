@@ -18,17 +18,19 @@ from finetunekit.cli.common import json_option, out_option, print_json, print_li
     "--margin",
     type=click.FloatRange(0, 100, min_open=True, max_open=True),
     metavar="POINTS",
-    help="Also test whether the runs are equally accurate to within so many percentage points.",
+    help="Also test whether the runs are equally accurate within this many percentage points.",
 )
 @click.option(
     "--log-loss-margin",
     type=click.FloatRange(min=0, min_open=True),
     metavar="NATS",
-    help="Also test whether their log losses are equal to within so much.",
+    help="Also test whether their log losses are equal within this margin.",
 )
 @click.option("--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Also write it as a page.")
 @click.option("--strict", is_flag=True, help="Refuse runs whose test photos differ at all.")
-@click.option("--all", "show_all", is_flag=True, help="Show every photo that changed sides, not ten at most.")
+@click.option(
+    "--all", "show_all", is_flag=True, help="Show every photo that only one run gets right, instead of at most ten."
+)
 def command(
     runs: tuple[str, ...],
     out: str,
@@ -39,7 +41,7 @@ def command(
     strict: bool,
     show_all: bool,
 ) -> None:
-    """Compare finished RUNS with the first of them, on the test photos they share.
+    """Compare finished RUNS with the first of them, on the test photos that they share.
 
     A run is a run's folder, its name, or 'last'. State margins before you look.
     """

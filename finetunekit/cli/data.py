@@ -19,20 +19,20 @@ from finetunekit.cli.data_suggest import labelled, suggest
 
 @click.group("data", cls=WholeLines)
 def command() -> None:
-    """Fetch or draw photos, look at them, check, split and describe them."""
+    """Fetch, draw, inspect, check, split and describe photos."""
 
 
 @command.command("draw")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--per-class", type=click.IntRange(min=1), metavar="N", help="Training photos of each class.")
+@click.option("--per-class", type=click.IntRange(min=1), metavar="N", help="Training photos per class.")
 @click.option("--size", "size_px", type=click.IntRange(min=1), metavar="PX", help="Side of a photo, in pixels.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Another seed draws other photos.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of the drawings.")
 @click.option("--source", default="drawn", show_default=True, help="Data source that draws.")
 def draw(folder: Path, per_class: int | None, size_px: int | None, seed: int | None, source: str) -> None:
-    """Draw photos into DIR: train, valid and test folders with a folder a class in each, and a display folder.
+    """Draw photos into DIR: train, valid and test folders with one folder per class, and a display folder.
 
-    The same numbers give the same photos. DIR has to be new, empty, or made by the same command before; with --per-class,
-    validation and test photos stay in proportion.
+    The same options give the same photos. DIR has to be new, empty, or made by the same command before. With
+    --per-class, the numbers of validation and test photos stay in proportion.
     """
     from finetunekit.data.export_folders import choose_drawing, write_photos
 

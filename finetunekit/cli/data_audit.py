@@ -31,15 +31,17 @@ EXIT_ERRORS, EXIT_WARNINGS = 10, 11
 @click.command("audit")
 @click.argument("photos", metavar="PRESET|DIR|TABLE|ARCHIVE")
 @setting_options
-@click.option("--source", metavar="NAME", help="Data source that lists a path; default: by what is named.")
+@click.option("--source", metavar="NAME", help="Data source that reads the path; the default depends on the path.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE",
-              help="Option of the data source, as photos=DIR for a table. Repeatable.")  # fmt: skip
-@click.option("--size", "fed_px", type=click.IntRange(8, 2048), metavar="PX", help="Size that photos will be fed at.")
+              help="Option of the data source, such as photos=DIR for a table. Repeatable.")  # fmt: skip
+@click.option(
+    "--size", "fed_px", type=click.IntRange(8, 2048), metavar="PX", help="Side of the network's input, in pixels."
+)
 @click.option(
     "--network/--no-network",
     "has_network",
     default=None,
-    help="Look for wrong labels and outliers with a pretrained network; default: where its weights are here.",
+    help="Look for wrong labels and outliers with a pretrained network; default: if its weights are on this machine.",
 )
 @click.option(
     "--fix",
@@ -50,7 +52,7 @@ EXIT_ERRORS, EXIT_WARNINGS = 10, 11
 @click.option(
     "--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a page with thumbnails."
 )
-@click.option("--strict", is_flag=True, help=f"Exit with {EXIT_WARNINGS} where there are warnings only.")
+@click.option("--strict", is_flag=True, help=f"Exit with {EXIT_WARNINGS} if there are only warnings.")
 @json_option
 @click.pass_context
 def audit(
@@ -68,10 +70,10 @@ def audit(
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Look at the photos of a preset, folder, table or archive before anything is trained on them.
+    """Check the photos of a preset, folder, table or archive before anything is trained on them.
 
-    Files that cannot be read, copies within and across splits, contradictory and likely wrong labels, odd photos and sizes. Nothing is
-    moved: --fix writes a list that `data.exclude` names. Exits with 10 where there are errors.
+    Finds files that cannot be read, copies within and across splits, contradictory and likely wrong labels, and odd
+    photos and sizes. Nothing is moved: --fix writes a list for `data.exclude`. Exits with 10 if there are errors.
     """
     from finetunekit.evaluation.photo_audit import audit_photos, open_audited
     from finetunekit.reports.audit_text import audit_lines
@@ -124,9 +126,9 @@ def _write_page(path: Path, report: AuditReport, listing: PhotoListing, progress
 @trust_option
 @json_option
 def changes(run: str, out: str, as_json: bool, trust: bool) -> None:
-    """What became of the photos of RUN: added, removed, changed, renamed, relabelled, moved between splits.
+    """Show what has become of the photos of RUN: added, removed, changed, renamed, relabelled, moved between splits.
 
-    Before that, what people's decisions changed for the run itself (data.decisions).
+    Shows first what people's decisions (data.decisions) changed for the run itself.
     """
     import dataclasses
 

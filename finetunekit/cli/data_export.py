@@ -14,17 +14,17 @@ from finetunekit.cli.photo_set import choose_set
 @click.command("export")
 @click.argument("photos", metavar="DIR|TABLE|ARCHIVE|PRESET|RUN")
 @click.option("--croissant", "target", required=True, type=click.Path(path_type=Path), metavar="FILE",
-              help="Write MLCommons Croissant metadata there.")  # fmt: skip
+              help="Write MLCommons Croissant metadata to this file.")  # fmt: skip
 @click.option("--licence", "licences", multiple=True, metavar="URL|SPDX", help="Licence of the photos. Repeatable.")
 @click.option("--date", "published", type=click.DateTime(["%Y-%m-%d"]), help="Date of publication, YYYY-MM-DD.")
 @click.option("--set", "settings", multiple=True, metavar="A.B=VALUE", help="Change a value of PRESET. Repeatable.")
 def export(
     photos: str, target: Path, licences: tuple[str, ...], published: datetime | None, settings: tuple[str, ...]
 ) -> None:
-    """Describe photos for other tools: files with checksums, labels, splits, licences, how to cite.
+    """Describe photos for other tools: files with checksums, labels, splits, licences and citation.
 
-    FILE lies in the folder of the photos or above it, since it names them relative to itself. Authors and licences come from
-    ATTRIBUTION.csv where there is one.
+    FILE has to be in the folder of the photos or above it, since it names them relative to itself. Authors and
+    licences come from ATTRIBUTION.csv if there is one.
     """
     from finetunekit.data.profile.croissant import croissant_metadata
     from finetunekit.system.files import write_whole

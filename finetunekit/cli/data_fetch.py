@@ -18,7 +18,7 @@ INSTALL = "Install one, from a copy of finetunekit's repository: pip install ./p
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def fetch(context: click.Context, source: str | None, arguments: tuple[str, ...]) -> None:
-    """Fetch photos from a public collection; each fetcher is a distribution of its own."""
+    """Fetch photos from a public collection; each fetcher is a separate package."""
     found = {entry.name: entry for entry in metadata.entry_points(group=GROUP)}
     if not found:
         raise ConfigError(f"data fetch: no fetcher of photos is installed. {INSTALL}")

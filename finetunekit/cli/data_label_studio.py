@@ -13,7 +13,7 @@ from finetunekit.system.formatting import counted
 
 @click.group("label-studio", cls=WholeLines)
 def label_studio() -> None:
-    """Take labels from Label Studio, and give it photos with predictions."""
+    """Import labels from Label Studio, and export photos with predictions to it."""
 
 
 @label_studio.command("export")
@@ -30,7 +30,8 @@ def label_studio() -> None:
 @click.option("--labels", is_flag=True, help="A run's labels come along as annotations.")
 @out_option
 def export(*, photos: str, target: Path, prefix: str, labels: bool, out: str) -> None:
-    """Write photos of a run, or those to label next, as tasks with predictions; and the labelling configuration beside them."""
+    """Write photos of a run, or photos to label next, as tasks with predictions, together with the labelling
+    configuration."""
     from finetunekit.data.label_studio import labelling_config, tasks_of
     from finetunekit.system.files import to_json, write_whole
 

@@ -14,19 +14,21 @@ from finetunekit.system.formatting import counted
 @click.command("show")
 @click.argument("photos", metavar="DIR|TABLE|ARCHIVE|PRESET|RUN")
 @click.option("--split", type=click.Choice(["train", "valid", "test", "display"]), default="train", show_default=True,
-              help="Whose photos.")  # fmt: skip
-@click.option("--per-class", type=click.IntRange(1, 1000), default=12, show_default=True, help="Photos of each class.")
-@click.option("--class", "labels", multiple=True, metavar="NAME", help="Show this class only. Repeatable.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Chooses the photos.")
+              help="Split to show.")  # fmt: skip
+@click.option("--per-class", type=click.IntRange(1, 1000), default=12, show_default=True, help="Photos per class.")
+@click.option("--class", "labels", multiple=True, metavar="NAME", help="Show only this class. Repeatable.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the choice of photos."
+)
 @click.option("--tile", "tile_px", type=click.IntRange(32, 1024), default=144, show_default=True, metavar="PX",
               help="Side of a tile.")  # fmt: skip
-@click.option("--columns", type=click.IntRange(1, 40), default=6, show_default=True, help="Photos side by side (.png).")
+@click.option("--columns", type=click.IntRange(1, 40), default=6, show_default=True, help="Photos per row (.png).")
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE", help=".html or .png; default: <name>-photos.html."
 )
 @click.option("--set", "settings", multiple=True, metavar="A.B=VALUE", help="Change a value of PRESET. Repeatable.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE",
-              help="Option of the data source, as photos=DIR for a table. Repeatable.")  # fmt: skip
+              help="Option of the data source, such as photos=DIR for a table. Repeatable.")  # fmt: skip
 def show(
     *,
     photos: str,
@@ -40,7 +42,7 @@ def show(
     settings: tuple[str, ...],
     options: tuple[str, ...],
 ) -> None:
-    """Draw a contact sheet: photos of each class side by side, in one file that needs nothing else.
+    """Make a contact sheet: photos of each class side by side, in a single self-contained file.
 
     The test split stays closed unless --split asks for it.
     """

@@ -39,20 +39,24 @@ def _part(ctx: click.Context, param: click.Parameter, value: str) -> float | int
     default="0.2",
     metavar="NUMBER",
     show_default=True,
-    help="Part of each class, or photos of each class.",
+    help="Fraction of each class, or number of photos per class.",
 )
 @click.option("--test", callback=_part, default="0.2", metavar="NUMBER", show_default=True, help="Likewise.")
-@click.option("--folds", type=click.IntRange(3, 100), metavar="K", help="K folds in place of train, valid and test.")
-@click.option("--by", type=click.Choice(["class", "hash"]), default="class", show_default=True,
-              help="class: exact parts of each class; hash: photos added later move none.")  # fmt: skip
-@click.option("--group-by", metavar="REGEX", help="What it matches in a photo's path stays together.")
-@click.option("--clusters", type=click.Path(path_type=Path), metavar="TABLE", help="Clusters that stay together.")
 @click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Another seed, another draw."
+    "--folds", type=click.IntRange(3, 100), metavar="K", help="Write K folds instead of train, valid and test."
 )
-@click.option("--source", metavar="NAME", help="Data source that lists the photos; default: by what is named.")
+@click.option("--by", type=click.Choice(["class", "hash"]), default="class", show_default=True,
+              help="class: exact fractions of each class; hash: adding photos later moves no other photo.")  # fmt: skip
+@click.option("--group-by", metavar="REGEX", help="Photos with the same match in their path stay together.")
+@click.option(
+    "--clusters", type=click.Path(path_type=Path), metavar="TABLE", help="Table of clusters that stay together."
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the split.")
+@click.option(
+    "--source", metavar="NAME", help="Data source that lists the photos; the default depends on the argument."
+)
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Option of the source. Repeatable.")
-@click.option("--replace", is_flag=True, help="Overwrite a table that says something else.")
+@click.option("--replace", is_flag=True, help="Overwrite a table with different content.")
 @json_option
 def split(
     *,
@@ -70,9 +74,10 @@ def split(
     replace: bool,
     as_json: bool,
 ) -> None:
-    """Split photos anew and write a table that says so; no photo is copied or moved.
+    """Split photos and write the result to a table; no photo is copied or moved.
 
-    Groups stay together: a table's group column, what --group-by matches, --clusters, and copies of one file. Use the table with
+    Groups stay together: those of a table's group column, of --group-by, of --clusters, and copies of one file. Use
+    the table with
     data: {source: table, root: splits.csv}.
     """
     from finetunekit.data.known_photos import open_known_photos

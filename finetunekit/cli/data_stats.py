@@ -12,14 +12,14 @@ from finetunekit.cli.photo_set import choose_set
 @click.argument("photos", metavar="DIR|TABLE|ARCHIVE|PRESET|RUN")
 @click.option("--set", "settings", multiple=True, metavar="A.B=VALUE", help="Change a value of PRESET. Repeatable.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE",
-              help="Option of the data source, as photos=DIR for a table. Repeatable.")  # fmt: skip
-@click.option("--headers", "is_headers", is_flag=True, help="Decode nothing: no channels, no count of grey photos.")
+              help="Option of the data source, such as photos=DIR for a table. Repeatable.")  # fmt: skip
+@click.option("--headers", "is_headers", is_flag=True, help="Read only headers: no channels, no count of grey photos.")
 @json_option
 def stats(photos: str, settings: tuple[str, ...], options: tuple[str, ...], is_headers: bool, as_json: bool) -> None:
     """Count and measure the photos of a folder, a preset or a run.
 
-    Photos of each class and split, sizes, aspect ratios, formats, photos that are stored turned or have no colour, and the mean
-    and standard deviation of each channel in the units that the network is fed with.
+    Shows the number of photos per class and split, sizes, aspect ratios, formats, photos that are stored rotated or
+    have no colour, and the mean and standard deviation of each channel in the units that the network is fed with.
     """
     import dataclasses
 

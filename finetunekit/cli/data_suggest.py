@@ -21,16 +21,14 @@ from finetunekit.cli.common import (
 @click.argument("run")
 @click.argument("folder", metavar="UNLABELLED", type=click.Path(path_type=Path))
 @click.option("--count", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Photos to choose.")
-@click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Another seed chooses others."
-)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the choice.")
 @click.option(
     "--write",
     "target",
     type=click.Path(path_type=Path, dir_okay=False),
     default="suggestions.json",
     show_default=True,
-    help="List that 'finetunekit review' takes.",
+    help="List for 'finetunekit review'.",
 )
 @out_option
 @trust_option
@@ -38,9 +36,9 @@ from finetunekit.cli.common import (
 def suggest(
     *, run: str, folder: Path, count: int, seed: int, target: Path, out: str, trust: bool, as_json: bool
 ) -> None:
-    """Choose photos of a folder to label next: those that RUN is uncertain of, no two of a kind.
+    """Choose which photos of a folder to label next: those that RUN is unsure of, and that differ from each other.
 
-    Photos that the run has already are passed over, and so are copies.
+    Skips photos that the run already has, and copies.
     """
     import dataclasses
 
@@ -77,8 +75,8 @@ def suggest(
 @click.command("labelled")
 @click.argument("folder", metavar="FOLDER|SUGGESTIONS", type=click.Path(path_type=Path))
 @click.option("--decisions", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="What was decided about them; default: the CSV of SUGGESTIONS' name, else decisions.csv.")  # fmt: skip
-@click.option("--with", "run", metavar="RUN", help="A run whose photos come first, with their labels and splits.")
+              help="Decisions about the photos; default: the CSV of SUGGESTIONS' name, else decisions.csv.")  # fmt: skip
+@click.option("--with", "run", metavar="RUN", help="A run whose photos go before them, with their labels and splits.")
 @click.option(
     "--write",
     "target",
@@ -87,7 +85,7 @@ def suggest(
     show_default=True,
     help="Table to write.",
 )
-@click.option("--replace", is_flag=True, help="Overwrite a table that says something else.")
+@click.option("--replace", is_flag=True, help="Overwrite a table with different content.")
 @out_option
 @json_option
 def labelled(
@@ -95,7 +93,7 @@ def labelled(
 ) -> None:
     """Write a table of the photos that were labelled in a review, for the data source 'table'.
 
-    New photos are for training: they were chosen, not drawn, so a score on them would say little.
+    New photos go to training: they were chosen and not drawn at random, so a score on them would say little.
     """
     from finetunekit.cli.data_split import flow
     from finetunekit.data.labelled_table import labelled_photos

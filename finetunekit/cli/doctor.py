@@ -12,9 +12,9 @@ from finetunekit.system.terminal import wrap
 @json_option
 @click.option("--offline", is_flag=True, help="Do not try to reach any host.")
 def command(as_json: bool, offline: bool) -> None:
-    """Say what works on this machine: devices, bfloat16, package index and hubs, caches, fonts.
+    """Check what works on this machine: devices, bfloat16, package index and hubs, caches, fonts.
 
-    Exits with 1 where something is amiss that every run needs: Python, TensorFlow, a folder to write to.
+    Exits with 1 if something is wrong that every run needs: Python, TensorFlow, a folder to write to.
     """
     from finetunekit.engine.machine_checks import examine
 

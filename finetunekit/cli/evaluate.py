@@ -29,14 +29,14 @@ from finetunekit.system.terminal import wrap
     required=True,
     metavar="PHOTOS",
     type=click.Path(path_type=Path),
-    help="Labelled photos: a folder with one folder for each class, a table or an archive.",
+    help="Labelled photos: a folder with one folder per class, a table or an archive.",
 )
 @listing_options
 @out_option
 @trust_option
 @json_option
 def command(run: str, folder: Path, options: tuple[str, ...], out: str, as_json: bool, trust: bool) -> None:
-    """Score RUN on labelled photos that it has not seen; classes are matched by name."""
+    """Score RUN on labelled photos that it has not seen. Classes are matched by name."""
     from finetunekit.data.photo_paths import labelled_photos
     from finetunekit.evaluation.predictor import calibration_words, find_network, load
     from finetunekit.runs.introduction import introduce

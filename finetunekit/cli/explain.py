@@ -20,12 +20,16 @@ from finetunekit.cli.common import json_option, make_progress, out_option, print
     "--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="The page. [default: RUN/explanation.html]"
 )
 @click.option(
-    "--neighbours", type=click.IntRange(1, 50), default=5, show_default=True, help="Training photos shown for each."
+    "--neighbours",
+    type=click.IntRange(1, 50),
+    default=5,
+    show_default=True,
+    help="Training photos shown for each photo.",
 )
 @click.option(
     "--coverage",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Also a set of classes that holds the true one for at least this share of photos.",
+    help="Also show a set of classes that contains the true one for at least this fraction of photos.",
 )
 def command(
     run: str,
@@ -36,9 +40,10 @@ def command(
     neighbours: int,
     coverage: float | None,
 ) -> None:
-    """Show on one page why RUN answers so: where it looked, the runner-up, and the training photos most alike.
+    """Show on one page why RUN answers as it does: where it looked, the runner-up, and the most similar training
+    photos.
 
-    With --json the same as values, and no page unless --html names it.
+    With --json it prints the same as values, and writes no page unless --html names one.
     """
     from finetunekit.data.photo_paths import find_photos
     from finetunekit.evaluation.explanation import explain

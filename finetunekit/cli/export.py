@@ -38,16 +38,21 @@ def command() -> None:
 @command.command("run")
 @click.argument("run")
 @click.option("--to", required=True, metavar="NAME", help="Exporter: litert, onnx, savedmodel, keras, or a plugin's.")
-@click.option("--quantize", metavar="HOW", help="Precision, where the exporter offers it: fp16 or int8.")
-@click.option("--input", "takes", metavar="WHAT", help="pixels: photos of any size; square: of the network's size.")
+@click.option("--quantize", metavar="HOW", help="Precision, if the exporter offers it: fp16 or int8.")
+@click.option(
+    "--input",
+    "takes",
+    metavar="WHAT",
+    help="pixels: takes photos of any size; square: takes photos of the network's size.",
+)
 @click.option(
     "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the exporter; VALUE is YAML."
 )
 @click.option(
     "--into", type=click.Path(file_okay=False, path_type=Path), help="Folder to write. [default: RUN/exports/NAME]"
 )
-@click.option("--max-difference", type=float, help="Largest difference of a probability that is allowed.")
-@click.option("--margin-points", type=float, help="Points of accuracy that int8 may lose.")
+@click.option("--max-difference", type=float, help="Largest allowed difference of a probability.")
+@click.option("--margin-points", type=float, help="Percentage points of accuracy that int8 may lose.")
 @out_option
 @trust_option
 @json_option
@@ -65,9 +70,9 @@ def export_run(
     as_json: bool,
     trust: bool,
 ) -> None:
-    """Write RUN, with a certificate beside it that says how far its answers are from the run's.
+    """Export RUN, with a certificate that says how far the export's answers are from the run's.
 
-    Exit code 5, and nothing is left behind, where they are too far.
+    If they are too far apart, nothing is left behind and the exit code is 5.
     """
     from finetunekit.engine.export import load, plan_export
     from finetunekit.evaluation.predictor import find_network
@@ -114,19 +119,19 @@ def _limits(max_difference: float | None, margin_points: float | None) -> dict[s
 
 @command.command("verify")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--run", help="The run that it was written from: the whole certificate is measured again.")
+@click.option("--run", help="The run that it was exported from; the whole certificate is then measured again.")
 @click.option(
     "--photos",
     multiple=True,
     metavar="PATH",
-    help="Photos of the run, or a folder that holds them: the model is asked for those too. Repeatable.",
+    help="Photos of the run, or a folder that contains them; the model predicts those too. Repeatable.",
 )
 @out_option
 @json_option
 def verify(folder: Path, run: str | None, photos: tuple[str, ...], out: str, as_json: bool) -> None:
-    """Measure an exported model, wherever it is now, against its certificate; exit code 5 where an answer is off.
+    """Check an exported model, wherever it is now, against its certificate; exit code 5 if an answer differs.
 
-    It is asked for its golden photos, for the probe photos, in batches and in several sizes.
+    The model predicts its golden photos and the probe photos, in batches and in several sizes.
     """
     from finetunekit.engine.export import verify_export
     from finetunekit.reports.certificate_text import certificate_lines, verification_lines

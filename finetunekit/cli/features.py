@@ -12,14 +12,14 @@ from finetunekit.cli.common import json_option, listing_options, make_progress, 
 
 @click.command("features")
 @click.argument("data")
-@click.option("--backbone", required=True, metavar="NAME", help="Registered name; A+B: both, joined.")
+@click.option("--backbone", required=True, metavar="NAME", help="Registered name; A+B joins two.")
 @click.option(
     "--out",
     "folder",
     required=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Folder of shards; one that was cut off is taken up.",
+    help="Folder of shards; if it is incomplete, the command continues it.",
 )
 @click.option("--set", "settings", multiple=True, metavar="A.B=VALUE", help="Pixels, weights, precision. Repeatable.")
 @click.option(
@@ -27,9 +27,11 @@ from finetunekit.cli.common import json_option, listing_options, make_progress, 
     type=click.Choice(["float32", "float16"]),
     default="float32",
     show_default=True,
-    help="Of the numbers; float16 is half as large and rounds them.",
+    help="Type of the numbers; float16 is half as large and rounds them.",
 )
-@click.option("--unlabelled", "is_unlabelled", is_flag=True, help="Take every photo below DATA; no labels, no splits.")
+@click.option(
+    "--unlabelled", "is_unlabelled", is_flag=True, help="Take every photo below DATA, without labels and splits."
+)
 @on_option
 @listing_options
 @shard_option
@@ -47,9 +49,10 @@ def command(
     shard_photos: int,
     as_json: bool,
 ) -> None:
-    """Write a backbone's features of any number of photos: a folder, table, archive, run or preset.
+    """Write a backbone's features for any number of photos: a folder, table, archive, run or preset.
 
-    Parquet shards with checksums, one vector a photo; photos that cannot be read go into a side table. Called again, it goes on.
+    Writes Parquet shards with checksums, one vector per photo. Photos that cannot be read are listed in a side table.
+    If it is interrupted, the same command continues.
     """
     from finetunekit.config.executor_choice import without_executor
     from finetunekit.engine.shard_jobs import make_shards

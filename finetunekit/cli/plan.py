@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     "--layers",
     "has_layers",
     is_flag=True,
-    help="Go on to the photos and the network: layers, cut, cache and time, from a few timed steps.",
+    help="Also read the photos and build the network: show layers, cut, cache, and time from a few timed steps.",
 )
 @json_option
 def command(preset: str, settings: tuple[str, ...], seed: int | None, has_layers: bool, as_json: bool) -> None:
-    """Show what PRESET would do: every component, option and default, and which plugin gave it.
+    """Show what PRESET would do: every component, option and default, and which plugin provided it.
 
-    Reads no photo, unless --layers asks for it; nothing is trained.
+    Reads no photo unless --layers asks for it, and trains nothing.
     """
     from finetunekit.config.plan_text import plan_lines
     from finetunekit.config.planning import prepare

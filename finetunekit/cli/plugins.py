@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 @click.group("plugins", cls=WholeLines)
 def command() -> None:
-    """List, begin and check plugins."""
+    """List, create and check plugins."""
 
 
 @command.command("list")
 @json_option
 def list_plugins(as_json: bool) -> None:
-    """Every component: its kind, its name in YAML, and the plugin, distribution and version that give it."""
+    """List every component: its kind, its name in YAML, and the plugin, package and version that provide it."""
     host = load_host()
     rows = [
         {
@@ -67,13 +67,13 @@ def list_plugins(as_json: bool) -> None:
 @command.command("new")
 @click.argument("kind", type=click.Choice(KINDS), metavar="KIND")
 @click.argument("name")
-@click.option("--file", "is_file", is_flag=True, help="One file for a preset's `plugins:` instead of a package.")
+@click.option("--file", "is_file", is_flag=True, help="Write one file for a preset's `plugins:` instead of a package.")
 @click.option("--directory", default=".", show_default=True, help="Folder to write it into.")
 def new(kind: str, name: str, is_file: bool, directory: str) -> None:
-    """Write a plugin to begin with: a package that can be installed, with a test of its contract.
+    """Write a plugin to start from: an installable package with a test of its contract.
 
-    KIND is backbone, head, freezing-policy, augmentation, reporter, tracker, data-source, executor, exporter or listener. NAME
-    is what YAML will call it.
+    KIND is backbone, head, freezing-policy, augmentation, reporter, tracker, data-source, executor, exporter or
+    listener. NAME is its name in YAML.
     """
     from finetunekit._version import __version__
     from finetunekit.errors import ConfigError
@@ -91,10 +91,10 @@ def new(kind: str, name: str, is_file: bool, directory: str) -> None:
 @json_option
 @click.pass_context
 def check(ctx: click.Context, target: str, as_json: bool) -> None:
-    """Check what a plugin gives against the contract of its seam, on tiny data.
+    """Check a plugin's components against the contracts of their seams, on tiny data.
 
-    PATH is a plugin file or the folder of a package; NAME is an installed plugin or one component. Exit code 3 where something is
-    wrong.
+    PATH is a plugin file or the folder of a package; NAME is an installed plugin or one component. Exit code 3 if
+    something is wrong.
     """
     from finetunekit.testing.targets import check_target
 

@@ -32,7 +32,9 @@ RUNS = "runs"
 @click.command("predict")
 @click.argument("run")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--data", metavar="PHOTOS", help="Any number of photos, in place of PATHS: Parquet shards go into --out.")
+@click.option(
+    "--data", metavar="PHOTOS", help="Any number of photos, instead of PATHS; writes Parquet shards into --out."
+)
 @listing_options
 @click.option(
     "--out", metavar="DIR", help="Folder that holds runs [default: runs]; with --data the folder of shards to write."
@@ -49,15 +51,13 @@ RUNS = "runs"
     "--abstain-below",
     type=click.FloatRange(0, 1),
     default=0.0,
-    help="Give no label below this probability; sorted into DIR/unsure/.",
+    help="Give no label below this probability; --sort-into puts such photos into DIR/unsure/.",
 )
-@click.option(
-    "--abstain-unlike", is_flag=True, help="Give no label to photos that are unlike any training photo; as above."
-)
+@click.option("--abstain-unlike", is_flag=True, help="Give no label to photos that are unlike any training photo.")
 @click.option(
     "--coverage",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Give a set of classes that holds the true one for at least this share of photos, such as 0.9.",
+    help="Give a set of classes that contains the true one for at least this fraction of photos, such as 0.9.",
 )
 @click.option("--per-class", "is_per_class", is_flag=True, help="With --coverage: for the photos of each class.")
 @click.option(
@@ -84,8 +84,8 @@ def command(
 ) -> None:
     """Predict photos, or folders, tables and archives of them, with RUN: a run's folder, its name, or 'last'; or an exported model's.
 
-    Photos that cannot be read are named at the end, with exit code 2; the others are predicted. With --data they are named in a side
-    table; called again, it goes on where it was cut off.
+    Photos that cannot be read are named at the end, with exit code 2; the others are predicted. With --data they are
+    listed in a side table, and the same command continues where it was interrupted.
     """
     from finetunekit.data.photo_paths import find_photos
     from finetunekit.evaluation.likeness import unlike_notes

@@ -25,7 +25,7 @@ def command() -> None:
 @command.command("list")
 @json_option
 def list_presets(as_json: bool) -> None:
-    """Names of presets, which plugin gives each, and what it does."""
+    """List presets: their names, which plugin provides each, and what it does."""
     from finetunekit.config.preset import read_document
 
     host = load_host()
@@ -47,7 +47,7 @@ def list_presets(as_json: bool) -> None:
 @command.command("show")
 @click.argument("preset")
 def show(preset: str) -> None:
-    """Print the YAML of PRESET, comments and all."""
+    """Print the YAML of PRESET, including its comments."""
     from finetunekit.config.preset import find_preset
     from finetunekit.config.yaml_source import read_yaml_text
 
@@ -63,18 +63,18 @@ def show(preset: str) -> None:
     default="small-data",
     show_default=True,
     metavar="PRESET",
-    help="Preset to go over: a name, or a YAML file.",
+    help="Preset to extend: a name, or a YAML file.",
 )
 @click.option(
     "--data", required=True, type=click.Path(path_type=Path), metavar="PHOTOS", help="A folder, table or archive."
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="The file; default: NAME.yaml.")
 def new(name: str, base: str, data: Path, out: Path | None) -> None:
-    """Write NAME.yaml: another preset, for a folder of other classes.
+    """Write NAME.yaml: a preset for your own photos that extends another one.
 
-    PHOTOS is a folder with one folder for each class, or with train, valid and test folders of such; or a table or an archive. Photos
-    are counted and not opened. The preset is checked before it is written, and so is that every class has photos in every split; an
-    existing file is never replaced.
+    PHOTOS is a folder that contains one folder per class, or train, valid and test folders with one folder per class
+    in each. It can also be a table or an archive. Photos are counted and not opened. The preset is checked before it
+    is written, and every class has to have photos in every split. An existing file is never replaced.
     """
     from finetunekit.data.preset_from_photos import write_preset
     from finetunekit.types import TEST, TRAIN, VALID

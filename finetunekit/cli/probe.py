@@ -34,7 +34,7 @@ def _or_features(function: Callable[..., Any]) -> Callable[..., Any]:
         multiple=True,
         type=click.Path(path_type=Path),
         metavar="DIR",
-        help="In place of PRESET: features that `finetunekit features` wrote. Repeatable.",
+        help="Features that `finetunekit features` wrote, instead of PRESET. Repeatable.",
     )(choose)
 
 
@@ -68,8 +68,8 @@ def command(
 ) -> None:
     """Rank backbones, pixel contracts, sizes and fits for the photos of PRESET.
 
-    A linear probe on frozen features stands for each of them, scored by nested cross-validation on training and
-    validation photos. Test photos are not looked at, and no network is trained.
+    Each candidate is represented by a linear probe on frozen features, scored by nested cross-validation on training
+    and validation photos. Test photos are not looked at, and no network is trained.
     """
     from finetunekit.data.listing import index_listing, list_photos
     from finetunekit.data.preset_from_photos import check_out

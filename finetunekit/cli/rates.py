@@ -33,7 +33,7 @@ def command(
 ) -> None:
     """Find a learning rate for a stage of PRESET: a short pass with a rising rate, from 1e-6 to 1.
 
-    Training photos only; nothing is saved but the figure, and features in the cache.
+    Uses training photos only, and saves nothing except the figure, and features in the cache.
     """
     import dataclasses
 

@@ -25,9 +25,9 @@ from finetunekit.cli.common import (
 @json_option
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def command(run: str, out: str, as_json: bool, quiet: bool, trust: bool, on: str | None) -> None:
-    """Repeat RUN into a new folder and say whether it came out the same: a run's folder, its name, or 'last'.
+    """Repeat RUN in a new folder and check whether the result is the same: a run's folder, its name, or 'last'.
 
-    Ends with 1 where it did not.
+    Exits with 1 if it is not.
     """
     from finetunekit.engine.api import replay
 

@@ -14,7 +14,7 @@ from finetunekit.cli.common import make_progress, out_option, print_lines, trust
 def command(run: str, out: str, trust: bool) -> None:
     """Rebuild the reports of RUN from its folder alone: a run's folder, its name, or 'last'.
 
-    Says again what the run found, and how often its test split has been opened by now.
+    Prints again what the run found, and how often its test split has been opened so far.
     """
     from finetunekit.engine.api import rebuild_reports, summarise_run
 

@@ -24,13 +24,14 @@ from finetunekit.cli.run import echo_run_group
 @trust_option
 @on_option
 @json_option
-@click.option("--force", is_flag=True, help="Go on although something changed; what did is noted in run.json.")
+@click.option("--force", is_flag=True, help="Continue although something has changed; run.json records what.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def command(run: str, out: str, as_json: bool, force: bool, quiet: bool, trust: bool, on: str | None) -> None:
-    """Take up RUN where it was killed, interrupted or failed: the folder of a run, of seeds or of a cross-validation, or its name.
+    """Resume RUN where it was killed, interrupted or failed: the folder of a run, of seeds or of a cross-validation,
+    or its name.
 
-    It loses the epoch under way at most, and ends with the same bits as a run that was never stopped. Where configuration, photos,
-    weights, versions or machine changed, it says what and refuses.
+    At most the unfinished epoch is repeated, and the run ends with the same bits as one that was never stopped. If
+    the configuration, photos, weights, versions or machine have changed, it says what changed and stops.
     """
     from finetunekit.engine.api import resume
     from finetunekit.runs.folder import CROSS_VALIDATION, LEFT_OUT, find_run_group, report_page

@@ -16,28 +16,33 @@ from finetunekit.cli.common import make_progress, out_option, trust_option
     "--decisions",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Where decisions are written; default: what data.decisions names, else decisions.csv; of SUGGESTIONS the CSV of their name.",
+    help="File that decisions are written to; default: what data.decisions names, the CSV of SUGGESTIONS' name, or decisions.csv.",
 )
-@click.option("--source", metavar="NAME", help="Data source that lists a path; default: by what is named.")
+@click.option("--source", metavar="NAME", help="Data source that reads the path; the default depends on the path.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE",
-              help="Option of the data source, as photos=DIR for a table. Repeatable.")  # fmt: skip
+              help="Option of the data source, such as photos=DIR for a table. Repeatable.")  # fmt: skip
 @click.option(
     "--network/--no-network",
     "has_network",
     default=None,
-    help="Look for wrong labels, and make the map, with a pretrained network; default: where its weights are here.",
+    help="Look for wrong labels, and make the map, with a pretrained network; default: if its weights are on this machine.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=8001, show_default=True, help="0: any that is free.")
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Another one lets other machines ask; needs a token."
+    "--port", type=click.IntRange(0, 65535), default=8001, show_default=True, help="Port; 0 chooses a free one."
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. Another one admits other machines and needs a token.",
 )
 @click.option(
     "--token",
     envvar="FINETUNEKIT_TOKEN",
     show_envvar=True,
-    help="Requests must send it. Rather set the variable: options show in process lists.",
+    help="Token that requests must send. Prefer the variable, since options are visible in process lists.",
 )
-@click.option("--name", "names", multiple=True, help="Another host name that the server is called by. Repeatable.")
+@click.option("--name", "names", multiple=True, help="Another host name of the server. Repeatable.")
 @out_option
 @trust_option
 def command(
@@ -54,9 +59,9 @@ def command(
     out: str,
     trust: bool,
 ) -> None:
-    """Put photos right on a local page: findings of the audit, mistakes of a run, all photos on a map.
+    """Correct photos on a local page that shows findings of the audit, mistakes of a run, and all photos on a map.
 
-    Photos are never touched: each decision is a line of a CSV file that data.decisions names.
+    Photos are never changed: each decision is a line in a CSV file that data.decisions names.
     """
     from finetunekit.serving.guard import decide_access
     from finetunekit.serving.review.app import make_review_app

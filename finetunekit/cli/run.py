@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @on_option
 @out_option
 @json_option
-@click.option("--seeds", type=click.IntRange(2, 1000), help="Run this many seeds and say how far they spread.")
+@click.option("--seeds", type=click.IntRange(2, 1000), help="Run this many seeds and report their spread.")
 @click.option("--folds", type=click.IntRange(3, 100), help="Cross-validate with this many folds (train.folds).")
 @click.option(
     "--leave-out",
@@ -51,18 +51,20 @@ def command(
     sources: tuple[str, ...],
     quiet: bool,
 ) -> None:
-    """Train, evaluate and report: a preset, or the preset 'small-data' on PHOTOS of your own.
+    """Train, evaluate and report: run a preset, or the preset 'small-data' on your own PHOTOS.
 
-    PRESET is a preset's name or the path of a YAML file. PHOTOS is a folder with one folder for each class, or with train, valid and
-    test folders of such; or a table or an archive. The run is named after the photos.
+    PRESET is a preset's name or the path of a YAML file. PHOTOS is a folder that contains one folder per class, or
+    train, valid and test folders with one folder per class in each. It can also be a table or an archive. The run is
+    named after the photos.
 
     \b
     finetunekit run photos/                  small-data, on your photos
     finetunekit run photos/ --recipe fast    another preset: fast, best, any
     finetunekit run felidae4                 a preset with its own photos
 
-    The last line on stdout is the path of the report, or of the run's folder where its reports have no page. With --seeds, --folds or
-    --leave-out there are several runs in one folder, whose path is the last line; 'finetunekit resume' goes on where it was stopped.
+    The last line on stdout is the path of the report, or of the run's folder if its reports have no page. --seeds,
+    --folds and --leave-out make several runs in one folder, and the last line is the folder's path; 'finetunekit
+    resume' continues where they stopped.
     """
     from finetunekit.engine.track import tracker_settings
 

@@ -33,7 +33,7 @@ def command() -> None:
 @out_option
 @json_option
 def list_all(out: str, as_json: bool) -> None:
-    """Every run of a folder, oldest first: how it stands, what it scored, what it weighs."""
+    """List the runs in a folder, oldest first, with status, score and size."""
     from finetunekit.runs.run_list import list_runs
 
     entries = list_runs(Path(out))
@@ -55,7 +55,7 @@ def list_all(out: str, as_json: bool) -> None:
 @out_option
 @json_option
 def show(run: str, out: str, as_json: bool) -> None:
-    """How RUN stands: the folder of a run, of seeds or of a cross-validation, its name, or 'last'."""
+    """Show the status of RUN: the folder of a run, of seeds or of a cross-validation, its name, or 'last'."""
     from finetunekit.runs.folder import find_run, find_run_group
     from finetunekit.runs.run_list import describe_run
 
@@ -82,13 +82,15 @@ def show(run: str, out: str, as_json: bool) -> None:
 
 @command.command("prune")
 @out_option
-@click.option("--keep", type=click.IntRange(0), default=3, show_default=True, help="Newest runs of each name to keep.")
+@click.option(
+    "--keep", type=click.IntRange(0), default=3, show_default=True, help="Number of newest runs to keep for each name."
+)
 @click.option("--unfinished", is_flag=True, help="Only runs that did not finish.")
-@click.option("--models", is_flag=True, help="Delete models and checkpoints only; every figure stays.")
-@click.option("--yes", is_flag=True, help="Delete. Without it, what would go is shown and nothing is deleted.")
+@click.option("--models", is_flag=True, help="Delete only models and checkpoints; every figure is kept.")
+@click.option("--yes", is_flag=True, help="Really delete. Without it, the command only shows what it would delete.")
 @json_option
 def prune_old(out: str, keep: int, unfinished: bool, models: bool, yes: bool, as_json: bool) -> None:
-    """Delete old runs; each is named. A run under way is never touched."""
+    """Delete old runs, and name each. A run in progress is never touched."""
     from finetunekit.runs.run_list import choose_prunable, freed_bytes, list_runs, prune
 
     what: What = "models" if models else "runs"

@@ -10,11 +10,11 @@ from finetunekit.cli.common import load_host, print_json, print_lines
 
 
 @click.command("schema")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it there instead of to stdout.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file instead of stdout.")
 def command(out: Path | None) -> None:
-    """Print the JSON Schema of a preset, options of the installed plugins included.
+    """Print the JSON Schema of a preset, including the options of the installed plugins.
 
-    An editor with a YAML language server completes and checks presets by it, once a comment at their top names it:
+    An editor with a YAML language server uses it to complete and check presets, if a comment at their top names it:
 
     # yaml-language-server: $schema=schema.json
     """

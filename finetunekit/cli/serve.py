@@ -17,22 +17,29 @@ if TYPE_CHECKING:
 
 @click.command("serve")
 @click.argument("run")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any that is free.")
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Another one lets other machines ask; needs a token."
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 chooses a free one."
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. Another one admits other machines and needs a token.",
 )
 @click.option(
     "--token",
     envvar="FINETUNEKIT_TOKEN",
     show_envvar=True,
-    help="Requests must send it. Rather set the variable: options show in process lists.",
+    help="Token that requests must send. Prefer the variable, since options are visible in process lists.",
 )
-@click.option("--name", "names", multiple=True, help="Another host name that the server is called by. Repeatable.")
-@click.option("--runtime", metavar="NAME", help="Answer by what RUN was exported to: onnx, litert. No TensorFlow.")
+@click.option("--name", "names", multiple=True, help="Another host name of the server. Repeatable.")
+@click.option("--runtime", metavar="NAME", help="Answer with an export of RUN: onnx or litert. Loads no TensorFlow.")
 @click.option(
-    "--max-photos", type=click.IntRange(1, 100_000), default=256, show_default=True, help="Under way at once."
+    "--max-photos", type=click.IntRange(1, 100_000), default=256, show_default=True, help="Photos in progress at once."
 )
-@click.option("--max-megabytes", type=click.IntRange(1, 4096), default=64, show_default=True, help="Of one request.")
+@click.option(
+    "--max-megabytes", type=click.IntRange(1, 4096), default=64, show_default=True, help="Size of one request."
+)
 @click.option(
     "--time-limit", type=click.FloatRange(0.1, 3600), default=60.0, show_default=True, help="Seconds for one request."
 )
@@ -52,9 +59,9 @@ def command(
     out: str,
     trust: bool,
 ) -> None:
-    """Put RUN behind HTTP, with a page to try it on: a run's folder, its name, 'last', or an exported model's folder.
+    """Serve RUN over HTTP, with a page to try it on: a run's folder, its name, 'last', or an exported model's folder.
 
-    Only this machine can ask unless --host says otherwise. 'last' goes on with newer runs as they finish.
+    Only this machine can connect unless --host says otherwise. 'last' moves on to newer runs when they finish.
     """
     from finetunekit.serving.guard import decide_access
     from finetunekit.serving.server import Limits, check_installed, listen, opener, serve_until_stopped, url_of

@@ -29,7 +29,7 @@ from finetunekit.cli.common import (
 def command(
     run: str, trackers: tuple[str, ...], settings: tuple[str, ...], out: str, as_json: bool, trust: bool
 ) -> None:
-    """Send RUN to its trackers: what they lack of it, or all of a run that was made without.
+    """Send RUN to its trackers: what they lack of it, or all of a run that was made without trackers.
 
     RUN is a run's folder, its name, 'last', or the folder of seeds, folds or an ablation. Sending twice changes nothing.
     """

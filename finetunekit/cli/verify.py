@@ -16,7 +16,7 @@ from finetunekit.cli.common import json_option, out_option, print_json, print_li
 @json_option
 @click.pass_context
 def command(ctx: click.Context, run: str, out: str, as_json: bool) -> None:
-    """Test RUN against the published result its preset reproduces (expected:).
+    """Test RUN against the published result that its preset reproduces (expected:).
 
     RUN is a run's folder, its name, or 'last'. Runs on a stand-in are refused.
 

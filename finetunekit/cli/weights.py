@@ -31,7 +31,7 @@ def _backbone(name: str) -> Any:
 @command.command("list")
 @json_option
 def list_weights(as_json: bool) -> None:
-    """Every backbone's weights: whether they are here, their licence and their sources."""
+    """List every backbone's weights: whether they are on this machine, their licence and their sources."""
     from finetunekit.models.weights import weights_status
 
     rows = []
@@ -67,7 +67,7 @@ def fetch(backbone: str) -> None:
 @command.command("where")
 @click.argument("backbone")
 def where(backbone: str) -> None:
-    """Print where BACKBONE's verified weights lie; exit code 1 where they are not here."""
+    """Print the path of BACKBONE's verified weights; exit code 1 if they are not on this machine."""
     from finetunekit.models.weights import weights_status
 
     status = weights_status(backbone, _backbone(backbone))
