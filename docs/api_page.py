@@ -23,9 +23,11 @@ _HEAD = """\
 import finetunekit as ftk
 ```
 
-What a script or a notebook calls. Nothing heavy is loaded before a function needs it. Every error that a caller can cause is a
-`finetunekit.FinetuneKitError` whose text says what to do ([Errors](../errors.md)). [Hooks](hooks.md) has what a plugin implements,
-[What a run holds](run_folder.md) the content of a run folder.
+This page lists what a script or a notebook calls. Nothing heavy is loaded before a function needs it. Every error
+that a caller can cause is
+a `finetunekit.FinetuneKitError` whose text says what to do ([Errors](../errors.md)). [Hooks](hooks.md) describes what
+a plugin implements, and
+[What a run holds](run_folder.md) describes the content of a run folder.
 """
 #: Heading → what stands below it: functions, classes, and methods as (class, name).
 _PARTS: dict[str, tuple[Any, ...]] = {

@@ -54,11 +54,13 @@ HEAD = """\
 # Hooks
 
 A plugin is a module with functions marked `@finetunekit.hookimpl`. It is found by the entry-point group `finetunekit`, or named in a
-preset: `plugins: [./my_head.py]`. [Writing a plugin](writing.md) goes through one from the first line to a run.
+preset: `plugins: [./my_head.py]`. [Writing a plugin](writing.md) makes one from the first line to a run.
 
-Hooks are called plugin by plugin. One that raises while it registers is not used at all, and says so in one warning; the others are.
-`FINETUNEKIT_TRACE=1` prints each call. `--disable-plugin NAME` leaves a plugin out, `--disable-plugin all` every one that is not built
-in; `--strict-plugins` makes a broken one an error.
+Hooks are called plugin by plugin. A plugin that raises while it registers is not used at all, and one warning says
+so; the others are used.
+`FINETUNEKIT_TRACE=1` prints each call. `--disable-plugin NAME` leaves a plugin out, and `--disable-plugin all` leaves
+out every one that is not
+built in. With `--strict-plugins`, a broken plugin is an error.
 """
 
 
@@ -77,12 +79,15 @@ def render_hooks() -> str:
 
 
 _COLLECT = """
-Each is called once, when plugins are loaded, with a function `register`. A name registered twice is an error that names both plugins.
-Options are a subclass of `finetunekit.Options`; every key that YAML gives beside `name` goes there.
+Each of these hooks is called once, when plugins are loaded, with a function `register`. Registering a name twice is
+an error that names both
+plugins. Options are a subclass of `finetunekit.Options`; they receive every key that YAML gives in addition to
+`name`.
 """
 _NOTIFY = """
-They tell what happened. What they return is ignored, and one that raises is a warning that names its plugin. A function may leave out
-arguments that it does not need.
+These hooks report what happened. What they return is ignored. If one raises, a warning names its plugin. A function
+may leave out arguments
+that it does not need.
 """
 _PROTOCOLS = (hookspecs.Register, hookspecs.RegisterBackbone, hookspecs.RegisterPreset)
 

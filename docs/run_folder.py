@@ -18,8 +18,9 @@ _HEAD = """\
 
 # What a run holds
 
-A reporter is given a `FinishedRun`; `finetunekit.FinishedRun(Path("runs/NAME"))` opens one anywhere. A listener's `before_run` is given the
-`Plan`, `after_epoch` a row of `epochs.csv` with numbers as numbers, `after_run` the content of `metrics.json`.
+A reporter gets a `FinishedRun`; `finetunekit.FinishedRun(Path("runs/NAME"))` opens one anywhere. A listener's
+`before_run` gets the `Plan`,
+`after_epoch` gets a row of `epochs.csv` with numbers as numbers, and `after_run` gets the content of `metrics.json`.
 """
 _SCORES = (
     scores.Scores,
@@ -42,15 +43,23 @@ def render_run_folder(value: Callable[[type[Any]], str]) -> str:
         value: Renders a dataclass.
     """
     parts = [_HEAD, "## FinishedRun", *_finished_run()]
-    parts += ["## Plan", "Frozen. `plan.json` holds it as plain values.", *map(value, (Plan, Chosen, PlannedStage))]
-    parts += ["## epochs.csv", "One row an epoch; `FinishedRun.epochs` gives texts.", _table("column", EPOCH_COLUMNS)]
+    parts += [
+        "## Plan",
+        "The plan is frozen. `plan.json` holds it as plain values.",
+        *map(value, (Plan, Chosen, PlannedStage)),
+    ]
+    parts += [
+        "## epochs.csv",
+        "It has one row per epoch; `FinishedRun.epochs` gives texts.",
+        _table("column", EPOCH_COLUMNS),
+    ]
     parts += ["## metrics.json", _table("key", METRICS_KEYS)]
-    parts += ["### What scores are made of", "As plain values: an attribute is a key.", *map(value, _SCORES)]
+    parts += ["### What scores are made of", "In the JSON file, each attribute is a key.", *map(value, _SCORES)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def _finished_run() -> Iterator[str]:
-    yield "Everything is read when it is asked for. JSON comes as plain values, CSV as texts."
+    yield "Everything is read when you access it. JSON gives plain values, CSV gives texts."
     rows = {}
     for name, member in vars(FinishedRun).items():
         if isinstance(member, functools.cached_property) and not name.startswith("_"):

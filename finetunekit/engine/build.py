@@ -35,7 +35,7 @@ def build_context(
     Raises:
         PluginError: If a component fails or returns something that its hook does not allow.
         RunError: If there is no room for the network.
-        WeightsError: If the pretrained weights cannot be had.
+        WeightsError: If the pretrained weights cannot be found or fetched.
         DataError: If a photo cannot be read.
     """
     from finetunekit.config.pixel_contract import contract_of

@@ -71,15 +71,15 @@ class ExportableRun(LoadedRun):
         """Write the run for another runtime, with its certificate.
 
         Args:
-            to: Name of an exporter, such as `litert`, `onnx` or `savedmodel`.
+            to: Name of an exporter: `litert`, `onnx`, `savedmodel`, `keras` or a plugin's.
             options: Its options, such as `{"quantize": "int8"}`.
             into: Folder to write; default: one in the run's folder, `exports/<name>`.
-            limits: Keys of `export` in a preset, such as `{"max_difference": 1e-3}`, over those of the run.
-            progress: Where progress is printed; default: stderr, a live line in a notebook.
+            limits: Keys of `export` in a preset, such as `{"max_difference": 1e-3}`, that replace those of the run.
+            progress: Where progress is printed; default: stderr, or a live line in a notebook.
 
         Raises:
             ConfigError: Before any work, if there is no such exporter, an option is wrong, a package is missing or `into` is taken.
-            ExportError: If it cannot be converted or the limits are not kept; nothing is left behind.
+            ExportError: If the run cannot be converted, or the limits are not kept; nothing is left behind.
         """
         wanted = plan_export(self.run, to, options or {}, into=into, limits=limits or {}, trust=self.trust)
         return wanted.execute(self, progress or default_progress())
@@ -88,17 +88,17 @@ class ExportableRun(LoadedRun):
 def load(
     run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None, trust: bool = False
 ) -> ExportableRun:
-    """Load a run's network, to predict photos and to export it: it is built again through the run's plugins.
+    """Load a run's network, to predict photos or to export it. It is built again through the run's plugins.
 
     Args:
         run: The run folder, its name under `out`, or `last`.
         out: Folder of runs.
         progress: Receives warnings about broken plugins.
-        trust: Run plugin files that came with it although it was not started here by this user.
+        trust: Run plugin files that came with the run, although this user did not start it here.
 
     Raises:
-        RunFolderError: If there is no such run, it has no model, or its plugins build another network now.
-        ConfigError: If a plugin that the network came from is gone, or may not be run; it is named.
+        RunFolderError: If there is no such run, if it has no model, or if its plugins now build another network.
+        ConfigError: If a plugin that the network came from is missing, or may not be run; the message names it.
         PluginError: If a plugin file cannot be loaded, or a builder fails.
     """
     loaded = load_network(run, out=out, progress=progress, trust=trust)

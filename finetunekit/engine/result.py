@@ -17,7 +17,7 @@ class RunResult:
     Attributes:
         path: The run folder.
         metrics: Content of `metrics.json`.
-        summary: Sentences for the user, at most 80 columns a line.
+        summary: Sentences for the user, in lines of at most 80 columns.
     """
 
     path: Path

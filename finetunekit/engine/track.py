@@ -70,7 +70,7 @@ def track(
         settings: `track[0].uri=VALUE` texts.
         out: Folder of runs.
         progress: Where progress is printed.
-        trust: Run plugin files that came with it although it was not started here by this user.
+        trust: Run plugin files that came with the run, although this user did not start it here.
 
     Returns:
         One entry a run and tracker.

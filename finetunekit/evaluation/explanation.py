@@ -95,7 +95,7 @@ def explain(
         paths: Photo files, or folders, tables and archives of them.
         coverage: Of the sets of classes, as in `LoadedRun.predict`.
         neighbours: Training photos for each.
-        count: Called with photos done and photos in all.
+        count: Called with the number of photos done and the total.
 
     Raises:
         DataError: If a path does not exist, a folder has no photo, or a photo cannot be read.

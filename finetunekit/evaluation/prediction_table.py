@@ -18,10 +18,11 @@ MOST_SHOWN = 50
 
 
 class Predictions(list["Prediction"]):
-    """A list of predictions that shows itself.
+    """A list of predictions that displays itself in a notebook.
 
     Attributes:
-        thumbnails: Position → picture of photos that were given as pixels or bytes; those of files are made when they are shown.
+        thumbnails: Position → picture, for photos that were given as pixels or bytes; pictures of files are made when
+            they are shown.
     """
 
     def __init__(self, rows: Iterable[Prediction] = (), thumbnails: Mapping[int, Thumbnail] | None = None) -> None:

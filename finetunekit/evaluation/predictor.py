@@ -38,18 +38,19 @@ _CHUNK = 256
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a network says of one photo.
+    """What a network says about one photo.
 
     Attributes:
         path: The photo.
-        label: The most probable class; None where its probability is below the threshold asked for.
-        probability: Of the most probable class, as it is given out.
-        temperature: What the network's logits were divided by; 1: the probabilities are its own.
+        label: The most probable class; None if its probability is below the requested threshold.
+        probability: Probability of the most probable class, calibrated.
+        temperature: What the network's logits were divided by; 1 if the probabilities are its own.
         probabilities: Class name → probability, in class order.
-        unlike_p: How rarely a photo like the validation ones is as unlike the training photos: small is strange. None where the run keeps
-            nothing to tell by.
+        unlike_p: How rarely a photo like the validation photos is as unlike the training photos; a small value means
+            a strange photo. None if the run keeps nothing to compare with.
         is_unlike: Whether that is so rare that the photo may show none of the classes.
-        class_set: The classes that are kept at the coverage asked for, maybe none, maybe all; None where none was asked for.
+        class_set: The classes that are kept at the requested coverage, which can be none or all of them; None if no
+            coverage was requested.
     """
 
     path: Path
@@ -94,13 +95,14 @@ class LoadedRun:
         Args:
             photos: One or several of: a path of a photo file, or of a folder, table or archive of them; the bytes of a photo file; a PIL
                 image; an array `(height, width)` or `(height, width, channels)` of uint8, or a batch of them.
-            abstain_below: Give no label where the most probable class has a lower probability.
+            abstain_below: Give no label if the most probable class has a lower probability.
             abstain_unlike: Give no label to photos that are unlike any training photo.
-            coverage: Give a set of classes that holds the true one for at least this share of photos like the validation ones, in (0, 1);
-                see `sets`, which also says what that rests on.
+            coverage: Give a set of classes that contains the true one for at least this fraction of photos like the
+                validation photos, in (0, 1); see `sets`, which also says what that rests on.
             is_per_class: The same for the photos of each class.
-            count: Called with photos done and photos in all.
-            unreadable: Called with the line of each photo that cannot be read, which is then left out; None: it is an error.
+            count: Called with the number of photos done and the total.
+            unreadable: Called with a line about each photo that cannot be read, which is then left out; None: such a
+                photo is an error.
 
         Returns:
             A list of one prediction for each photo, in the order given; a folder's photos by name. A notebook shows it as a table with
@@ -273,7 +275,7 @@ class LoadedRun:
         Args:
             folder: One folder of photos for each class; or a table or an archive. Classes without photos may be left out.
             options: `NAME=VALUE` texts for the data source of a table or an archive.
-            count: Called with photos done and photos in all.
+            count: Called with the number of photos done and the total.
 
         Returns:
             Every score with denominator and interval (`finetunekit.statistics.Scores`) as plain values, those of the probabilities that
@@ -400,11 +402,11 @@ def load(
         run: The run folder, its name under `out`, or `last`.
         out: Folder of runs.
         progress: Receives warnings about broken plugins.
-        trust: Run plugin files that came with it although it was not started here by this user.
+        trust: Run plugin files that came with the run, although this user did not start it here.
 
     Raises:
-        RunFolderError: If there is no such run, it has no model, or its plugins build another network now.
-        ConfigError: If a plugin that the network came from is gone, or may not be run; it is named.
+        RunFolderError: If there is no such run, if it has no model, or if its plugins now build another network.
+        ConfigError: If a plugin that the network came from is missing, or may not be run; the message names it.
         PluginError: If a plugin file cannot be loaded, or a builder fails.
     """
     finished = find_network(run, out=out)

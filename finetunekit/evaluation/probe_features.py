@@ -150,7 +150,7 @@ def open_probe(
 
     Raises:
         PluginError: If the backbone fails or returns something that its hook does not allow.
-        WeightsError: If the pretrained weights cannot be had.
+        WeightsError: If the pretrained weights cannot be found or fetched.
     """
     backbone, precision = load_backbone(plan, progress)
     return probe_backbone(plan, index, backbone, precision, progress, contract=contract, photos=photos)
@@ -161,7 +161,7 @@ def load_backbone(plan: Plan, progress: Progress) -> tuple[Backbone, str]:
 
     Raises:
         PluginError: If the backbone fails or returns something that its hook does not allow.
-        WeightsError: If the pretrained weights cannot be had.
+        WeightsError: If the pretrained weights cannot be found or fetched.
     """
     prepare_tensorflow(seed=plan.config.seed, is_deterministic=plan.config.deterministic)
     precision = resolve_precision(plan.config.precision)

@@ -90,7 +90,7 @@ def suggest(
         folder: Unlabelled photos, any number of folders deep.
         count: Photos to choose.
         seed: Another seed chooses others.
-        progress: Called with photos done and photos in all.
+        progress: Called with the number of photos done and the total.
         unreadable: Receives the line of each photo that cannot be read, which is passed over.
 
     Raises:

@@ -29,13 +29,15 @@ def audit(
     network: bool | None = None,
     progress: Progress | None = None,
 ) -> Told[AuditReport]:
-    """Look at photos before anything is trained on them: broken files, copies, leaks between splits, likely wrong labels.
+    """Check photos before anything is trained on them: broken files, copies, leaks between splits, likely wrong
+    labels.
 
     Args:
-        data: A folder with one folder for each class, a table or an archive; or a preset.
-        settings: What goes over the preset, as in `run`.
-        network: Look for wrong labels and odd photos with a pretrained network; None: where its weights are on this machine.
-        progress: Where progress is printed; default: stderr, a live line in a notebook.
+        data: A folder with one folder per class, a table or an archive; or a preset.
+        settings: Changes to the preset, as in `run`.
+        network: Look for wrong labels and odd photos with a pretrained network; None: only if its weights are on this
+            machine.
+        progress: Where progress is printed; default: stderr, or a live line in a notebook.
 
     Raises:
         DataError: If the photos cannot be listed.
@@ -63,15 +65,15 @@ def probe(
     """Rank backbones for photos by a linear probe on frozen features; no network is trained, and no test photo is looked at.
 
     Args:
-        data: A folder with one folder for each class, a table or an archive; None: the preset's own photos.
-        preset: Whose pixels and seed are used; None: `small-data`.
+        data: A folder with one folder per class, a table or an archive; None: the preset's own photos.
+        preset: Preset whose pixels and seed are used; None: `small-data`.
         backbones: Registered names; none: those whose weights are on this machine, and the preset's.
-        settings: What goes over the preset, as in `run`.
+        settings: Changes to the preset, as in `run`.
         folds: Outer and inner folds of the nested cross-validation.
-        progress: Where progress is printed; default: stderr, a live line in a notebook.
+        progress: Where progress is printed; default: stderr, or a live line in a notebook.
 
     Raises:
-        ConfigError: If there is nothing to probe, or a name is not known.
+        ConfigError: If there is nothing to probe, or a name is unknown.
         DataError: If the photos cannot be read.
     """
     from finetunekit.data.listing import index_listing, list_photos
@@ -100,12 +102,13 @@ def compare(
     Args:
         runs: Run folders, their names under `out`, or `last`; two or more.
         out: Folder of runs.
-        margin_points: Largest difference in accuracy that counts as none, in percentage points, stated before looking.
+        margin_points: Largest difference in accuracy that counts as none, in percentage points; state it before you
+            look.
         log_loss_margin: The same for the log loss, in nats.
 
     Raises:
         ConfigError: If the runs cannot be compared.
-        RunFolderError: If there is no such run, or it is not finished.
+        RunFolderError: If there is no such run, or if it is not finished.
     """
     from finetunekit.experiments.compare import compare_runs
     from finetunekit.reports.comparison_text import comparison_lines

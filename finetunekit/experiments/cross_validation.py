@@ -46,23 +46,23 @@ def run_folds(
     on: str | None = None,
     progress: Progress | None = None,
 ) -> GroupResult:
-    """Cross-validate a preset whose `train.folds` is set: one run a fold, each photo tested on once.
+    """Cross-validate a preset whose `train.folds` is set, with one run per fold; each photo is tested on once.
 
-    Photos of all splits are dealt into folds: classes in equal parts, groups and copies of one file together. In the run of a fold,
-    that fold is the test split, the next one the validation split, the others train.
+    Photos of all splits are assigned to folds: classes in equal parts, with groups and copies of one file together.
+    In the run of a fold, that fold is the test split, the next one is the validation split, and the others train.
 
     Args:
-        preset: As in `finetunekit.run`, and so are the others.
+        preset: As in `finetunekit.run`, like the other arguments.
         settings: `a.b[0].c=VALUE` texts.
         seed: Replaces the preset's seed; the same for all folds.
         out: Folder in which the cross-validation's own folder is made.
-        on: Executor that carries the runs out, by its name or its address; default: that of the preset.
+        on: Name or address of the executor that carries out the runs; default: the preset's.
         progress: Where progress is printed.
 
     Raises:
-        ConfigError: If `train.folds` is not set, or as `run`.
+        ConfigError: If `train.folds` is not set, or as in `run`.
         DataError: If a fold would lack a class.
-        As `run`: what was finished by then is kept, and `resume_folds` goes on with it.
+        As `run`: what is finished by then is kept, and `resume_folds` continues.
     """
     progress = progress or default_progress()
     plan, _ = prepare(preset, settings=(*executor_settings(on), *settings), seed=seed, progress=progress)
@@ -101,7 +101,7 @@ def resume_folds(
         is_forced: Go on although configuration, weights, versions or machine changed; photos may never.
         on: Executor that carries the runs out from now on, by its name or its address; default: the one that did.
         progress: Where progress is printed.
-        trust: Run plugin files that came with it although it was not started here by this user.
+        trust: Run plugin files that came with the run, although this user did not start it here.
 
     Raises:
         RunFolderError: If the folder holds no cross-validation, or something changed.

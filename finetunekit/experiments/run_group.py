@@ -75,7 +75,7 @@ class GroupResult:
         path: Its folder; the runs lie in it.
         runs: One result a finished member: a seed, a fold, or a cell and seed of an ablation.
         scores: Content of `seeds.json`, `cross_validation.json` or `ablation.json`.
-        summary: Sentences for the user, at most 80 columns a line.
+        summary: Sentences for the user, in lines of at most 80 columns.
         files: What was written beside the runs, the group's file last.
     """
 
@@ -98,7 +98,7 @@ class RunGroup(ABC):
         progress: Where progress is printed.
         executor: Carries out the runs.
         is_new: Whether the folder was just made for this group.
-        trust: Run plugin files that came with it although it was not started here by this user.
+        trust: Run plugin files that came with the run, although this user did not start it here.
     """
 
     file: ClassVar[str]
@@ -149,7 +149,7 @@ class RunGroup(ABC):
 
         Raises:
             RunFolderError: If another process writes the folder, something changed, or the runs cannot be summed up.
-            As `finetunekit.run`: what was finished by then is kept.
+            As `finetunekit.run`: what is finished by then is kept.
         """
         if self.state.get("status") == "running" and not (self.is_new or is_forced):
             self._refuse_changes()

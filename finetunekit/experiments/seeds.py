@@ -40,17 +40,17 @@ def run_seeds(
     """Run a preset with several seeds, one run each, in one folder.
 
     Args:
-        preset: Preset name or path of a YAML file; later changes of that file change none of the runs.
+        preset: Preset name or path of a YAML file; editing that file later changes none of the runs.
         seeds: How many, counted up from the first.
         settings: As in `run`.
         seed: The first seed; default: the preset's.
         out: Folder in which the folder of the runs is made.
-        on: Executor that carries the runs out, by its name or its address; default: that of the preset.
+        on: Name or address of the executor that carries out the runs; default: the preset's.
         progress: As in `run`.
 
     Raises:
-        ConfigError: If there is no seed to run, the test split stays shut, or as `run`.
-        As `run`: seeds that were finished by then are kept, and `resume_seeds` goes on with the others.
+        ConfigError: If there is no seed to run, if the test split stays closed, or as in `run`.
+        As `run`: seeds that are finished by then are kept, and `resume_seeds` continues with the others.
     """
     progress = progress or default_progress()
     plan, _ = prepare(preset, settings=(*executor_settings(on), *settings), seed=seed, progress=progress)
@@ -78,7 +78,7 @@ def resume_seeds(
         is_forced: Go on although configuration, photos, versions or machine changed.
         on: Executor that carries the runs out from now on, by its name or its address; default: the one that did.
         progress: Where progress is printed.
-        trust: Run plugin files that came with it although it was not started here by this user.
+        trust: Run plugin files that came with the run, although this user did not start it here.
 
     Raises:
         RunFolderError: If the folder holds no seeds, another process writes it, or something changed.

@@ -1,4 +1,4 @@
-"""What is known of a backbone without building it."""
+"""What is known about a backbone without building it."""
 
 from __future__ import annotations
 

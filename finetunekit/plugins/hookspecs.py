@@ -52,7 +52,7 @@ def register_backbones(register: RegisterBackbone) -> None:
 
     The builder is `build(options, image_size_px) -> Backbone`: a Keras model without pretrained weights, built for
     `(batch, image_size_px, image_size_px, 3)` float32 input that already obeys `spec.pixels`, and its block map. The engine loads the
-    weights. It is called inside the run's precision policy. Raise `PluginError` where the options cannot be met.
+    weights. It is called inside the run's precision policy. Raise `PluginError` if the options cannot be met.
     """
 
 
@@ -71,8 +71,9 @@ def register_freezing_policies(register: Register) -> None:
 
     The builder is `build(options, layers) -> decision`: `layers` is a tuple of `LayerInfo` in the order of the forward pass, the result
     maps layer paths to rate multipliers >= 0: 0 freezes, 1 is the stage's learning rate. Layers left out train at the stage's rate. A
-    path that is not among `layers` is an error, and a rule that matches nothing should raise `ConfigError`. A policy of several rules
-    returns `LayerRate(rate, by)` in place of a number, so that the run says which rule claimed which layer.
+    path that is not among `layers` is an error, and a rule that matches nothing should raise `ConfigError`. A policy
+    with several rules returns `LayerRate(rate, by)` instead of a number, so that the run says which rule decided for
+    which layer.
     """
 
 
@@ -80,8 +81,9 @@ def register_freezing_policies(register: Register) -> None:
 def register_augmentations(register: Register) -> None:
     """Offer augmentations of training photos. Called once, when plugins are loaded; must not import TensorFlow.
 
-    The builder is `build(options) -> tuple[Augmentation, ...]`: pure steps in order. They all receive the same keys, one per photo drawn,
-    unlike the keys of any other component of the list; `finetunekit.draw_uniform(keys, n)` turns keys into random numbers.
+    The builder is `build(options) -> tuple[Augmentation, ...]`: pure steps in order. All of them receive the same
+    keys, one per photo drawn; no other component of the list receives these keys. `finetunekit.draw_uniform(keys, n)`
+    turns keys into random numbers.
     """
 
 
@@ -90,7 +92,7 @@ def register_data_sources(register: Register) -> None:
     """Offer data sources. Called once, when plugins are loaded; must not read photos.
 
     The builder is `build(options, context) -> PhotoListing`: it lists files, labels and splits, and decodes nothing. `context` is a
-    `SourceContext`. Raise `DataError` where the root is missing or unusable.
+    `SourceContext`. Raise `DataError` if the root is missing or unusable.
     """
 
 
@@ -109,7 +111,8 @@ def register_trackers(register: Register) -> None:
     """Offer trackers. Called once, when plugins are loaded; must not import the tracker's library.
 
     The builder is `build(options) -> Tracker`: an object with `start`, `epoch`, `finish` and `fail`. It is called in the thread that drives
-    the tracker. Options hold no secret: the plan refuses an address with a password in it, since options are written into run folders.
+    the tracker. Options must not contain secrets, since they are written into run folders; the plan refuses an
+    address that contains a password.
     """
 
 
@@ -117,10 +120,10 @@ def register_trackers(register: Register) -> None:
 def register_executors(register: Register) -> None:
     """Offer executors. Called once, when plugins are loaded; must not import the library of a cluster.
 
-    The builder is `build(options) -> Executor`: an object with `run(jobs, say)`, which carries out whole runs and gives back how each
-    ended. It decides where, in which order and how many at a time, and changes nothing in a run: a run has the same bits wherever it is
-    carried out. Raise `ConfigError` in the builder where a package is missing. Options hold no secret: they are written into the folder
-    of several runs.
+    The builder is `build(options) -> Executor`: an object with `run(jobs, say)`, which carries out whole runs and
+    returns how each ended. It decides where, in which order and how many at a time, and does not change a run: a run
+    has the same bits wherever it is carried out. Raise `ConfigError` in the builder if a package is missing. Options
+    must not contain secrets, since they are written into the folder of several runs.
     """
 
 
@@ -130,8 +133,9 @@ def register_exporters(register: Register) -> None:
 
     The builder is `build(options) -> Exporter`, three functions: `write(servable, folder) -> Exported` writes a finished run as files of
     another format, `open(folder) -> predict` runs such files in their own runtime, `classes(folder)` reads the class names back from
-    them. The engine measures how far the answers are from the run's and writes the certificate. Raise `ConfigError` in the builder where a
-    package is missing, and `ExportError` in `write` where the network cannot be written in this format.
+    them. The engine measures how far the answers are from the run's and writes the certificate. Raise `ConfigError`
+    in the builder if a package is missing, and `ExportError` in `write` if the network cannot be written in this
+    format.
     """
 
 
@@ -142,7 +146,8 @@ def register_presets(register: RegisterPreset) -> None:
 
 @hookspec
 def before_run(plan: Plan, run_path: Path) -> None:
-    """A run is about to read its photos. `plan` is frozen; `run_path` exists and holds the resolved config."""
+    """A run is about to read its photos. `plan` is frozen; `run_path` exists and contains the resolved
+    configuration."""
 
 
 @hookspec
@@ -157,7 +162,8 @@ def after_stage(stage: str, rows: tuple[Mapping[str, Any], ...], run_path: Path)
 
 @hookspec
 def after_run(metrics: Mapping[str, Any], run_path: Path) -> None:
-    """A run ended well: every artefact and report is in `run_path`. `metrics` is the content of `metrics.json`.
+    """A run has finished successfully: every artefact and report is in `run_path`. `metrics` is the content of
+    `metrics.json`.
 
-    It has no `test`, and there is no report, where the test split stayed shut (`evaluate.test: false`).
+    If the test split stayed closed (`evaluate.test: false`), it has no `test`, and there is no report.
     """

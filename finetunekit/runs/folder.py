@@ -252,7 +252,7 @@ class FinishedRun:
 
     @functools.cached_property
     def metrics(self) -> Mapping[str, Any]:
-        """Every score, with denominators."""
+        """Every score with its denominator."""
         return self._json(METRICS)
 
     @functools.cached_property
@@ -289,7 +289,8 @@ class FinishedRun:
 
     @functools.cached_property
     def temperature(self) -> float:
-        """What logits are divided by before probabilities are given out, fitted on validation photos; 1 before the run was scored."""
+        """What logits are divided by to get calibrated probabilities, fitted on validation photos; 1 before the run
+        was scored."""
         return float(self.state.get("calibration", {}).get("temperature", 1.0))
 
     @functools.cached_property
@@ -299,8 +300,8 @@ class FinishedRun:
 
     @functools.cached_property
     def predictions(self) -> tuple[Mapping[str, str], ...]:
-        """Rows of `predictions.csv`, as text: split, path, sha256, true, predicted, and for each class `p_<class>`, the probability that is
-        given out, and `uncalibrated_<class>`, the network's own."""
+        """Rows of `predictions.csv`, as text: split, path, sha256, true, predicted, and for each class `p_<class>`,
+        the calibrated probability, and `uncalibrated_<class>`, the network's own."""
         return self._csv(PREDICTIONS)
 
     def split_predictions(self, split: str) -> list[Mapping[str, str]]:
@@ -314,21 +315,22 @@ class FinishedRun:
 
     @functools.cached_property
     def decided(self) -> tuple[Mapping[str, str], ...]:
-        """What people's decisions changed of the photos as listed, as text: number, when, who, path, sha256, split, kind, was, now, why."""
+        """What people's decisions changed in the list of photos, as text: number, when, who, path, sha256, split,
+        kind, was, now, why."""
         return self._csv(DECIDED) if (self.path / DECIDED).is_file() else ()
 
     def optional(self, name: str) -> Mapping[str, Any] | None:
-        """Content of a JSON file of the run folder that a run may be without, such as `baselines.json`; None without it."""
+        """Content of a JSON file that not every run folder has, such as `baselines.json`; None if it is missing."""
         return self._json(name) if (self.path / name).is_file() else None
 
     @functools.cached_property
     def certificates(self) -> Mapping[str, Mapping[str, Any]]:
-        """Folder in `exports/` → certificate of the model that the run was exported as there."""
+        """Folder in `exports/` → certificate of the exported model there."""
         found = sorted(self.path.glob(f"{EXPORTS}/[!.]*/{CERTIFICATE}"))
         return {file.parent.name: self._json(file.relative_to(self.path).as_posix()) for file in found}
 
     def photo_path(self, name: str) -> Path:
-        """Where the photo of this `path` in the run's tables lies now; it may have been moved since."""
+        """Where the photo with this `path` in the run's tables is now; it may have been moved since."""
         return Path(self.state["photo_root"]) / name
 
     def _json(self, name: str) -> Mapping[str, Any]:
@@ -342,7 +344,7 @@ class FinishedRun:
         return read_table_file(self.path / name)
 
     def text(self, name: str) -> str:
-        """Content of a text file of the run folder, line ends as they are."""
+        """Content of a text file in the run folder, with its line ends unchanged."""
         from finetunekit.runs.run_files import read_text_file
 
         return read_text_file(self.path / name, errors="surrogateescape")

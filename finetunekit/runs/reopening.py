@@ -37,7 +37,7 @@ def reopen_plan(
         settings: `a.b[0].c=VALUE` texts.
         seed: Replaces that of the configuration.
         progress: Receives warnings about broken plugins.
-        trust: Run plugin files that came with it although it was not started here by this user.
+        trust: Run plugin files that came with the run, although this user did not start it here.
 
     Raises:
         ConfigError: With every problem, one a line; a plugin that is gone is named, and so are files that may not be run.
@@ -59,7 +59,7 @@ def reopen_network(run: FinishedRun, progress: Progress | None = None, *, trust:
     Args:
         run: Its folder.
         progress: Receives warnings about broken plugins.
-        trust: Run plugin files that came with it although it was not started here by this user.
+        trust: Run plugin files that came with the run, although this user did not start it here.
 
     Raises:
         ConfigError: With every problem, one a line; a plugin that is gone is named, and so are files that may not be run.
@@ -80,7 +80,7 @@ def add_plugin_files(host: PluginHost, run: FinishedRun, *, trust: bool = False)
     Args:
         host: Gets them.
         run: Its folder.
-        trust: Run plugin files that came with it although it was not started here by this user.
+        trust: Run plugin files that came with the run, although this user did not start it here.
 
     Raises:
         ConfigError: If they may not be run.

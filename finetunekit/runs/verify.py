@@ -65,13 +65,14 @@ class Verdict:
 
 
 def verify_run(path: Path) -> Verdict:
-    """Test a finished run against `expected` in its own configuration, margin and direction as stated before the run.
+    """Test a finished run against `expected` in its own configuration, with the margin and direction stated before
+    the run.
 
     Args:
         path: Run folder.
 
     Raises:
-        ConfigError: If the run's photos are a stand-in, nothing is expected of it, or what is expected contradicts
+        ConfigError: If the run's photos are a stand-in, if it has nothing in `expected`, or if that contradicts
             itself.
         RunFolderError: If the run is not finished, or its files are missing or damaged.
 

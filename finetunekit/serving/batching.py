@@ -40,7 +40,7 @@ class Batcher:
         return asked
 
     def close(self) -> None:
-        """Answer what was accepted, then end."""
+        """Answer the requests that were accepted, then end."""
         self._waiting.put(None)
         self._thread.join()
 

@@ -31,7 +31,7 @@ def predict_files(
         model: What answers.
         paths: Of photo files.
         asked: What is wanted beside probabilities.
-        count: Called with photos done and photos in all.
+        count: Called with the number of photos done and the total.
         unreadable: Receives the line of each photo that cannot be read, which is left out.
 
     Raises:

@@ -79,7 +79,7 @@ class Asked:
     """What a client wants beside probabilities.
 
     Attributes:
-        abstain_below: Give no label where the most probable class has a lower probability.
+        abstain_below: Give no label if the most probable class has a lower probability.
         abstain_unlike: Give no label to photos that are unlike any training photo.
         coverage: Give the set of classes that holds the true one for this share of photos; None: none.
     """

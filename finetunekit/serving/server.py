@@ -46,10 +46,11 @@ class Limits:
 
 
 class Server:
-    """A server in a thread of its own, which listens as soon as it is there. It ends with its `with` block, or by `stop`.
+    """A server in its own thread, which listens as soon as it is created. It ends with its `with` block, or with
+    `stop`.
 
     Attributes:
-        url: Where it is asked.
+        url: Address of the server.
     """
 
     def __init__(self, make: Callable[[], Any], access: Access, port: int) -> None:
@@ -65,7 +66,7 @@ class Server:
         self._thread.start()
 
     def stop(self) -> None:
-        """Answer what was accepted, then end."""
+        """Answer the requests that were accepted, then end."""
         self._server.should_exit = True
         self._thread.join()
 
@@ -94,24 +95,26 @@ def serve(
     limits: Limits | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Server:
-    """Put a finished run, or a model that was exported, behind HTTP, in a thread of this process.
+    """Serve a finished run, or an exported model, over HTTP, in a thread of this process.
 
     Args:
         run: The run folder, its name under `out`, `last`; or the folder of an exported model.
-        port: 0: any that is free, see `Server.url`.
-        host: Where to listen; other machines can ask where it is not this one's loopback address, which needs a token.
+        port: Port; 0 chooses a free one, see `Server.url`.
+        host: Address to listen on. If it is not this machine's loopback address, other machines can connect, and a
+            token is needed.
         token: What requests must send as `Authorization: Bearer …`; default: the variable `FINETUNEKIT_TOKEN`.
         out: Folder of runs.
-        runtime: Name of an exporter: answer by what the run was exported to with it, without TensorFlow.
-        trust: Run Python files of a run that was not started here.
-        limits: How much it takes on.
-        say: Receives one line for each request.
+        runtime: Name of an exporter: answer with the run's export in that format, without TensorFlow.
+        trust: Run Python files that came with a run that was not started here.
+        limits: Limits on requests.
+        say: Receives one line per request.
 
     Returns:
         The running server.
 
     Raises:
-        ConfigError: If the extra `serve` is not installed, the port is taken, a token is needed, or there is no such export.
+        ConfigError: If the extra `serve` is not installed, the port is in use, a token is needed, or there is no such
+            export.
         RunFolderError: If there is no such run, or it has no model.
     """
     check_installed()
@@ -196,7 +199,7 @@ def serve_until_stopped(
         access: Who may ask.
         sock: Listens.
         limits: How much is taken on.
-        say: Receives one line for each request.
+        say: Receives one line per request.
         newer: Asked now and then, in a thread: a model that takes the place of this one, or None.
     """
     _serving(served, access, limits, say, newer).run([sock])

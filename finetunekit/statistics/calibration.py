@@ -30,13 +30,13 @@ Source: measured. With 15 bins the error of a calibrated classifier came out as 
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Photos whose confidence lies in (low, high]. None means that there are no photos.
+    """Photos whose confidence is in (low, high]. None means that there are no photos.
 
     Attributes:
         low: Lower end of the confidence.
         high: Upper end.
         photos: Photos in the bin.
-        correct: Those predicted rightly.
+        correct: Photos in the bin that are right.
         mean_confidence: Their mean confidence.
         accuracy: `correct / photos`.
         interval: Wilson interval of the accuracy.
@@ -57,9 +57,9 @@ class CalibrationError:
 
     Attributes:
         value: As computed on these photos. It is biased upwards, the more so the fewer the photos.
-        interval: For the error that endless photos would show in the same bins.
-        if_calibrated: What a perfectly calibrated classifier of the same confidences would show on as many
-            photos, on average. A `value` near it is no evidence of miscalibration.
+        interval: Interval for the error that unlimited photos would show in the same bins.
+        if_calibrated: What a perfectly calibrated classifier with the same confidences would show on average on this
+            many photos. A `value` close to it is no evidence of miscalibration.
     """
 
     value: float
@@ -74,7 +74,7 @@ class Calibration:
     Attributes:
         photos: Photos it was measured on.
         expected_error: Mean over photos of |accuracy - confidence| of their bin.
-        maximum_error: Largest |accuracy - confidence| of a bin with photos: one small bin can make it.
+        maximum_error: Largest |accuracy - confidence| of a bin with photos; one small bin can determine it.
         bins: Equal-width bins from 0 to 1, for the reliability diagram.
     """
 

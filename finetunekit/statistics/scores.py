@@ -66,7 +66,7 @@ class Scores:
         seed: Seed of every bootstrap here.
         replicates: Replicates of every bootstrap here.
         accuracy: Fraction of photos whose most probable class is the true one (ties: the lowest index).
-        top_k: Top-k accuracies asked for, those with k below the number of classes.
+        top_k: The requested top-k accuracies with k below the number of classes.
         confusion: Rows are true classes, columns predicted ones.
         classes: Scores of each class, in order of index.
         macro_f1: Mean F1 of the classes with photos.

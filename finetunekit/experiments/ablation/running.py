@@ -38,29 +38,29 @@ def run_ablation(
     on: str | None = None,
     progress: Progress | None = None,
 ) -> GroupResult:
-    """Vary settings of a preset, one whole run a cell and seed, and say what each value does.
+    """Vary settings of a preset, with one whole run per cell and seed, and show what each value does.
 
-    Cells are scored on the validation split; the test split stays shut unless `is_test` says otherwise, and then each cell is an
-    opening. The same call goes on where an earlier one was stopped: finished runs in `out` are never repeated, whatever asked for
-    them, and one that was under way is taken up at its last epoch. A cell whose training cannot go on (a loss that is not finite)
-    is noted as failed, and the others go on. No model is kept.
+    Cells are scored on the validation split; the test split stays closed unless `is_test` is set, and then each cell
+    is an opening. The same call continues where an earlier one stopped: finished runs in `out` are never repeated,
+    whichever call asked for them, and an unfinished one is resumed from its last epoch. A cell whose training cannot
+    continue (because its loss is not finite) is recorded as failed, and the others continue. No model is kept.
 
     Args:
         preset: Preset name or path of a YAML file.
         vary: `KEY=V1,V2` texts, see `finetunekit.experiments.ablation.vary.parse_varied`.
         settings: `a.b[0].c=VALUE` texts for every cell.
         seed: The first seed; default: the preset's.
-        seeds: Runs of each cell, seeds counted up from the first.
-        is_grid: Run every combination of values; else one setting at a time differs from the preset.
+        seeds: Runs per cell, with seeds counted up from the first.
+        is_grid: Run every combination of values; otherwise one setting at a time differs from the preset.
         is_test: Score the test split too.
         out: Folder of the ablation; default: `runs/<name>-ablation`.
-        on: Executor that carries the runs out, by its name or its address; default: that of the preset.
-        progress: Where progress is printed; default: stderr, a live line in a notebook.
+        on: Name or address of the executor that carries out the runs; default: the preset's.
+        progress: Where progress is printed; default: stderr, or a live line in a notebook.
 
     Raises:
         ConfigError: Before anything is run, with the problems of every cell.
         RunFolderError: If photos have changed since earlier runs in `out`, or it cannot be written.
-        As `finetunekit.run`: what was finished by then is kept.
+        As `finetunekit.run`: what is finished by then is kept.
     """
     progress = progress or default_progress()
     settings = (*executor_settings(on), *settings)

@@ -59,13 +59,13 @@ def run_tune(
         trials: In all, the preset among them; default: `tune.trials` of the preset, 40.
         pruner: `median`, `halving` or `none`; default: `tune.pruner` of the preset, `median`.
         out: Folder of the search; default: `runs/<name>-tune`.
-        on: Executor that carries the runs out, by its name or its address; default: that of the preset.
-        progress: Where progress is printed; default: stderr, a live line in a notebook.
+        on: Name or address of the executor that carries out the runs; default: the preset's.
+        progress: Where progress is printed; default: stderr, or a live line in a notebook.
 
     Raises:
         ConfigError: Before anything is run, with every problem of the space and of the preset; or if Optuna is not installed.
         RunFolderError: If `out` holds another search, photos have changed since, or it cannot be written.
-        As `finetunekit.run`: what was finished by then is kept.
+        As `finetunekit.run`: what is finished by then is kept.
     """
     require_optuna()
     progress = progress or default_progress()
