@@ -62,4 +62,4 @@ def command(
     if as_json:
         print_json({"path": result.path, "files": result.files, **result.scores})
         return
-    print_lines([*result.summary, result.path / "tune.json"])
+    print_lines([*result.summary, result.path / "tune.html"])

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import dataclasses
 import json
+import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from chromium import browser, find_chromium
 from click.testing import CliRunner
 from conftest import TINY, write_photos
 
 import finetunekit as ftk
 from finetunekit.cli import main
 from finetunekit.config.planning import prepare
-from finetunekit.errors import ConfigError, RunFolderError
+from finetunekit.errors import ConfigError, PrunedError, RunFolderError
 from finetunekit.experiments.ablation.layout import identity_of
 from finetunekit.experiments.tuning.space import Choices, Range, lay_out_search
 from finetunekit.experiments.tuning.study import SharedStudy
+from finetunekit.reports.tuning_page import tuning_page
 from finetunekit.reports.tuning_text import tuning_lines
+from finetunekit.runs.folder import read_status
 from finetunekit.runs.test_split_ledger import read_openings
+from finetunekit.runs.trials import STUDY, Trial, make_trial, open_storage, open_study, read_trial
+from finetunekit.statistics.selection import check_selection
 from finetunekit.system.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 QUIET = Progress(is_quiet=True)
-FAST = ("stages[0].epochs=1", "data.audit.gate=off", "reports=[]")
+FAST = ("data.audit.gate=off", "reports=[]")
 RATE = "stages[0].optimizer.learning_rate"
 
 
@@ -163,7 +171,7 @@ def test_a_small_space_is_tried_whole_and_nothing_twice(tiny_yaml: Path) -> None
 
 @dataclass(frozen=True)
 class Tuned:
-    """One search from the command line, stopped in its second trial and gone on with."""
+    """One search from the command line, stopped in its second trial and gone on with; the last trial is stopped early."""
 
     preset: Path
     path: Path
@@ -172,8 +180,18 @@ class Tuned:
     folders_when_stopped: list[str]
 
 
+class StopsTheFourth:
+    def prune(self, study: Any, trial: Any) -> bool:
+        return int(trial.number) == 3
+
+
+def complete(tuned: Tuned) -> list[dict[str, Any]]:
+    return [trial for trial in tuned.printed["trials"] if trial["state"] == "complete"]
+
+
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuned]:
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+    from finetunekit.runs import trials
     from finetunekit.training.stages import Training
 
     folder, real, calls = tmp_path_factory.mktemp("tuned"), Training.run, list[int]()
@@ -193,6 +211,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuned]:
         patch.setenv("FINETUNEKIT_CACHE", str(folder / "cache"))
         patch.setenv("FINETUNEKIT_STATE", str(folder / "state"))
         patch.setattr(Training, "run", stop_in_second)
+        patch.setattr(trials, "_build_pruner", lambda *_: StopsTheFourth())
         stopped = CliRunner().invoke(main, arguments)
         assert stopped.exit_code == 130
         assert not (folder / "state/openings").exists()
@@ -200,7 +219,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuned]:
         result = CliRunner().invoke(main, arguments, catch_exceptions=False)
         assert result.exit_code == 0, result.output
         assert len(calls) == 6  # four trials, one of them begun twice, and the winner
-        yield Tuned(preset, folder / "out", json.loads(result.stdout), stopped.stderr, folders)
+    return Tuned(preset, folder / "out", json.loads(result.stdout), stopped.stderr, folders)
 
 
 def test_what_was_stopped_is_taken_up(tuned: Tuned) -> None:
@@ -213,13 +232,13 @@ def test_what_was_stopped_is_taken_up(tuned: Tuned) -> None:
 
 def test_trials_are_runs_scored_on_validation_only_and_the_winner_meets_the_test_split_once(tuned: Tuned) -> None:
     found = tuned.printed
-    for trial in found["trials"]:
+    for trial in complete(tuned):
         run = ftk.FinishedRun(tuned.path / trial["folder"])
         assert {row["split"] for row in run.predictions} == {"train", "valid"}
         assert run.metrics["valid"]["log_loss"]["value"] == pytest.approx(trial["log_loss"])
         assert "tune" not in run.config
         assert not (run.path / "model.keras").exists()
-    best = min(found["trials"], key=lambda trial: trial["log_loss"])
+    best = min(complete(tuned), key=lambda trial: trial["log_loss"])
     assert best["number"] == found["best"]
     assert best["log_loss"] <= found["trials"][0]["log_loss"]
     winner = ftk.FinishedRun(tuned.path / found["winner"]["folder"])
@@ -232,8 +251,8 @@ def test_trials_are_runs_scored_on_validation_only_and_the_winner_meets_the_test
 
 def test_the_figures_say_what_choosing_did_to_them(tuned: Tuned) -> None:
     found, text = tuned.printed, " ".join(tuning_lines(tuned.printed, tuned.path))
-    assert found["selection"]["candidates"] == 4
-    assert found["selection"]["apparent"] == pytest.approx(min(trial["log_loss"] for trial in found["trials"]))
+    assert found["selection"]["candidates"] == 3
+    assert found["selection"]["apparent"] == pytest.approx(min(trial["log_loss"] for trial in complete(tuned)))
     assert "flatters it, since it was chosen by it" in text
     assert "On the test split, which chose nothing" in text
     assert "This test split has now been opened once by 1 configuration." in text
@@ -248,4 +267,148 @@ def test_the_winner_is_a_preset_and_the_trials_are_a_table(tuned: Tuned) -> None
     with (tuned.path / "trials.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["image_size"] for row in rows] == [trial["values"]["image_size"] for trial in tuned.printed["trials"]]
-    assert [float(row["log_loss"]) for row in rows] == [trial["log_loss"] for trial in tuned.printed["trials"]]
+    assert [float(row["log_loss"] or "nan") for row in rows[:3]] == [trial["log_loss"] for trial in complete(tuned)]
+
+
+def test_a_trial_that_was_stopped_early_is_kept_without_its_network(tuned: Tuned) -> None:
+    last = tuned.printed["trials"][3]
+    assert (last["state"], last["epochs"], last["log_loss"]) == ("pruned", 1, None)
+    assert "stopped after epoch 1: validation log loss" in last["why"]
+    folder = tuned.path / last["folder"]
+    assert read_status(folder) == "pruned"
+    assert not [path for path in folder.iterdir() if path.name.startswith(("model", "checkpoint"))]
+    assert "3 finished, 1 stopped early" in " ".join(tuning_lines(tuned.printed, tuned.path))
+
+
+def test_the_page_shows_every_trial_and_what_each_setting_did(tuned: Tuned) -> None:
+    page = (tuned.path / "tune.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 3  # trial by trial, and one a setting; too few trials to say what matters
+    assert all(trial["folder"] in page for trial in tuned.printed["trials"])
+    assert "stopped early" in page
+    assert "--vary image_size=12" in page
+    assert "http" not in page.replace("http-equiv", "")
+    many = {**tuned.printed, "importances": {RATE: 0.75, "image_size": 0.25}}
+    assert "What matters" in tuning_page(many).decode()
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed (apt-get install chromium)")
+def test_the_page_fits_a_phone(tuned: Tuned) -> None:
+    with browser() as chromium:
+        for width_px in (1280, 390):
+            chromium.open(tuned.path / "tune.html", width_px=width_px)
+            assert chromium.evaluate("document.documentElement.scrollWidth") <= width_px
+        assert chromium.problems == []
+
+
+# ---- stopped early ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pruner", "others"), [("median", [0.1, 0.2, 0.3, 0.4, 0.5]), ("halving", [0.1, 0.2, 0.3, 0.4])]
+)
+def test_a_trial_is_stopped_where_others_were_better_at_the_same_epoch(
+    tmp_path: Path, pruner: str, others: list[float]
+) -> None:
+    study = open_study(open_storage(tmp_path / STUDY))
+    for loss in others:
+        trial = study.ask()
+        reports = Trial(tmp_path / STUDY, trial.number, pruner, 1, 9, QUIET.say)
+        with contextlib.suppress(PrunedError):  # halving has worse ones stop at once
+            reports.after_epoch({"epoch": 1, "val_loss": loss})
+        study.tell(trial, loss)
+    good, bad = (Trial(tmp_path / STUDY, study.ask().number, pruner, 1, 9, QUIET.say) for _ in range(2))
+    good.after_epoch({"epoch": 0, "val_loss": 99.0})  # a solved stage, which has no epoch
+    good.after_epoch({"epoch": 1, "val_loss": 0.05})
+    with pytest.raises(PrunedError, match=r"stopped after epoch 1: validation log loss 0\.9000 is worse than"):
+        bad.after_epoch({"epoch": 1, "val_loss": 0.9})
+    dataclasses.replace(bad, epochs=1).after_epoch({"epoch": 1, "val_loss": 0.9})  # nothing is saved by stopping it now
+    dataclasses.replace(bad, number=0).after_epoch({"epoch": 1, "val_loss": 0.9})  # the preset itself
+
+
+def test_a_trial_that_does_not_reach_the_database_goes_on(tmp_path: Path) -> None:
+    said: list[str] = []
+    run = tmp_path / "run"
+    run.mkdir()
+    assert read_trial(run, epochs=1, say=said.append) is None
+    make_trial(run, 3, pruner="median", min_epochs=1)
+    assert read_trial(run, epochs=1, say=said.append) is None
+    (tmp_path / STUDY).write_bytes(b"no database" * 100)
+    trial = read_trial(run, epochs=2, say=said.append)
+    assert trial is not None
+    trial.after_epoch({"epoch": 1, "val_loss": 1.0})
+    assert ["is not here, so" in said[0], "epoch 1 did not reach" in said[1]] == [True, True]
+
+
+# ---- several processes -----------------------------------------------------------------------------------------------------------
+
+
+def test_processes_share_the_trials_and_take_up_those_of_one_that_was_killed(tiny_yaml: Path) -> None:
+    search = lay_out_search(tiny_yaml, [f"{RATE}=log:1e-3:1"], trials=4)
+    first, second = (SharedStudy(tiny_yaml.parent / "shared", search) for _ in range(2))
+    begun = [next_number(study) for study in (first, second, first)]
+    assert begun == [0, 1, 2]
+    second.tell(1, "complete", loss=1.0)
+    first.let_all_go()  # as the system does where its process ends, however it ends
+    assert [next_number(second) for _ in range(4)] == [0, 2, 3, None]
+    assert next_number(first) is None
+
+
+def next_number(study: SharedStudy) -> int | None:
+    trial = study.next()
+    return None if trial is None else trial.number
+
+
+@pytest.mark.slow
+def test_two_commands_at_once_one_of_them_killed(tiny_yaml: Path) -> None:
+    """Both run trials of one search; a third process takes up what the killed one had under way, and runs the winner."""
+    out = tiny_yaml.parent / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "finetunekit",
+        "tune",
+        str(tiny_yaml),
+        "--vary",
+        f"{RATE}=log:1e-3:1",
+        "--trials",
+        "9",
+    ]
+    command += ["--set", "data.audit.gate=off", "--set", "stages[0].epochs=20", "--out", str(out)]
+    killed, other = (
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    )
+    assert killed.stderr is not None
+    for line in killed.stderr:
+        if line.startswith("epoch"):
+            killed.kill()
+            break
+    killed.communicate()
+    assert other.communicate(timeout=300)[1]
+    assert other.returncode == 0
+    subprocess.run([*command, "--quiet"], check=True, stdout=subprocess.DEVNULL)
+    record = json.loads((out / "tune.json").read_text(encoding="utf-8"))
+    assert (record["status"], record["under_way"]) == ("finished", [])
+    assert len(record["trials"]) == 9
+    assert record["winner"]["test"] is not None
+    assert len(list(out.glob("tiny-winner-*"))) == 1
+
+
+# ---- what choosing does ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_best_of_many_equals_is_no_better_than_they_are() -> None:
+    """Fifty candidates whose losses are chance alone: the lowest is far below their mean, and the correction takes that back."""
+    generator = np.random.default_rng(0)
+    losses = generator.gamma(1.0, 1.0, size=(50, 200))
+    found = check_selection(losses, losses < 1.0, seed=1)
+    assert found.apparent < 0.87
+    assert found.corrected == pytest.approx(1.0, abs=0.04)
+    assert found.corrected_accuracy < found.apparent_accuracy
+    assert found.interval.low < 1.0 < found.interval.high
+    one = losses[:1] - 0.5
+    clear = check_selection(np.concatenate([losses, one]), np.concatenate([losses, one]) < 1.0)
+    assert clear.best == 50
+    assert clear.stability > 0.95
+    assert clear.corrected == pytest.approx(clear.apparent, abs=0.02)
+    with pytest.raises(ValueError, match="a selection needs a candidate and two photos"):
+        check_selection(losses[:, :1], losses[:, :1] < 1.0)

@@ -21,6 +21,7 @@ from finetunekit.experiments.tuning.space import Search, lay_out_search
 from finetunekit.experiments.tuning.study import SharedStudy, Tried
 from finetunekit.plugins.host import PluginHost
 from finetunekit.reports.notebook import default_progress
+from finetunekit.reports.tuning_page import tuning_page
 from finetunekit.reports.tuning_text import tuning_lines
 from finetunekit.runs.checkpoint import remove_checkpoints
 from finetunekit.runs.folder import CONFIG, PRUNED, FinishedRun, drop_model
@@ -30,7 +31,7 @@ from finetunekit.system.formatting import counted, one_line, show_duration
 from finetunekit.system.progress import Progress
 from finetunekit.types import VALID, Job, Outcome
 
-TUNING, TRIALS, WINNER = "tune.json", "trials.csv", "winner.yaml"
+TUNING, PAGE, TRIALS, WINNER = "tune.json", "tune.html", "trials.csv", "winner.yaml"
 
 
 def run_tune(
@@ -292,7 +293,8 @@ class TuneGroup(RunGroup):
             importances=self.study.importances(),
             winner=outcomes[self.winner.key] if self.winner else None,
         )
-        files: dict[str, str | bytes] = {TRIALS: trials_csv(record)}
+        page = tuning_page({**self.state, **record})
+        files: dict[str, str | bytes] = {PAGE: page, TRIALS: trials_csv(record)}
         best = self._best()
         if best is not None:
             files[WINNER] = self._winner_text(best, record)

@@ -24,6 +24,7 @@ from finetunekit.reports.figures.drawing import (
 )
 from finetunekit.reports.figures.intervals import IntervalRow, interval_plot
 from finetunekit.reports.figures.rates import rate_plot
+from finetunekit.reports.figures.slices import SlicePoint, importance_plot, slice_plot
 
 __all__ = [
     "BLANK",
@@ -37,9 +38,11 @@ __all__ = [
     "Drawing",
     "Format",
     "IntervalRow",
+    "SlicePoint",
     "axes_at",
     "curve_plot",
     "figure_files",
+    "importance_plot",
     "inline_svg",
     "interval_plot",
     "keep_whole",
@@ -47,5 +50,6 @@ __all__ = [
     "png_file",
     "rate_plot",
     "shortened",
+    "slice_plot",
     "svg_file",
 ]
