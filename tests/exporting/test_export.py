@@ -6,11 +6,8 @@ import dataclasses
 import io
 import json
 import shutil
-import subprocess
-import sys
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import distribution
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +15,8 @@ import numpy as np
 import pytest
 from conftest import convert_in_this_process
 from helpers_plugins import invoke
+from lone_environment import lay_out, run_alone
 from numpy.typing import NDArray
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 from PIL import Image
 from run_folders import with_temperature
 
@@ -268,31 +264,6 @@ def test_a_changed_file_and_a_changed_answer_are_noticed(exported: Exported, tmp
     assert invoke("export", "verify", str(tmp_path)).exit_code == 2
 
 
-def lay_out(folder: Path, names: Sequence[str]) -> None:
-    """Installed distributions and what they require, and nothing else, in a folder that Python can import from."""
-    wanted, seen = list(names), set()
-    while wanted:
-        name = canonicalize_name(wanted.pop())
-        if name in seen:
-            continue
-        seen.add(name)
-        found = distribution(name)
-        required = [Requirement(text) for text in found.requires or ()]
-        wanted += [one.name for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
-        for top in {file.parts[0] for file in found.files or () if file.parts[0] != ".."}:
-            link = folder / top
-            if not link.exists():
-                link.symlink_to(found.locate_file(top))
-
-
-ALONE = """
-import runpy, sys
-sys.path.insert(0, sys.argv[1])
-sys.argv = sys.argv[2:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
 @pytest.mark.parametrize(
     ("name", "runtime"),
     [
@@ -309,10 +280,7 @@ def test_the_example_on_the_page_gives_the_golden_answers_where_there_is_only_it
     expected = json.loads((folder / "golden" / "answers.json").read_text(encoding="utf-8"))["photos"]
     photos = [str(folder / "golden" / file) for file in expected]
     lay_out(tmp_path, [*runtime, "pillow", "numpy"])
-    # -I and -S: no site-packages, no variables of the environment, not the folder that the test is in
-    command = [sys.executable, "-I", "-S", "-c", ALONE, str(tmp_path), str(script), str(folder), *photos]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    done = run_alone(tmp_path, script, str(folder), *photos)
     for line, answer in zip(done.stdout.splitlines(), expected.values(), strict=True):
         probability, rest = line.split(" ", 1)
         assert float(probability) == pytest.approx(max(answer["probabilities"].values()), abs=1e-5)

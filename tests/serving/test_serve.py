@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import base64
 import dataclasses
 import io
 import json
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +19,8 @@ import pytest
 import requests
 from chromium import browser, find_chromium
 from click.testing import CliRunner
+from lone_environment import ROOT, lay_out, lay_out_project, run_alone
+from packaging.requirements import Requirement
 from PIL import Image
 
 import finetunekit as ftk
@@ -475,36 +474,44 @@ def test_the_page_shows_the_servers_answers(
         assert [problem for problem in page.problems if not problem.startswith(own)] == []
 
 
+SERVE_AND_PREDICT = """
+import sys
+from pathlib import Path
+from urllib.request import Request, urlopen
+import finetunekit as ftk
+from finetunekit.cli import main
+folder, *photos = sys.argv[1:]
+with ftk.serve(folder) as server:
+    for photo in photos[:-1]:
+        print(urlopen(Request(server.url + "/v1/predict", data=Path(photo).read_bytes()), timeout=60).read().decode())
+main(["predict", folder, *photos, "--json"])
+"""
+
+
 @pytest.mark.usefixtures("convert_here")
-def test_an_exported_model_is_served_and_predicts_without_tensorflow(
+def test_an_exported_model_is_served_and_predicts_where_only_the_sample_requirements_are_installed(
     finished_run: Path, paths: list[Path], tmp_path: Path
 ) -> None:
-    exported, broken = tmp_path / "onnx", tmp_path / "broken.jpg"
+    """Those of the Dockerfile: TensorFlow is not among them. The answers are the golden ones."""
+    exported, alone, script, broken = (tmp_path / name for name in ("onnx", "alone", "ask.py", "broken.jpg"))
     broken.write_bytes(paths[0].read_bytes()[:200])
+    script.write_text(SERVE_AND_PREDICT, encoding="utf-8")
     ftk.load(finished_run).export("onnx", into=exported, progress=Progress(is_quiet=True))
-    program = f"""
-import sys
-for name in ("tensorflow", "keras"):
-    sys.modules[name] = None
-import requests
-import finetunekit as ftk
-with ftk.serve({str(exported)!r}) as server:
-    answer = requests.post(server.url + "/v1/predict", data=open({str(paths[0])!r}, "rb").read(), timeout=60)
-    print(answer.json()["predictions"])
-from finetunekit.cli import main
-main(["predict", {str(exported)!r}, *{[*map(str, paths[:3]), str(broken)]!r}, "--json"])
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
+    lines = (ROOT / "docs" / "samples" / "serve" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    alone.mkdir()
+    lay_out(alone, [Requirement(line).name for line in lines if not line.startswith("#")])
+    lay_out_project(alone)
+    assert not (alone / "tensorflow").exists()
+    golden = json.loads((exported / "golden" / "answers.json").read_text(encoding="utf-8"))["photos"]
+    photos = [str(exported / "golden" / name) for name in golden]
+    done = run_alone(alone, script, str(exported), *photos, str(broken), status=2)
     assert "broken.jpg" in done.stderr.splitlines()[-1]
-    served, predicted = done.stdout.split("\n", 1)
+    *served, predicted = done.stdout.split("\n", len(golden))
     rows = json.loads(predicted)
-    of_run = ftk.load(finished_run).predict(paths[:3])
-    assert [row["label"] for row in rows] == [row.label for row in of_run]
-    for row, own in zip(rows, of_run, strict=True):
-        assert row["probabilities"] == pytest.approx(own.probabilities, abs=1e-4)
-    (found,) = ast.literal_eval(served)
-    assert (found["label"], found["probability"]) == (rows[0]["label"], rows[0]["probability"])
+    for line, row, answer in zip(served, rows, golden.values(), strict=True):
+        (found,) = json.loads(line)["predictions"]
+        assert found["label"] == row["label"] == answer["class"]
+        assert found["probabilities"] == row["probabilities"] == pytest.approx(answer["probabilities"], abs=1e-5)
     refused = CliRunner().invoke(main, ["predict", str(exported), str(paths[0]), "--coverage", "0.9"])
     assert (refused.exit_code, "gives no sets of classes" in refused.stderr) == (2, True)
 
