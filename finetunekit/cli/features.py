@@ -65,6 +65,6 @@ def command(
     progress = make_progress()
     job = features_job(backbone, settings=without_executor(settings), dtype=dtype)
     job.plan(progress)  # what is wrong with it is said before photos are looked for
-    make = make_shards(data, on, settings, progress)
+    make = make_shards(data, on, [*job.settings, *settings], progress)
     photos = labelled_photos(data, options, progress, is_unlabelled=is_unlabelled)
     print_written(write_shards(job, photos, folder, progress, shard_photos=shard_photos, make=make), as_json=as_json)

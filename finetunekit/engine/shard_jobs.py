@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, TypeAlias
 import pydantic
 
 from finetunekit._version import __version__
-from finetunekit.config.executor_choice import executor_settings, without_executor
+from finetunekit.config.executor_choice import executor_settings
 from finetunekit.config.moved_inputs import MovedInputs, absolute
 from finetunekit.config.plan import Chosen
 from finetunekit.config.planning import prepare
@@ -23,7 +24,7 @@ from finetunekit.config.sections import RunConfig
 from finetunekit.engine.jobs import LIBRARIES_BYTES, carry_out
 from finetunekit.errors import ConfigError, DataError, RunError
 from finetunekit.evaluation.shards import jobs as questions
-from finetunekit.evaluation.shards.drive import Making, make_here
+from finetunekit.evaluation.shards.drive import Making, how_far, make_here
 from finetunekit.evaluation.shards.work import Shard, ShardPhoto
 from finetunekit.plugins.host import OWN_DISTRIBUTION
 from finetunekit.runs.folder import FinishedRun
@@ -64,7 +65,7 @@ def make_shards(data: str, on: str | None, settings: Sequence[str], progress: Pr
     Args:
         data: The photos, as the user named them.
         on: Name or address of an executor; None: as the settings say.
-        settings: `a.b=VALUE` texts; those of the executor count.
+        settings: `a.b=VALUE` texts over the preset `BASE`; the executor that they choose counts.
         progress: Receives warnings.
 
     Returns:
@@ -73,8 +74,7 @@ def make_shards(data: str, on: str | None, settings: Sequence[str], progress: Pr
     Raises:
         ConfigError: If there is no such executor, or an option of it is wrong.
     """
-    own = [text for text in settings if text not in without_executor(settings)]
-    executor = prepare(questions.BASE, settings=[*own, *executor_settings(on)], progress=progress)[0].executor
+    executor = prepare(questions.BASE, settings=[*settings, *executor_settings(on)], progress=progress)[0].executor
     is_default = executor.name == RunConfig.model_fields["executor"].default.name
     return None if is_default else make_on(executor, data)
 
@@ -105,7 +105,7 @@ def make_on(executor: Chosen, data: str) -> Make:
 def _carried_out(executor: Chosen, making: Making, shards: Sequence[Shard], needs: _Needs) -> Iterator[ShardRecord]:
     size = max(1, min(MOST_SHARDS, len(shards) // _FEWEST_JOBS))
     parts = [shards[start : start + size] for start in range(0, len(shards), size)]
-    photos, done = sum(len(shard.photos) for shard in shards), 0
+    photos, done, started = sum(len(shard.photos) for shard in shards), 0, time.monotonic()
     count, problems = making.progress.counter("photos"), []
     jobs = (_new_job(making, part, needs) for part in parts)
     with contextlib.closing(carry_out(executor, jobs, making.progress, _check)) as outcomes:
@@ -115,6 +115,7 @@ def _carried_out(executor: Chosen, making: Making, shards: Sequence[Shard], need
                 count(done, photos)
                 yield record
             problems += _complaint(outcome)
+            making.progress.say(how_far(started, max(1, done), photos))
     if problems:
         raise RunError(
             f"{counted(len(problems), 'job')} of {len(parts)} could not be carried out, the first because: {problems[0]} "

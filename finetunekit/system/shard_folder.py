@@ -121,8 +121,8 @@ class ShardFolder:
         *lines, last = read_regular(path).split(b"\n")  # what follows the last line end was cut off
         for number, line in enumerate(lines, start=1):
             try:
-                record = ShardRecord(**json.loads(line))
-                found[int(record.shard)] = record
+                record = _record(json.loads(line))
+                found[record.shard] = record
             except (ValueError, TypeError) as exc:
                 raise RunFolderError(
                     f"{path}:{number}: is damaged ({one_line(exc)}). Delete the line: its shard is made again."
@@ -181,6 +181,22 @@ class ShardFolder:
         """Bring the records into the order of the shards, each once, however often the job was taken up."""
         lines = (json.dumps(asdict(records[number]), sort_keys=True) + "\n" for number in sorted(records))
         write_whole(self.path / RECORDS, "".join(lines))
+
+
+def _record(values: Any) -> ShardRecord:
+    """A record as it was written.
+
+    Raises:
+        ValueError: If a value is of another kind.
+        TypeError: If it has other names.
+    """
+    record = ShardRecord(**values)
+    numbers, texts = (record.shard, record.rows, record.unreadable), [record.made_on, *record.sha256]
+    if not isinstance(record.sha256, dict) or not all(isinstance(one, int) and one >= 0 for one in numbers):
+        raise ValueError("numbers or checksums are of another kind")
+    if not all(isinstance(text, str) for text in (*texts, *record.sha256.values())):
+        raise ValueError("names or checksums are no texts")
+    return record
 
 
 def shard_file(kind: str, shard: int) -> str:

@@ -85,6 +85,8 @@ def test_a_job_that_was_cut_off_goes_on_to_the_same_bytes(photos: Path, tmp_path
     assert len(list((tmp_path / "twice/rows").iterdir())) == 2
     heard = Heard()
     assert write(photos, tmp_path / "twice", heard).made == 3  # the second was in place, and not on record yet
+    assert any(line.startswith("shard 2: 7 rows; 14 of 17 photos, ") for line in heard.lines)
+    assert heard.lines[-1] == "shard 3: 3 rows; 17 of 17 photos"
     assert contents(tmp_path / "twice") == contents(tmp_path / "whole")
     assert write(photos, tmp_path / "twice").made == 0  # and loads no network
 
@@ -192,8 +194,18 @@ def test_the_verbs_print_what_there_is_and_refuse_what_does_not_fit(
     assert (done.exit_code, done.stderr) == (2, "error: features: needs pyarrow: pip install 'finetunekit[scale]'\n")
 
 
-def test_a_record_that_is_damaged_is_named(tmp_path: Path) -> None:
-    (tmp_path / RECORDS).write_text('{"shard": 0}\n')
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"shard": 0}',
+        "[]",
+        '{"shard": 0, "rows": 1, "unreadable": 0, "made_on": "x", "sha256": 5}',
+        '{"shard": -1, "rows": 1, "unreadable": 0, "made_on": "x", "sha256": {}}',
+        '{"shard": 0, "rows": 1, "unreadable": 0, "made_on": "x", "sha256": {"rows/part-00000.parquet": 1}}',
+    ],
+)
+def test_a_record_that_is_damaged_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / RECORDS).write_text(line + "\n")
     with pytest.raises(Exception, match=r"shards.jsonl:1: is damaged .* Delete the line: its shard is made again"):
         ShardFolder(tmp_path).records()
 
