@@ -21,8 +21,10 @@ _UNFORESEEN = 70  # EX_SOFTWARE of BSD's sysexits.h
 
 def answer_for(work: Callable[[], None]) -> int:
     """Do the work and answer for it: the exit code, and on stdout why it is not 0."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a job of a shell in the background begins with SIGINT ignored
+    for number in (signal.SIGINT, signal.SIGTERM):  # jobs of a shell in the background begin with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
+    if hasattr(signal, "pthread_sigmask"):  # and whoever starts it from a thread may have them blocked there
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     with _answering() as answer:
         try:
             _stop_with_stdin()
@@ -62,4 +64,8 @@ def _stop_with_stdin() -> None:
 def _interrupt_at_end_of_stdin() -> None:
     while os.read(0, 4096):
         pass
-    os.kill(os.getpid(), signal.SIGINT)
+    main_thread = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main_thread is not None:
+        signal.pthread_kill(main_thread, signal.SIGINT)  # which wakes from whatever it waits for
+    else:
+        signal.raise_signal(signal.SIGINT)

@@ -15,11 +15,12 @@ from finetunekit.config.moved_inputs import absolute
 from finetunekit.config.plan import Chosen, Plan
 from finetunekit.engine.api import check_is_one_run, resume
 from finetunekit.engine.result import RunResult, read_result
-from finetunekit.errors import FinetuneKitError, PluginError
+from finetunekit.errors import FinetuneKitError, PluginError, RunFolderError
 from finetunekit.plugins.components import call_builder, component_label, shown_value
 from finetunekit.plugins.host import OWN_DISTRIBUTION
 from finetunekit.runs.folder import WAITING, FinishedRun
 from finetunekit.runs.run_record import RunRecord
+from finetunekit.runs.test_split_ledger import record_opening
 from finetunekit.runs.trust import note_started
 from finetunekit.system.formatting import one_line
 from finetunekit.system.progress import Progress
@@ -212,6 +213,24 @@ def carry_out_alone(plan: Plan, settings: Sequence[str], out: Path, progress: Pr
 
     with contextlib.closing(carry_out(plan.executor, jobs(), progress)) as outcomes:
         (outcome,) = outcomes
+    return result_of(outcome, progress)
+
+
+def result_of(outcome: Outcome, progress: Progress) -> RunResult:
+    """The run of a job that has ended.
+
+    That it has opened its test split is noted in this user's ledger, wherever it did so; where it did so here it is not counted twice.
+
+    Raises:
+        FinetuneKitError: That the job ended with.
+    """
     if outcome.error is not None:
         raise outcome.error
-    return read_result(outcome.job.folder)
+    run = FinishedRun(outcome.job.folder)
+    if run.config["evaluate"]["test"]:
+        try:
+            key = run.state["config_key"]
+            record_opening(run.state["test_content_key"], key, name=run.state["name"], run_path=run.path)
+        except RunFolderError as exc:
+            progress.say(f"warning: this opening of the test split is not counted: {exc}")
+    return read_result(run.path)

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from finetunekit.config.executor_choice import executor_settings, executor_values, without_executor
 from finetunekit.config.plan import EXECUTOR, Chosen, Plan, config_text
 from finetunekit.config.preset import setting_text
-from finetunekit.engine.jobs import carry_out, job_of, new_job
+from finetunekit.engine.jobs import carry_out, job_of, new_job, result_of
 from finetunekit.engine.result import RunResult, read_result
 from finetunekit.errors import FinetuneKitError, RunError, RunFolderError
 from finetunekit.plugins.host import PluginHost
@@ -231,12 +231,10 @@ class RunGroup(ABC):
         Raises:
             FinetuneKitError: Any other error, which stops the group.
         """
-        if outcome.error is None:
-            return read_result(outcome.job.folder)
         if self.notes_failures and isinstance(outcome.error, RunError):
             self.progress.say(f"failed: {outcome.error}")
             return outcome.error
-        raise outcome.error
+        return result_of(outcome, self.progress)
 
     def _job(self, member: Member, known: Path | None, *, is_forced: bool) -> Job:
         if known is not None:

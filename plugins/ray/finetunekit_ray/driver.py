@@ -1,0 +1,325 @@
+"""The side that asks: jobs handed to a cluster, fetched back, and handed out again where a worker or a node was lost."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetunekit import (
+    ConfigError,
+    FinetuneKitError,
+    Job,
+    Outcome,
+    RunError,
+    available_cpus,
+    counted,
+    show_bytes,
+)
+from finetunekit_ray import worker
+from finetunekit_ray.connection import connected
+
+if TYPE_CHECKING:
+    from finetunekit_ray import RayOptions
+
+PATIENCE_S = 40.0
+"""How long runs that are told to stop may take to keep what they have."""
+ANSWER_S = 5.0
+_INTERRUPTED = 130
+_THREADS = "TF_NUM_INTRAOP_THREADS"
+_STEERING = (
+    _THREADS,
+    "TF_NUM_INTEROP_THREADS",
+    "TF_ENABLE_ONEDNN_OPTS",
+    "OMP_NUM_THREADS",
+    "FINETUNEKIT_DISABLE_PLUGINS",
+    "FINETUNEKIT_STRICT_PLUGINS",
+)
+"""Environment variables that steer a run here and have to do so there."""
+
+
+class RayExecutor:
+    """Carries out jobs on a Ray cluster, each by an actor."""
+
+    def __init__(self, options: RayOptions) -> None:
+        """Nothing is connected to yet."""
+        self._options = options
+
+    def run(self, jobs: Iterator[Job], say: Callable[[str], None]) -> Iterator[Outcome]:
+        """As many at a time as the cluster has room for."""
+        import ray
+
+        ray.cloudpickle.register_pickle_by_value(worker)
+        with connected(self._options.address, self._options.timeout_s):
+            yield from _Session(self._options, say).run(jobs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Handed:
+    """A job that was handed to the cluster.
+
+    Attributes:
+        job: The job.
+        carrier: Of the cluster, that carries it out.
+        is_shared: Whether it is carried out in its folder, which every node sees.
+        deaths: How often a worker or a node of it was lost before.
+    """
+
+    job: Job
+    carrier: Any
+    is_shared: bool
+    deaths: int
+
+
+@dataclass
+class _Session:
+    """One call's use of a cluster.
+
+    Attributes:
+        options: As the configuration gives them.
+        say: Prints a line for the user.
+        under_way: Reference to what comes of a job → the job.
+        is_shared: Whether every node sees the storage of run folders; None: not looked at yet.
+        known: Paths that were looked at → where every node sees it: None; else its outline, its digest and a reference to it, packed.
+    """
+
+    options: RayOptions
+    say: Callable[[str], None]
+    under_way: dict[Any, _Handed] = field(default_factory=dict)
+    is_shared: bool | None = None
+    known: dict[str, tuple[str, str, Any] | None] = field(default_factory=dict)
+    installed: dict[str, str] = field(default_factory=dict)
+
+    def run(self, jobs: Iterator[Job]) -> Iterator[Outcome]:
+        """Fill up, wait for one to end, give it back."""
+        import ray
+
+        try:
+            is_more = True
+            while is_more or self.under_way:
+                while is_more and len(self.under_way) < self._most():
+                    job = next(jobs, None)
+                    is_more = job is not None
+                    if job is not None:
+                        self._look_for(job)
+                        self._hand_out(job, is_shared=bool(self.is_shared))
+                if not self.under_way:
+                    return
+                (reference,), _ = ray.wait(list(self.under_way))
+                outcome = self._take_back(reference)
+                if outcome is not None:
+                    yield outcome
+        finally:
+            self._stop()
+
+    # ---- before the work -------------------------------------------------------------------------------------------------------------
+
+    def _most(self) -> int:
+        """Jobs at a time: as many as have room."""
+        import ray
+
+        if self.options.workers is not None:
+            return self.options.workers
+        room = sum(int(node["Resources"].get("CPU", 0) // self.options.cpus_per_run) for node in _alive(ray))
+        return max(1, room)
+
+    def _look_for(self, job: Job) -> None:
+        """Have every node looked at for what a job needs, once for all jobs that need the same.
+
+        Raises:
+            ConfigError: With a line for each node that lacks something; all are said before any work.
+        """
+        reads = [str(path) for path in job.reads if str(path) not in self.known]
+        is_known = self.is_shared is not None and job.requires.items() <= self.installed.items()
+        if is_known and not reads:
+            return
+        outlines = {path: worker.outline(path)[0] for path in reads}
+        found = self._ask_every_node(job, outlines)
+        problems = [f"node {one['node']} {', '.join(one['lacking'])}" for one in found if one["lacking"]]
+        if problems:
+            raise ConfigError([f"{problem}. Install there what is installed here." for problem in problems])
+        self.installed |= job.requires
+        if self.is_shared is None:
+            self.is_shared = all(one["is_sharing"] for one in found)
+            if not self.is_shared:
+                self.say("note: run folders are not on storage that every node sees: they travel there and back")
+        for path, outlined in outlines.items():
+            blind = [one["node"] for one in found if path in one["unseen"]]
+            self.known[path] = self._pack(path, outlined, blind) if blind else None
+
+    def _ask_every_node(self, job: Job, outlines: Mapping[str, str]) -> list[dict[str, Any]]:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        ask = ray.remote(worker.look_around)
+        mark = job.folder / f".{uuid.uuid4().hex}"
+        mark.touch()
+        try:
+            references = [
+                ask.options(
+                    num_cpus=0,
+                    max_retries=0,
+                    scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+                ).remote(dict(job.requires), dict(outlines), str(mark))
+                for node in self._fitting_nodes(job)
+            ]
+            answers: list[dict[str, Any]] = ray.get(references, timeout=self.options.timeout_s)
+        except ray.exceptions.GetTimeoutError as exc:
+            raise FinetuneKitError(
+                f"not every node has answered within {self.options.timeout_s:g} s. Set executor.timeout_s higher."
+            ) from exc
+        except ray.exceptions.RayError as exc:
+            raise FinetuneKitError(f"a node cannot be used: {_said(exc)}") from exc
+        finally:
+            mark.unlink(missing_ok=True)
+        return answers
+
+    def _fitting_nodes(self, job: Job) -> Sequence[Mapping[str, Any]]:
+        """Nodes on which a job can be carried out.
+
+        Raises:
+            ConfigError: If none is large enough.
+        """
+        import ray
+
+        wanted = {"CPU": self.options.cpus_per_run, "GPU": self.options.gpus_per_run, "memory": job.memory_bytes}
+        nodes = [node for node in _alive(ray) if all(node["Resources"].get(k, 0) >= n for k, n in wanted.items())]
+        if not nodes:
+            have = [node["Resources"] for node in _alive(ray)]
+            cpus, memory = (max((int(one.get(key, 0)) for one in have), default=0) for key in ("CPU", "memory"))
+            raise ConfigError(
+                f"no node has room for a run: it needs {counted(self.options.cpus_per_run, 'processor')}, "
+                f"{self.options.gpus_per_run:g} GPUs and {show_bytes(job.memory_bytes)}; of {counted(len(have), 'node')} "
+                f"the largest offers {cpus} and {show_bytes(memory)}. Set executor.cpus_per_run lower, or add a node."
+            )
+        return nodes
+
+    def _pack(self, path: str, outlined: str, blind: Sequence[str]) -> tuple[str, str, Any]:
+        """What some node does not see, as it travels: once to each node.
+
+        Raises:
+            ConfigError: If it is too large for that.
+        """
+        import ray
+
+        size_bytes = worker.outline(path)[1]
+        if size_bytes > self.options.carry_mb * 1_000_000:
+            others = f" and {len(blind) - 1} more" if len(blind) > 1 else ""
+            raise ConfigError(
+                f"{path}: {show_bytes(size_bytes)} that node {blind[0]}{others} does not see, and too large to travel "
+                f"(executor.carry_mb: {self.options.carry_mb}). Put it on storage that every node sees under this path."
+            )
+        packed = worker.pack(path)
+        self.say(f"note: {path} travels to the nodes, once to each ({show_bytes(size_bytes)})")
+        return outlined, hashlib.sha256(packed).hexdigest(), ray.put(packed)
+
+    # ---- the work --------------------------------------------------------------------------------------------------------------------
+
+    def _hand_out(self, job: Job, *, is_shared: bool, deaths: int = 0) -> None:
+        import ray
+
+        options = self.options
+        carrier = (
+            ray.remote(worker.Carrier)
+            .options(
+                num_cpus=options.cpus_per_run,
+                num_gpus=options.gpus_per_run,
+                memory=job.memory_bytes or None,
+                max_concurrency=2,  # it can be told to stop
+                max_restarts=0,  # counted here: Ray begins those again without end whose node has no memory
+            )
+            .remote()
+        )
+        packed = [] if is_shared else [ray.put(worker.pack(str(job.folder), is_dated=True))]
+        carried = {path: found for path in map(str, job.reads) if (found := self.known.get(path)) is not None}
+        steering = {name: os.environ[name] for name in _STEERING if name in os.environ}
+        if options.threads is not None:
+            steering[_THREADS] = str(options.threads)
+        threads = int(steering.get(_THREADS, available_cpus()))
+        reference = carrier.carry_out.remote(str(job.folder), packed, job.arguments, carried, steering, threads)
+        self.under_way[reference] = _Handed(job, carrier, is_shared, deaths)
+
+    def _take_back(self, reference: Any) -> Outcome | None:
+        """How a job ended; None: its process, worker or node was lost, and it was handed out again."""
+        import ray
+
+        handed = self.under_way.pop(reference)
+        try:
+            done = ray.get(reference)
+        except ray.exceptions.RayTaskError as exc:  # what it was to do could not be done
+            return Outcome(handed.job, RunError(f"{handed.job.label}: {_said(exc)}"))
+        except ray.exceptions.RayError as exc:
+            return self._begin_again(handed, exc)
+        finally:
+            ray.kill(handed.carrier)
+        if done["exit_code"] < 0:
+            return self._begin_again(handed, RunError(f"killed by signal {-done['exit_code']} on {done['node']}"))
+        return self._outcome(handed, done)
+
+    def _begin_again(self, handed: _Handed, exc: Exception) -> Outcome | None:
+        job, said = handed.job, _said(exc)
+        is_memory = type(exc).__name__ == "OutOfMemoryError"
+        why = "its node had no memory left" if is_memory else "its process, worker or node was lost"
+        if handed.deaths >= self.options.restarts:
+            times = f" {handed.deaths + 1} times" if handed.deaths else ""
+            cure = " Set executor.cpus_per_run higher, so that fewer share a node." if is_memory else ""
+            return Outcome(job, RunError(f"{job.label}: {why}{times} ({said}).{cure}"))
+        where = "at its last epoch" if handed.is_shared else "from its beginning"
+        self.say(f"{job.label}: {why}; taken up again {where}")
+        self._hand_out(job, is_shared=handed.is_shared, deaths=handed.deaths + 1)
+        return None
+
+    def _outcome(self, handed: _Handed, done: Mapping[str, Any]) -> Outcome:
+        job, code = handed.job, done["exit_code"]
+        if "folder" in done:
+            _bring_home(done["folder"], job.folder)
+        if code == 0:
+            self.say(f"{job.label}: finished on {done['node']}")
+            return Outcome(job)
+        if code == _INTERRUPTED:
+            return Outcome(job, RunError(f"{job.label}: its process was ended on {done['node']}; what it has is kept."))
+        if not done["answer"].strip():
+            self.say(f"{job.label}: {' '.join(done['progress'].split())}")
+        return Outcome.of_process(job, code, done["answer"])
+
+    def _stop(self) -> None:
+        """Have what is under way keep what it has, and wait for it; what has not begun is taken back."""
+        import ray
+
+        left = dict(self.under_way)
+        self.under_way.clear()
+        with contextlib.suppress(
+            ray.exceptions.RayError, ConnectionError
+        ):  # a cluster that is gone has nothing to stop
+            told = {handed.carrier.stop.remote(): reference for reference, handed in left.items()}
+            heard = ray.wait(list(told), num_returns=len(told), timeout=ANSWER_S)[0] if told else []
+            begun = [told[one] for one in heard]
+            if begun:
+                ray.wait(begun, num_returns=len(begun), timeout=PATIENCE_S)
+            for handed in left.values():
+                ray.kill(handed.carrier)
+
+
+def _alive(ray: Any) -> list[Mapping[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
+
+
+def _bring_home(packed: bytes | None, folder: Path) -> None:
+    """Put what came back in the place of what went out; nothing came back where a run was refused before it trained."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as scratch:
+        folder.rename(Path(scratch) / "sent")
+        if packed is not None:
+            Path(worker.unpack(packed, scratch)).rename(folder)
+
+
+def _said(exc: BaseException) -> str:
+    """The first sentence of what Ray says, which is long."""
+    exc = getattr(exc, "cause", None) or exc  # what was raised on a node, without where it went through
+    text = " ".join(str(exc).split()).split(". ")[0].split(" class_name:")[0]
+    return f"{type(exc).__name__}: {text[:300]}" if text else type(exc).__name__

@@ -1,0 +1,243 @@
+"""Real clusters of two nodes on this machine: the bits of the loop, whatever is killed on the way. Ray starts for many seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+ray = pytest.importorskip("ray")
+
+import finetunekit_ray
+from finetunekit_ray import RayOptions, build_ray, worker
+from ray.cluster_utils import Cluster
+
+from finetunekit import FinishedRun, Job
+from finetunekit.cli import main
+from finetunekit.runs.folder import FORMAT
+from finetunekit.runs.reproducibility import BitComparison, compare_bits
+from finetunekit.testing import check_executor, tiny_job, tiny_photos, tiny_plugin
+
+pytestmark = [
+    pytest.mark.slow,
+    # Ray's own, of processes and files that it leaves to their end
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+TINY_JOB = ("-P", "-m", "finetunekit.testing.tiny_job")
+SEEDS = ("run", "tiny.yaml", "--seeds", "3", "--seed", "5", "--set", "save.seeds=all")
+PRESET = f"""
+name: tiny
+plugins: [at.py, {tiny_plugin.__file__}, {finetunekit_ray.__file__}]
+data: {{source: testing_table, root: photos}}
+pixels: {{size_px: 8}}
+backbone: {{name: testing_tiny}}
+weights: {{mode: random}}
+head: {{name: testing_linear}}
+train: {{batch_size: 6}}
+insights: {{baselines: false, gradcam_photos: 0}}
+stages: [{{epochs: 2, freeze: {{name: testing_first_block}}, optimizer: {{learning_rate: 0.05}}}}]
+reports: [{{name: confusion_matrix}}]
+"""
+#: Once in its life, after the first epoch of the second seed, it does what it is told.
+AT_SEED_6 = """
+import json, os, signal
+from pathlib import Path
+from finetunekit import hookimpl
+@hookimpl
+def after_epoch(row, run_path):
+    mark = Path({folder!r}) / "done"
+    if json.loads((run_path / "run.json").read_text())["seed"] == 6:
+        if not mark.exists():
+            mark.touch()
+            {what}
+"""
+KILL_WORKER = "os.kill(os.getppid(), signal.SIGKILL); signal.pause()"
+KILL_NODE = "[os.kill(pid, signal.SIGKILL) for pid in (int(os.environ['RAY_RAYLET_PID']), os.getppid(), os.getpid())]"
+
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no node can import it
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head that carries out nothing, and two nodes; a node that is gone is missed within seconds."""
+    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "health_check_failure_threshold": 3}
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": quick}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    for _ in range(2):
+        made.add_node(num_cpus=2)
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ray")
+    tiny_photos(folder / "photos")
+    (folder / "tiny.yaml").write_text(PRESET, encoding="utf-8")
+    return folder
+
+
+def write_plugin(folder: Path, what: str) -> None:
+    (folder / "done").unlink(missing_ok=True)
+    (folder / "at.py").write_text(AT_SEED_6.format(folder=str(folder), what=what), encoding="utf-8")
+
+
+def invoke(folder: Path, *arguments: str) -> Result:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("FINETUNEKIT_CACHE", str(folder / "cache"))
+        patch.setenv("FINETUNEKIT_STATE", str(folder / "state"))
+        return CliRunner().invoke(main, list(arguments), catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path) -> Path:
+    """The seeds one after the other in this process."""
+    write_plugin(folder, "pass")
+    return folder / invoke(folder, *SEEDS, "--out", "reference").stdout.splitlines()[-1]
+
+
+def on_ray(cluster: Cluster, folder: Path, out: str, **options: Any) -> tuple[Path, list[str]]:
+    """The seeds on a cluster: their folder, and what was said."""
+    given = {"address": cluster.address, "cpus_per_run": 2, **options}
+    settings = [part for key, value in given.items() for part in ("--set", f"executor.{key}={json.dumps(value)}")]
+    done = invoke(folder, *SEEDS, "--on", "ray", *settings, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "(raylet)" not in done.output
+    return folder / done.stdout.splitlines()[-1], done.stderr.splitlines()
+
+
+def assert_same(reference: Path, other: Path) -> None:
+    for seed in (5, 6, 7):
+        first, second = (next(path.glob(f"tiny-seed-{seed}-*")) for path in (reference, other))
+        assert compare_bits(FinishedRun(first), FinishedRun(second)) == BitComparison(True, None, 0.0, ())
+        files = [{str(file.relative_to(path)) for file in path.rglob("*")} for path in (first, second)]
+        assert files[0] == files[1]
+        assert FinishedRun(second).state["photo_root"] == FinishedRun(first).state["photo_root"]
+    whole, scores = (json.loads((path / "seeds.json").read_text()) for path in (reference, other))
+    assert [scores[key] == whole[key] for key in ("seeds", "runs", "over_seeds", "over_photos")] == [True] * 4
+
+
+def seed_6(group: Path) -> FinishedRun:
+    (path,) = group.glob("tiny-seed-6-*")
+    return FinishedRun(path)
+
+
+def test_it_keeps_the_contract_of_executors(cluster: Cluster) -> None:
+    check_executor(build_ray, RayOptions(address=cluster.address, cpus_per_run=1))
+
+
+def test_a_worker_that_is_killed_costs_an_epoch_at_most(cluster: Cluster, folder: Path, reference: Path) -> None:
+    write_plugin(folder, KILL_WORKER)
+    group, said = on_ray(cluster, folder, "worker")
+    assert "seed 6: its process, worker or node was lost; taken up again at its last epoch" in said
+    assert_same(reference, group)
+    assert len(seed_6(group).state["resumed"]) == 1
+
+
+def test_a_node_that_is_killed_costs_an_epoch_at_most(cluster: Cluster, folder: Path, reference: Path) -> None:
+    write_plugin(folder, KILL_NODE)
+    group, said = on_ray(cluster, folder, "node")
+    assert "seed 6: its process, worker or node was lost; taken up again at its last epoch" in said
+    assert_same(reference, group)
+    assert len(seed_6(group).state["resumed"]) == 1
+    cluster.add_node(num_cpus=2)
+
+
+def blind_outline(path: str, real: Any = worker.outline) -> tuple[str, int]:
+    """On a node, what lies outside of what it keeps itself is not seen."""
+    found: tuple[str, int] = ("nothing", 0) if "RAY_RAYLET_PID" in os.environ else real(path)
+    return found
+
+
+def test_where_nothing_is_shared_folders_and_photos_travel_and_a_lost_run_begins_again(
+    cluster: Cluster, folder: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_plugin(folder, KILL_WORKER)
+    monkeypatch.setattr(worker, "outline", blind_outline)
+    real = worker.look_around
+    monkeypatch.setattr(worker, "look_around", lambda *asked: {**real(*asked), "is_sharing": False})
+    group, said = on_ray(cluster, folder, "copied")
+    assert "note: run folders are not on storage that every node sees: they travel there and back" in said
+    assert [line for line in said if line.startswith(f"note: {folder / 'photos'} travels to the nodes, once to each (")]
+    assert "seed 6: its process, worker or node was lost; taken up again from its beginning" in said
+    assert_same(reference, group)
+    assert "resumed" not in seed_6(group).state
+    openings = list((folder / "state/openings").glob("*.jsonl"))
+    assert all(str(group) in path.read_text() for path in openings)
+
+    given = {"address": cluster.address, "carry_mb": 0}
+    settings = [part for key, value in given.items() for part in ("--set", f"executor.{key}={json.dumps(value)}")]
+    refused = invoke(folder, *SEEDS, "--on", "ray", *settings, "--out", "refused")
+    assert refused.exit_code == 2
+    assert f"error: {folder / 'photos'}: " in refused.stderr
+    assert "Put it on storage that every node sees under this path." in refused.stderr
+    assert not list((folder / "refused").iterdir())
+
+
+def test_what_a_node_lacks_or_has_no_room_for_is_said_before_any_work(
+    cluster: Cluster, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_plugin(folder, "pass")
+    settings = ("--set", f"executor.address={cluster.address}")
+    large = invoke(folder, *SEEDS, "--on", "ray", *settings, "--set", "executor.cpus_per_run=64", "--out", "large")
+    assert large.exit_code == 2
+    assert "error: no node has room for a run: it needs 64 processors, " in large.stderr
+    real = worker.look_around
+    monkeypatch.setattr(
+        worker, "look_around", lambda requires, *more: real({**requires, "finetunekit-x": "1.0"}, *more)
+    )
+    lacking = invoke(folder, *SEEDS, "--on", "ray", *settings, "--out", "lacking")
+    assert lacking.exit_code == 2
+    assert "lacks finetunekit-x 1.0. Install there what is installed here." in lacking.stderr
+
+
+def test_when_the_driver_is_interrupted_runs_stop_and_resume_goes_on_to_the_same_bits(
+    cluster: Cluster, folder: Path, reference: Path
+) -> None:
+    write_plugin(folder, f"os.kill({os.getpid()}, signal.SIGINT); signal.pause()")
+    settings = ("--set", f"executor.address={cluster.address}")
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        done = invoke(folder, *SEEDS, "--on", "ray", *settings, "--out", "stopped")
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert done.exit_code == 130, done.output
+    (group,) = (folder / "stopped").iterdir()
+    resumed = invoke(folder, "resume", str(group))
+    assert resumed.exit_code == 0, resumed.output
+    assert_same(reference, group)
+    assert sys.modules["ray"].is_initialized() is False
+
+
+def test_a_run_whose_node_has_no_memory_left_is_given_up_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray is told that hardly any memory may be used, so that it kills what runs; nodes are not asked, which it would kill too."""
+    node = {"node": "here", "lacking": [], "unseen": [], "is_sharing": True}
+    monkeypatch.setattr("finetunekit_ray.driver._Session._ask_every_node", lambda *_: [node])
+    greedy = {"memory_usage_threshold": 0.01, "memory_monitor_refresh_ms": 100}
+    head = {"num_cpus": 2, "include_dashboard": False, "_system_config": greedy}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        said: list[str] = []
+        job = Job(tiny_job.make_folder(tmp_path / "1", "wait", FORMAT), "seed 5", TINY_JOB, lambda: None)
+        options = RayOptions(address=made.address, restarts=1)
+        (outcome,) = build_ray(options).run(iter([job]), said.append)
+        assert said == ["seed 5: its node had no memory left; taken up again at its last epoch"]
+        words = "seed 5: its node had no memory left 2 times (OutOfMemoryError: "
+        assert str(outcome.error).startswith(words)
+        assert str(outcome.error).endswith("Set executor.cpus_per_run higher, so that fewer share a node.")
+    finally:
+        made.shutdown()
