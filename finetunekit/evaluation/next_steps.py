@@ -17,7 +17,7 @@ from finetunekit.data.audit.labels import suspect_labels
 from finetunekit.data.index import PhotoIndex, shown_name
 from finetunekit.models.linear_probe.learning_curve import LearningCurve
 from finetunekit.models.weights import weights_availability
-from finetunekit.runs.folder import CONFIG
+from finetunekit.runs.folder import AUDIT, CONFIG, FinishedRun
 from finetunekit.system.formatting import counted, show_expected
 from finetunekit.types import TRAIN, BackboneSpec
 
@@ -40,7 +40,7 @@ class Step:
     """One thing to do.
 
     Attributes:
-        kind: `own_photos`, `baseline`, `labels`, `photos`, `backbone`, `boundary` or `ship`.
+        kind: `own_photos`, `leaks`, `baseline`, `labels`, `photos`, `backbone`, `boundary` or `ship`.
         what: What to do and why, in sentences.
         command: The command that does it; None where none does.
         photos: Photos that it is about, as `predictions.csv` names them, with their SHA-256 and what is said of each.
@@ -104,10 +104,12 @@ def _steps(
         )
         return
     photos = _photos_of(plan, run)
+    leaks = list(_leaks(plan, photos, FinishedRun(run).optional(AUDIT)))
+    yield from leaks
     doubtful = [*_suspects(index, curve), *_sure_mistakes(answers)]
     wrong = accuracy["photos"] - accuracy["successes"]
     ship = f"finetunekit export {shlex.quote(str(run))} --to litert"
-    if not wrong and not doubtful:
+    if not wrong and not doubtful and not leaks:
         yield Step("ship", "Nothing: no test photo was wrong and no label looks wrong. Ship it:", ship)
         return
     simpler = _simpler(plan, baselines, photos, run)
@@ -122,8 +124,21 @@ def _steps(
     if wrong:
         yield from _other_backbones(plan, backbones, photos, is_flat=curve is not None and not curve.is_rising)
         yield from _boundary(answers, index.classes, run)
-    if not simpler:
+    if not simpler and not leaks:
         yield Step("ship", f"Or ship it, if {show_expected(accuracy['interval'])} right is good enough:", ship)
+
+
+def _leaks(plan: Plan, photos: str, audit: Mapping[str, Any] | None) -> Iterator[Step]:
+    """Photos that were learnt from and tested on: the score is about memory as well."""
+    findings = audit["findings"] if audit else ()
+    for found in findings:
+        if found["kind"] == "leak" and found["severity"] != "note":
+            listed = ", ".join(["exclude.csv", *plan.config.data.exclude])
+            what = (
+                f"Leave copies out: {found['title']}, so that the score is partly memory. This lists them; read the list, then run again "
+                f"with --set 'data.exclude=[{listed}]':"
+            )
+            yield Step("leaks", what, f"finetunekit data audit {photos} --fix exclude.csv")
 
 
 def _simpler(plan: Plan, baselines: Sequence[Mapping[str, Any]], photos: str, run: Path) -> Step | None:

@@ -19,7 +19,8 @@ def stratified_folds(
         labels: `(photos,)`, integers from 0.
         folds: Wanted number; fewer where there are fewer groups, or fewer photos in the largest class.
         groups: A name for each photo; photos of one name share a fold, and the order of the photos does not matter. None: each photo by
-            itself.
+            itself. A group that has all photos of a class is not kept together, since the class could not be learnt without it; its photos
+            are dealt in the order given.
         seed: Of the shuffling.
 
     Returns:
@@ -33,6 +34,7 @@ def stratified_folds(
     names = np.arange(len(labels)) if groups is None else np.asarray(groups)
     if len(names) != len(labels):
         raise ValueError(f"groups must name one group a photo, {len(labels)}. Received: {len(names)}")
+    names = _divided(names, labels)
     number = len(np.unique(names))
     folds = min(folds, number, int(np.bincount(labels).max(initial=0)))
     if folds < 2:
@@ -49,3 +51,16 @@ def stratified_folds(
         for k, (_, left_out) in enumerate(parts):
             fold[order[left_out]] = k
     return np.unique(fold, return_inverse=True)[1].astype(np.int64)
+
+
+def _divided(names: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+    """Groups as they are, but for those that have all photos of a class, two or more: their photos stand alone."""
+    codes = np.unique(names, return_inverse=True)[1]
+    if len(codes) == 0 or int(codes.max()) + 1 == len(codes):
+        return names  # every photo stands alone
+    held = [np.unique(codes[labels == label]) for label in np.unique(labels) if (labels == label).sum() > 1]
+    whole = [int(of[0]) for of in held if len(of) == 1]
+    alone = np.isin(codes, whole)
+    if not alone.any():
+        return names
+    return np.where(alone, codes.max() + 1 + np.arange(len(codes)), codes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,22 @@ def test_a_simpler_method_that_did_better_comes_first_and_the_run_is_not_shipped
     assert first["command"] == "finetunekit run insects --recipe fast"
     unclear = steps(answers(0.1, 0.8), None, baselines=(baseline("probe", -0.1, is_told_apart=False),))
     assert [step["kind"] for step in unclear] == ["backbone", "ship"]
+
+
+def test_copies_in_training_and_test_are_left_out_before_anything_is_shipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    RUN.mkdir(parents=True)
+    found = {"kind": "leak", "severity": "warning", "title": "2 photos are there as 4 files, in more than one split"}
+    for severity, kinds in (("warning", ["leaks"]), ("note", ["ship"])):
+        (RUN / "audit.json").write_text(json.dumps({"findings": [{**found, "severity": severity}]}), encoding="utf-8")
+        made = steps(answers(0.1, 0.2), curve(wrong=(0, 0)))
+        assert [step["kind"] for step in made] == kinds
+    (RUN / "audit.json").write_text(json.dumps({"findings": [found]}), encoding="utf-8")
+    (leak,) = steps(answers(0.1, 0.2), curve(wrong=(0, 0)))
+    assert leak["command"] == "finetunekit data audit insects --fix exclude.csv"
+    assert "--set 'data.exclude=[exclude.csv]'" in leak["what"]
 
 
 def test_a_stand_in_asks_for_photos_of_ones_own() -> None:
