@@ -344,13 +344,18 @@ def check_decoded(image: Image.Image, claimed: tuple[int, int], path: Path) -> N
         raise photo_error(path, f"its header claims {claim} pixels, and it decodes to {width_px} x {height_px}")
 
 
+def largest_file_bytes(max_pixels: int) -> int:
+    """The largest file that is read of photos with so many pixels: 8 bytes a pixel (16-bit RGBA, not compressed) and 64 MiB."""
+    return 8 * max_pixels + 64 * 2**20
+
+
 def check_file_size(file: PhotoFile, path: Path, *, max_pixels: int) -> None:
-    """Refuse a file that no photo of so many pixels needs: 8 bytes a pixel (16-bit RGBA, not compressed) and 64 MiB.
+    """Refuse a file that no photo of so many pixels needs, see `largest_file_bytes`.
 
     Raises:
         DataError: If it is larger.
     """
-    size_bytes, allowed = os.fstat(file.fileno()).st_size, 8 * max_pixels + 64 * 2**20
+    size_bytes, allowed = os.fstat(file.fileno()).st_size, largest_file_bytes(max_pixels)
     if size_bytes > allowed:
         raise photo_error(
             path,

@@ -21,6 +21,7 @@ from finetunekit.config.moved_inputs import MovedInputs, absolute
 from finetunekit.config.plan import Chosen
 from finetunekit.config.planning import prepare
 from finetunekit.config.sections import RunConfig
+from finetunekit.data.remote_photos import is_remote
 from finetunekit.engine.jobs import LIBRARIES_BYTES, carry_out
 from finetunekit.errors import ConfigError, DataError, RunError
 from finetunekit.evaluation.shards import jobs as questions
@@ -154,7 +155,7 @@ def _new_job(making: Making, shards: Sequence[Shard], needs: _Needs) -> Job:
 
 
 def _needs(making: Making, data: str) -> _Needs:
-    job, reads = making.job, [_photo_folder(making.shards, data)]
+    job, reads = making.job, [] if is_remote(data) else [_photo_folder(making.shards, data)]
     if isinstance(job, questions.PredictionsJob):
         network = reopen_network(FinishedRun(Path(job.run)), making.progress, trust=job.trust)
         components = [network.backbone, network.head]

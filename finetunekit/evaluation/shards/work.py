@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from finetunekit.config.moved_inputs import MovedInputs, absolute
 from finetunekit.data.decode import decode_stream, fit_photo
 from finetunekit.data.parallel import in_order
-from finetunekit.data.photo_file import check_file_size, open_photo_file, pillow_guard
+from finetunekit.data.photo_file import (
+    PhotoFile,
+    check_file_size,
+    held_photo,
+    largest_file_bytes,
+    open_photo_file,
+    pillow_guard,
+)
+from finetunekit.data.remote_photos import is_remote, read_remote_photo
 from finetunekit.evaluation.shards.workers import Worker
 from finetunekit.system.environment import available_cpus, processor_name
 from finetunekit.system.formatting import escaped
@@ -27,7 +35,8 @@ from finetunekit.system.shard_folder import ROWS, UNREADABLE, ShardFolder, Shard
 
 CHUNK = 256
 """Photos that the network is asked about at once, as `predict` asks: while it computes, the next ones are decoded."""
-_MOST_THREADS = 8
+_MOST_THREADS, _FAR_THREADS = 8, 32
+"""That decode; and those where photos come over a network, for which most of them wait."""
 _LABELS = ("label", "split", "group")
 
 
@@ -56,8 +65,10 @@ class Shard:
     moved: MovedInputs | None = None
 
     def place(self, photo: ShardPhoto) -> Path:
-        """Where a photo is read."""
-        return Path(photo.path if self.moved is None else absolute(self.moved.place(photo.path), self.moved.folder))
+        """Where a photo is read; an address is an address anywhere."""
+        if self.moved is None or is_remote(photo.path):
+            return Path(photo.path)
+        return absolute(self.moved.place(photo.path), self.moved.folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +97,8 @@ def work_on_shard(
     """
     parts: list[dict[str, Any]] = []
     unreadable: list[tuple[str, str]] = []
-    threads = min(_MOST_THREADS, available_cpus())
+    is_far = any(is_remote(photo.path) for photo in shard.photos)
+    threads = _FAR_THREADS if is_far else min(_MOST_THREADS, available_cpus())
     with (
         pillow_guard(worker.max_pixels),
         closing(
@@ -96,7 +108,9 @@ def work_on_shard(
         done = 0
         for chunk in _chunks(zip(shard.photos, attempts, strict=True)):
             read = [found for _, (result, _) in chunk for found in result]
-            unreadable += [(photo.path, _reason(shard.place(photo), lines)) for photo, (_, lines) in chunk if lines]
+            unreadable += [
+                (photo.path, _reason(photo, shard.place(photo), lines)) for photo, (_, lines) in chunk if lines
+            ]
             if read:
                 parts.append(_rows(worker, read))
             done += len(chunk)
@@ -121,7 +135,7 @@ def _chunks(attempts: Iterator[Any]) -> Iterator[list[Any]]:
 
 
 def _read(photo: ShardPhoto, path: Path, worker: Worker) -> _Read:
-    with open_photo_file(path) as file:
+    with _opened(photo, path, worker.max_pixels) as file:
         check_file_size(file, path, max_pixels=worker.max_pixels)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
@@ -129,9 +143,21 @@ def _read(photo: ShardPhoto, path: Path, worker: Worker) -> _Read:
     return _Read(photo, sha256, fit_photo(pixels, **worker.fitting))
 
 
-def _reason(path: Path, lines: Sequence[str]) -> str:
+@contextmanager
+def _opened(photo: ShardPhoto, path: Path, max_pixels: int) -> Iterator[PhotoFile]:
+    if not is_remote(photo.path):
+        with open_photo_file(path) as file:
+            yield file
+        return
+    with held_photo(read_remote_photo(photo.path, most_bytes=largest_file_bytes(max_pixels)), path) as file:
+        yield file
+
+
+def _reason(photo: ShardPhoto, path: Path, lines: Sequence[str]) -> str:
     """Why, without the path, which has a column of its own."""
-    return "; ".join(line.removeprefix(f"{escaped(str(path))}: ") for line in lines)
+    return "; ".join(
+        line.removeprefix(f"{escaped(str(path))}: ").removeprefix(f"{escaped(photo.path)}: ") for line in lines
+    )
 
 
 def _rows(worker: Worker, read: Sequence[_Read]) -> dict[str, Any]:

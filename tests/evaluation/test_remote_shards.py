@@ -1,0 +1,100 @@
+"""Photos at an address: listed, read and named as files are; what goes wrong is one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TESTS
+
+from finetunekit.data.remote_photos import find_remote_photos, read_remote_photo
+from finetunekit.errors import ConfigError, DataError
+from finetunekit.evaluation.shards.drive import write_shards
+from finetunekit.evaluation.shards.jobs import features_job
+from finetunekit.evaluation.shards.photos import labelled_photos
+from finetunekit.system.progress import Progress
+
+parquet = pytest.importorskip("pyarrow.parquet")
+fsspec = pytest.importorskip("fsspec")
+pytestmark = pytest.mark.usefixtures("own_cache")
+QUIET = Progress(is_quiet=True)
+TINY_NETWORK = (f"plugins=[{TESTS / 'tiny_plugin.py'}]", "weights.mode=random", "pixels.size_px=8")
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    """A storage of fsspec's that lives in this process."""
+    storage = fsspec.filesystem("memory")
+    yield storage
+    storage.rm("/photos", recursive=True)
+
+
+def upload(storage: Any, photos: Path, root: str) -> None:
+    for path in sorted(photos.rglob("*.png")):
+        storage.pipe_file(f"{root}/{path.relative_to(photos).as_posix()}", path.read_bytes())
+    storage.pipe_file(f"{root}/train/notes.txt", b"no photo")
+    storage.pipe_file(f"{root}/.hidden/a.png", b"hidden")
+    storage.pipe_file(f"{root}/train/red/broken.png", (photos / "train/red/red-0.png").read_bytes()[:60])
+
+
+def rows(data: str, out: Path) -> list[dict[str, Any]]:
+    photos = labelled_photos(data, (), QUIET, is_unlabelled=True)
+    job = features_job("tiny", settings=TINY_NETWORK, dtype="float32")
+    write_shards(job, photos, out, QUIET, shard_photos=10)
+    found: list[dict[str, Any]] = []
+    for file in sorted((out / "rows").iterdir()):
+        found += parquet.read_table(file).to_pylist()
+    return found
+
+
+def compare(storage_url: str, photos: Path, out: Path) -> None:
+    far, near = rows(storage_url, out / "far"), rows(str(photos), out / "near")
+    assert [row["path"].removeprefix(storage_url) for row in far] == [
+        row["path"].removeprefix(str(photos)) for row in near
+    ]
+    assert [(row["sha256"], row["features"]) for row in far] == [(row["sha256"], row["features"]) for row in near]
+    (bad,) = (row for file in (out / "far/unreadable").iterdir() for row in parquet.read_table(file).to_pylist())
+    assert bad["path"] == f"{storage_url}/train/red/broken.png"
+    assert bad["reason"].startswith("the file is truncated")
+
+
+def test_photos_at_an_address_give_the_rows_of_files(memory: Any, photos: Path, tmp_path: Path) -> None:
+    upload(memory, photos, "/photos")
+    assert find_remote_photos("memory://photos")[1] == ["2 files are not photos"]
+    compare("memory://photos", photos, tmp_path)
+
+
+def test_what_cannot_be_reached_is_one_line(memory: Any, photos: Path) -> None:
+    upload(memory, photos, "/photos")
+    with pytest.raises(DataError, match=r"memory://photos/none: no photos there. Check the address"):
+        find_remote_photos("memory://photos/none")
+    with pytest.raises(DataError, match=r"memory://photos/gone.png: no such file. Check the address."):
+        read_remote_photo("memory://photos/gone.png", most_bytes=10)
+    with pytest.raises(DataError, match=r"nowhere://a: is no address of storage that is known"):
+        find_remote_photos("nowhere://a")
+    with pytest.raises(ConfigError, match=r"an address with a password is refused"):
+        find_remote_photos("https://me:secret@host/photos")
+    assert len(read_remote_photo("memory://photos/train/red/red-0.png", most_bytes=10)) == 11
+
+
+@pytest.mark.slow
+def test_a_bucket_is_read_over_http(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the client of S3, from a server on loopback."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        storage = fsspec.filesystem("s3")
+        storage.mkdir("bucket")
+        upload(storage, photos, "bucket/photos")
+        compare("s3://bucket/photos", photos, tmp_path)
+        with pytest.raises(DataError, match=r"s3://none/photos: "):
+            find_remote_photos("s3://none/photos")
+    finally:
+        server.stop()
