@@ -246,6 +246,31 @@ def test_a_run_shows_its_mistakes_the_most_confident_first_and_a_map_of_its_phot
         like = get(url, "/v1/like/3?count=5").json()["photos"]
         assert like[0]["number"] == 3
         assert len(like) == 5
+        if find_chromium() is not None:
+            check_lasso(url, len(points))
+
+
+def check_lasso(url: str, photos: int) -> None:
+    """A line drawn around the whole map chooses every photo on it, and a key then decides about all of them."""
+    with browser() as page:
+        page.go(url)
+        page.wait_for("[...document.querySelectorAll('#views button')].some(one => one.textContent === 'Map')")
+        page.evaluate("document.getElementById('who').value = 'Ann'")
+        page.evaluate("[...document.querySelectorAll('#views button')].find(one => one.textContent === 'Map').click()")
+        page.wait_for("document.querySelectorAll('#legend li').length === 3")
+        box = page.evaluate(
+            "(({x, y, width, height}) => [x, y, width, height])(document.getElementById('map').getBoundingClientRect())"
+        )
+        corners = [
+            (box[0] + dx * (box[2] - 4) + 2, box[1] + dy * (box[3] - 4) + 2)
+            for dx, dy in ((0, 0), (1, 0), (1, 1), (0, 1))
+        ]
+        kinds = ("mousePressed", "mouseMoved", "mouseMoved", "mouseMoved", "mouseReleased")
+        for kind, (x, y) in zip(kinds, (*corners, corners[3]), strict=True):
+            page.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        page.wait_for(f"document.getElementById('status').textContent.startsWith('{photos} photos')")
+        page.evaluate("document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'u', bubbles: true}))")
+        page.wait_for(f"document.getElementById('decided').textContent.includes('{photos} unsure')")
 
 
 def test_without_a_network_the_map_says_what_to_do(url: str) -> None:
