@@ -167,7 +167,12 @@ class SourceGroup(RunGroup):
         """The run on all photos first."""
         name = self.state["name"][:70]
         left = [
-            Member(f"{name}-without-{n}", f"without '{source}'", f"{name}-without-{n}", (_without(source),))
+            Member(
+                f"{name}-without-{n}",
+                f"without '{source}'",
+                f"{name}-without-{n}",
+                (setting_text("train.leave_out", source),),
+            )
             for n, source in enumerate(self.state["sources"], start=1)
         ]
         return [Member(name, "all sources", name), *left]
@@ -192,7 +197,3 @@ class SourceGroup(RunGroup):
         rebuild_reports(usual.path, progress=self.progress, trust=self.trust)
         listed = [{"source": source, **row} for source, found in rows.items() for row in found]
         return scores, lines, {PREDICTIONS: to_csv(listed, tuple(listed[0]))}
-
-
-def _without(source: str) -> str:
-    return setting_text("train.leave_out", source)
