@@ -33,6 +33,7 @@ from finetunekit.runs.folder import (
     read_status,
 )
 from finetunekit.runs.reopening import reopen_plan
+from finetunekit.runs.reproducibility import processor_lines
 from finetunekit.runs.run_files import read_json_file
 from finetunekit.runs.trust import note_started
 from finetunekit.system.files import locked, to_json, write_whole
@@ -167,6 +168,7 @@ class RunGroup(ABC):
         contents = {**files, self.file: to_json(scores)}
         for name, content in contents.items():
             write_whole(self.path / name, content)
+        summary = (*summary, *processor_lines(FinishedRun(run.path) for run in runs))
         return GroupResult(self.path, runs, scores, summary, tuple(self.path / name for name in contents))
 
     def _run_all(self, *, is_forced: bool) -> Outcomes:

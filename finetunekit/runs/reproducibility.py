@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from finetunekit.runs.config_diff import environment_changes
-from finetunekit.runs.folder import MODEL, FinishedRun
+from finetunekit.runs.folder import ENVIRONMENT, MODEL, FinishedRun
 from finetunekit.system.array_files import read_arrays
 from finetunekit.system.terminal import wrap
 
@@ -79,6 +79,19 @@ def replay_lines(verdict: BitComparison, level: str | None) -> tuple[str, ...]:
     if level is not None:
         lines.append(f"The first run was recorded as reproducible: {level}.")
     return tuple(part for line in lines for part in wrap(line))
+
+
+def processor_lines(runs: Iterable[FinishedRun]) -> tuple[str, ...]:
+    """What several runs say where they were carried out on different processors, at most 80 columns a line."""
+    found = ((run.optional(ENVIRONMENT) or {}).get("processor") for run in runs)
+    kinds = sorted({name for name in found if name})
+    if len(kinds) < 2:
+        return ()
+    words = (
+        f"These runs were carried out on {len(kinds)} kinds of processors ({'; '.join(kinds)}). Each can be repeated bit for bit "
+        "on its own kind only."
+    )
+    return tuple(wrap(words))
 
 
 def _differences(first: FinishedRun, second: FinishedRun) -> Iterator[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import logging
 import os
 import random
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -28,13 +30,14 @@ def connected(address: str | None, timeout_s: float) -> Iterator[None]:
     found = address or os.environ.get("RAY_ADDRESS")
     if found:
         _knock(found, timeout_s)
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    handler, drawn = signal.getsignal(signal.SIGTERM), random.getstate()
+    drawn = random.getstate()
     with _token_by_default(is_local=not found):
+        import ray
+
+        if ray.is_initialized():
+            yield
+            return
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             _within(timeout_s if found else None, lambda: _connect(found))
         except FinetuneKitError:
@@ -48,7 +51,9 @@ def connected(address: str | None, timeout_s: float) -> Iterator[None]:
             try:
                 yield
             finally:
+                drawn = random.getstate()
                 ray.shutdown()
+                random.setstate(drawn)
 
 
 @contextlib.contextmanager
@@ -87,8 +92,9 @@ def _put_back(handler: Any) -> None:
 
 @contextlib.contextmanager
 def _token_by_default(*, is_local: bool) -> Iterator[None]:
-    """A Ray of this machine's own asks for a token, as later versions of it do by themselves."""
-    if not is_local or "RAY_AUTH_MODE" in os.environ:
+    """A Ray of this machine's own asks for a token: Ray 2.59 sees to that by itself, an older one where it is told before it is loaded."""
+    version = tuple(map(int, importlib.metadata.version("ray").split(".")[:2]))
+    if not is_local or "RAY_AUTH_MODE" in os.environ or version >= (2, 59) or "ray" in sys.modules:
         yield
         return
     os.environ["RAY_AUTH_MODE"] = "token"

@@ -53,10 +53,10 @@ class RayExecutor:
 
     def run(self, jobs: Iterator[Job], say: Callable[[str], None]) -> Iterator[Outcome]:
         """As many at a time as the cluster has room for."""
-        import ray
-
-        ray.cloudpickle.register_pickle_by_value(worker)
         with connected(self._options.address, self._options.timeout_s):
+            from ray import cloudpickle
+
+            cloudpickle.register_pickle_by_value(worker)
             yield from _Session(self._options, say).run(jobs)
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +53,7 @@ reports: [{{name: confusion_matrix}}]
 """
 #: Once in its life, after the first epoch of the second seed, it does what it is told.
 AT_SEED_6 = """
-import json, os, signal
+import json, os, signal, time
 from pathlib import Path
 from finetunekit import hookimpl
 @hookimpl
@@ -60,8 +63,11 @@ def after_epoch(row, run_path):
         if not mark.exists():
             mark.touch()
             {what}
+def wait():
+    while True:  # for the end, which is a matter of moments
+        time.sleep(0.01)
 """
-KILL_WORKER = "os.kill(os.getppid(), signal.SIGKILL); signal.pause()"
+KILL_WORKER = "os.kill(os.getppid(), signal.SIGKILL); wait()"
 KILL_NODE = "[os.kill(pid, signal.SIGKILL) for pid in (int(os.environ['RAY_RAYLET_PID']), os.getppid(), os.getpid())]"
 
 
@@ -138,6 +144,44 @@ def test_it_keeps_the_contract_of_executors(cluster: Cluster) -> None:
     check_executor(build_ray, RayOptions(address=cluster.address, cpus_per_run=1))
 
 
+def test_it_keeps_the_contract_on_a_ray_of_this_machines_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # where its token is kept
+    check_executor(build_ray, RayOptions(cpus_per_run=1))
+
+
+@pytest.fixture
+def client_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A head as `ray start` makes it, which asks for a token and takes clients."""
+    (tmp_path / "token").write_text(secrets.token_hex(32))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    with socket.socket() as one, socket.socket() as other:
+        for free in (one, other):
+            free.bind(("127.0.0.1", 0))
+        head, client = one.getsockname()[1], other.getsockname()[1]
+    options = (f"--port={head}", f"--ray-client-server-port={client}", "--num-cpus=2", "--include-dashboard=false")
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        assert any("--block" in line for line in process.stdout)  # its last words before it waits
+        yield f"ray://127.0.0.1:{client}"
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+
+
+def test_it_keeps_the_contract_as_a_client_of_a_head_that_asks_for_a_token(client_address: str) -> None:
+    """In a process of its own: Ray reads once how it is to authenticate."""
+    program = f"""
+from finetunekit_ray import RayOptions, build_ray
+from finetunekit.testing import check_executor
+check_executor(build_ray, RayOptions(address={client_address!r}, cpus_per_run=1, timeout_s=60))
+"""
+    path = os.pathsep.join(map(str, (Path(finetunekit_ray.__file__).parents[1], os.environ.get("PYTHONPATH", ""))))
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
 def test_a_worker_that_is_killed_costs_an_epoch_at_most(cluster: Cluster, folder: Path, reference: Path) -> None:
     write_plugin(folder, KILL_WORKER)
     group, said = on_ray(cluster, folder, "worker")
@@ -206,7 +250,7 @@ def test_what_a_node_lacks_or_has_no_room_for_is_said_before_any_work(
 def test_when_the_driver_is_interrupted_runs_stop_and_resume_goes_on_to_the_same_bits(
     cluster: Cluster, folder: Path, reference: Path
 ) -> None:
-    write_plugin(folder, f"os.kill({os.getpid()}, signal.SIGINT); signal.pause()")
+    write_plugin(folder, f"os.kill({os.getpid()}, signal.SIGINT); wait()")
     settings = ("--set", f"executor.address={cluster.address}")
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
