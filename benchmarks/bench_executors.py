@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from common import describe_machine, new_parser
-from kill_cases import differences
 
 RECIPE = (
     "augment=[]",
@@ -42,8 +41,10 @@ def main() -> int:
         for workers in map(int, arguments.workers.split(",")):
             options = {"workers": workers, **({"threads": arguments.threads} if arguments.threads else {})}
             found = _run(arguments, Path(scratch), "processes", options)
-            differing = [name for pair in zip(reference, found, strict=True) for name in differences(*pair)]
-            print(f"  {'same bits' if not differing else 'differs: ' + ', '.join(dict.fromkeys(differing))}")
+            differing = [first for pair in zip(reference, found, strict=True) if (first := _first_difference(*pair))]
+            print(
+                f"  {'not the same: ' + differing[0] if differing else 'weights, history and predictions: the same bits'}"
+            )
             is_same &= not differing
     return 0 if is_same else 1
 
@@ -59,9 +60,16 @@ def _arguments() -> argparse.Namespace:
     return found
 
 
+def _first_difference(one: Path, other: Path) -> str | None:
+    from finetunekit import FinishedRun
+    from finetunekit.runs.reproducibility import compare_bits
+
+    return compare_bits(FinishedRun(one), FinishedRun(other)).first
+
+
 def _run(arguments: argparse.Namespace, scratch: Path, executor: str, options: dict[str, Any]) -> list[Path]:
     """Its run folders by seed."""
-    name = "-".join([executor, *(f"{value} {key}" for key, value in options.items())])
+    name = ", ".join([executor, *(f"{value} {key}" for key, value in options.items())])
     recipe = [*RECIPE, f"stages[0].epochs={arguments.epochs}", f"executor={json.dumps({'name': executor, **options})}"]
     data = ["--data", str(arguments.data)] if arguments.data else []
     words = [sys.executable, "-m", "finetunekit", "run", *data, "--recipe" if data else "felidae4-exact"]
