@@ -78,7 +78,7 @@ def _check_stop(subject: Subject, folder: Path) -> None:
     jobs = [_job(folder / "0", "finish"), _job(folder / "1", "wait")]
     with contextlib.closing(carry_out(subject.chosen, iter(jobs), Progress(is_quiet=True))) as outcomes:
         first = next(outcomes)
-        subject.expect(first.job.label == "finish", "gives back a job as ended that goes on.")
+        subject.expect(first.job.label == "finish", f"gives back a job as ended that goes on: {first.error}.")
     status = FinishedRun(jobs[1].folder).state["status"]
     subject.expect(status != "running", "leaves a job running, or killed without warning, when it is closed.")
 
