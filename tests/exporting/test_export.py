@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import shutil
+import subprocess
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -280,8 +281,26 @@ def test_the_example_on_the_page_gives_the_golden_answers_where_there_is_only_it
     expected = json.loads((folder / "golden" / "answers.json").read_text(encoding="utf-8"))["photos"]
     photos = [str(folder / "golden" / file) for file in expected]
     lay_out(tmp_path, [*runtime, "pillow", "numpy"])
-    done = run_alone(tmp_path, script, str(folder), *photos)
-    for line, answer in zip(done.stdout.splitlines(), expected.values(), strict=True):
+    check_golden(run_alone(tmp_path, script, str(folder), *photos).stdout, expected)
+
+
+def test_the_javascript_example_on_the_page_gives_the_golden_answers(exported: Exported, tmp_path: Path) -> None:
+    node, packages = shutil.which("node"), SAMPLES.parents[1] / "build" / "node" / "node_modules"
+    if node is None or not packages.is_dir():
+        pytest.skip("no node, or no packages in build/node; .ci/run fetches them")
+    folder, script = exported("onnx").path, tmp_path / "run_onnx.mjs"
+    expected = json.loads((folder / "golden" / "answers.json").read_text(encoding="utf-8"))["photos"]
+    shutil.copyfile(SAMPLES / script.name, script)
+    (tmp_path / "node_modules").symlink_to(packages)
+    photos = [str(folder / "golden" / file) for file in expected]
+    done = subprocess.run([node, str(script), str(folder), *photos], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    check_golden(done.stdout, expected)
+
+
+def check_golden(said: str, expected: Mapping[str, Any]) -> None:
+    """Lines of an example: probability, class as JSON, photo."""
+    for line, answer in zip(said.splitlines(), expected.values(), strict=True):
         probability, rest = line.split(" ", 1)
         assert float(probability) == pytest.approx(max(answer["probabilities"].values()), abs=1e-5)
         assert json.JSONDecoder().raw_decode(rest)[0] == answer["class"]

@@ -61,6 +61,8 @@ def _session(path: Path) -> Any:
 
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
+    # threads that wait busily for others take twice the processor time where the machine has other work too
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
 
 
