@@ -23,6 +23,12 @@ from finetunekit.cli.common import json_option, make_progress, on_option, preset
     type=click.Choice(["median", "halving", "none"]),
     help="Which trials are stopped early.  [default: the preset's, median]",
 )
+@click.option(
+    "--nested",
+    type=click.IntRange(3, 100),
+    metavar="K",
+    help="Search again in each of K folds of all photos, to say what searching is worth; takes K times as long more.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the search.  [default: runs/NAME-tune]")
 @on_option
 @json_option
@@ -35,6 +41,7 @@ def command(
     *,
     trials: int | None,
     pruner: str | None,
+    nested: int | None,
     out: Path | None,
     on: str | None,
     as_json: bool,
@@ -55,6 +62,7 @@ def command(
         seed=seed,
         trials=trials,
         pruner=pruner,
+        nested=nested,
         out=out,
         on=on,
         progress=make_progress(is_quiet=quiet),

@@ -173,11 +173,11 @@ class RunPipeline:
     def _pixel_store(self) -> PixelStore:
         from finetunekit.data.decoded_photos import Miniatures, PixelStore
 
-        is_open = self.config.evaluate.test
+        is_open, train = self.config.evaluate.test, self.config.train
+        is_dealt_anew = train.fold is not None or train.leave_out is not None  # any photo may come to be trained on
         self.miniatures = Miniatures() if is_open and self.plan.reports else None
-        return PixelStore(
-            self.config, self.progress, splits=SPLITS if is_open else (TRAIN, VALID), miniatures=self.miniatures
-        )
+        splits = SPLITS if is_open or is_dealt_anew else (TRAIN, VALID)
+        return PixelStore(self.config, self.progress, splits=splits, miniatures=self.miniatures)
 
     def _note_photos(self, index: PhotoIndex, changed: ChangedListing) -> None:
         from finetunekit.data.index import manifest_csv

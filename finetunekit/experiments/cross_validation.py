@@ -70,7 +70,7 @@ def run_folds(
         raise ConfigError(f"{plan.source}: train.folds is not set, or train.fold is. Set train.folds alone.")
     if not plan.config.evaluate.test:
         raise ConfigError(f"{plan.source}: a cross-validation scores test photos; leave out evaluate.test: false.")
-    index, fold_of = _deal(plan, progress)
+    index, fold_of = deal(plan, progress)
     files, planned = {FOLDS: _folds_csv(index, fold_of)}, plan.config.train.folds
     path, state = make_group_folder(CROSS_VALIDATION, plan, settings, Path(out), progress, files, planned=planned)
     group = FoldGroup(
@@ -111,7 +111,7 @@ def resume_folds(
     state = read_group(path, CROSS_VALIDATION)
     with work_in(state["folder"]):
         plan = reopen_group(path, state, CROSS_VALIDATION, on, progress, trust=trust)
-        index, fold_of = _deal(plan, progress)
+        index, fold_of = deal(plan, progress)
         if _folds_csv(index, fold_of) != FinishedRun(path).text(FOLDS):
             raise RunFolderError(f"{path}: photos, labels or folds have changed since. Run the cross-validation anew.")
         group = FoldGroup(
@@ -127,7 +127,7 @@ def resume_folds(
         return group.run(is_forced=is_forced)
 
 
-def _deal(plan: Plan, progress: Progress) -> tuple[PhotoIndex, dict[Path, int]]:
+def deal(plan: Plan, progress: Progress) -> tuple[PhotoIndex, dict[Path, int]]:
     """Every photo, in the splits it comes with, and its fold: so all that can be wrong with them is said before the first run."""
     from finetunekit.data.folds import fold_of_photos
     from finetunekit.data.listing import index_listing, list_photos

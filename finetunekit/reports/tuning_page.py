@@ -38,7 +38,7 @@ def tuning_page(record: Mapping[str, Any]) -> bytes:
 
 def _importance(record: Mapping[str, Any]) -> Drawing | None:
     shares = record["importances"]
-    title = "Share of the spread of the loss that each setting explains"
+    title = "Share of the spread of the losses that each setting explains"
     return importance_plot(shares, name="importance-plot", title=title) if shares else None
 
 
@@ -86,7 +86,6 @@ def _row(trial: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
         *(trial["values"][key] for key in keys),
         NONE if trial["epochs"] is None else str(trial["epochs"]),
         NONE if trial["seconds"] is None else f"{trial['seconds']:.0f}",
-        trial["folder"] or NONE,
     ]
 
 
@@ -99,4 +98,5 @@ def _command(record: Mapping[str, Any]) -> str:
         parts += ["--set", text]
     asked = record["asked"]
     parts += ["--seed", str(record["seed"]), "--trials", str(asked["trials"]), "--pruner", asked["pruner"]]
+    parts += ["--nested", str(record["nested"]["folds"])] if record["nested"] else []
     return shlex.join(parts)

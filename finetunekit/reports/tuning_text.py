@@ -51,10 +51,11 @@ def sentences(record: Mapping[str, Any]) -> Iterator[str]:
     yield from _preset(record)
     yield from _selection(record)
     yield from _winner(record)
+    yield from _nested(record)
     if record["importances"]:
         shares = sorted(record["importances"].items(), key=lambda pair: -pair[1])
         yield (
-            "Of the spread of the loss, explained by: "
+            "Of the spread of the losses, on a logarithmic scale, explained by: "
             + ", ".join(f"{key} {100 * share:.0f} %" for key, share in shares)
             + "."
         )
@@ -155,3 +156,23 @@ def _winner(record: Mapping[str, Any]) -> Iterator[str]:
     yield (
         "How often it was opened could not be recorded." if openings is None else opened_sentence(Openings(**openings))
     )
+
+
+def _nested(record: Mapping[str, Any]) -> Iterator[str]:
+    """What this way of choosing is worth."""
+    nested = record["nested"]
+    if nested is None:
+        return
+    accuracy, loss = nested["pooled"]["accuracy"], nested["pooled"]["log_loss"]
+    yield (
+        f"Nested cross-validation, the whole search without each of {nested['folds']} parts of all photos and its winner scored on that "
+        f"part: {accuracy['successes']:,} of {accuracy['photos']:,} right ({show_percent(accuracy['value'])}, 95 % over photos "
+        f"{show_range(accuracy['interval'])}), log loss {loss['value']:.4f}. This is what searching so is worth on photos like these."
+    )
+    chosen = "; ".join(
+        f"fold {i}: {', '.join(f'{key} {value}' for key, value in one['values'].items())}"
+        for i, one in enumerate(nested["winners"], start=1)
+    )
+    yield f"What won in each: {chosen}."
+    if nested["openings"] is not None:
+        yield f"The test split is among these photos. {opened_sentence(Openings(**nested['openings']))}"

@@ -283,7 +283,7 @@ def test_a_trial_that_was_stopped_early_is_kept_without_its_network(tuned: Tuned
 def test_the_page_shows_every_trial_and_what_each_setting_did(tuned: Tuned) -> None:
     page = (tuned.path / "tune.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 3  # trial by trial, and one a setting; too few trials to say what matters
-    assert all(trial["folder"] in page for trial in tuned.printed["trials"])
+    assert all(f">{trial['values'][RATE]}</td>" in page for trial in tuned.printed["trials"])
     assert "stopped early" in page
     assert "--vary image_size=12" in page
     assert "http" not in page.replace("http-equiv", "")
@@ -391,6 +391,49 @@ def test_two_commands_at_once_one_of_them_killed(tiny_yaml: Path) -> None:
     assert len(record["trials"]) == 9
     assert record["winner"]["test"] is not None
     assert len(list(out.glob("tiny-winner-*"))) == 1
+
+
+# ---- nested ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_fold_whose_test_split_stays_shut_is_trained_on_photos_of_all_splits(tiny_yaml: Path) -> None:
+    settings = (*FAST, "stages[0].epochs=1", "train.folds=3", "train.fold=1", "evaluate.test=false")
+    run = ftk.FinishedRun(ftk.run(tiny_yaml, settings=settings, out=tiny_yaml.parent / "out", progress=QUIET).path)
+    assert {row["split"] for row in run.predictions} == {"train", "valid"}
+    assert any(row["path"].startswith("test/") for row in run.predictions)
+
+
+def test_nested_needs_the_test_split_and_photos_for_its_folds_before_any_run(tiny_yaml: Path) -> None:
+    for settings, said in ((["evaluate.test=false"], "--nested scores every photo once"), ([], "too few for 90 folds")):
+        with pytest.raises(ConfigError, match=said):
+            ftk.run_tune(
+                tiny_yaml,
+                [f"{RATE}=log:1e-3:1"],
+                settings=settings,
+                nested=90,
+                out=tiny_yaml.parent / "out",
+                progress=QUIET,
+            )
+    assert not (tiny_yaml.parent / "out").exists()
+
+
+@pytest.mark.slow
+def test_nested_scores_every_photo_by_a_winner_that_never_saw_it(tiny_yaml: Path) -> None:
+    out = tiny_yaml.parent / "out"
+    found = ftk.run_tune(
+        tiny_yaml, [f"{RATE}=log:1e-3:1"], settings=FAST, trials=2, nested=3, out=out, progress=QUIET
+    ).scores
+    nested = found["nested"]
+    assert nested["pooled"]["photos"] == sum(1 for path in (tiny_yaml.parent / "photos").rglob("*.png"))
+    assert len(nested["winners"]) == 3
+    assert nested["openings"]["openings"] == 2  # the winner's, and that of all folds together
+    for fold in (1, 2, 3):
+        record = json.loads((out / f"fold-{fold}/tune.json").read_text(encoding="utf-8"))
+        trial = ftk.FinishedRun(out / f"fold-{fold}" / record["trials"][1]["folder"])
+        assert {row["split"] for row in trial.predictions} == {"train", "valid"}
+    assert "Nested cross-validation" in " ".join(tuning_lines(found, out))
+    again = ftk.run_tune(tiny_yaml, [f"{RATE}=log:1e-3:1"], settings=FAST, trials=2, nested=3, out=out, progress=QUIET)
+    assert again.scores["nested"] == nested
 
 
 # ---- what choosing does ----------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ def make_record(
     *,
     importances: Mapping[str, float] | None,
     winner: RunResult | RunError | None,
+    nested: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Content of `tune.json`.
 
@@ -40,11 +41,12 @@ def make_record(
         folders: Number → run folder.
         importances: Of the settings; None where there are too few trials to say.
         winner: Its run on the test split, or why it failed; None where none was run.
+        nested: See `search_folds`; None where it was not asked for.
 
     Returns:
         Plain values: what was asked; `space`; `trials`, each with its values, state, loss, photos right, seconds, epochs and folder;
         `best`, number of the trial with the lowest loss; `against_preset`, the difference of its loss to that of trial 0 on the same
-        photos; `selection`, see `statistics.selection.Selection`; `importances`; `winner`.
+        photos; `selection`, see `statistics.selection.Selection`; `importances`; `winner`; `nested`.
     """
     complete = sorted(scored)
     best = min(complete, key=lambda number: (scored[number].scores[VALID].log_loss, number), default=None)
@@ -67,6 +69,7 @@ def make_record(
         "selection": _selection(search, scored, complete),
         "importances": dict(importances) if importances else None,
         "winner": None if winner is None else _winner(winner),
+        "nested": nested,
     }
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from finetunekit.config.executor_choice import executor_settings, without_executor
 from finetunekit.config.plan import TUNE, Plan, config_text
@@ -16,6 +17,7 @@ from finetunekit.errors import ConfigError, RunError, RunFolderError
 from finetunekit.experiments.ablation.layout import identity_of
 from finetunekit.experiments.ablation.record import Finished, check_same_photos
 from finetunekit.experiments.run_group import Conclusion, GroupResult, Member, Outcomes, RunGroup
+from finetunekit.experiments.tuning.nested import deal_folds, search_folds
 from finetunekit.experiments.tuning.record import make_record, trials_csv
 from finetunekit.experiments.tuning.space import Search, lay_out_search
 from finetunekit.experiments.tuning.study import SharedStudy, Tried
@@ -42,6 +44,7 @@ def run_tune(
     seed: int | None = None,
     trials: int | None = None,
     pruner: str | None = None,
+    nested: int | None = None,
     out: str | Path | None = None,
     on: str | None = None,
     progress: Progress | None = None,
@@ -59,6 +62,8 @@ def run_tune(
         seed: Of every trial and of the proposals; default: the preset's.
         trials: In all, the preset among them; default: `tune.trials` of the preset, 40.
         pruner: `median`, `halving` or `none`; default: `tune.pruner` of the preset, `median`.
+        nested: Search again in each of so many folds, and score its winner there: what this way of choosing is worth. Takes as many times
+            as long; opens the test split.
         out: Folder of the search; default: `runs/<name>-tune`.
         on: Name or address of the executor that carries out the runs; default: the preset's.
         progress: Where progress is printed; default: stderr, or a live line in a notebook.
@@ -70,15 +75,26 @@ def run_tune(
     """
     require_optuna()
     progress = progress or default_progress()
-    settings = (*executor_settings(on), *settings)
-    search = lay_out_search(preset, vary, settings=settings, seed=seed, trials=trials, pruner=pruner, progress=progress)
+    asked = (*executor_settings(on), *settings)
+    search = lay_out_search(preset, vary, settings=asked, seed=seed, trials=trials, pruner=pruner, progress=progress)
+    folded = deal_folds(str(preset), asked, seed, nested, progress) if nested else None
     path = Path("runs") / f"{search.name}-tune" if out is None else Path(out)
     if (path / CONFIG).exists():
         raise ConfigError(f"{path}: is the folder of a run. Choose another folder with --out.")
-    executor = prepare(preset, settings=settings, progress=Progress(is_quiet=True))[0].executor
-    state = {"preset": search.preset, "settings": without_executor(settings)}
+    executor = prepare(preset, settings=asked, progress=Progress(is_quiet=True))[0].executor
+    state = {"preset": search.preset, "settings": without_executor(asked)}
     study = SharedStudy(path, search)
-    return TuneGroup(path=path, state=state, progress=progress, executor=executor, study=study).run()
+    group = TuneGroup(path=path, state=state, progress=progress, executor=executor, study=study)
+    result = group.run()
+    if folded is None or result.scores["status"] != "finished":
+        return result
+
+    def search_without(more: tuple[str, ...], place: Path) -> GroupResult:
+        given = {"seed": seed, "trials": trials, "pruner": pruner, "on": on, "progress": progress}
+        return run_tune(preset, vary, settings=(*settings, *more), out=place, **given)  # type: ignore[arg-type]
+
+    group.nested = search_folds(*folded, path, search_without, progress)
+    return group.run()
 
 
 @dataclass(kw_only=True)
@@ -89,6 +105,7 @@ class TuneGroup(RunGroup):
         study: The trials.
         first: A finished trial, on whose photos the others are scored as well.
         winner: The best trial, to be run on the test split.
+        nested: What the search is worth by nested cross-validation, where that was asked for.
     """
 
     file = TUNING
@@ -97,6 +114,7 @@ class TuneGroup(RunGroup):
     study: SharedStudy
     first: Finished | None = field(default=None, init=False)
     winner: Member | None = field(default=None, init=False)
+    nested: Mapping[str, Any] | None = field(default=None, init=False)
 
     @property
     def search(self) -> Search:
@@ -292,6 +310,7 @@ class TuneGroup(RunGroup):
             folders,
             importances=self.study.importances(),
             winner=outcomes[self.winner.key] if self.winner else None,
+            nested=self.nested,
         )
         page = tuning_page({**self.state, **record})
         files: dict[str, str | bytes] = {PAGE: page, TRIALS: trials_csv(record)}

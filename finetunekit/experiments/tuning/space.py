@@ -321,7 +321,7 @@ def _check_photos(parsed: Sequence[Varied | Range], base: Plan) -> None:
     problems = [
         f"--vary {one.key}: trials are compared on the same photos, so these cannot vary."
         for one in parsed
-        if one.path.startswith(("data", "train.fold"))
+        if one.path.startswith(("data", "train.fold", "train.leave_out"))
     ]
     if base.config.train.folds is not None and base.config.train.fold is None:
         problems.append("train.folds: a trial is one run. Leave out train.folds; --nested K cross-validates a search.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,9 +75,9 @@ class SharedStudy:
             self._study.set_user_attr(_SEARCH, asked)
             self._study.enqueue_trial(self.search.own)
         elif changed := [name for name in asked if known.get(name) != asked[name]]:
+            other = " and ".join(changed).replace("preset", "preset (or version of finetunekit or a plugin)")
             raise RunFolderError(
-                f"{self.folder}: holds a search with another {' and '.join(changed)}. Go on with it as it was, or choose another "
-                "folder with --out."
+                f"{self.folder}: holds a search with another {other}. Go on with it as it was, or choose another folder with --out."
             )
 
     # ---- what to try -------------------------------------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ class SharedStudy:
         return [trial for trial in found if trial.state.name != "WAITING"]
 
     def importances(self) -> dict[str, float] | None:
-        """How much of the variance of the loss each setting explains; None where there are too few finished trials to say.
+        """How much of the variance of the logarithm of the loss each setting explains; None where there are too few finished trials to say.
 
         Source: functional analysis of variance over a random forest, Hutter, Hoos and Leyton-Brown 2014, ICML, as in Optuna.
         """
@@ -178,8 +179,13 @@ class SharedStudy:
         if len(known) < LEAST_FOR_IMPORTANCE or len({trial.value for trial in known}) < 2 or not varied:
             return None
         evaluator = FanovaImportanceEvaluator(seed=self.search.seed)
-        found = get_param_importances(self._study, evaluator=evaluator, params=varied)
+        found = get_param_importances(self._study, evaluator=evaluator, params=varied, target=_log_of_loss)
         return {key: float(found.get(key, 0.0)) for key in keys}
+
+
+def _log_of_loss(trial: FrozenTrial) -> float:
+    """So that one disaster is not all that there is to explain."""
+    return math.log(max(trial.value or 0.0, 1e-9))
 
 
 LEAST_FOR_IMPORTANCE = 8
