@@ -75,7 +75,7 @@ def make_shards(data: str, on: str | None, settings: Sequence[str], progress: Pr
     Raises:
         ConfigError: If there is no such executor, or an option of it is wrong.
     """
-    executor = prepare(questions.BASE, settings=[*settings, *executor_settings(on)], progress=progress)[0].executor
+    executor = prepare(questions.BASE, settings=[*executor_settings(on), *settings], progress=progress)[0].executor
     is_default = executor.name == RunConfig.model_fields["executor"].default.name
     return None if is_default else make_on(executor, data)
 

@@ -132,6 +132,16 @@ def test_an_executor_that_is_not_there_is_named_before_photos_are_looked_for(tmp
     assert (done.exit_code, "--on goes with --data" in done.output) == (2, True)
 
 
+def test_options_of_the_executor_are_kept_whatever_names_it() -> None:
+    from finetunekit.engine.shard_jobs import make_shards
+
+    assert make_shards("photos", None, (), QUIET) is None
+    assert make_shards("photos", "local", (), QUIET) is None
+    with pytest.raises(ConfigError, match=r"executor.workers: .*greater than or equal to 1"):
+        make_shards("photos", "processes", ("executor.workers=0",), QUIET)
+    assert make_shards("photos", None, ("executor.name=processes",), QUIET) is not None
+
+
 def test_photos_without_a_folder_above_them_cannot_be_sent(tmp_path: Path) -> None:
     from finetunekit.engine.shard_jobs import _photo_folder
     from finetunekit.evaluation.shards.work import Shard, ShardPhoto

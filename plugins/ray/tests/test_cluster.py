@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -245,6 +246,35 @@ def test_what_a_node_lacks_or_has_no_room_for_is_said_before_any_work(
     lacking = invoke(folder, *SEEDS, "--on", "ray", *settings, "--out", "lacking")
     assert lacking.exit_code == 2
     assert "lacks finetunekit-x 1.0. Install there what is installed here." in lacking.stderr
+
+
+def test_shards_are_made_on_nodes_to_the_bytes_of_one_process_although_a_node_is_killed(
+    cluster: Cluster, folder: Path
+) -> None:
+    pytest.importorskip("pyarrow")
+    for number in range(22):
+        shutil.copytree(folder / "photos", folder / "many" / str(number))
+    mark = folder / "died"
+    dies = f"import os, signal\nfrom pathlib import Path\nmark = Path({str(mark)!r})\n"
+    dies += f"if 'RAY_RAYLET_PID' in os.environ and not mark.exists():\n    mark.touch()\n    {KILL_NODE}\n"
+    (folder / "dies.py").write_text(dies, encoding="utf-8")  # once, in the first process on any node that loads it
+    asked = ["features", "many", "--unlabelled", "--backbone", "testing_tiny", "--shard-photos", "256"]
+    plugins = [str(folder / "dies.py"), tiny_plugin.__file__, finetunekit_ray.__file__]
+    for text in (f"plugins={json.dumps(plugins)}", "weights.mode=random", "pixels.size_px=8"):
+        asked += ["--set", text]
+    assert invoke(folder, *asked, "--out", "here").exit_code == 0
+    options = ("--on", "ray", "--set", f"executor.address={cluster.address}", "--set", "executor.cpus_per_run=1")
+    done = invoke(folder, *asked, "--out", "there", *options)
+    assert done.exit_code == 0, done.output
+    assert mark.exists()
+    assert "its process, worker or node was lost; taken up again" in done.stderr
+    files = [
+        {f.relative_to(folder / out): f.read_bytes() for f in (folder / out).rglob("*.[pj]*")}
+        for out in ("here", "there")
+    ]
+    assert files[0] == files[1]
+    assert len(files[0]) >= 4
+    cluster.add_node(num_cpus=2)
 
 
 def test_when_the_driver_is_interrupted_runs_stop_and_resume_goes_on_to_the_same_bits(
