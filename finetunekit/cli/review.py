@@ -84,8 +84,8 @@ def command(
             progress=progress,
         ) as opened,
     ):
-        click.echo(url_of(host, sock))
-        progress.say(f"reviewing {opened.review.name}; decisions go to {opened.decisions}; Ctrl-C ends it")
         server = uvicorn_server(lambda: make_review_app(opened, access, progress.say), connections=64)
         with contextlib.suppress(KeyboardInterrupt):  # which is how it is meant to end
+            click.echo(url_of(host, sock))
+            progress.say(f"reviewing {opened.review.name}; decisions go to {opened.decisions}; Ctrl-C ends it")
             server.run([sock])

@@ -72,11 +72,11 @@ def command(
     open_served = opener(run, out=out, runtime=runtime, trust=trust)
     with listen(host, port) as sock:
         served = open_served()
-        click.echo(url_of(host, sock))
-        progress.say(f"serving {served.about.name}; Ctrl-C ends it. {served.about.words[0]}")
         limits = Limits(max_photos, max_megabytes * 2**20, max(256, 2 * max_megabytes) * 2**20, time_limit)
         newer = _newer(out, runtime) if run == "last" else None
         with contextlib.suppress(KeyboardInterrupt):  # which is how it is meant to end
+            click.echo(url_of(host, sock))
+            progress.say(f"serving {served.about.name}; Ctrl-C ends it. {served.about.words[0]}")
             serve_until_stopped(served, access, sock, limits=limits, say=progress.say, newer=newer)
 
 
