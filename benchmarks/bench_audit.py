@@ -1,6 +1,6 @@
 """What `data audit` finds of planted defects, how many pairs it calls copies falsely, and what it costs per photo.
 
-    python benchmarks/bench_audit.py --photos DIR [--each 100] [--side 320] [--network]
+    python benchmarks/bench_audit.py --photos DIR [--each 100] [--seed 0] [--side 320] [--network]
     python benchmarks/bench_audit.py --photos DIR --libraries      (pip install imagehash cleanlab)
     python benchmarks/bench_audit.py --scale 1000,10000,100000
 
@@ -193,6 +193,7 @@ def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--each", type=int, default=100, help="planted defects of each kind, at most")
+    parser.add_argument("--seed", type=int, default=0, help="of the splits, and of what is planted")
     parser.add_argument("--side", type=int, default=320)
     parser.add_argument("--network", action="store_true")
     parser.add_argument("--scale", help="numbers of drawn photos, separated by commas")
@@ -274,7 +275,7 @@ def truncate(root: Path, sources: Sequence[Path], rng: random.Random) -> set[str
 
 
 def measure_planted(photos: Path, folder: Path, arguments: argparse.Namespace) -> None:
-    rng = random.Random(0)
+    rng = random.Random(arguments.seed)
     root = folder / "photos"
     copied = copy_photos(photos, root, arguments.side, rng)
     measure_rate(list_folder(root))

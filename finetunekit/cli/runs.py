@@ -37,7 +37,7 @@ def list_all(out: str, as_json: bool) -> None:
     from finetunekit.runs.run_list import list_runs
 
     entries = list_runs(Path(out))
-    _tell_trackers(entry.path for entry in entries)
+    _tell_trackers(entry.path for entry in entries if entry.size_bytes)
     if as_json:
         print_json([_plain(entry) for entry in entries])
         return
@@ -46,6 +46,7 @@ def list_all(out: str, as_json: bool) -> None:
         return
     rows = [(e.path.name, e.status, _epochs(e), _score(e), f"{e.size_bytes / 1e6:.1f}") for e in entries]
     print_table(rows, ("run", "status", "epochs", "test", "MB"), right=(3, 4))
+    print_lines(f"{e.path.name}: {e.error}" for e in entries if e.status in ("killed", "unreadable") and e.error)
     stopped = [entry.path for entry in entries if entry.status in ("killed", "interrupted", "stopped")]
     print_lines(f"go on with: finetunekit resume {path}" for path in stopped)
 

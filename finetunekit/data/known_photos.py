@@ -36,7 +36,7 @@ Decoded: TypeAlias = Callable[[Path, str, Pixels], None]
 
 FILE_NAME = "photos.sqlite"
 #: Change it whenever a field or a formula changes: what was kept under another number is dropped.
-VERSION = 3
+VERSION = 4
 RACY_NS = 2_000_000_000
 MOST_WORKERS = 8
 _WAIT_S = 30.0

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 #: Side of the grey picture that photos are compared by.
-SIDE_PX = 64
+SIDE_PX = 128
 #: Light and sharpness are measured on a photo reduced by 2, 4 or 8, its shorter side no smaller than this.
 REDUCED_PX = 128
 #: EXIF tag that says how the camera was held. Source: Exif 2.32, section 4.6.4, tag 274.

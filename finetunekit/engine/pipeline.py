@@ -17,7 +17,7 @@ from finetunekit.engine.export import build_exporter, export_planned
 from finetunekit.engine.result import RunResult, read_result
 from finetunekit.engine.write_reports import write_reports
 from finetunekit.errors import ExportError, FinetuneKitError, PrunedError
-from finetunekit.plugins.guard import guarded
+from finetunekit.plugins.guard import guarded, noting_calls
 from finetunekit.plugins.host import PluginHost
 from finetunekit.runs.checkpoint import remove_checkpoints
 from finetunekit.runs.events import RunEvents
@@ -89,6 +89,10 @@ class RunPipeline:
         # the time between the two processes is not counted
         self.record.started = time.time() - metrics["seconds"]["whole"]
         remove_checkpoints(self.path)
+        with noting_calls(self.record.calling):
+            return self._reported_at_last(metrics)
+
+    def _reported_at_last(self, metrics: Mapping[str, Any]) -> RunResult:
         if not self.record.state.get("reported"):
             metrics = self._report(metrics)
             self.events.after_run(metrics)
@@ -98,6 +102,10 @@ class RunPipeline:
 
     def run(self) -> RunResult:
         """Run it; see `finetunekit.run`."""
+        with noting_calls(self.record.calling):
+            return self._run()
+
+    def _run(self) -> RunResult:
         from finetunekit.system.memory import free_models
 
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from finetunekit.plugins.guard import call_with_timeout
 from finetunekit.plugins.host import OWN_DISTRIBUTION
 from finetunekit.runs.folder import MODEL_FILES, REPORTS, FinishedRun
 from finetunekit.system.files import LOCK, write_whole
+from finetunekit.system.formatting import one_line
 from finetunekit.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -66,9 +68,11 @@ def write_reports(
                 else report_apart(chosen, path, plugin_files, timeout_s)
             )
             kept.put_back(label, progress)
+            kept.name_strays(label, progress)
             kept.add_reports(label, files)
         except FinetuneKitError as exc:
             kept.put_back(label, progress)
+            kept.name_strays(label, progress)
             line = str(exc) if isinstance(exc, PluginError) else f"no {chosen.name} report: {exc}"
             progress.say(f"warning: {line}")
             missing.append(MissingReport(chosen.name, line))
@@ -97,6 +101,7 @@ class _KeptFiles:
         self.path = path
         self.reports: list[Path] = []
         self._owners: dict[str, str] = {}
+        self._reports_there = _names_in(path / REPORTS)
         files = [
             file for folder in (path, path / KEPT) if folder.is_dir() for file in folder.iterdir() if file.is_file()
         ]
@@ -119,6 +124,7 @@ class _KeptFiles:
             place = self.path / REPORTS / name
             write_whole(place, content)
             self._owners[name.casefold()] = label
+            self._reports_there.add(name)
             self._contents[place], self._stamps[place] = content, _stamp(place)
             self.reports.append(place)
 
@@ -133,6 +139,21 @@ class _KeptFiles:
         if spoilt:
             names = ", ".join(sorted(file.name for file in spoilt))
             progress.say(f"warning: {label} changed what it may only read; it was put back, but for models: {names}")
+
+    def name_strays(self, label: str, progress: Progress) -> None:
+        """Say what the reporter that was called last left in the folder of reports by itself; it stays, and is nobody's report."""
+        strays = sorted(_names_in(self.path / REPORTS) - self._reports_there)
+        self._reports_there.update(strays)
+        if strays:
+            names = one_line(", ".join(strays))
+            progress.say(f"warning: {label} wrote into {REPORTS}/ itself, which reporters leave to the run: {names}")
+
+
+def _names_in(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:

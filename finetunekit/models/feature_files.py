@@ -16,7 +16,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finetunekit.system.files import read_regular
+
 META = "meta.json"
+_META_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
 
 Arrays = tuple[NDArray[Any], ...]
@@ -118,7 +121,10 @@ def read_meta(folder: Path) -> dict[str, Any]:
         ValueError: If it is damaged.
         OSError: If it cannot be read.
     """
-    meta = json.loads((folder / META).read_text(encoding="utf-8"))
+    try:
+        meta = json.loads(read_regular(folder / META, most_bytes=_META_BYTES))
+    except RecursionError as exc:
+        raise ValueError("its description is damaged") from exc
     if not isinstance(meta, dict) or not isinstance(meta.get("photos"), int) or not isinstance(meta.get("note"), str):
         raise ValueError("its description is damaged")
     return meta
@@ -133,7 +139,7 @@ def open_entry(folder: Path) -> Arrays:
     """
     try:
         return tuple(_open(folder / f"{i}.bin", tensor) for i, tensor in enumerate(read_meta(folder)["tensors"]))
-    except (KeyError, TypeError, AttributeError) as exc:
+    except (KeyError, TypeError, AttributeError, OverflowError) as exc:
         raise ValueError(f"its description is damaged ({exc})") from exc
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from finetunekit.errors import PluginError
@@ -19,6 +20,20 @@ T = TypeVar("T")
 WATCHED_NAMES = ("HOME", "PATH", "PYTHONHASHSEED", "PYTHONPATH", "TMPDIR")
 WATCHED_PREFIXES = ("CUDA_", "FINETUNEKIT_", "KERAS_", "MKL_", "OMP_", "OPENBLAS_", "TF_", "XLA_")
 """Environment variables by which the user steers a run. Loading TensorFlow and Keras sets none of them; it sets others, which stay."""
+
+
+Calling = Callable[[str], contextlib.AbstractContextManager[None]]
+_CALLING: ContextVar[Calling | None] = ContextVar("finetunekit_calling", default=None)
+
+
+@contextlib.contextmanager
+def noting_calls(calling: Calling) -> Iterator[None]:
+    """Let every call of a plugin's code in this thread be inside `calling(who)`, so that what ends the process leaves a trace."""
+    token = _CALLING.set(calling)
+    try:
+        yield
+    finally:
+        _CALLING.reset(token)
 
 
 @contextlib.contextmanager
@@ -36,8 +51,9 @@ def guarded(who: str, *, keeps_random: bool = True, keeps_variables: bool = True
     """
     variables = watched_variables()
     folder, settings, states = _working_folder(), _keras_settings(), _random_states() if keeps_random else None
+    calling = _CALLING.get() or contextlib.nullcontext
     try:
-        with _stdout_to_stderr():
+        with _stdout_to_stderr(), calling(who):
             yield
     finally:
         if folder is not None and _working_folder() != folder:

@@ -18,11 +18,13 @@ from finetunekit.errors import RunFolderError, did_you_mean
 from finetunekit.system.files import (
     locked,
     open_to_others,
+    read_regular,
     sync_folder,
     to_json,
     work_in,
     write_whole,
 )
+from finetunekit.system.formatting import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +41,10 @@ EXPORTS, CERTIFICATE = "exports", "certificate.json"
 MODEL, MODEL_KERAS, MODEL_H5 = "model.npz", "model.keras", "model.h5"
 """The network that finetunekit itself loads; the same for others, where Keras can write it, and as HDF5 where it was asked for."""
 MODEL_FILES = (MODEL, MODEL_KERAS, MODEL_H5)
+
+CALLING = "calling.txt"
+"""Whose code a run is in, while it is: what is left of it where the process ended there without a word."""
+_CALLING_BYTES = 4096
 
 REPORT_PAGE = "report.html"
 """The page that is the report of a run, whatever others its reporters write."""
@@ -125,6 +131,14 @@ def read_status(path: Path) -> str:
     return unfinished[-1] if unfinished else "stopped"
 
 
+def cut_off_in(path: Path) -> str | None:
+    """The plugin in whose code the process ended that wrote this run, or is now; None: in none."""
+    try:
+        return one_line(read_regular(path / CALLING, most_bytes=_CALLING_BYTES).decode(errors="replace"))
+    except OSError:
+        return None
+
+
 def _is_locked(path: Path) -> bool:
     try:
         with locked(path):
@@ -182,10 +196,11 @@ def unfinished_since(path: Path, out: Path = Path("runs")) -> list[Path]:
 def _run_folders(out: Path) -> Iterator[Path]:
     """Runs of a folder, and of its folders of seeds; one still being made begins with a dot."""
     for place in entries_of(out):
-        if (place / CONFIG).is_file():
-            yield place
-        elif (place / SEEDS).is_file() or (place / LEFT_OUT).is_file():
-            yield from _run_folders(place)
+        with contextlib.suppress(OSError):  # that may not be entered: a listing names it
+            if (place / CONFIG).is_file():
+                yield place
+            elif (place / SEEDS).is_file() or (place / LEFT_OUT).is_file():
+                yield from _run_folders(place)
 
 
 def entries_of(out: Path) -> list[Path]:

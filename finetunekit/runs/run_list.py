@@ -19,14 +19,16 @@ from finetunekit.runs.folder import (
     PLAN,
     RUN_GROUPS,
     STATE,
+    cut_off_in,
     entries_of,
     read_status,
     run_group_file,
 )
 from finetunekit.runs.run_files import read_json_file
 from finetunekit.system.files import locked, read_regular
+from finetunekit.system.formatting import one_line
 
-RUNNING = "running"
+RUNNING, UNREADABLE = "running", "unreadable"
 What = Literal["runs", "models"]
 
 
@@ -75,9 +77,17 @@ class RunEntry:
 
 
 def list_runs(out: Path) -> tuple[RunEntry, ...]:
-    """Every run of a folder, and every folder of several runs, oldest first."""
-    paths = (path for path in entries_of(out) if (path / CONFIG).is_file() or run_group_file(path))
-    return tuple(sorted(map(describe_run, paths), key=lambda entry: (entry.started or "", entry.path.name)))
+    """Every run of a folder, and every folder of several runs, oldest first; a folder that may not be looked into is `unreadable`."""
+    entries = (entry for path in entries_of(out) if (entry := _entry(path)) is not None)
+    return tuple(sorted(entries, key=lambda entry: (entry.started or "", entry.path.name)))
+
+
+def _entry(path: Path) -> RunEntry | None:
+    """What a listing says of a folder; None: it holds no run."""
+    try:
+        return describe_run(path) if (path / CONFIG).is_file() or run_group_file(path) else None
+    except OSError as exc:
+        return RunEntry(path, path.name, UNREADABLE, error=f"cannot be looked into ({one_line(exc)})")
 
 
 def describe_run(path: Path) -> RunEntry:
@@ -90,7 +100,7 @@ def describe_run(path: Path) -> RunEntry:
     try:
         status = read_status(path)
     except RunFolderError:
-        status = "unreadable"
+        status = UNREADABLE
     test = (_json(path / METRICS).get("test") or {}).get("accuracy", {})
     planned = [stage.get("epochs", 0) for stage in _json(path / PLAN).get("config", {}).get("stages", [])]
     solved = sum("solve" in stage for stage in state.get("stages", ()))
@@ -106,9 +116,19 @@ def describe_run(path: Path) -> RunEntry:
         test_photos=test.get("photos"),
         size_bytes=size,
         has_model=(path / MODEL).is_file(),
-        error=state.get("error"),
+        error=state.get("error") or _cut_off(path, status),
         reproducibility=state.get("reproducibility", {}).get("level"),
         missing=tuple(report["why"] for report in state.get("missing", ())),
+    )
+
+
+def _cut_off(path: Path, status: str) -> str | None:
+    """What ended a process that could not say so itself, or what it is in now, where that is a plugin's code."""
+    who = cut_off_in(path)
+    if who is None or status not in ("killed", RUNNING):
+        return None
+    return (
+        f"the process ended without a word, inside {who}" if status == "killed" else f"nothing; it is inside {who} now"
     )
 
 
@@ -119,7 +139,7 @@ def _describe_group(path: Path, file: Path) -> RunEntry:
     try:
         status = read_status(path)
     except RunFolderError:
-        status = "unreadable"
+        status = UNREADABLE
     return RunEntry(
         path=path,
         name=f"{state.get('name', path.name)} ({parts})",
@@ -163,6 +183,7 @@ def choose_prunable(
             entry
             for entry in old
             if entry.status != RUNNING
+            and entry.size_bytes  # else it may not be looked into
             and not (only_unfinished and entry.status == "finished")
             and (what == "runs" or freed_bytes(entry, what))
         ]

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from finetunekit.config.plan import Plan, config_text
 from finetunekit.runs.checkpoint import Checkpoint, load_checkpoint, remove_checkpoints
-from finetunekit.runs.folder import CONFIG, FORMAT, PLAN, STATE, WAITING, FinishedRun, new_run_path
+from finetunekit.runs.folder import CALLING, CONFIG, FORMAT, PLAN, STATE, WAITING, FinishedRun, cut_off_in, new_run_path
 from finetunekit.system.environment import git_state
 from finetunekit.system.files import to_json, write_whole
 from finetunekit.system.progress import Progress
@@ -31,6 +31,7 @@ class RunRecord:
         checkpoint: How far an earlier process came; None: not to the end of its first epoch.
         started: Clock when the run began, in seconds since 1970.
         has_made_out: Whether the folder of runs was not there before.
+        inside: Whose code the run is in, the outermost first.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class RunRecord:
     checkpoint: Checkpoint | None = None
     started: float = field(default_factory=time.time)
     has_made_out: bool = False
+    inside: list[str] = field(default_factory=list)
 
     @classmethod
     def create(
@@ -89,12 +91,15 @@ class RunRecord:
 
         Args:
             path: The run folder, locked.
-            say: Hears of a damaged checkpoint.
+            say: Hears how the process ended where it could not say so itself, and of a damaged checkpoint.
 
         Raises:
             RunFolderError: If there is no record that can be read.
         """
-        left = FinishedRun(path).state
+        left, culprit = FinishedRun(path).state, cut_off_in(path)
+        if culprit is not None:
+            say(f"note: the process that wrote this run ended without a word, inside {culprit}.")
+            (path / CALLING).unlink(missing_ok=True)
         if left["status"] == WAITING:
             return cls(path, {**left, "status": "running"})
         state = {key: value for key, value in left.items() if key not in ("error", "ended")}
@@ -141,6 +146,24 @@ class RunRecord:
         for name, content in {**noted, CONFIG: config}.items():
             write_whole(self.path / name, content)
         self.write_state()
+
+    @contextlib.contextmanager
+    def calling(self, who: str) -> Iterator[None]:
+        """Leave a mark in the folder for as long as the run is in someone's code, which may end the process or never come back."""
+        self.inside.append(who)
+        self._write_mark()
+        try:
+            yield
+        finally:
+            self.inside.pop()
+            self._write_mark()
+
+    def _write_mark(self) -> None:
+        with contextlib.suppress(OSError):  # a run does not depend on it
+            if self.inside:
+                (self.path / CALLING).write_text(self.inside[-1], encoding="utf-8", errors="replace")
+            else:
+                (self.path / CALLING).unlink(missing_ok=True)
 
     def write_state(self) -> None:
         """Write `run.json`, once the run may go on."""

@@ -12,8 +12,10 @@ import pytest
 
 import finetunekit as ftk
 from finetunekit.errors import PluginError
-from finetunekit.plugins.guard import call_with_timeout, watched_variables
-from finetunekit.runs.folder import PREDICTIONS
+from finetunekit.plugins.guard import call_with_timeout, guarded, noting_calls, watched_variables
+from finetunekit.runs.folder import CALLING, FORMAT, PREDICTIONS, STATE
+from finetunekit.runs.run_record import RunRecord
+from finetunekit.system.files import to_json
 from finetunekit.system.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -119,6 +121,21 @@ def test_a_freezing_policy_and_a_source_of_the_wrong_kind_are_blamed(tiny_yaml: 
         ftk.run(str(tiny_yaml), settings=["stages[0].freeze={name: list}"], out=out, progress=quiet)
     with pytest.raises(PluginError, match=r"data source 'none' of plugin 'wrong'.*PhotoListing"):
         ftk.run(str(tiny_yaml), settings=["data.source=none"], out=out, progress=quiet)
+
+
+def test_a_plugin_that_ends_the_process_leaves_its_name_to_whoever_resumes(tmp_path: Path) -> None:
+    record, said = RunRecord(tmp_path, {"format": FORMAT, "status": "running"}), list[str]()
+    (tmp_path / STATE).write_text(to_json(record.state))
+    with noting_calls(record.calling):
+        with guarded("head 'a'"):
+            with guarded("layer 'b'"):
+                assert (tmp_path / CALLING).read_text() == "layer 'b'"
+            left = (tmp_path / CALLING).read_text()
+        assert not (tmp_path / CALLING).exists()
+    (tmp_path / CALLING).write_text(left)  # as os._exit leaves it
+    RunRecord.reopen(tmp_path, said.append)
+    assert said == ["note: the process that wrote this run ended without a word, inside head 'a'."]
+    assert not (tmp_path / CALLING).exists()
 
 
 def test_an_answer_in_time_is_passed_on_with_its_error() -> None:

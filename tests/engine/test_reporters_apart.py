@@ -49,6 +49,7 @@ def spoils(options, run):
     (run.path / "metrics.json").write_text("{}")
     (run.path / "predictions.csv").unlink()
     (run.path / "reports" / "confusion_matrix.svg").write_text("mine")
+    (run.path / "reports" / "stray").mkdir()
     return {"Confusion_Matrix.SVG": b"mine"}
 
 class Mapping(dict):
@@ -96,6 +97,7 @@ def test_whatever_reporters_do_the_run_and_its_last_line_stand(copied_run: Path)
     assert "ZeroDivisionError: no items" in missing["raises"]
     assert "changed what it may only read" in result.stderr
     assert result.stderr.count("strangers.py) changed what") == 1
+    assert result.stderr.count("strangers.py) wrote into reports/ itself, which reporters leave to the run: stray") == 1
     assert ftk.FinishedRun(copied_run).metrics["classes"] == ["blue", "green", "red"]
     assert before == {name: (copied_run / name).read_bytes() for name in before}
     assert (copied_run / REPORTS / "wanders.txt").read_text() == "('blue', 'green', 'red')"

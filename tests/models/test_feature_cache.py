@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from finetunekit.models.feature_cache import Extractor, FeatureCache, features_key
+from finetunekit.models.feature_files import META
 from finetunekit.models.frozen_prefix import Cut
 
 
@@ -48,6 +49,35 @@ def test_a_flipped_byte_is_found_said_and_made_again(tmp_path: Path) -> None:
     path.write_bytes(data)
     assert cache.get("k") is None
     assert "entry k is damaged (0.bin does not match its checksum)" in said[0]
+    put(cache)
+    assert cache.get("k") is not None
+
+
+DESCRIBED = '{"photos": 4, "note": "n", "tensors": [%s]}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[" * 100_000,
+        "\udcff",
+        DESCRIBED % "null",
+        DESCRIBED % '{"shape": [4, 3, 2], "dtype": "O", "crc32": 0}',
+        DESCRIBED % '{"shape": [1e999, 1], "dtype": "float32", "crc32": 0}',
+        DESCRIBED % '{"shape": [-4, -6], "dtype": "float32", "crc32": 0}',
+        '{"photos": "4", "note": "n"}',
+        " " * (2 << 20),
+    ],
+)
+def test_a_damaged_description_is_found_and_listed_nowhere(tmp_path: Path, text: str) -> None:
+    cache, said = make(tmp_path)
+    put(cache)
+    (tmp_path / "k" / META).write_bytes(text.encode(errors="surrogateescape"))
+    assert len(cache.entries()) <= 1
+    assert cache.get("k") is None
+    assert "entry k is damaged" in said[0]
     put(cache)
     assert cache.get("k") is not None
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from finetunekit.cli import main
 from finetunekit.errors import RunFolderError
-from finetunekit.runs.folder import CONFIG, EPOCHS, FORMAT, METRICS, MODEL, PLAN, STATE
+from finetunekit.runs.folder import CALLING, CONFIG, EPOCHS, FORMAT, METRICS, MODEL, PLAN, STATE
 from finetunekit.runs.run_list import list_runs
 from finetunekit.system.files import locked, write_whole
 
@@ -115,3 +115,29 @@ def test_a_folder_of_runs_that_may_not_be_listed_is_no_empty_one(tmp_path: Path)
             with pytest.raises(RunFolderError, match=rf"{name}: cannot be listed"):
                 list_runs(tmp_path / name)
     assert list_runs(tmp_path / "gone") == ()
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named_and_the_others_are_listed(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_file = Path.is_file
+
+    def refused(path: Path) -> bool:
+        if path.parent.name == "b-2":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    lines = invoke("list", "--out", str(out)).splitlines()
+    assert len(lines) == 8
+    assert "b-2: cannot be looked into (Permission denied)" in lines
+    assert "b-2" not in invoke("prune", "--out", str(out), "--keep", "0")
+
+
+def test_a_process_that_ended_inside_a_plugin_is_told_by_its_mark(out: Path) -> None:
+    (out / "a-1" / CALLING).write_text("head 'odd' of plugin 'theirs' (theirs.py)")
+    said = "the process ended without a word, inside head 'odd' of plugin 'theirs' (theirs.py)"
+    assert f"a-1: {said}" in invoke("list", "--out", str(out)).splitlines()
+    assert said in invoke("show", "a-1", "--out", str(out))
+    with locked(out / "a-1"):
+        assert "it is inside head 'odd'" in invoke("show", "a-1", "--out", str(out))

@@ -18,8 +18,8 @@ _ROBUST = 0.6
 _LOCAL = 2.5
 #: Grey levels that are added to the local contrast, so that plain areas stay plain.
 _NOISE = 4.0
-#: Grey levels among which a pixel and its neighbours are plain.
-_ONE_LEVEL = 4
+#: Spread, in grey levels, up to which a place is plain, and from which on it clearly is not.
+_ONE_LEVEL, _MANY_LEVELS = 4, 12
 #: Blocks along each side, each compared for itself.
 BLOCKS = 8
 #: A block has texture where the local contrast is at least this, in grey levels, and lies in both pictures for this share of its area.
@@ -34,59 +34,155 @@ AGREES = 0.75
 
 
 @dataclass(frozen=True, slots=True)
+class Pictures:
+    """Some photos as they are compared.
+
+    Attributes:
+        soft: `(photos, side, side)` float32, blurred so that every second pixel tells of its neighbours.
+        spread: `(photos, side, side)` float32, grey levels between the darkest and the brightest pixel near each, two to each side.
+    """
+
+    soft: Float32
+    spread: Float32
+
+    @classmethod
+    def of(cls, greys: NDArray[np.uint8]) -> Pictures:
+        """From `(photos, side, side)` uint8."""
+        return cls(_soft(greys), _spread(greys))
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the second photo of each pair may lie in the first.
+
+    Attributes:
+        first: `(pairs,)` int64, numbers of pictures.
+        second: `(pairs,)` int64.
+        is_inverted: `(pairs,)` bool, bright is compared with dark.
+        maps: `(pairs, 2, 3)` float32, places in the second picture to places in the first, in parts of their sides.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    is_inverted: NDArray[np.bool_]
+    maps: Float32
+
+    def taken(self, some: NDArray[np.integer]) -> Places:
+        """Some of the pairs."""
+        return Places(self.first[some], self.second[some], self.is_inverted[some], self.maps[some])
+
+    def fitted(self, maps: Float32) -> Places:
+        """The same pairs at other places."""
+        return Places(self.first, self.second, self.is_inverted, maps)
+
+
+@dataclass(frozen=True, slots=True)
 class Fits:
     """How well second pictures show what is in first ones.
 
     Attributes:
-        maps: `(pairs, 2, 3)` float32, places in the second picture to places in the first, in parts of their sides.
-        agreeing: `(pairs,)` int64, blocks of the overlap with texture in both pictures that agree.
-        textured: `(pairs,)` int64, blocks of the overlap with texture in both pictures.
-        uncovered: `(pairs,)` float32, share of the overlap where not one picture alone is of one level.
+        maps: `(pairs, 2, 3)` float32, where they lie now.
+        correlation: `(pairs, blocks)` float32, of each block of the overlap; NaN where not both pictures have texture.
+        levels: `(pairs, 2, blocks)` float32, brightness of the first, then of the second picture, an inverted one's inverted.
+        uncovered: `(pairs,)` float32, share of the overlap where not one picture alone is plain.
     """
 
     maps: Float32
-    agreeing: NDArray[np.int64]
-    textured: NDArray[np.int64]
+    correlation: Float32
+    levels: Float32
     uncovered: Float32
 
+    def taken(self, some: NDArray[np.integer]) -> Fits:
+        """Of some of the pairs."""
+        return Fits(self.maps[some], self.correlation[some], self.levels[some], self.uncovered[some])
 
-def fit_pairs(first: NDArray[np.uint8], second: NDArray[np.uint8], maps: Float32, *, grid: int, steps: int) -> Fits:
+    @property
+    def agrees(self) -> NDArray[np.bool_]:
+        """`(pairs, blocks)`: where both pictures show the same pattern."""
+        return self.correlation > AGREES
+
+    @property
+    def textured(self) -> NDArray[np.int64]:
+        """`(pairs,)`: number of blocks with texture in both pictures."""
+        return np.asarray((~np.isnan(self.correlation)).sum(axis=1))
+
+    @property
+    def likeness(self) -> NDArray[np.float64]:
+        """`(pairs,)`: share of them that agree."""
+        return np.asarray(self.agrees.sum(axis=1) / np.maximum(self.textured, 1))
+
+
+def first_look(pictures: Pictures, places: Places) -> Float32:
+    """Correlation of what both photos of each pair show where the second is said to lie, `(pairs,)`, brightness and contrast free."""
+    over = _Grid.over(places.maps, pictures.soft.shape[-1] // 2)
+    seen, inside = _through(pictures.soft, places.first, places.maps, over)
+    inside *= _uncovered(
+        _through(pictures.spread, places.first, places.maps, over)[0],
+        _sample(pictures.spread, places.second, over.x, over.y),
+    )
+    wanted = _wanted(pictures.soft, places, over)
+    one, other = (_evened(shown, inside)[0].reshape(len(seen), seen.shape[1] ** 2) for shown in (seen, wanted))
+    squares = (one * one).sum(axis=1) * (other * other).sum(axis=1)
+    return np.asarray((one * other).sum(axis=1) / np.sqrt(squares + 1e-6), np.float32)
+
+
+def fit_pairs(pictures: Pictures, places: Places, steps: int) -> Fits:
     """Fit where each second picture lies in its first one, by Gauss-Newton steps on the six numbers of an affine map.
 
     Brightness and contrast are free, everywhere for itself; what differs much, such as a watermark or a covered corner, counts little.
 
     Args:
-        first: `(pairs, side, side)` uint8.
-        second: `(pairs, side, side)` uint8.
-        maps: Where to begin.
-        grid: Lines of the grid that the overlap is compared on; a multiple of `BLOCKS`, half of the pictures' side.
+        pictures: Of the photos. The overlap is compared on a grid of half as many lines, a multiple of `BLOCKS`.
+        places: Where to begin.
         steps: Of the fit.
 
     Source: Lucas and Kanade 1981, "An iterative image registration technique", IJCAI; Baker and Matthews 2004, IJCV 56(3);
     weights of Geman and McClure 1987.
     """
-    source, target = _soft(first), _soft(second)
-    maps = maps.astype(np.float32)
-    low, high = overlap(maps)
-    size = np.maximum(high - low, 1e-3)
-    places = ((np.arange(grid) + 0.5) / grid).astype(np.float32)
-    across = low[:, 0, np.newaxis, np.newaxis] + size[:, 0, np.newaxis, np.newaxis] * places
-    along = low[:, 1, np.newaxis, np.newaxis] + size[:, 1, np.newaxis, np.newaxis] * places[:, np.newaxis]
-    wanted = _sample(target, *np.broadcast_arrays(across, along))
-    plain, wanted_plain = _plain(first), _sample(_plain(second), *np.broadcast_arrays(across, along))
-    kept = _uncovered(_through(plain, maps, across, along)[0], wanted_plain)
+    maps = places.maps.astype(np.float32)
+    over = _Grid.over(maps, pictures.soft.shape[-1] // 2)
+    wanted = _wanted(pictures.soft, places, over)
+    wanted_spread = _sample(pictures.spread, places.second, over.x, over.y)
+    kept = _uncovered(_through(pictures.spread, places.first, maps, over)[0], wanted_spread)
     for _ in range(steps):
-        seen, inside = _through(source, maps, across, along)
+        seen, inside = _through(pictures.soft, places.first, maps, over)
         inside *= kept
         step = _step(_evened(seen, inside)[0], _evened(wanted, inside)[0], inside)
-        maps = _moved(maps, step, low, size)
-    seen, inside = _through(source, maps, across, along)
-    kept = inside * _uncovered(_through(plain, maps, across, along)[0], wanted_plain)
-    return Fits(maps, *_compare(_evened(seen, kept), _evened(wanted, kept), kept), _share(kept, inside))
+        maps = _moved(maps, step, over.low, over.size)
+    seen, inside = _through(pictures.soft, places.first, maps, over)
+    kept = inside * _uncovered(_through(pictures.spread, places.first, maps, over)[0], wanted_spread)
+    area = np.maximum(_summed(kept), 1)
+    levels = np.stack([_summed(shown * kept) / area for shown in (seen, wanted)], axis=1).astype(np.float32)
+    correlation = _correlation(_evened(seen, kept), _evened(wanted, kept), kept)
+    return Fits(maps, correlation, levels, _share(kept, inside))
 
 
-def _plain(pictures: NDArray[np.uint8]) -> Float32:
-    """1 where all neighbours of a pixel, two to each side, are of one level, else 0."""
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Places in second pictures, a grid over each overlap: `low`, `size` `(pairs, 2)`; `x`, `y` `(pairs, grid, grid)`."""
+
+    low: Float32
+    size: Float32
+    x: Float32
+    y: Float32
+
+    @classmethod
+    def over(cls, maps: Float32, grid: int) -> _Grid:
+        low, high = overlap(maps)
+        size = np.maximum(high - low, 1e-3)
+        places = ((np.arange(grid) + 0.5) / grid).astype(np.float32)
+        across = low[:, 0, np.newaxis, np.newaxis] + size[:, 0, np.newaxis, np.newaxis] * places
+        along = low[:, 1, np.newaxis, np.newaxis] + size[:, 1, np.newaxis, np.newaxis] * places[:, np.newaxis]
+        return cls(low, size, *np.broadcast_arrays(across, along))
+
+
+def _wanted(soft: Float32, places: Places, over: _Grid) -> Float32:
+    wanted = _sample(soft, places.second, over.x, over.y)
+    return np.where(places.is_inverted[:, np.newaxis, np.newaxis], 255 - wanted, wanted)
+
+
+def _spread(pictures: NDArray[np.uint8]) -> Float32:
+    """Grey levels between the darkest and the brightest of a pixel and its neighbours, two to each side."""
     least, most = pictures, pictures
     for axis in (1, 2, 1, 2):
         ahead = np.moveaxis(least, axis, 0), np.moveaxis(most, axis, 0)
@@ -96,12 +192,12 @@ def _plain(pictures: NDArray[np.uint8]) -> Float32:
         np.maximum(high[1:], ahead[1][:-1], out=high[1:])
         np.maximum(high[:-1], ahead[1][1:], out=high[:-1])
         least, most = np.moveaxis(low, 0, axis), np.moveaxis(high, 0, axis)
-    return (most - least <= _ONE_LEVEL).astype(np.float32)
+    return (most - least).astype(np.float32)
 
 
-def _uncovered(plain: Float32, wanted_plain: Float32) -> Float32:
-    """0 where one picture is plain and the other is not, and near there: something lies on the photo. Else 1."""
-    covered = np.round(plain) != np.round(wanted_plain)
+def _uncovered(spread: Float32, wanted: Float32) -> Float32:
+    """0 where one picture is plain and the other clearly is not, and near there: something lies on the photo. Else 1."""
+    covered = (np.minimum(spread, wanted) <= _ONE_LEVEL) & (np.maximum(spread, wanted) >= _MANY_LEVELS)
     for axis in (1, 2, 1, 2):
         ahead = np.moveaxis(covered, axis, 0)
         wider = ahead.copy()
@@ -150,23 +246,23 @@ def _soft(pictures: NDArray[np.uint8]) -> Float32:
     return np.ascontiguousarray(soft, np.float32)
 
 
-def _through(source: Float32, maps: Float32, across: Float32, along: Float32) -> tuple[Float32, Float32]:
-    """The first picture at the places of the second's grid; and 1 where that is inside, 0 elsewhere."""
+def _through(pictures: Float32, which: NDArray[np.int64], maps: Float32, over: _Grid) -> tuple[Float32, Float32]:
+    """The first pictures at the places of the second's grid; and 1 where that is inside, 0 elsewhere."""
     parts = maps[:, :, :, np.newaxis, np.newaxis]
-    x = parts[:, 0, 0] * across + parts[:, 0, 1] * along + parts[:, 0, 2]
-    y = parts[:, 1, 0] * across + parts[:, 1, 1] * along + parts[:, 1, 2]
-    edge = 0.3 / source.shape[-1]
+    x = parts[:, 0, 0] * over.x + parts[:, 0, 1] * over.y + parts[:, 0, 2]
+    y = parts[:, 1, 0] * over.x + parts[:, 1, 1] * over.y + parts[:, 1, 2]
+    edge = 0.3 / pictures.shape[-1]
     inside = (x > edge) & (x < 1 - edge) & (y > edge) & (y < 1 - edge)
-    return _sample(source, x, y), inside.astype(np.float32)
+    return _sample(pictures, which, x, y), inside.astype(np.float32)
 
 
-def _sample(pictures: Float32, x: Float32, y: Float32) -> Float32:
+def _sample(pictures: Float32, which: NDArray[np.int64], x: Float32, y: Float32) -> Float32:
     """Bilinear, edges repeated; x and y `(pairs, grid, grid)` in parts of the sides."""
     side = pictures.shape[-1]
     x, y = np.clip(x * side - 0.5, 0, side - 1), np.clip(y * side - 0.5, 0, side - 1)
     left, top = np.minimum(x.astype(np.int32), side - 2), np.minimum(y.astype(np.int32), side - 2)
     across, along = x - left, y - top
-    first = np.arange(len(pictures), dtype=np.int32)[:, np.newaxis, np.newaxis] * (side * side) + top * side + left
+    first = which.astype(np.int32)[:, np.newaxis, np.newaxis] * (side * side) + top * side + left
     pixels = pictures.ravel()
     upper = pixels[first] + (pixels[first + 1] - pixels[first]) * across
     first += side
@@ -222,20 +318,18 @@ def _moved(maps: Float32, step: Float32, low: Float32, size: Float32) -> Float32
     return moved
 
 
-def _compare(
-    one: tuple[Float32, Float32], other: tuple[Float32, Float32], inside: Float32
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers of blocks: agreeing, and with texture in both."""
+def _correlation(one: tuple[Float32, Float32], other: tuple[Float32, Float32], inside: Float32) -> Float32:
+    """Of each block, `(pairs, BLOCKS²)`; NaN where not both pictures have texture."""
     product, square, other_square = _summed(one[0] * other[0]), _summed(one[0] ** 2), _summed(other[0] ** 2)
     area = _summed(inside)
     correlation = product / np.sqrt(np.maximum(square * other_square, 1e-6))
     has = [_summed(energy * inside) > TEXTURE**2 * np.maximum(area, 1) for energy in (one[1], other[1])]
     textured = (area > _INSIDE * (inside.shape[-1] // BLOCKS) ** 2) & has[0] & has[1]
-    agreeing = textured & (correlation > AGREES)
-    return agreeing.sum(axis=(1, 2)), textured.sum(axis=(1, 2))
+    return np.asarray(np.where(textured, correlation, np.nan), np.float32)
 
 
 def _summed(values: Float32) -> Float32:
-    """By block, `(pairs, BLOCKS, BLOCKS)`."""
+    """By block, `(pairs, BLOCKS²)`."""
     pairs, grid, _ = values.shape
-    return np.asarray(values.reshape(pairs, BLOCKS, grid // BLOCKS, BLOCKS, grid // BLOCKS).sum(axis=(2, 4)))
+    columns = values.reshape(pairs, grid, BLOCKS, grid // BLOCKS).sum(axis=3)
+    return np.asarray(columns.reshape(pairs, BLOCKS, grid // BLOCKS, BLOCKS).sum(axis=2).reshape(pairs, BLOCKS**2))

@@ -12,26 +12,27 @@ from finetunekit.data.audit import keypoints, window_vectors
 from finetunekit.data.audit.align import is_sensible
 from finetunekit.data.audit.frames import unframed
 from finetunekit.data.audit.frequencies import Float32
-from finetunekit.data.audit.keypoints import Keypoints, find_keypoints, proportions
+from finetunekit.data.audit.keypoints import Blobs, Scales, proportions
 from finetunekit.data.audit.neighbours import Cells, Hits, nearest, rounded, sort_into_cells
 from finetunekit.data.audit.window_vectors import Windows, asked_windows, orientation_matrix, whole_windows
 
 #: Keypoints of a photo that are kept, and those that it is looked for by.
-KEPT, ASKED = 40, 80
+KEPT, ASKED = 60, 120
 #: Of the latter so many, the strongest, are also looked for turned by `TURNS`, in radians.
 TURNED = 32
 TURNS = (0.0, -0.18, 0.18)
 #: Least cosine of near windows, and of near keypoints.
-NEAR_WINDOW, NEAR_KEYPOINT = 0.8, 0.85
+NEAR_WINDOW, NEAR_KEYPOINT = 0.8, 0.9
 #: A photo's candidates beyond so many, the best first, are left out: by windows, and by keypoints.
-MOST_BY_WINDOWS, MOST_BY_KEYPOINTS = 3, 7
+MOST_BY_WINDOWS, MOST_BY_KEYPOINTS = 4, 12
 #: Places that two hits give for one corner of a photo, in parts of its sides, to be one place.
 _SAME_PLACE = 0.1
 #: Hits of one pair that are compared with each other, the nearest first.
 _COMPARED = 8
 #: Places of one pair that are looked at.
 _PLACES = 2
-_BLOCK = 512
+#: Photos that are looked for at once, and those of which all blurs are held at once.
+_ASKED_TOGETHER, _BLURRED_TOGETHER = 1024, 128
 
 Int64 = NDArray[np.int64]
 Greys = Callable[[Int64], NDArray[np.uint8]]
@@ -60,15 +61,39 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What photos are found by. `sizes`: `(photos, 2)` of pictures without frames. `places`: `(keypoints, 3)` float16."""
+    """What photos are found by.
+
+    Attributes:
+        sizes: `(photos, 2)` of pictures without frames.
+        boxes: `(windows, 4)`, in parts of the sides of the picture without frame.
+        kept: `(keypoints,)` int32, the blobs whose vectors are kept.
+    """
 
     sizes: Float32
     window_cells: Cells
     window_photos: NDArray[np.int32]
     boxes: Float32
+    blobs: _PackedBlobs
     keypoint_cells: Cells
-    keypoint_photos: NDArray[np.int32]
+    kept: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class _PackedBlobs:
+    """The blobs of all photos, 11 bytes each; `places`: `(blobs, 3)` float16."""
+
+    photos: NDArray[np.int32]
+    ranks: NDArray[np.uint8]
     places: NDArray[np.float16]
+
+    def of(self, block: Int64) -> Blobs:
+        """Those of neighbouring photos; `photo` counts from the first of them."""
+        some = slice(*np.searchsorted(self.photos, [block[0], block[-1] + 1]))
+        return Blobs(
+            self.photos[some].astype(np.int64) - block[0],
+            self.ranks[some].astype(np.int64),
+            self.places[some].astype(np.float32),
+        )
 
 
 def find_candidates(
@@ -82,43 +107,45 @@ def find_candidates(
         progress: Called with (photos done, photos in all).
 
     Yields:
-        At most `MOST_BY_WINDOWS + MOST_BY_KEYPOINTS` pairs a photo. Memory: some 1.2 kB a photo and a block's working space.
+        At most `MOST_BY_WINDOWS + MOST_BY_KEYPOINTS` pairs a photo. Memory: some 2.5 kB a photo and a block's working space.
     """
     photos = len(aspect)
     if not photos:
         return
     known = _get_to_know(aspect, greys)
-    for block in _blocks(photos):
+    for block in _blocks(photos, _ASKED_TOGETHER):
         grey, _ = unframed(greys(block))
         yield _by_windows(asked_windows(grey), block, known)
-        yield _by_keypoints(
-            find_keypoints(grey, known.sizes[block], most=ASKED, turns=TURNS, turned=TURNED), block, known
-        )
+        yield _by_keypoints(grey, block, known)
         if progress is not None:
             progress(int(block[-1]) + 1, photos)
 
 
-def _blocks(photos: int) -> Iterator[Int64]:
-    for start in range(0, photos, _BLOCK):
-        yield np.arange(start, min(start + _BLOCK, photos))
+def _blocks(photos: int, size: int) -> Iterator[Int64]:
+    for start in range(0, photos, size):
+        yield np.arange(start, min(start + size, photos))
 
 
 def _get_to_know(aspect: NDArray[np.float64], greys: Greys) -> _Known:
-    sizes, windows, points = [], [], []
-    for block in _blocks(len(aspect)):
+    sizes, windows, blobs, vectors = [], [], [], []
+    for block in _blocks(len(aspect), _BLURRED_TOGETHER):
         grey = greys(block)
         pictures, content = unframed(grey)
         sides = content[:, 2:] - content[:, :2]
         sizes.append(proportions(aspect[block] * sides[:, 0] / sides[:, 1]))
         windows.append(_wholes(grey, pictures, content, block))
-        found = find_keypoints(pictures, sizes[-1], most=KEPT)
-        points.append((block[found.photo].astype(np.int32), found.place.astype(np.float16), rounded(found.vectors[0])))
+        scales = Scales(pictures, sizes[-1])
+        found = scales.blobs(ASKED)
+        places = found.place.astype(np.float16)
+        blobs.append((block[found.photo].astype(np.int32), found.rank.astype(np.uint8), places))
+        strong = found.rank < KEPT
+        vectors.append(rounded(scales.describe(found.photo[strong], places[strong].astype(np.float32))))
     window_photos, boxes, whole_vectors = (np.concatenate(part) for part in zip(*windows, strict=True))
-    window_cells = sort_into_cells(whole_vectors, window_photos)
-    photos, places, vectors = (np.concatenate(part) for part in zip(*points, strict=True))
-    points.clear()
-    cells = sort_into_cells(vectors, photos)
-    return _Known(np.concatenate(sizes), window_cells, window_photos, boxes, cells, photos, places)
+    packed = _PackedBlobs(*(np.concatenate(part) for part in zip(*blobs, strict=True)))
+    kept = np.flatnonzero(packed.ranks < KEPT).astype(np.int32)
+    cells = sort_into_cells(np.concatenate(vectors), packed.photos[kept])
+    windows_sorted = sort_into_cells(whole_vectors, window_photos)
+    return _Known(np.concatenate(sizes), windows_sorted, window_photos, boxes, packed, cells, kept)
 
 
 def _wholes(
@@ -144,36 +171,50 @@ def _by_windows(asked: Windows, block: Int64, known: _Known) -> Candidates:
     maps[:, :, :2] = there_sides[:, :, np.newaxis] * turn[asked.orientation[hits.asked]] / here_sides[:, np.newaxis]
     _join(maps, (here[:, :2] + here[:, 2:]) / 2, (there[:, :2] + there[:, 2:]) / 2)
     found = Candidates(first, second, maps, asked.is_inverted[hits.asked])
-    return _agreed(found, hits.cosine - NEAR_WINDOW, MOST_BY_WINDOWS)
+    weight = np.float32(1) / (
+        np.float32(1.02) - hits.cosine
+    )  # smooth photos have many near windows, and one that is nearest
+    return _agreed(found, weight, MOST_BY_WINDOWS)
 
 
-def _by_keypoints(asked: Keypoints, block: Int64, known: _Known) -> Candidates:
-    found, weight = [], []
-    for number, turn in enumerate(TURNS):
-        chosen = np.flatnonzero(asked.rank < (TURNED if number else ASKED))
-        owners = block[asked.photo[chosen]].astype(np.int32)
-        for is_mirrored in (False, True):
-            vectors = asked.vectors[number, chosen] * (keypoints.MIRROR if is_mirrored else 1)
-            hits = nearest(vectors, owners, known.keypoint_cells, NEAR_KEYPOINT)
-            hits = Hits(chosen[hits.asked], hits.found, hits.cosine)
-            found.append(_placed(hits, asked, block, known, turn, is_mirrored))
-            weight.append(hits.cosine - NEAR_KEYPOINT + 0.05)
-    together = Candidates(
-        *(np.concatenate([getattr(part, name) for part in found]) for name in Candidates.__dataclass_fields__)
-    )
-    return _agreed(together, np.concatenate(weight), MOST_BY_KEYPOINTS)
+def _by_keypoints(grey: NDArray[np.uint8], block: Int64, known: _Known) -> Candidates:
+    asked = known.blobs.of(block)
+    described = _described(grey, known.sizes[block], asked)
+    views = [(turn, is_mirrored) for turn in TURNS for is_mirrored in (False, True)]
+    chosen = [np.flatnonzero(asked.rank < (TURNED if turn else ASKED)) for turn, _ in views]
+    vectors = [upright * sign for upright in described for sign in (np.float32(1), keypoints.MIRROR)]
+    blobs, view = np.concatenate(chosen), np.repeat(np.arange(len(views)), [len(some) for some in chosen])
+    owners = block[asked.photo[blobs]].astype(np.int32)
+    hits = nearest(np.concatenate(vectors), owners, known.keypoint_cells, NEAR_KEYPOINT)
+    turned = np.stack([_turned_back(turn, is_mirrored) for turn, is_mirrored in views])[view[hits.asked]]
+    hits = Hits(blobs[hits.asked], known.kept[hits.found].astype(np.int64), hits.cosine)
+    return _agreed(_placed(hits, asked, block, known, turned), hits.cosine - NEAR_KEYPOINT + 0.05, MOST_BY_KEYPOINTS)
 
 
-def _placed(hits: Hits, asked: Keypoints, block: Int64, known: _Known, turn: float, is_mirrored: bool) -> Candidates:
-    """Where each pair of keypoints says that the second photo lies in the first."""
-    second, first = block[asked.photo[hits.asked]], known.keypoint_photos[hits.found].astype(np.int64)
-    here, there = asked.place[hits.asked], known.places[hits.found].astype(np.float32)
+def _turned_back(turn: float, is_mirrored: bool) -> Float32:
     back = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]], np.float32)
-    if is_mirrored:
-        back[0] *= -1
+    return back * np.array([[-1], [1]], np.float32) if is_mirrored else back
+
+
+def _described(grey: NDArray[np.uint8], sizes: Float32, asked: Blobs) -> list[Float32]:
+    """Vectors of the blobs at each of `TURNS`, turned ones of the strongest only."""
+    parts: list[list[Float32]] = [[] for _ in TURNS]
+    for block in _blocks(len(grey), _BLURRED_TOGETHER):
+        scales = Scales(grey[block], sizes[block])
+        some = slice(*np.searchsorted(asked.photo, [block[0], block[-1] + 1]))
+        for part, turn in zip(parts, TURNS, strict=True):
+            chosen = asked.rank[some] < (TURNED if turn else ASKED)
+            part.append(scales.describe(asked.photo[some][chosen] - block[0], asked.place[some][chosen], turn))
+    return [np.concatenate(part) for part in parts]
+
+
+def _placed(hits: Hits, asked: Blobs, block: Int64, known: _Known, turned: Float32) -> Candidates:
+    """Where each pair of keypoints says that the second photo lies in the first."""
+    second, first = block[asked.photo[hits.asked]], known.blobs.photos[hits.found].astype(np.int64)
+    here, there = asked.place[hits.asked], known.blobs.places[hits.found].astype(np.float32)
     maps = np.empty((len(first), 2, 3), np.float32)
     # from parts of the second's sides to pixels, to pixels of the first, to parts of its sides
-    maps[:, :, :2] = (there[:, 2] / here[:, 2])[:, np.newaxis, np.newaxis] * back
+    maps[:, :, :2] = (there[:, 2] / here[:, 2])[:, np.newaxis, np.newaxis] * turned
     maps[:, :, :2] *= known.sizes[second][:, np.newaxis] / known.sizes[first][:, :, np.newaxis]
     _join(maps, (here[:, :2] + 0.5) / known.sizes[second], (there[:, :2] + 0.5) / known.sizes[first])
     return Candidates(first, second, maps, np.zeros(len(first), np.bool_))
@@ -195,24 +236,39 @@ def _agreed(found: Candidates, weight: Float32, most: int) -> Candidates:
     is_new = np.ones(len(order), np.bool_)
     is_new[1:] = (found.first[1:] != found.first[:-1]) | (found.second[1:] != found.second[:-1])
     starts, pair = np.flatnonzero(is_new), np.cumsum(is_new) - 1
-    rank = np.arange(len(order)) - starts[pair]
-    kept = rank < _COMPARED
-    weights = np.zeros((len(starts), _COMPARED), np.float32)
-    weights[pair[kept], rank[kept]] = weight[kept]
-    corners = np.full((len(starts), _COMPARED, 6), np.inf, np.float32)
-    corners[pair[kept], rank[kept]] = _corners(found.maps[kept], found.is_inverted[kept])
-    numbers, chosen, strength = np.arange(len(starts)), [], []
-    for _ in range(_PLACES):
-        agreement, is_same = _agreement(corners, weights)
-        best = agreement.argmax(axis=1)
-        chosen.append(starts + best)
-        strength.append(agreement[numbers, best])
-        weights[is_same[numbers, best]] = 0
+    place = np.tile(starts, (_PLACES, 1))
+    strength = np.zeros(place.shape, np.float32)
+    strength[0] = weight[starts]
+    several = np.flatnonzero(np.bincount(pair) > 1)
+    place[:, several], strength[:, several] = _places_agreed(found, weight, pair, starts, several)
     order = np.lexsort((-strength[0], found.second[starts]))
     second = found.second[starts[order]]
     order = order[np.arange(len(order)) - np.searchsorted(second, second) < most]
-    places = [place[order][power[order] > 0] for place, power in zip(chosen, strength, strict=True)]
-    return found.taken(np.concatenate(places))
+    chosen = [at[order][power[order] > 0] for at, power in zip(place, strength, strict=True)]
+    return found.taken(np.concatenate(chosen))
+
+
+def _places_agreed(
+    found: Candidates, weight: Float32, pair: Int64, starts: Int64, several: Int64
+) -> tuple[Int64, Float32]:
+    """Of pairs with several hits those that most others agree with, `(_PLACES, pairs)`, and by what weight."""
+    number = np.full(len(starts), -1)
+    number[several] = np.arange(len(several))
+    rank = np.arange(len(pair)) - starts[pair]
+    kept = np.flatnonzero((rank < _COMPARED) & (number[pair] >= 0))
+    at = number[pair[kept]], rank[kept]
+    weights = np.zeros((len(several), _COMPARED), np.float32)
+    weights[at] = weight[kept]
+    corners = np.full((len(several), _COMPARED, 6), np.inf, np.float32)
+    corners[at] = _corners(found.maps[kept], found.is_inverted[kept])
+    rows, places, strengths = np.arange(len(several)), [], []
+    for _ in range(_PLACES):
+        agreement, is_same = _agreement(corners, weights)
+        best = agreement.argmax(axis=1)
+        places.append(starts[several] + best)
+        strengths.append(agreement[rows, best])
+        weights[is_same[rows, best]] = 0
+    return np.stack(places), np.stack(strengths)
 
 
 def _corners(maps: Float32, is_inverted: NDArray[np.bool_]) -> Float32:

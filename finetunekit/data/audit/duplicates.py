@@ -12,36 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.data.audit.align import Fits, fit_pairs, is_sensible
 from finetunekit.data.audit.candidates import Candidates, find_candidates
-from finetunekit.data.audit.frames import unframed
+from finetunekit.data.audit.confirm import confirm, halved
 from finetunekit.data.audit.frequencies import Float32
 from finetunekit.data.audit.relation import Relation, relate
 from finetunekit.data.known_photos import KnownPhotos
-from finetunekit.data.measure import SIDE_PX
 from finetunekit.data.splitting import join_pairs
 from finetunekit.system.threads import one_thread
 
-#: Least share of blocks with texture that agree, in two files of one photo, and how many there are at least; where nearly all agree,
-#: fewer are enough. Unlike pairs of real photos have fewer blocks; drawn ones of one kind reach 0.89.
-ALIKE = 0.9
-LEAST_BLOCKS = 22
-NEARLY_ALL, LEAST_OF_NEARLY_ALL = 0.95, 12
-#: How much of what both show is not covered, at least.
-LEAST_UNCOVERED = 0.45
-#: Photos with a shorter side than this, in pixels, show so little that some part of one fits any other: of them nearly all has to agree.
-SMALL_PX = 64
-ALIKE_SMALL = 0.95
-#: The same share on pictures of half the size, and after one step on whole ones, below which nothing more is fitted.
-WORTH_FITTING = 0.4
-WORTH_MORE = 0.35
 #: Photos with a smaller standard deviation, in grey levels, show nothing to compare; only exact copies of them are found.
 LEAST_CONTRAST = 3.0
 #: Smaller photos, by their longer side, have too little detail to be told from others; only exact copies of them are found.
 LEAST_PX = 16
-_CHUNK = 256
+_CHUNK = 512
 #: Change it whenever other pairs could be found: comparisons that were kept under another number are made again.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +37,7 @@ class DuplicatePair:
         first: Position of a photo.
         second: Position of another one, a later one.
         relation: What was done to the first file's photo; None where both are the same bytes.
-        likeness: 1 for exact copies, else the share of blocks with texture that agree.
+        likeness: 1 for exact copies, else the share of blocks with texture that agree in pattern and brightness.
     """
 
     first: int
@@ -136,7 +121,7 @@ class _Pictures:
 def _near_pairs(pictures: _Pictures, count: Callable[[int, int], None] | None) -> list[DuplicatePair]:
     best: dict[tuple[int, int], DuplicatePair] = {}
     aspect = pictures.sizes_px[:, 0] / pictures.sizes_px[:, 1]
-    for found in find_candidates(aspect, pictures.greys, count):
+    for found in find_candidates(aspect, lambda photos: halved(pictures.greys(photos)), count):
         for start in range(0, len(found.first), _CHUNK):
             for pair in _confirmed(_ordered(found.taken(slice(start, start + _CHUNK))), pictures):
                 at = (pair.first, pair.second)
@@ -160,51 +145,16 @@ def _inverse(maps: Float32) -> Float32:
 
 
 def _confirmed(found: Candidates, pictures: _Pictures) -> Iterator[DuplicatePair]:
-    """Those of some candidates that are one photo, looked at on pictures of half the size, then on whole ones."""
-    photos, at = np.unique(np.concatenate([found.first, found.second]), return_inverse=True)
-    greys, boxes = unframed(pictures.greys(photos))
-    first, second = at[: len(found.first)], at[len(found.first) :]
-    seen = np.where(found.is_inverted[:, np.newaxis, np.newaxis], 255 - greys[second], greys[second])
-    rough = fit_pairs(_half(greys[first]), _half(seen), found.maps, grid=SIDE_PX // 4, steps=6)
-    worth = np.flatnonzero(is_sensible(rough.maps) & (_likeness(rough) >= WORTH_FITTING))
-    fits = fit_pairs(greys[first[worth]], seen[worth], rough.maps[worth], grid=SIDE_PX // 2, steps=1)
-    closer = np.flatnonzero(_likeness(fits) >= WORTH_MORE)
-    worth = worth[closer]
-    fits = fit_pairs(greys[first[worth]], seen[worth], fits.maps[closer], grid=SIDE_PX // 2, steps=4)
-    likeness = _likeness(fits)
-    smallest_px = np.minimum(*(pictures.sizes_px[side[worth]].min(axis=1) for side in (found.first, found.second)))
-    is_alike = is_sensible(fits.maps) & (likeness >= np.where(smallest_px < SMALL_PX, ALIKE_SMALL, ALIKE))
-    enough = np.where(likeness >= NEARLY_ALL, LEAST_OF_NEARLY_ALL, LEAST_BLOCKS)
-    is_alike &= (fits.agreeing >= enough) & (fits.uncovered >= LEAST_UNCOVERED)
-    for number in np.flatnonzero(is_alike):
-        pair = worth[number]
-        one, other = int(found.first[pair]), int(found.second[pair])
+    """Those of some candidates that are one photo, with what was done to it."""
+    for number, place, likeness, differing, has_frame in zip(
+        *confirm(found, pictures.greys, pictures.sizes_px), strict=True
+    ):
+        one, other = int(found.first[number]), int(found.second[number])
         relation = relate(
-            _with_frames(fits.maps[number], boxes[first[pair]], boxes[second[pair]]),
+            place,
             pictures.sizes_px[[one, other]],
-            has_frame=(_has_frame(boxes[first[pair]]), _has_frame(boxes[second[pair]])),
-            differing=float(1 - likeness[number] * fits.uncovered[number]),
-            is_inverted=bool(found.is_inverted[pair]),
+            has_frame=(bool(has_frame[0]), bool(has_frame[1])),
+            differing=float(differing),
+            is_inverted=bool(found.is_inverted[number]),
         )
-        yield DuplicatePair(one, other, relation, round(float(likeness[number]), 4))
-
-
-def _likeness(fits: Fits) -> NDArray[np.float64]:
-    return np.asarray(fits.agreeing / np.maximum(fits.textured, 1))
-
-
-def _half(greys: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    half = SIDE_PX // 2
-    return np.asarray(greys.reshape(len(greys), half, 2, half, 2).mean(axis=(2, 4)), np.uint8)
-
-
-def _has_frame(box: Float32) -> bool:
-    return float((box[2:] - box[:2]).prod()) < 1
-
-
-def _with_frames(fitted: Float32, first: Float32, second: Float32) -> Float32:
-    """A map between photos without their frames as one between whole photos."""
-    there, here = first[2:] - first[:2], second[2:] - second[:2]
-    linear = there[:, np.newaxis] * fitted[:, :2] / here
-    shift = first[:2] + there * fitted[:, 2] - linear @ second[:2]
-    return np.concatenate([linear, shift[:, np.newaxis]], axis=1).astype(np.float32)
+        yield DuplicatePair(one, other, relation, round(float(likeness), 4))

@@ -5,6 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from finetunekit.data.measure import SIDE_PX
+
+#: Side of the pictures that photos are searched by; pairs are then compared on larger ones.
+SEARCHED_PX = SIDE_PX // 2
+
 Float32 = NDArray[np.float32]
 
 

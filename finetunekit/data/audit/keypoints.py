@@ -10,13 +10,13 @@ upright and told by their lowest frequencies.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+import itertools
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.data.audit.frequencies import Float32, cosine_rows, signs, weights
-from finetunekit.data.measure import SIDE_PX
+from finetunekit.data.audit.frequencies import SEARCHED_PX, Float32, cosine_rows, signs, weights
 
 #: Standard deviations of the blurs whose differences are searched, in pixels, half an octave apart.
 SIGMAS_PX = tuple(float(0.8 * 2 ** (step / 2)) for step in range(9))
@@ -24,14 +24,13 @@ SIGMAS_PX = tuple(float(0.8 * 2 ** (step / 2)) for step in range(9))
 LEAST_DIFFERENCE = 0.4
 #: A neighbourhood reaches this many standard deviations to each side, and is sampled on a grid of this many lines.
 REACH = 5.0
-GRID = 12
+GRID = 10
 COSINES = 5
 #: Length of a vector.
 DIMENSIONS = COSINES * COSINES - 1
 #: Shorter sides are drawn to this length at least, so that a neighbourhood fits in.
 _LEAST_SIDE_PX = 16
 _BLUR_BEFORE_PX = 0.5
-_BLOCK = 128
 
 Int64 = NDArray[np.int64]
 
@@ -43,25 +42,22 @@ _WEIGHTS = weights(COSINES)
 MIRROR = signs(COSINES)
 
 
-@dataclass(frozen=True, slots=True)
-class Keypoints:
+class Blobs(NamedTuple):
     """Of some pictures, sorted by picture, the strongest of each first.
 
     Attributes:
         photo: `(keypoints,)` int64, position of the picture.
         rank: `(keypoints,)` int64, 0 for the strongest of a picture.
         place: `(keypoints, 3)` float32: x, y and standard deviation in pixels of the picture in its own proportions.
-        vectors: `(turns, keypoints, DIMENSIONS)` float32, of length 1: the neighbourhood turned by each angle asked for.
     """
 
     photo: Int64
     rank: Int64
     place: Float32
-    vectors: Float32
 
 
 def proportions(aspect: NDArray[np.float64]) -> Float32:
-    """(width, height) of pictures in their own proportions, the longer side `SIDE_PX` long.
+    """(width, height) of pictures in their own proportions, the longer side `SEARCHED_PX` long.
 
     Args:
         aspect: `(photos,)`, width by height.
@@ -70,49 +66,40 @@ def proportions(aspect: NDArray[np.float64]) -> Float32:
         `(photos, 2)` float32, whole numbers.
     """
     sides = np.stack([np.minimum(1.0, aspect), np.minimum(1.0, 1 / aspect)], axis=1)
-    return np.maximum(_LEAST_SIDE_PX, np.round(sides * SIDE_PX)).astype(np.float32)
+    return np.maximum(_LEAST_SIDE_PX, np.round(sides * SEARCHED_PX)).astype(np.float32)
 
 
-def find_keypoints(
-    grey: NDArray[np.uint8], sizes: Float32, *, most: int, turns: tuple[float, ...] = (0.0,), turned: int = 0
-) -> Keypoints:
-    """The strongest blobs of each picture.
+class Scales:
+    """Pictures at several blurs, in which blobs are found and told.
 
     Args:
-        grey: `(photos, SIDE_PX, SIDE_PX)` uint8, photos stretched to squares.
+        grey: `(photos, SEARCHED_PX, SEARCHED_PX)` uint8, photos stretched to squares.
         sizes: `(photos, 2)`, what `proportions` says.
-        most: Keypoints of one picture, at most.
-        turns: Angles in radians that neighbourhoods are turned by.
-        turned: Only this many of a picture, the strongest, are turned by other angles than the first; the others' vectors are 0.
-
-    Source: Lowe 2004; bright and dark blobs are largest and smallest among the 26 neighbours in place and size.
     """
-    parts = []
-    for start in range(0, len(grey), _BLOCK):
-        some = sizes[start : start + _BLOCK]
-        blurred = _blurred(_in_proportion(grey[start : start + _BLOCK], some))
-        photo, rank, place = _blobs(blurred, some, most)
-        vectors = np.zeros((len(turns), len(photo), DIMENSIONS), np.float32)
-        for number, turn in enumerate(turns):
-            chosen = rank < (turned if number else most)
-            vectors[number, chosen] = _describe(blurred, some, photo[chosen], place[chosen], turn)
-        parts.append(Keypoints(photo + start, rank, place, vectors))
-    return Keypoints(
-        np.concatenate([part.photo for part in parts]),
-        np.concatenate([part.rank for part in parts]),
-        np.concatenate([part.place for part in parts]),
-        np.concatenate([part.vectors for part in parts], axis=1),
-    )
+
+    def __init__(self, grey: NDArray[np.uint8], sizes: Float32) -> None:
+        self._blurred, self._sizes = _blurred(_in_proportion(grey, sizes)), sizes
+
+    def blobs(self, most: int) -> Blobs:
+        """The strongest of each picture, `most` at most; bright and dark ones are largest and smallest among their 26 neighbours.
+
+        Source: Lowe 2004, section 3.1.
+        """
+        return _blobs(self._blurred, self._sizes, most)
+
+    def describe(self, photo: Int64, place: Float32, turn: float = 0.0) -> Float32:
+        """The neighbourhoods of blobs, turned by an angle in radians, as vectors of length 1, `(keypoints, DIMENSIONS)`."""
+        return _describe(self._blurred, self._sizes, photo, place, turn)
 
 
 @functools.cache
 def _shrinking(side: int) -> Float32:
-    """What takes `SIDE_PX` pixels to `side` of them by area; the last is repeated up to `SIDE_PX` rows."""
-    edges = np.linspace(0, SIDE_PX, side + 1)
-    starts, ends = np.arange(SIDE_PX), np.arange(SIDE_PX) + 1
+    """What takes `SEARCHED_PX` pixels to `side` of them by area; the last is repeated up to `SEARCHED_PX` rows."""
+    edges = np.linspace(0, SEARCHED_PX, side + 1)
+    starts, ends = np.arange(SEARCHED_PX), np.arange(SEARCHED_PX) + 1
     shares = np.clip(np.minimum(edges[1:, np.newaxis], ends) - np.maximum(edges[:-1, np.newaxis], starts), 0, None)
     shares /= shares.sum(axis=1, keepdims=True)
-    return np.concatenate([shares, np.repeat(shares[-1:], SIDE_PX - side, axis=0)]).astype(np.float32)
+    return np.concatenate([shares, np.repeat(shares[-1:], SEARCHED_PX - side, axis=0)]).astype(np.float32)
 
 
 def _in_proportion(grey: NDArray[np.uint8], sizes: Float32) -> Float32:
@@ -124,46 +111,66 @@ def _in_proportion(grey: NDArray[np.uint8], sizes: Float32) -> Float32:
 
 @functools.cache
 def _blur(sigma_px: float) -> Float32:
-    """A Gaussian along one axis, edges repeated, `(SIDE_PX, SIDE_PX)`."""
-    steps = np.arange(-SIDE_PX, SIDE_PX + 1)
+    """A Gaussian along one axis, edges repeated, `(SEARCHED_PX, SEARCHED_PX)`."""
+    steps = np.arange(-SEARCHED_PX, SEARCHED_PX + 1)
     kernel = np.exp(-(steps**2) / (2 * sigma_px**2))
-    matrix = np.zeros((SIDE_PX, SIDE_PX))
-    for line in range(SIDE_PX):
-        np.add.at(matrix[line], np.clip(line + steps, 0, SIDE_PX - 1), kernel / kernel.sum())
+    matrix = np.zeros((SEARCHED_PX, SEARCHED_PX))
+    for line in range(SEARCHED_PX):
+        np.add.at(matrix[line], np.clip(line + steps, 0, SEARCHED_PX - 1), kernel / kernel.sum())
     return matrix.astype(np.float32)
 
 
 def _blurred(pictures: Float32) -> Float32:
-    """`(photos, SIDE_PX, SIDE_PX)` → `(photos, SIGMAS_PX, SIDE_PX, SIDE_PX)`."""
+    """`(photos, SEARCHED_PX, SEARCHED_PX)` → `(photos, SIGMAS_PX, SEARCHED_PX, SEARCHED_PX)`."""
     blurs = [_blur(float(np.sqrt(sigma**2 - _BLUR_BEFORE_PX**2))) for sigma in SIGMAS_PX]
     return np.stack([blur @ pictures @ blur.T for blur in blurs], axis=1)
 
 
-def _blobs(blurred: Float32, sizes: Float32, most: int) -> tuple[Int64, Int64, Float32]:
-    """Photo, rank and place of extrema of the differences of blurs."""
+def _blobs(blurred: Float32, sizes: Float32, most: int) -> Blobs:
     differences = blurred[:, 1:] - blurred[:, :-1]
-    is_blob = (differences >= _greatest(differences)) & (differences > LEAST_DIFFERENCE)
-    is_blob |= (differences <= -_greatest(-differences)) & (differences < -LEAST_DIFFERENCE)
-    is_blob[:, -1] = False
-    photo, level, row, column = np.nonzero(is_blob)
-    inside = (column < sizes[photo, 0]) & (row < sizes[photo, 1])
-    photo, level, row, column = photo[inside], level[inside], row[inside], column[inside]
+    photo, level, row, column = np.nonzero(_extrema(differences))
+    kept = (column < sizes[photo, 0]) & (row < sizes[photo, 1])
+    kept &= _is_extreme(differences, photo, level, row, column)
+    photo, level, row, column = photo[kept], level[kept], row[kept], column[kept]
     strength, place = _between_pixels(differences, photo, level, row, column)
     order = np.lexsort((-strength, photo))
     rank = np.arange(len(order)) - np.searchsorted(photo[order], photo[order])
     order, rank = order[rank < most], rank[rank < most]
-    return photo[order], rank, place[order]
+    return Blobs(photo[order], rank, place[order])
 
 
-def _greatest(values: Float32) -> Float32:
-    """Of each place and its 26 neighbours; beyond the edges there is nothing."""
+def _extrema(differences: Float32) -> NDArray[np.bool_]:
+    """Where a difference is larger, or smaller, than its six nearest neighbours in size and place; not at the largest size.
+
+    Few places are, so that the other twenty neighbours need not be looked at everywhere.
+    """
+    is_top, is_bottom = differences > LEAST_DIFFERENCE, differences < -LEAST_DIFFERENCE
     for axis in (1, 2, 3):
-        ahead = np.moveaxis(values, axis, 0)
-        most = ahead.copy()
-        np.maximum(most[1:], ahead[:-1], out=most[1:])
-        np.maximum(most[:-1], ahead[1:], out=most[:-1])
-        values = np.moveaxis(most, 0, axis)
-    return values
+        ahead = np.moveaxis(differences, axis, 0)
+        top, bottom = np.moveaxis(is_top, axis, 0), np.moveaxis(is_bottom, axis, 0)
+        rises = ahead[1:] > ahead[:-1]
+        top[1:] &= rises
+        bottom[:-1] &= rises
+        np.logical_not(rises, out=rises)
+        top[:-1] &= rises
+        bottom[1:] &= rises
+    is_top |= is_bottom
+    is_top[:, -1] = False
+    return is_top
+
+
+def _is_extreme(differences: Float32, photo: Int64, level: Int64, row: Int64, column: Int64) -> NDArray[np.bool_]:
+    """Whether none of the 26 neighbours is larger, or none smaller; beyond the edges there is nothing."""
+    _, levels, height, width = differences.shape
+    centre = differences[photo, level, row, column]
+    size = np.abs(centre)
+    is_extreme = np.ones(len(photo), np.bool_)
+    for up, down, right in itertools.product((-1, 0, 1), repeat=3):
+        if abs(up) + abs(down) + abs(right) > 1:
+            rows, columns = np.clip(row + down, 0, height - 1), np.clip(column + right, 0, width - 1)
+            near = differences[photo, np.clip(level + up, 0, levels - 1), rows, columns]
+            is_extreme &= near * np.sign(centre) <= size
+    return is_extreme
 
 
 def _between_pixels(

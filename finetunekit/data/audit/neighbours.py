@@ -110,8 +110,10 @@ def nearest(asked: Float32, owners: NDArray[np.int32], cells: Cells, least: floa
         for start in range(bounds[cell], bounds[cell + 1], _STEP):
             rows = order[start : min(start + _STEP, bounds[cell + 1])]
             cosines = asked[rows] @ members
-            cosines[owners[rows][:, np.newaxis] == cells.owners[first:last]] = -1
             best = cosines.argmax(axis=1)
+            own = np.flatnonzero(cells.owners[first + best] == owners[rows])
+            cosines[own] = np.where(owners[rows[own], np.newaxis] == cells.owners[first:last], -1, cosines[own])
+            best[own] = cosines[own].argmax(axis=1)
             cosine = cosines[np.arange(len(rows)), best]
             near = np.flatnonzero(cosine >= least)
             parts.append(Hits(rows[near], cells.order[first + best[near]].astype(np.int64), cosine[near]))

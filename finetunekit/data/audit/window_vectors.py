@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.data.audit.frequencies import Float32, cosine_rows, weights
-from finetunekit.data.measure import SIDE_PX
+from finetunekit.data.audit.frequencies import SEARCHED_PX, Float32, cosine_rows, weights
 
 #: Cosines along each axis, the constant one included.
 COSINES = 8
@@ -54,7 +53,7 @@ def whole_windows(grey: NDArray[np.uint8]) -> Windows:
     """What photos are known by: each whole, upright.
 
     Args:
-        grey: `(photos, SIDE_PX, SIDE_PX)` uint8.
+        grey: `(photos, SEARCHED_PX, SEARCHED_PX)` uint8.
     """
     return _windows(grey, [WHOLE], (0,))
 
@@ -63,7 +62,7 @@ def asked_windows(grey: NDArray[np.uint8]) -> Windows:
     """The windows that a photo is looked for by: the whole in all orientations and inverted, and its parts.
 
     Args:
-        grey: `(photos, SIDE_PX, SIDE_PX)` uint8.
+        grey: `(photos, SEARCHED_PX, SEARCHED_PX)` uint8.
     """
     wholes = _windows(grey, [WHOLE], range(len(ORIENTATIONS)))
     inverted = _windows(grey, [WHOLE], (0, _MIRRORED))
@@ -106,7 +105,7 @@ def _windows(
 
 def _coefficients(pictures: Float32, box: tuple[float, float, float, float]) -> Float32:
     left, top, right, bottom = box
-    rows, columns = cosine_rows(top, bottom, SIDE_PX, COSINES), cosine_rows(left, right, SIDE_PX, COSINES)
+    rows, columns = cosine_rows(top, bottom, SEARCHED_PX, COSINES), cosine_rows(left, right, SEARCHED_PX, COSINES)
     return np.asarray(rows @ pictures @ columns.T, np.float32)
 
 
