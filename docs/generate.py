@@ -253,7 +253,7 @@ def _own_plugins() -> PluginHost:
 
 
 def _beside(name: str) -> Any:
-    """A module in this folder, which is no package."""
+    """A module in this folder, which is not a package."""
     spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

@@ -214,5 +214,5 @@ def _check_working_folder() -> None:
         os.getcwd()
     except OSError as exc:
         raise FinetuneKitError(
-            "the working folder is not there any more. Change to another one (cd) and try again."
+            "the working folder no longer exists. Change to another one (cd) and try again."
         ) from exc

@@ -24,7 +24,7 @@ def _part(ctx: click.Context, param: click.Parameter, value: str) -> float | int
     try:
         number = float(value)
     except ValueError as exc:
-        raise click.BadParameter(f"{value!r} is no number.", ctx, param) from exc
+        raise click.BadParameter(f"{value!r} is not a number.", ctx, param) from exc
     if not 0 <= number < 1 and not (number >= 1 and number.is_integer()):
         raise click.BadParameter(f"{value}: give a part from 0 to 1, or a whole number of photos.", ctx, param)
     return number if number < 1 else int(number)

@@ -66,7 +66,7 @@ def suggest(
         for i, photo in enumerate(found.photos, 1)
     ]
     print_table(rows, ("", "photo", "taken for", "or"), right=(0,))
-    passed = f"; {found.known} passed over that the run has, or that are copies" if found.known else ""
+    passed = f"; {found.known} skipped that the run has, or that are copies" if found.known else ""
     print_lines(
         [f"{len(found.photos)} of {found.asked} photos chosen{passed}", f"label them: finetunekit review {target}"]
     )

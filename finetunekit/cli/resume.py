@@ -57,7 +57,7 @@ def command(run: str, out: str, as_json: bool, force: bool, quiet: bool, trust: 
         echo_run_group(found, as_json=as_json)
         return
     if on is not None:
-        raise click.UsageError("--on: a single run is taken up in this process; it is for the folder of several runs.")
+        raise click.UsageError("--on: a single run is resumed in this process; use it for the folder of several runs.")
     result = resume(run, out=out, is_forced=force, progress=progress, trust=trust)
     if as_json:
         print_json({"path": result.path, "metrics": result.metrics})

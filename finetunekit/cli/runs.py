@@ -48,7 +48,7 @@ def list_all(out: str, as_json: bool) -> None:
     print_table(rows, ("run", "status", "epochs", "test", "MB"), right=(3, 4))
     print_lines(f"{e.path.name}: {e.error}" for e in entries if e.status in ("killed", "unreadable") and e.error)
     stopped = [entry.path for entry in entries if entry.status in ("killed", "interrupted", "stopped")]
-    print_lines(f"go on with: finetunekit resume {path}" for path in stopped)
+    print_lines(f"resume with: finetunekit resume {path}" for path in stopped)
 
 
 @command.command("show")

@@ -19,7 +19,7 @@ def executor_settings(on: str | None) -> tuple[str, ...]:
 
 
 def without_executor(settings: Sequence[str]) -> tuple[str, ...]:
-    """`--set` texts as a run notes them: where it was carried out is no part of what it is."""
+    """`--set` texts as a run notes them: where it was carried out is not part of what it is."""
     return tuple(text for text in settings if text.partition("=")[0].strip().partition(".")[0] != EXECUTOR)
 
 

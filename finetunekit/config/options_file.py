@@ -1,4 +1,4 @@
-"""A file of options that is no preset: YAML in, checked options out, every problem with its line."""
+"""A file of options that is not a preset: YAML in, checked options out, every problem with its line."""
 
 from __future__ import annotations
 

@@ -188,5 +188,5 @@ def _alike(missing: Path) -> str:
         return f" Neither does {missing.parent}."
     close = difflib.get_close_matches(missing.name, beside, n=1)
     return (
-        f" Did you mean '{missing.parent / close[0]}'?" if close else " Relative paths begin at the working directory."
+        f" Did you mean '{missing.parent / close[0]}'?" if close else " Relative paths start at the working directory."
     )

@@ -83,7 +83,7 @@ def read_yaml_text(path: Path, shown: str) -> str:
     """The text of a YAML file; messages call it `shown`.
 
     Raises:
-        ConfigError: If it cannot be read, is too large, or is no UTF-8.
+        ConfigError: If it cannot be read, is too large, or is not UTF-8.
     """
     try:
         with open_regular(path) as stream:

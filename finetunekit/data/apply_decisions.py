@@ -114,7 +114,7 @@ class _Places:
         if problems:
             raise DataError(bounded(problems))
         self.notes += [
-            f"{self._file}: '{name}' has changed since it was decided about, which is passed over"
+            f"{self._file}: '{name}' has changed since the decision about it, which is skipped"
             for name in bounded([*dict.fromkeys(outdated)])
         ]
         return found

@@ -131,7 +131,7 @@ class DecisionsFile:
             Its number.
 
         Raises:
-            DataError: If it is no decision: a label or a kind is missing.
+            DataError: If it is not a decision: a label or a kind is missing.
             RunFolderError: If it cannot be written; then it was not made.
         """
         number = self.next_number
@@ -218,7 +218,7 @@ def _problem(decision: Decision, standing: Set[str]) -> str | None:
     if decision.number < 1:
         return "its number is none, or smaller than the one above. Numbers grow from line to line."
     if decision.kind == UNDO:
-        return None if decision.now in standing else f"undoes '{escaped(decision.now)}', which is no decision above."
+        return None if decision.now in standing else f"undoes '{escaped(decision.now)}', which is not a decision above."
     if decision.kind not in VERDICTS:
         return f"unknown kind '{escaped(decision.kind)}'. Allowed: {', '.join((*VERDICTS, UNDO))}."
     if not decision.path:

@@ -248,7 +248,7 @@ def _check_class_names(root: str, names: Iterable[str]) -> Iterator[str]:
         try:
             name.encode()
         except UnicodeEncodeError:
-            yield f"{root}: the class name '{escaped(name)}' is no text: its bytes are no UTF-8. Rename the folder."
+            yield f"{root}: the class name '{escaped(name)}' is not text: its bytes are not UTF-8. Rename the folder."
 
 
 def _case_twins(counts: Mapping[str, Counter[str]]) -> Iterator[tuple[str, ...]]:

@@ -267,7 +267,7 @@ def open_known_photos(say: Callable[[str], None]) -> Iterator[KnownPhotos]:
         path.parent.mkdir(parents=True, exist_ok=True)
         known = _opened(path)
     except (sqlite3.Error, OSError) as exc:
-        say(f"warning: {path}: cannot be used ({exc}); photos are measured anew.")
+        say(f"warning: {path}: cannot be used ({exc}); photos are measured again.")
         known = KnownPhotos(_connected(""))  # a temporary file of SQLite's own
     try:
         yield known

@@ -63,9 +63,9 @@ def read_labels(path: Path) -> tuple[tuple[StudioLabel, ...], tuple[str, ...]]:
     except OSError as exc:
         raise DataError(f"{escaped(str(path))}: cannot be read ({one_line(exc)}).") from exc
     except (ValueError, RecursionError) as exc:
-        raise DataError(f"{escaped(str(path))}: is no JSON ({one_line(exc)}).") from exc
+        raise DataError(f"{escaped(str(path))}: is not JSON ({one_line(exc)}).") from exc
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-        raise DataError(f"{escaped(str(path))}: is no list of tasks. Export as JSON or JSON-MIN.")
+        raise DataError(f"{escaped(str(path))}: is not a list of tasks. Export as JSON or JSON-MIN.")
     labels, problems, skipped = [], [], 0
     for place, task in enumerate(tasks, 1):
         try:
@@ -77,7 +77,7 @@ def read_labels(path: Path) -> tuple[tuple[StudioLabel, ...], tuple[str, ...]]:
         labels += [label] if label is not None else []
     if problems:
         raise DataError(bounded(problems))
-    return tuple(labels), (f"{counted(skipped, 'task')} without a choice passed over",) if skipped else ()
+    return tuple(labels), (f"{counted(skipped, 'task')} without a choice skipped",) if skipped else ()
 
 
 def _label(task: Mapping[str, Any]) -> StudioLabel | None:
@@ -149,7 +149,7 @@ def _who(annotation: Mapping[str, Any]) -> str:
 
 
 def _seconds(when: str) -> str:
-    """`2021-03-09T22:16:08.746926Z` → `2021-03-09T22:16:08Z`; what is no such time is left out."""
+    """`2021-03-09T22:16:08.746926Z` → `2021-03-09T22:16:08Z`; what is not such a time is left out."""
     found = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z$", when)
     return f"{found[1]}Z" if found else ""
 
@@ -187,7 +187,7 @@ def match_names(labels: Sequence[StudioLabel], names: Iterable[str]) -> dict[Stu
         if len(meant) == 1:
             found[label] = meant[0]
         else:
-            why = "could be several photos" if meant else "is no photo here"
+            why = "could be several photos" if meant else "is not a photo here"
             problems.append(
                 f"task {escaped(label.task)}: '{escaped(label.image)[:120]}' {why}. Name the folder that its photos lie in."
             )

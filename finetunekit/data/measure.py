@@ -68,7 +68,7 @@ def measure_header(path: Path, *, max_pixels: int) -> Traits:
     """What a photo's header says; what its pixels would say is 0.
 
     Raises:
-        DataError: If it cannot be read, is too large, or is no photo.
+        DataError: If it cannot be read, is too large, or is not a photo.
     """
     with pillow_guard(max_pixels), open_photo_file(path) as file:
         return _describe(read_header(file, path, max_pixels=max_pixels), os.fstat(file.fileno()).st_size)
@@ -86,7 +86,7 @@ def measure_stream(file: PhotoFile, path: Path, *, max_pixels: int) -> tuple[Tra
         Its traits; the photo stretched to a square, `(SIDE_PX, SIDE_PX)` uint8; and its pixels, see `decode_photo`.
 
     Raises:
-        DataError: If it cannot be decoded, is too large, or is no photo.
+        DataError: If it cannot be decoded, is too large, or is not a photo.
     """
     image = read_header(file, path, max_pixels=max_pixels)
     kind = image.format or ""

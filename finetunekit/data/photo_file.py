@@ -267,7 +267,7 @@ def read_header(file: PhotoFile, path: Path, *, max_pixels: int) -> Image.Image:
     What may be read of the file from here on is what a photo of that size can need.
 
     Raises:
-        DataError: If the content is no photo, or its header claims more than `max_pixels` or no pixels.
+        DataError: If the content is not a photo, or its header claims more than `max_pixels` or no pixels.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -305,7 +305,7 @@ def _check_scans(file: PhotoFile, path: Path) -> None:
         file.seek(0)
         if _count_scans(BufferedReader.read(file, most)) > MOST_SCANS:
             cause = f"refused before decoding: a JPEG of more than {MOST_SCANS} scans"
-            raise photo_error(path, cause, "Save it anew if it is genuine.")
+            raise photo_error(path, cause, "Save it again if it is genuine.")
     file.seek(place)
 
 

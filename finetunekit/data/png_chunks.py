@@ -18,7 +18,7 @@ _TURNS = (b"XML:com.adobe.xmp\0\0", b"Raw profile type exif\0")
 
 
 def without_large_texts(file: IO[bytes], most_bytes: int) -> IO[bytes] | None:
-    """A PNG without its texts and its profile; None where the file is no PNG, has only small ones, or has more than `most_bytes`.
+    """A PNG without its texts and its profile; None where the file is not a PNG, has only small ones, or has more than `most_bytes`.
 
     Source: PNG, third edition, sections 5.3 (chunks), 11.3.2.3 (iCCP) and 11.3.3 (texts).
     """

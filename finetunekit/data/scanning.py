@@ -93,7 +93,7 @@ class Scanner:
             DataError: If a folder cannot be listed, or they lie too deep.
         """
         if depth > DEEPEST:
-            raise DataError(f"{escaped(folder)[:200]}: folders lie deeper than {DEEPEST}. Move the photos up.")
+            raise DataError(f"{escaped(folder)[:200]}: folders are nested deeper than {DEEPEST}. Move the photos up.")
         contents = self.list_folder(folder)
         seen.add(folder_id(folder))
         yield from (os.path.join(folder, name) for name in contents.photos)
@@ -114,10 +114,10 @@ class Scanner:
             notes.append(f"{subject}: {some_names(sorted(self.others))}")
         if self.clutter:
             what = counted(len(self.clutter), "hidden or system entry", "hidden or system entries")
-            notes.append(f"{what} passed over: {some_names(sorted({*self.clutter}))}")
+            notes.append(f"{what} skipped: {some_names(sorted({*self.clutter}))}")
         if self.repeated:
             what = counted(len(self.repeated), "folder")
-            notes.append(f"{what} passed over, read already by another path: {some_names(sorted(self.repeated))}")
+            notes.append(f"{what} skipped, read already by another path: {some_names(sorted(self.repeated))}")
         return tuple(notes)
 
     def _is_photo(self, entry: os.DirEntry[str]) -> bool:

@@ -131,7 +131,7 @@ def write_split(split: Split, out: Path, root: Path, *, is_replacing: bool = Fal
         The folder that file names are relative to where it is not the table's own; else None.
 
     Raises:
-        ConfigError: If a different table is there already, or `out` is no CSV file.
+        ConfigError: If a different table is there already, or `out` is not a CSV file.
         RunFolderError: If it cannot be written.
     """
     if out.suffix.lower() != ".csv":
@@ -149,7 +149,7 @@ def write_split(split: Split, out: Path, root: Path, *, is_replacing: bool = Fal
     ]
     content = to_csv(rows, columns).encode(errors="surrogateescape")
     if out.exists() and not is_replacing and (not out.is_file() or out.read_bytes() != content):
-        raise ConfigError(f"{out}: is there and says something else. Name another file, or give --replace.")
+        raise ConfigError(f"{out}: already exists with different content. Name another file, or add --replace.")
     write_whole(out, content)
     return None if is_below else Path(base)
 
@@ -208,7 +208,7 @@ def _matches(pattern: str, names: Sequence[str]) -> list[str | None]:
     try:
         compiled = re.compile(pattern)
     except re.error as exc:
-        raise ConfigError(f"--group-by {pattern}: is no regular expression ({exc}).") from exc
+        raise ConfigError(f"--group-by {pattern}: is not a regular expression ({exc}).") from exc
     found = [compiled.search(name) for name in names]
     if not any(found):
         raise DataError(f"--group-by {pattern}: matches none of {len(names)} photos. The first is {escaped(names[0])}.")

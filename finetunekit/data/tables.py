@@ -104,7 +104,7 @@ def open_table(path: Path, *, has_header: bool = True) -> PhotoTable:
     """
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
-        raise DataError(f"{escaped(str(path))}: is no table. Allowed: {', '.join(TABLE_SUFFIXES)}.")
+        raise DataError(f"{escaped(str(path))}: is not a table. Allowed: {', '.join(TABLE_SUFFIXES)}.")
     try:
         if suffix in PARQUET_SUFFIXES:
             columns, read = _open_parquet(path)
@@ -247,9 +247,9 @@ def _parse_object(path: Path, line: int, content: str) -> dict[str, Any]:
     try:
         row = json.loads(content)
     except (ValueError, RecursionError) as exc:
-        raise _broken(path, line, f"is no JSON ({one_line(exc)})") from exc
+        raise _broken(path, line, f"is not JSON ({one_line(exc)})") from exc
     if not isinstance(row, dict):
-        raise _broken(path, line, "is no JSON object")
+        raise _broken(path, line, "is not a JSON object")
     return row
 
 

@@ -287,7 +287,7 @@ def rebuild_reports(
     path = _find_finished_run(run, out)
     plan, _ = reopen_plan(path / CONFIG, progress=progress, trust=trust)
     if not plan.config.evaluate.test:
-        raise RunFolderError(f"{path}: left its test split shut (evaluate.test: false); reports show test scores.")
+        raise RunFolderError(f"{path}: left its test split closed (evaluate.test: false); reports show test scores.")
     with locked(path):
         limit_s, files = plan.config.save.report_timeout_s, plan.plugin_files
         written, missing = write_reports(plan.reports, path, progress, limit_s, plugin_files=files)

@@ -190,7 +190,7 @@ def open_exported(folder: Path) -> tuple[Predict, Mapping[str, Any]]:
         What runs it, and the content of its `certificate.json`.
 
     Raises:
-        ConfigError: If it is no exported model, or its exporter or runtime is not installed.
+        ConfigError: If it is not an exported model, or its exporter or runtime is not installed.
         ExportError: If it cannot be opened.
     """
     certificate = _read_certificate(folder)
@@ -208,7 +208,7 @@ def _target(run: FinishedRun, chosen: Chosen, into: str | Path | None) -> Path:
     is_free = not target.exists() or (target.is_dir() and not any(target.iterdir()))
     if not is_free and not (target / CERTIFICATE).is_file():
         raise ConfigError(
-            f"{target}: is there already and is no export; it is not overwritten. Choose another folder with --into."
+            f"{target}: already exists and is not an export; it is not overwritten. Choose another folder with --into."
         )
     return target
 
@@ -342,7 +342,7 @@ def verify_export(
         What `finetunekit.exporting.verification.verify_model` found; `files` and `load_s`; with `run` also `certificate`, measured here.
 
     Raises:
-        ConfigError: If it is no exported model, its exporter is not installed, or `run` is not the run that it was written from.
+        ConfigError: If it is not an exported model, its exporter is not installed, or `run` is not the run that it was written from.
         ExportError: If a file is not what it was, labels are in another order, or an answer is further off than is allowed.
     """
     from finetunekit.data.photo_paths import find_photos
@@ -375,7 +375,7 @@ def _read_certificate(path: Path) -> dict[str, Any]:
     try:
         return read_json_file(path / CERTIFICATE)
     except RunFolderError as exc:
-        raise ConfigError(f"{path}: is no exported model; it has no {CERTIFICATE} that can be read.") from exc
+        raise ConfigError(f"{path}: is not an exported model; it has no {CERTIFICATE} that can be read.") from exc
 
 
 def _measure_again(

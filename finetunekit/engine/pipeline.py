@@ -296,7 +296,7 @@ class RunPipeline:
         )  # only reports are missing; `finetunekit report` makes them
         self.record.state["error"] = " ".join(f"{type(exc).__name__}: {exc}".split())
         if isinstance(exc, KeyboardInterrupt):
-            exc.add_note(f"go on with: finetunekit resume {shlex.quote(str(self.path))}")
+            exc.add_note(f"resume with: finetunekit resume {shlex.quote(str(self.path))}")
         if self.record.pending is not None:
             return  # refused: the folder stays as it was left
         if not self.record.is_resumed and "stages" not in self.record.state and isinstance(exc, FinetuneKitError):

@@ -62,7 +62,7 @@ def checked_files(label: str, returned: Any) -> dict[str, bytes]:
     """What a reporter returned, as plain values.
 
     Raises:
-        PluginError: If it is no mapping of plain file names to bytes.
+        PluginError: If it is not a mapping of plain file names to bytes.
         Whatever the mapping raises.
     """
     if not isinstance(returned, Mapping):

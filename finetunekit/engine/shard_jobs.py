@@ -120,7 +120,7 @@ def _carried_out(executor: Chosen, making: Making, shards: Sequence[Shard], need
     if problems:
         raise RunError(
             f"{counted(len(problems), 'job')} of {len(parts)} could not be carried out, the first because: {problems[0]} "
-            "The same command goes on with the shards that are left."
+            "The same command continues with the remaining shards."
         )
 
 

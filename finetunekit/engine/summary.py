@@ -41,7 +41,7 @@ def summary_lines(
         that the photos are a stand-in, where they are.
     """
     is_part = metrics.get("seconds", {}).get("legs_left_out", 0) > 0
-    took = f"Took {show_duration(seconds)}{' since it was taken up again' if is_part else ''}."
+    took = f"Took {show_duration(seconds)}{' since it was resumed' if is_part else ''}."
     if "test" not in metrics:
         return (*_without_test(metrics), took)
     test = metrics["test"]
@@ -76,7 +76,10 @@ def _without_test(metrics: Mapping[str, Any]) -> list[str]:
         f"{accuracy['successes']:,} of {accuracy['photos']:,} validation photos right: {show_percent(accuracy['value'])},"
         f" 95 % interval {show_between(accuracy['interval'])}."
     )
-    said += [*metrics.get("notes", ()), "The test split stayed shut (evaluate.test: false): no network saw its photos."]
+    said += [
+        *metrics.get("notes", ()),
+        "The test split stayed closed (evaluate.test: false): no network saw its photos.",
+    ]
     return [line for part in said for line in wrap(part)]
 
 
@@ -159,7 +162,7 @@ def claim_sentence(openings: Openings, correct: int, photos: int) -> str:
     """
     interval = best_of_interval(correct, photos, openings.openings)
     if openings.openings == 1:
-        return "This test split has now been opened once: the interval stands as it is."
+        return "This test split has now been opened once: the interval is valid as it is."
     text = (
         f"{opened_sentence(openings)} As the best of them it would be partly luck: its interval is then"
         f" {show_range(interval)} %."

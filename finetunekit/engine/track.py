@@ -99,7 +99,7 @@ def _members(folder: Path) -> list[Path]:
 def _track_one(path: Path, settings: Sequence[str], progress: Progress, *, trust: bool) -> list[Tracked]:
     status = read_status(path)
     if status == RUNNING:
-        raise RunFolderError(f"{path}: is under way, and sends to its trackers itself.")
+        raise RunFolderError(f"{path}: is in progress, and sends to its trackers itself.")
     if not has_begun(path):
         raise RunFolderError(f"{path}: has not trained yet; there is nothing to track.")
     with locked(path), run_from(path):

@@ -138,7 +138,7 @@ class _KeptFiles:
             self._stamps[file] = _stamp(file)
         if spoilt:
             names = ", ".join(sorted(file.name for file in spoilt))
-            progress.say(f"warning: {label} changed what it may only read; it was put back, but for models: {names}")
+            progress.say(f"warning: {label} changed what it may only read; it was restored, except for models: {names}")
 
     def name_strays(self, label: str, progress: Progress) -> None:
         """Say what the reporter that was called last left in the folder of reports by itself; it stays, and is nobody's report."""

@@ -81,19 +81,20 @@ class AnswerSets:
         needed = photos_for_coverage(rule.coverage)
         of = "of the photos of each class" if rule.is_per_class else "of photos"
         yield (
-            f"Sets hold the true class for at least {asked} {of} like the {self.photos:,} validation photos that they are made from, on "
-            "average over such validation photos (split conformal prediction)."
+            f"Sets contain the true class for at least {asked} {of} like the {self.photos:,} validation photos that they are made from, "
+            "averaged over such validation photos (split conformal prediction)."
         )
         if self.photos < needed and not rule.is_per_class:
-            yield f"{self.photos:,} are too few to promise that, it takes {needed:,}: every set holds all classes."
+            yield f"{self.photos:,} are too few to promise that, which takes {needed:,}: every set contains all classes."
         elif not rule.is_per_class:
             spread = coverage_spread(self.photos, rule.coverage)
-            yield f"With so many, a single rule like this one covers {show_range(spread)} % in 95 of 100 cases."
+            yield f"With this many, a single rule like this one covers {show_range(spread)} % in 95 of 100 cases."
         yield from self._few_words(needed)
         yield (
-            "The run chose its epochs or stages on the same photos, so that the promise holds nearly, not exactly."
+            "The run chose its epochs or stages on the same photos, so the promise holds approximately, not exactly."
             if self.is_chosen
-            else "The run chose nothing on these photos; if you did, by comparing runs on them, the promise holds nearly, not exactly."
+            else "The run chose nothing on these photos; if you did, by comparing runs on them, the promise holds approximately, not "
+            "exactly."
         )
         if self.test is not None:
             yield _covered_words(self.test)
@@ -104,11 +105,11 @@ class AnswerSets:
     def _empty_words(self) -> Iterator[str]:
         if self.right >= self.rule.coverage * self.photos:
             yield (
-                f"The network is right on {self.right:,} of these {self.photos:,} photos, which is more than was asked for: an empty set "
-                "marks a photo that it is less sure of than of most. Ask for a higher coverage to have fewer of them."
+                f"The network is right on {self.right:,} of these {self.photos:,} photos, which is more than you asked for: an empty set "
+                "marks a photo that it is less sure of than of most. Ask for a higher coverage to get fewer of them."
             )
         else:
-            yield "An empty set says that no class is likely enough to be kept; a set of all classes, that none can be ruled out."
+            yield "An empty set says that no class is likely enough to be kept; a set of all classes says that none can be ruled out."
 
     def _few_words(self, needed: int) -> Iterator[str]:
         if not self.rule.is_per_class:
@@ -120,14 +121,14 @@ class AnswerSets:
         ]
         if few:
             yield (
-                f"Too few validation photos to promise that ({needed:,} a class are needed), so that the class is in every set: "
+                f"Too few validation photos to promise that ({needed:,} per class are needed), so the class is in every set: "
                 f"{', '.join(few)}."
             )
 
 
 def _covered_words(test: Covered) -> str:
     return (
-        f"On the test photos: {_share_words(test)}; {test.mean_size:.2f} classes a set, {test.empty:,} empty, "
+        f"On the test photos: {_share_words(test)}; {test.mean_size:.2f} classes per set, {test.empty:,} empty, "
         f"{test.full:,} with all classes."
     )
 

@@ -47,7 +47,7 @@ def photo_files(given: GivenPhoto | Iterable[GivenPhoto]) -> Iterator[list[Given
             width, 1, 3 or 4)` of uint8, or a batch `(photos, height, width, channels)` of them. One of them, or several.
 
     Raises:
-        DataError: If a path does not exist, a folder holds no photo, or an array is no picture.
+        DataError: If a path does not exist, a folder holds no photo, or an array is not a picture.
     """
     with tempfile.TemporaryDirectory(prefix="finetunekit-") as folder:
         found: list[GivenFile] = []

@@ -114,8 +114,8 @@ def explained(layer: MapLayer, photos: Sequence[str], maps: NDArray[np.float32])
 def how_to_read(layer: str, size: tuple[int, ...]) -> str:
     """What stands beside maps of some rows and columns that were read at a layer."""
     return (
-        f"Beside each photo, Grad-CAM: which parts spoke for the class that was named, from dark (nothing) to bright (most). It is "
-        f"read at '{layer}', a grid of {size[0]} × {size[1]}, so that no finer detail is to be seen in it; it shows where, not why."
+        f"Next to each photo is its Grad-CAM map: which parts supported the predicted class, from dark (none) to bright (most). It is "
+        f"read at '{layer}', a grid of {size[0]} × {size[1]}, so it shows no finer detail; it shows where, not why."
     )
 
 

@@ -209,7 +209,7 @@ def unlike_words(p_value: float) -> str:
 def unlike_notes(features: TrainFeatures | None) -> Iterator[str]:
     """Why no photo can be called unlike the training photos, where that is so."""
     if features is None:
-        yield "This run keeps no features of its training photos: a photo that shows none of the classes is not told."
+        yield "This run keeps no features of its training photos: a photo that shows none of the classes cannot be recognised."
     elif features.unlike_at is None:
         yield (
             f"{len(features.known):,} validation photos are too few to tell a photo that shows none of the classes; it takes "

@@ -99,7 +99,7 @@ def _steps(
     if index.stand_in:
         yield Step(
             "own_photos",
-            "These photos are a stand-in. Put yours into a folder for each class and run:",
+            "These photos are a stand-in. Put your own into one folder per class and run:",
             "finetunekit run PHOTOS/",
         )
         return
@@ -156,7 +156,7 @@ def _simpler(plan: Plan, baselines: Sequence[Mapping[str, Any]], photos: str, ru
         )
         again = f"finetunekit run {shlex.quote(str(run / CONFIG))} --set pixels.contract=backbone"
         return Step("baseline", what, again)
-    what = f"Train less: {best['title']} did better than this run, by {points}. Such a method is a recipe of its own:"
+    what = f"Train less: {best['title']} did better than this run, by {points}. This recipe uses such a method:"
     return Step("baseline", what, f"finetunekit run {photos} --recipe fast")
 
 
@@ -208,9 +208,9 @@ def _more_photos(classes: Sequence[str], curve: LearningCurve | None) -> Step | 
     of = "; ".join(f"{curve.wrong[c]:,} of {curve.of[c]:,} '{classes[c]}'" for c in needy)
     upper = f"{_about(curve.of[needy[0]] * (most - 1))}" if most <= 10 * MOST_TIMES else "far more"
     what = (
-        f"Add photos: about {asked}. A probe took {of} of the training photos for another class; so many more should halve its mistakes "
-        f"(95 % interval for '{classes[needy[0]]}': {_about(curve.of[needy[0]] * (least - 1))} to {upper}). Photos unlike those that are "
-        "there help most. Then run it again."
+        f"Add photos: about {asked}. A probe took {of} of the training photos for another class; that many more should halve its mistakes "
+        f"(95 % interval for '{classes[needy[0]]}': {_about(curve.of[needy[0]] * (least - 1))} to {upper}). Photos that differ from those "
+        "you have help most. Then run it again."
     )
     return Step("photos", what, None)
 

@@ -98,7 +98,7 @@ def open_audited(
         progress: Receives warnings.
 
     Raises:
-        ConfigError: If nothing is meant, or settings are given for what is no preset, or options for one.
+        ConfigError: If nothing is meant, or settings are given for what is not a preset, or options for one.
         DataError: If there are no photos.
     """
     from finetunekit.config.own_photos import check_photos, means_photos, photo_root, source_of
@@ -109,10 +109,10 @@ def open_audited(
     host, path = load_plugins(progress.say), expand_home(photos)
     if source is None and not means_photos(photos, host.presets):
         if options:
-            raise ConfigError("--option: is for a folder, table or archive. A preset's options stand in the preset.")
+            raise ConfigError("--option: is for a folder, table or archive. A preset's options are in the preset.")
         return *prepare(photos, settings=settings, seed=seed, progress=progress), True
     if settings or seed is not None:
-        raise ConfigError(f"{photos}: is no preset, and --set and --seed change presets. Leave them out.")
+        raise ConfigError(f"{photos}: is not a preset, and --set and --seed change presets. Leave them out.")
     if source is None:
         check_photos(path)
     chosen = choose_source(source or source_of(path), options, host)

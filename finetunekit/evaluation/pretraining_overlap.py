@@ -29,7 +29,7 @@ RELATIONS: Mapping[Relation, str] = {
 MOST_KINDS = 200
 SHOWN_NAMES, SHOWN_LABELS, SHOWN_CLASSES = 4, 3, 6
 CAUTION = (
-    "A network tells classes it has seen before apart more easily than classes it never saw, so do not expect the same score of other "
+    "A network tells classes it has seen before apart more easily than classes it never saw, so do not expect the same score on other "
     "classes. Names are matched by their words: a word can mean something else in ImageNet."
 )
 SHARED = "Its pretraining may even hold some of these very photos, if they were taken from the web."

@@ -98,7 +98,7 @@ def suggest(
     """
     folder = folder.resolve()
     if not folder.is_dir():
-        raise DataError(f"{escaped(str(folder))}: is no folder of photos.")
+        raise DataError(f"{escaped(str(folder))}: is not a folder of photos.")
     found = find_photos([folder])
     new = _unknown(found, {row["sha256"] for row in loaded.run.photos}, unreadable)
     read, uncalibrated, features = _asked(loaded, [*new], progress, unreadable)
@@ -203,7 +203,7 @@ def read_suggestions(path: Path) -> Suggestions:
     except OSError as exc:
         raise DataError(f"{escaped(str(path))}: cannot be read ({one_line(exc)}).") from exc
     except (ValueError, RecursionError) as exc:
-        raise DataError(f"{escaped(str(path))}: is no list that 'finetunekit data suggest' wrote.") from exc
+        raise DataError(f"{escaped(str(path))}: is not a list that 'finetunekit data suggest' wrote.") from exc
     values: Mapping[str, Any] = given.model_dump(exclude={"format", "photos", "classes"})
     photos = tuple(Suggestion(**photo.model_dump()) for photo in given.photos)
     for photo in photos:

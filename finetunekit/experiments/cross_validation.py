@@ -113,7 +113,7 @@ def resume_folds(
         plan = reopen_group(path, state, CROSS_VALIDATION, on, progress, trust=trust)
         index, fold_of = deal(plan, progress)
         if _folds_csv(index, fold_of) != FinishedRun(path).text(FOLDS):
-            raise RunFolderError(f"{path}: photos, labels or folds have changed since. Run the cross-validation anew.")
+            raise RunFolderError(f"{path}: photos, labels or folds have changed since. Run the cross-validation again.")
         group = FoldGroup(
             path=path,
             state=state,

@@ -79,14 +79,14 @@ def fold_lines(scores: Mapping[str, Any]) -> tuple[str, ...]:
     )
     text.append(
         f"Single folds: {show_percent(spread['smallest'])} to {show_percent(spread['largest'])}, standard deviation"
-        f" {100 * spread['standard_deviation']:.1f} points. Folds share training photos, so this spread is no interval."
+        f" {100 * spread['standard_deviation']:.1f} points. Folds share training photos, so this spread is not an interval."
     )
     text.append(
         f"The score is that of the recipe with {folds - 2} of {folds} parts of the photos to train on; of the {folds} networks none"
         " is the result. To have one, run it without train.folds."
     )
     if scores["groups"]:
-        text.append("Photos of one group err together: the interval over photos is then too narrow.")
+        text.append("Photos of one group tend to be wrong together, so the interval over photos is too narrow.")
     text.append(_opened(scores["openings"]))
     return tuple(line for part in text for line in wrap(part))
 

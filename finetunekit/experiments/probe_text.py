@@ -11,7 +11,7 @@ from finetunekit.system.terminal import shorten, table, wrap
 _CONTRACTS = {"backbone": "own", "zero_to_one": "0..1", "minus_one_to_one": "-1..1", "zero_to_255": "0..255"}
 _LEGEND = (
     "right, log loss: photos left out by nested cross-validation, with 95 % intervals. pixels: own is what the backbone was pretrained on. "
-    "fit: how a photo becomes the square. s: seconds for features (nearly 0 where they were kept) and fits."
+    "fit: how a photo becomes the square. s: seconds for features (nearly 0 if they were kept) and fits."
 )
 
 
@@ -53,8 +53,8 @@ def _loss(score: ProbeScore) -> str:
 def _honest(ranking: Ranking) -> str:
     score, best = ranking.chosen, ranking.ranked[0]
     return (
-        f"The first of {len(ranking.ranked)} is first partly by luck. With the choice made anew inside each outer fold, "
-        f"{score.correct:,} of {score.photos:,} photos left out were right: {_right(score)} %, log loss {_loss(score)}. "
+        f"The first of {len(ranking.ranked)} is first partly by luck. With the choice repeated inside each outer fold, {score.correct:,} "
+        f"of {score.photos:,} photos left out were right: {_right(score)} %, log loss {_loss(score)}. "
         f"That is the figure to quote for {best.backbone} at {best.size_px} px; no test photo was looked at."
     )
 

@@ -126,7 +126,7 @@ class RunGroup(ABC):
 
     @abstractmethod
     def conclude(self, outcomes: Outcomes) -> Conclusion:
-        """What the members say together; ValueError if they cannot be summed up. Without `notes_failures` no member has failed."""
+        """What the members say together; ValueError if they cannot be summarised. Without `notes_failures` no member has failed."""
 
     def plan_with(self, settings: Sequence[str], seed: int | None) -> tuple[Plan, PluginHost]:
         """The configuration that every member varies, with `--set` texts and a seed, as a plan."""
@@ -137,7 +137,7 @@ class RunGroup(ABC):
     def how_to_go_on(self) -> str:
         """What the user is told where the group is stopped."""
         return (
-            f"finished {RUN_GROUPS[self.file]} are kept; go on with: finetunekit resume {shlex.quote(str(self.path))}"
+            f"finished {RUN_GROUPS[self.file]} are kept; resume with: finetunekit resume {shlex.quote(str(self.path))}"
         )
 
     # ---- the loop ----------------------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ class RunGroup(ABC):
             is_forced: Go on with a group that was stopped although configuration, photos, versions or machine changed.
 
         Raises:
-            RunFolderError: If another process writes the folder, something changed, or the runs cannot be summed up.
+            RunFolderError: If another process writes the folder, something changed, or the runs cannot be summarised.
             As `finetunekit.run`: what is finished by then is kept.
         """
         if self.state.get("status") == "running" and not (self.is_new or is_forced):
@@ -162,7 +162,7 @@ class RunGroup(ABC):
         try:
             scores, summary, files = self.conclude(outcomes)
         except ValueError as exc:
-            raise RunFolderError(f"{self.path}: its runs cannot be summed up: {exc}. Run them anew.") from exc
+            raise RunFolderError(f"{self.path}: its runs cannot be summarised: {exc}. Run them again.") from exc
         runs = tuple(run for member in self.members if isinstance(run := outcomes[member.key], RunResult))
         scores = {**self.state, "status": "finished", **scores, "folders": [run.path.name for run in runs]}
         contents = {**files, self.file: to_json(scores)}
@@ -357,7 +357,7 @@ def make_group_folder(
     """
     noun, config, name = RUN_GROUPS[file], config_text(plan), plan.config.name
     for stopped in _stopped_alike(out, file, config, facts):
-        progress.say(f"note: the same {noun} were stopped in {stopped}; finetunekit resume goes on with them")
+        progress.say(f"note: the same {noun} were interrupted in {stopped}; finetunekit resume continues them")
     started = datetime.now(UTC).isoformat(timespec="seconds")
     state: dict[str, Any] = {
         "status": "running",

@@ -87,7 +87,7 @@ def open_feature_shards(folder: Path, progress: Progress) -> FeatureShards:
     records = shards.records()
     rows, bad = (sum(getattr(record, name) for record in records.values()) for name in ("rows", "unreadable"))
     if rows + bad != manifest.get("photos"):
-        raise DataError(f"{shown}: is not finished. The command that began it goes on with the shards that are left.")
+        raise DataError(f"{shown}: is not finished. The command that started it continues with the remaining shards.")
     channels, dtype = _shape(manifest, shown)
     if rows == 0:
         raise DataError(f"{shown}: has no rows.")

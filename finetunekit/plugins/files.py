@@ -62,7 +62,7 @@ def locate_file(path: Path, folder: Path, *, is_as_trained: bool = False) -> Pat
         return path
     if kept.is_file():
         return kept
-    raise PluginError(f"{path}: this plugin file is gone, and so is the run's copy, {kept}. Put one of them back.")
+    raise PluginError(f"{path}: this plugin file is missing, and so is the run's copy, {kept}. Restore one of them.")
 
 
 def read_plugin(path: Path) -> bytes:

@@ -117,7 +117,7 @@ def _stdout_to_stderr() -> Iterator[None]:
 
 
 def _say(who: str, what: str) -> None:
-    print(f"warning: {who} changed {what} for the whole program; it was put back.", file=sys.stderr)
+    print(f"warning: {who} changed {what} for the whole program; it was restored.", file=sys.stderr)
 
 
 def watched_variables() -> dict[str, str]:

@@ -47,7 +47,7 @@ def forgotten_marks(module: Any) -> Iterator[str]:
     for name, value in vars(module).items():
         is_own = isinstance(value, types.FunctionType) and value.__module__ == module.__name__
         if name in HOOKS and is_own and not hasattr(value, _MARK):
-            yield f"{_place(value)}'{name}' is not marked with @finetunekit.hookimpl, so that it is never called."
+            yield f"{_place(value)}'{name}' is not marked with @finetunekit.hookimpl, so it is never called."
 
 
 def _marked(plugin: Any) -> Iterator[tuple[str, Any, dict[str, Any]]]:

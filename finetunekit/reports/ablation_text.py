@@ -51,7 +51,7 @@ def sentences(record: Mapping[str, Any]) -> Iterator[str]:
             "over photos as well."
         )
     if cells > 2:
-        yield f"{cells - 1} differences were looked at, and none is corrected for that: of 20 that are nothing, one stands out by luck."
+        yield f"{cells - 1} differences were looked at, and none is corrected for that: of 20 that are not real, one looks real by luck."
     failed = [(cell, seed, why) for cell in record["cells"] for seed, why in cell["failed"].items()]
     for cell, seed, why in failed:
         yield f"Failed: {_values(cell)}, seed {seed}: {why}"
@@ -68,7 +68,9 @@ def _opened(openings: Mapping[str, Any] | None) -> str:
     if openings is None:
         return "How often the test split was opened could not be recorded."
     opened = opened_sentence(Openings(**openings))
-    return f"Every run opened the test split: a value chosen by these figures flatters itself on them. {opened}"
+    return (
+        f"Every run opened the test split: a value chosen by these figures gets a flattering score from them. {opened}"
+    )
 
 
 def _curve_lines(record: Mapping[str, Any], curve: Mapping[str, Any], split: str) -> Iterator[str]:

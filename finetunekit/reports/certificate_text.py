@@ -60,7 +60,7 @@ def verification_lines(found: Mapping[str, Any]) -> Iterator[str]:
                 f"{part['largest_difference']:.1e} (allowed {allowed:g})"
             )
     if probes["other_pixels"]:
-        yield f"decoded otherwise here than where the certificate was written: {', '.join(probes['other_pixels'])}"
+        yield f"decoded differently here than where the certificate was written: {', '.join(probes['other_pixels'])}"
     yield f"in batches of {', '.join(found['batches'])}: a difference of {max(found['batches'].values()):.1e} at most"
     times = ", ".join(f"{value:.1f} ms for a batch of {size}" for size, value in found["milliseconds"].items())
     yield f"{counted(found['files'], 'file')} as written, opened in {found['load_s']:.2f} s; {times}"
@@ -134,7 +134,7 @@ def _decoding(points: Mapping[str, Any]) -> list[str]:
     lines = [f"Decoded by {points['decoded_by']}, beside the run's own decoder."]
     for key, words in (("probes", "probe photos"), ("run", "photos of the run")):
         found = points[key]["pixels"]
-        lines.append(f"Of {found['photos']:,} {words} {found['same']:,} come to the same pixels.")
+        lines.append(f"Of {found['photos']:,} {words} {found['same']:,} give the same pixels.")
         lines += [
             f"{start}: {', '.join(map(_cell, found[names]))}."
             for start, names in (("Otherwise", "otherwise"), ("Not read", "unread"))

@@ -67,9 +67,7 @@ def verdict_sentences(comparison: Comparison, pair: RunPair) -> Iterator[str]:
 def _needed(pair: RunPair) -> str:
     needed = pair.scores.photos_needed
     if needed.photos <= pair.common:
-        return (
-            f"On so many, {show_points(needed.difference)} would mostly have shown ({100 * needed.power:.0f} % power)."
-        )
+        return f"With this many, {show_points(needed.difference)} would mostly have shown ({100 * needed.power:.0f} % power)."
     return f"Telling {show_points(needed.difference)} apart would take about {about(needed.photos)} photos like these."
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MAX_PHOTO_PIXELS = 100_000_000
 TEXT_BYTES = 600_000
-"""Kept free on a page for everything that is no photo; one of 100 classes needs about half of it."""
+"""Kept free on a page for everything that is not a photo; one of 100 classes needs about half of it."""
 #: From nothing to most, dark to light, so that it reads in grey too. Source: five colours of matplotlib's "inferno".
 STOPS = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
 

@@ -145,7 +145,7 @@ def _winner(record: Mapping[str, Any]) -> Iterator[str]:
         return
     test = winner["test"]
     if test is None:
-        yield "The test split stays shut, as the preset has it (evaluate.test: false)."
+        yield "The test split stays closed, as the preset says (evaluate.test: false)."
         return
     yield (
         f"On the test split, which chose nothing: {test['correct']:,} of {test['photos']:,} right ({show_percent(test['accuracy'])}, 95 % "

@@ -73,7 +73,7 @@ def load_checkpoint(run_path: Path, say: Callable[[str], None]) -> Checkpoint | 
             return _read(path)
         except (OSError, ValueError, TypeError, KeyError) as exc:
             reason = one_line(exc)
-            say(f"warning: {path} is damaged ({reason}) and passed over; the epoch before it is trained again.")
+            say(f"warning: {path} is damaged ({reason}) and is skipped; the epoch before it is trained again.")
     return None
 
 

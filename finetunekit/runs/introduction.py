@@ -25,7 +25,7 @@ def introduce(run: FinishedRun, *, asked: str, out: str | Path) -> Iterator[str]
     if asked == "last":
         for path in unfinished_since(run.path, Path(out)):
             verb = f"finetunekit resume {shlex.quote(str(path))}"
-            yield f"note: {path.name}, begun since, is not finished ({read_status(path)}); go on with it: {verb}"
+            yield f"note: {path.name}, started since then, is not finished ({read_status(path)}); to resume it: {verb}"
 
 
 def _classes(run: FinishedRun) -> str:

@@ -56,7 +56,7 @@ def refuse_changes(path: Path, changes: list[str]) -> None:
         more = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
         raise RunFolderError(
             f"{path}: cannot end with the same bits any more. Changed since: {'; '.join(changes[:_SHOWN])}{more}. "
-            "Put that back, or go on from the last epoch all the same with --force."
+            "Undo that, or continue from the last epoch anyway with --force."
         )
 
 

@@ -282,7 +282,7 @@ def read_json_file(path: Path, *, most_bytes: int = MOST_JSON_BYTES) -> Told:
     except (ValueError, RecursionError) as exc:
         raise RunFolderError(f"{path}: is not JSON ({one_line(exc)}).") from exc
     if not isinstance(content, Told):
-        raise RunFolderError(f"{path}: is no JSON object. Received: {text.strip()[:40]!r}")
+        raise RunFolderError(f"{path}: is not a JSON object. Received: {text.strip()[:40]!r}")
     _mark(content, path)
     if shape := _SHAPES.get(path.name):
         _check_shape(path, shape, text)
@@ -290,7 +290,7 @@ def read_json_file(path: Path, *, most_bytes: int = MOST_JSON_BYTES) -> Told:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _mark(content: Told, path: Path) -> None:
@@ -347,4 +347,4 @@ def read_text_file(path: Path, *, errors: str = "strict", most_bytes: int = MOST
     except OSError as exc:
         raise RunFolderError(f"{path}: cannot be read ({exc.strerror or exc}). Is the run finished?") from exc
     except UnicodeDecodeError as exc:
-        raise RunFolderError(f"{path}: is no UTF-8 text (byte {exc.start}).") from exc
+        raise RunFolderError(f"{path}: is not UTF-8 text (byte {exc.start}).") from exc

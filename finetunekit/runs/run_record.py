@@ -140,7 +140,7 @@ class RunRecord:
         if not is_forced:
             refuse_changes(self.path, changes)
         for change in changes:
-            progress.say(f"warning: changed since, and gone on with all the same: {change}")
+            progress.say(f"warning: continuing although these have changed since: {change}")
         self.state["forced"] = [*self.state.get("forced", []), *changes]
         self.pending = None
         for name, content in {**noted, CONFIG: config}.items():

@@ -85,7 +85,7 @@ def read_test_predictions(path: Path) -> TestPredictions:
                 " photo with two classes. Correct the photos' folders and run again."
             )
     if not rows and run.config.get("evaluate", {}).get("test", True) is False:
-        raise RunFolderError(f"{path}: left its test split shut (evaluate.test: false), so it has no test scores.")
+        raise RunFolderError(f"{path}: left its test split closed (evaluate.test: false), so it has no test scores.")
     if not rows:
         raise RunFolderError(f"{path / PREDICTIONS}: has no test photos.")
     return TestPredictions(run, classes, by_content, len(rows) - len(by_content))

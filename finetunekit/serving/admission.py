@@ -87,7 +87,7 @@ class Body:
             Problem: See `Admission.check`.
         """
         if claimed is not None:
-            self._admission.check(int(claimed))  # the server has refused what is no number
+            self._admission.check(int(claimed))  # the server has refused what is not a number
         parts = []
         async for part in stream:
             self._admission.hold(self, len(part))

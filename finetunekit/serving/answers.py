@@ -136,7 +136,7 @@ class Answering:
 
         Raises:
             Problem: 503 as `answer`; 400 if there is no such class.
-            DataError: If it is no photo.
+            DataError: If it is not a photo.
             ConfigError: If the model cannot say it.
         """
         with self._let_in(1), self.desk.in_use() as desk:

@@ -86,7 +86,7 @@ def read_json(content: bytes) -> Any:
             raise ValueError("too deep")
         return json.loads(text, parse_constant=_no_constant)
     except ValueError as exc:
-        raise Problem(400, "The body is no JSON that is read here.") from exc
+        raise Problem(400, "The body is not JSON that is read here.") from exc
 
 
 def read_base64(data: Any) -> bytes:
@@ -97,7 +97,7 @@ def read_base64(data: Any) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as exc:
-        raise Problem(400, "A photo's data is no base64.") from exc
+        raise Problem(400, "A photo's data is not base64.") from exc
 
 
 def _depth(text: str) -> int:
@@ -110,7 +110,7 @@ def _depth(text: str) -> int:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _named(name: Any) -> str:

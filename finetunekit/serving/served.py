@@ -122,7 +122,7 @@ class Served(Protocol):
     most: int
 
     def decode(self, content: bytes, name: str) -> Pixels:
-        """A photo's file → its pixels, `(height, width, 3)` uint8 RGB; called in several threads. DataError if it is no photo."""
+        """A photo's file → its pixels, `(height, width, 3)` uint8 RGB; called in several threads. DataError if it is not a photo."""
         ...
 
     def fit(self, pixels: Pixels) -> Pixels:

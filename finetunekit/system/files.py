@@ -221,7 +221,7 @@ def read_csv(text: str) -> list[dict[str, str]]:
 
     Raises:
         ValueError: If a row has more or fewer cells than the header.
-        csv.Error: If it is no CSV.
+        csv.Error: If it is not CSV.
     """
     rows = ([from_cell(cell) for cell in row] for row in csv.reader(io.StringIO(text, newline="")) if row)
     header = next(rows, [])

@@ -34,7 +34,7 @@ def read_parquet(content: bytes, columns: Sequence[str] | None = None) -> Any:
     """The `pyarrow.Table` of a Parquet file's bytes, or some of its columns.
 
     Raises:
-        ValueError: If it is no Parquet file, or lacks a column.
+        ValueError: If it is not a Parquet file, or lacks a column.
     """
     import pyarrow as pa
     from pyarrow import parquet

@@ -88,13 +88,13 @@ class ShardFolder:
             return
         for key, was, now in _differences(known, json.loads(to_json({"format": FORMAT, **asked})), ""):
             raise ConfigError(
-                f"{shown}: was begun otherwise ({key}: {_short(was)} there, {_short(now)} asked). "
-                "Ask the same again to go on, or choose another folder."
+                f"{shown}: was started differently ({key}: {_short(was)} there, {_short(now)} asked). "
+                "Use the same options to continue, or choose another folder."
             )
 
     def _inside(self) -> Iterator[Path]:
         if not self.path.is_dir():
-            raise ConfigError(f"{escaped(str(self.path))}: is no folder. Choose another one.")
+            raise ConfigError(f"{escaped(str(self.path))}: is not a folder. Choose another one.")
         return self.path.iterdir()
 
     def begin(self, asked: Mapping[str, Any]) -> None:

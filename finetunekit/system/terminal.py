@@ -62,7 +62,7 @@ def table(
     """Rows as lines, columns two blanks apart.
 
     Args:
-        rows: Cells; what is no text becomes text.
+        rows: Cells; what is not text becomes text.
         header: Titles of the columns; without them there is no header.
         right: Columns, from 0, whose cells stand to the right, as numbers do.
         wrapped: Columns whose cells may go on below themselves, so that the line fits.

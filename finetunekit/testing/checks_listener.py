@@ -65,7 +65,7 @@ def verify_listener(plugin: object, name: str, origin: Origin, run: Path | None 
         )
         left = [thread.name for thread in set(threading.enumerate()) - threads if not thread.daemon]
         subject.expect(
-            not left, f"leaves a thread behind ({', '.join(left[:3])}) that is no daemon; the process could not end."
+            not left, f"leaves a thread behind ({', '.join(left[:3])}) that is not a daemon; the process could not end."
         )
     subject.settle()
 

@@ -58,7 +58,7 @@ def verify_tracker(chosen: Chosen, run: Path | None = None) -> None:
         subject.expect(not altered, f"changes the run folder ({', '.join(Path(path).name for path in altered[:3])}).")
         left = [thread.name for thread in set(threading.enumerate()) - threads if not thread.daemon]
         subject.expect(
-            not left, f"leaves a thread behind ({', '.join(left[:3])}) that is no daemon; the process could not end."
+            not left, f"leaves a thread behind ({', '.join(left[:3])}) that is not a daemon; the process could not end."
         )
     subject.settle()
 

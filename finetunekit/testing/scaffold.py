@@ -165,7 +165,7 @@ def write_plugin(kind: str, name: str, directory: Path, *, is_file: bool, versio
     home = directory if is_file else directory / name
     target = directory / f"{name}.py" if is_file else home
     if target.exists() or target.is_symlink():
-        raise ConfigError(f"{target}: is there already, and is not overwritten. Choose another name or --directory.")
+        raise ConfigError(f"{target}: already exists, and is not overwritten. Choose another name or --directory.")
     files = {f"{name}.py": render_module(kind, name)} if is_file else render_package(kind, name, version)
     try:
         _write(home, files)

@@ -159,7 +159,7 @@ def _check_all(
             verdicts[kind, name] = _verdict(host, kind, name, shared)
         networks = [key for key in names if key[0] in fresh_process.NETWORKS and verdicts[key].status == "ok"]
         if networks:
-            say("building what was saved again in another process")
+            say("building the saved network again in another process")
             found = fresh_process.check_in_fresh_process(host, networks, shared, has_others=has_others)
             verdicts |= {key: CheckResult(*key, "problem", (f"{_FRESH}: {words}",)) for key, words in found.items()}
     return tuple(verdicts.values())

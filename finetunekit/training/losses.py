@@ -51,7 +51,7 @@ def class_weights(stage: FitStage, labels: NDArray[np.int64], classes: Sequence[
         if name not in classes:
             listed = ", ".join(classes)
             raise ConfigError(
-                f"stage '{stage.name}': class_weights.named: '{name}' is no class of these photos ({listed})."
+                f"stage '{stage.name}': class_weights.named: '{name}' is not a class of these photos ({listed})."
                 f"{did_you_mean(name, classes)}"
             )
     return np.array([section.named.get(name, 1.0) for name in classes], np.float32)

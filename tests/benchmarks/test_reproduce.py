@@ -85,7 +85,7 @@ def test_what_came_out_has_counts_and_both_intervals(
 
     with monkeypatch.context() as patch:
         patch.setattr(Training, "run", _interrupt)
-        with pytest.raises(KeyboardInterrupt, match="go on with: finetunekit resume"):
+        with pytest.raises(KeyboardInterrupt, match="resume with: finetunekit resume"):
             reproduce.run_one(asked[2], tmp_path / "out")
     folders = sorted(path.parent for path in (tmp_path / "out").glob("*/plan.json"))
     assert len(folders) == 3

@@ -240,7 +240,7 @@ def test_a_cut_archive_is_never_taken_for_whole(tmp_path: Path, name: str, keep:
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
     if name == "a.tar" and keep == 0.9:
         path.write_bytes(path.read_bytes()[: 6 * 1024])  # at the end of a file, as if it were the last
-    with pytest.raises(DataError, match=r"cannot be unpacked \(.*Download or pack it anew"):
+    with pytest.raises(DataError, match=r"cannot be unpacked \(.*Download or pack it again"):
         listed(path)
     assert everything_in(tmp_path / "cache") == {"archives"}
 

@@ -76,7 +76,7 @@ def test_file_names_in_another_case_are_found_where_one_is_meant(tmp_path: Path)
     assert labels(listing) == {*LABELS}
     assert any("other upper and lower case than in the table: 12" in note for note in listing.notes)
     put(tmp_path, "Images/cat0.JPG")
-    with pytest.raises(DataError, match=r"1 of 12 files are not there: images/cat0\.jpg"):
+    with pytest.raises(DataError, match=r"1 of 12 files are missing: images/cat0\.jpg"):
         listed(tmp_path, content)
 
 
@@ -93,7 +93,7 @@ def test_no_header_is_told_and_read_when_said(tmp_path: Path) -> None:
 def test_ids_without_ending_are_told_and_read_when_said(tmp_path: Path) -> None:
     put(tmp_path, *names(".JPG"))
     content = "id,label\n" + rows("")
-    with pytest.raises(DataError, match=r"12 of 12 files are not there.*set data\.options\.suffix: \.JPG \("):
+    with pytest.raises(DataError, match=r"12 of 12 files are missing.*set data\.options\.suffix: \.JPG \("):
         listed(tmp_path, content, file_column="id")
     assert labels(listed(tmp_path, content, file_column="id", suffix=".JPG")) == {*LABELS}
 

@@ -127,7 +127,7 @@ def test_folders_deeper_than_the_stack_are_one_line(tmp_path: Path) -> None:
         place = inner
     os.close(place)
     try:
-        with pytest.raises(DataError, match=r"folders lie deeper than \d+\. Move the photos up"):
+        with pytest.raises(DataError, match=r"folders are nested deeper than \d+\. Move the photos up"):
             list(Scanner().walk(str(tmp_path), set()))
     finally:
         _remove_deep(tmp_path / "d")

@@ -229,7 +229,7 @@ def test_a_run_solved_in_closed_form_has_no_epochs_and_is_not_called_fine_tuned(
     (card,) = build_model_card(ModelCardOptions(), FinishedRun(tmp_path / "run")).values()
     assert "learning_curves" not in page.decode() + card.decode()
     assert "this run adds, points" in said
-    assert "Each baseline against this run, photo by photo" in said
+    assert "Each baseline compared with this run, photo by photo" in said
     assert "fine-tuned" not in said
 
 

@@ -139,7 +139,7 @@ def test_every_kind_of_problem_is_counted_and_named_once(tmp_path: Path) -> None
         "rows without a label (1): more.jpg (line 26)",
         "rows with an unknown split (1): holdout (line 27). Allowed: train, valid, test, display",
         "rows without a split (1): none.jpg (line 28)",
-        "5 of 17 files are not there: gone-0.jpg, gone-1.jpg, gone-2.jpg and 2 more. Names are relative to",
+        "5 of 17 files are missing: gone-0.jpg, gone-1.jpg, gone-2.jpg and 2 more. Names are relative to",
     ]
     for problem, begin in zip(problems, expected, strict=True):
         assert problem.startswith(begin)
@@ -148,7 +148,7 @@ def test_every_kind_of_problem_is_counted_and_named_once(tmp_path: Path) -> None
 def test_rows_of_missing_files_can_be_left_out(tmp_path: Path) -> None:
     listing = listed(written(tmp_path, rows() + "gone.jpg,cat,train\n"), skip_missing=True)
     assert places(listing) == EXPECTED
-    assert listing.notes == ("rows left out, their files are not there: 1 (gone.jpg)",)
+    assert listing.notes == ("rows left out, their files are missing: 1 (gone.jpg)",)
 
 
 def test_files_outside_have_to_be_allowed(tmp_path: Path) -> None:
@@ -198,9 +198,9 @@ def test_numbers_are_labels_by_name(tmp_path: Path) -> None:
         ("t.csv", b"file,label\n", "names no photo"),
         ("t.csv", b"file,label\n" + b"x" * 200_000, "field larger than field limit"),
         ("t.jsonl", b"\n\n", "is empty; each line must be a JSON object"),
-        ("t.jsonl", b'{"file": 1}\n[1]\n', r"t\.jsonl:2: is no JSON object"),
-        ("t.jsonl", b"{'file': 1}\n", r"t\.jsonl:1: is no JSON"),
-        ("t.jsonl", b"[" * 100_000, r"t\.jsonl:1: is no JSON"),
+        ("t.jsonl", b'{"file": 1}\n[1]\n', r"t\.jsonl:2: is not a JSON object"),
+        ("t.jsonl", b"{'file': 1}\n", r"t\.jsonl:1: is not JSON"),
+        ("t.jsonl", b"[" * 100_000, r"t\.jsonl:1: is not JSON"),
         ("t.parquet", b"PAR1 no more PAR1", r"t\.parquet: .*Mend the table"),
     ],
 )
@@ -217,7 +217,7 @@ def test_a_root_that_is_no_table(tmp_path: Path) -> None:
         listed(tmp_path)
     with pytest.raises(DataError, match=r"photos\.csv/x|photso\.csv does not exist\. Did you mean .*photos\.csv"):
         listed(tmp_path / "photso.csv")
-    with pytest.raises(DataError, match=r"\.jpg is no table\. Allowed: \.csv"):
+    with pytest.raises(DataError, match=r"\.jpg is not a table\. Allowed: \.csv"):
         listed(tmp_path / NAMES[0])
 
 
@@ -356,7 +356,7 @@ def test_metadata_that_is_no_classification_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="rows with several labels"):
         imagefolder(tmp_path)
     (tmp_path / "metadata.jsonl").write_text('{"file_names": ["1.jpg"], "label": "cat"}', encoding="utf-8")
-    with pytest.raises(DataError, match=r"several photos a row \(file_names\) are no classification"):
+    with pytest.raises(DataError, match=r"several photos per row \(file_names\) are not a classification"):
         imagefolder(tmp_path)
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "1.jpg", "text": "a cat"}', encoding="utf-8")
     with pytest.raises(DataError, match="no label column"):

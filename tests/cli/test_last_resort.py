@@ -167,7 +167,7 @@ def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path, monkeypatch: 
     for line in (("plan", "felidae4"), ("runs", "list"), ("data", "draw", "x")):
         result = run(*line)
         assert (result.exit_code, result.stdout) == (1, "")
-        assert result.stderr.startswith("error: the working folder is not there any more.")
+        assert result.stderr.startswith("error: the working folder no longer exists.")
         assert result.stderr.count("\n") == 1
     assert invoke("--version").exit_code == 0
 

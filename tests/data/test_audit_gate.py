@@ -209,7 +209,7 @@ def test_the_page_is_whole_and_shows_both_photos_with_words(root: Path, tmp_path
 def test_a_folder_takes_no_settings_of_a_preset(root: Path) -> None:
     refused = command("data", "audit", root, "--set", "seed=1")
     assert refused.exit_code == 2
-    assert refused.stderr == f"error: {root}: is no preset, and --set and --seed change presets. Leave them out.\n"
+    assert refused.stderr == f"error: {root}: is not a preset, and --set and --seed change presets. Leave them out.\n"
 
 
 def test_tables_and_archives_are_audited_as_a_folder_is(root: Path, tmp_path: Path) -> None:
@@ -242,11 +242,11 @@ def audited(*arguments: object) -> object:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("gone.csv",), "gone.csv: does not exist. Relative paths begin at the working directory."),
+        (("gone.csv",), "gone.csv: does not exist. Relative paths start at the working directory."),
         (("small-data", "--option", "a=1"), "--option: is for a folder, table or archive. A preset's options"),
         ((".", "--source", "tabel"), "--source: unknown data source 'tabel'. Did you mean 'table'?"),
         (("labels.csv", "--option", "photo=x"), "--option: photo: unknown option. Did you mean 'photos'?"),
-        (("labels.csv",), "labels.csv: 1 of 1 files are not there: 1.jpg."),
+        (("labels.csv",), "labels.csv: 1 of 1 files are missing: 1.jpg."),
         (("broken.zip",), "broken.zip: cannot be unpacked (File is not a zip file)."),
     ],
 )

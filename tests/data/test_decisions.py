@@ -70,7 +70,7 @@ def test_a_decision_is_undone_by_a_further_line_and_the_last_one_counts(tmp_path
         decisions.add("leave out", [about("a.jpg")], who="Ann")
         second = decisions.add("label", [about("a.jpg")], who="Bo", now="lynx", why="tufted ears")
         decisions.undo(second, who="Ann")
-        with pytest.raises(DataError, match="undoes '2', which is no decision above"):
+        with pytest.raises(DataError, match="undoes '2', which is not a decision above"):
             decisions.undo(second, who="Ann")
         with pytest.raises(DataError, match="label needs the name of a class"):
             decisions.add("label", [about("a.jpg")], who="Bo", now=" ")
@@ -166,7 +166,7 @@ def test_a_decision_is_about_what_the_photo_held(tmp_path: Path) -> None:
     changed, decided = apply_decisions(photos, file)
     assert [one.label for one in changed.photos] == ["cat", "lynx"]
     assert [one.path for one in decided] == ["train/cat/b.jpg"]
-    assert "'train/cat/a.jpg' has changed since it was decided about, which is passed over" in changed.notes[-1]
+    assert "'train/cat/a.jpg' has changed since the decision about it, which is skipped" in changed.notes[-1]
 
 
 def test_a_label_for_a_photo_that_is_not_there_is_an_error_unless_it_is_excluded(tmp_path: Path) -> None:

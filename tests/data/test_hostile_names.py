@@ -149,7 +149,9 @@ def test_a_class_whose_name_is_no_text_is_refused_by_whoever_looks(tmp_path: Pat
             (root / split / label).mkdir(parents=True)
             Image.new("RGB", (8, 8)).save(root / split / label / "1.png")
     problems = check_listing(listed(root))
-    assert problems == (f"{root}: the class name 'caf\\udce9' is no text: its bytes are no UTF-8. Rename the folder.",)
+    assert problems == (
+        f"{root}: the class name 'caf\\udce9' is not text: its bytes are not UTF-8. Rename the folder.",
+    )
 
 
 # ---- other Unicode forms --------------------------------------------------------------------------------------------------------
@@ -266,8 +268,8 @@ def test_folders_to_predict_are_walked_as_folders_to_train_on(tmp_path: Path) ->
     assert {path.resolve() for path in found} == set(wanted)
     assert said == [
         "note: 1 file is not a photo: notes.txt",
-        "note: 3 hidden or system entries passed over: .hidden.png, .thumbnails, @eaDir",
-        f"note: 1 folder passed over, read already by another path: {tmp_path / 'in/deep/up'}",
+        "note: 3 hidden or system entries skipped: .hidden.png, .thumbnails, @eaDir",
+        f"note: 1 folder skipped, read already by another path: {tmp_path / 'in/deep/up'}",
     ]
 
 

@@ -128,7 +128,7 @@ def test_no_photo_of_any_format_starts_a_program(tmp_path: Path, started: list[s
 
 
 def test_formats_are_named_and_none_opens_another(tmp_path: Path) -> None:
-    """A format that Pillow learns later is no photo until it is named here."""
+    """A format that Pillow learns later is not a photo until it is named here."""
     Image.init()
     assert set(photo_file.photo_formats()) <= set(photo_file.PHOTO_FORMATS)
     assert not set(photo_file.photo_formats()) & {

@@ -74,7 +74,7 @@ def test_of_several_annotations_the_last_that_was_not_cancelled_counts(tmp_path:
         ("lynx", "ann@example.com", "2022-01-01T00:00:00Z"),
         ("cat", "10", "2021-03-09T22:16:08Z"),
     ]
-    assert notes == ("2 tasks without a choice passed over",)
+    assert notes == ("2 tasks without a choice skipped",)
 
 
 def test_the_minimal_form_is_read_too(tmp_path: Path) -> None:
@@ -93,11 +93,11 @@ def test_what_is_no_export_or_has_several_choices_is_said_at_once(tmp_path: Path
         read_labels(written(tmp_path, both))
     assert "task 4: has 2 choices (cat, dog)" in caught.value.problems[0]
     assert "task 5: has several choices" in caught.value.problems[1]
-    for content, words in (({"id": 1}, "is no list of tasks"), ([1], "is no list of tasks")):
+    for content, words in (({"id": 1}, "is not a list of tasks"), ([1], "is not a list of tasks")):
         with pytest.raises(DataError, match=words):
             read_labels(written(tmp_path, content))
     (tmp_path / "broken.json").write_text("[" * 100_000, encoding="utf-8")
-    with pytest.raises(DataError, match="is no JSON"):
+    with pytest.raises(DataError, match="is not JSON"):
         read_labels(tmp_path / "broken.json")
 
 
@@ -120,7 +120,7 @@ def test_an_address_that_could_be_two_photos_or_none_is_an_error() -> None:
     with pytest.raises(DataError) as caught:
         match_names(labels, ["cats/a.jpg", "dogs/a.jpg"])
     assert "could be several photos" in caught.value.problems[0]
-    assert "is no photo here" in caught.value.problems[1]
+    assert "is not a photo here" in caught.value.problems[1]
 
 
 def test_what_goes_out_comes_back_letter_by_letter(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_a_folder_of_a_presets_name_needs_a_separator_and_takes_no_settings(
     photos.rename(tmp_path / "felidae4")
     assert photo_set(Path("felidae4")).listing.stand_in is not None
     assert open_photo_set("./felidae4", progress=QUIET).listing.stand_in is None
-    with pytest.raises(DataError, match="felidae4: is no preset, and --set changes presets"):
+    with pytest.raises(DataError, match="felidae4: is not a preset, and --set changes presets"):
         open_photo_set("./felidae4", settings=["seed=1"], progress=QUIET)
     with pytest.raises(ConfigError, match="nowhere"):
         open_photo_set("nowhere", progress=QUIET)
@@ -193,7 +193,7 @@ def test_a_table_of_photos_needs_no_preset_either(
     Path("birds.csv").write_text("\n".join(["file_name,label,split", *rows, ""]), encoding="utf-8")
     assert invoke("data", "stats", "birds.csv").stdout.startswith("birds: 24 photos, 3 classes, in ")
     refused = invoke("data", "stats", "birds.csv", "--set", "seed=1")
-    assert (refused.exit_code, "birds.csv: is no preset" in refused.stderr) == (2, True)
+    assert (refused.exit_code, "birds.csv: is not a preset" in refused.stderr) == (2, True)
 
 
 def test_a_table_written_away_from_its_photos_is_opened_by_saying_where_they_are(photos: Path, tmp_path: Path) -> None:

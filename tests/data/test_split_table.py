@@ -167,7 +167,7 @@ def test_another_table_is_not_overwritten_and_the_same_one_is(tmp_path: Path) ->
     assert split(root, "--out", out).exit_code == split(root, "--out", out).exit_code == 0
     other = split(root, "--out", out, "--seed", "1")
     assert other.exit_code == 2
-    assert "is there and says something else. Name another file, or give --replace." in other.stderr
+    assert "already exists with different content. Name another file, or add --replace." in other.stderr
     assert split(root, "--out", out, "--seed", "1", "--replace").exit_code == 0
     assert "Name a file that ends in .csv" in split(root, "--out", tmp_path / "x.parquet").stderr
 
@@ -202,7 +202,7 @@ def test_rules_that_match_nothing_are_errors(tmp_path: Path) -> None:
     (tmp_path / "clusters.csv").write_text("file,cluster\nx.png,7\n", encoding="utf-8")
     for arguments, message in (
         (("--group-by", "burst"), "--group-by burst: matches none of 10 photos. The first is cat/cat-0.png."),
-        (("--group-by", "("), "is no regular expression"),
+        (("--group-by", "("), "is not a regular expression"),
         (("--clusters", tmp_path / "clusters.csv"), "names none of the photos"),
         (("--by", "hash", "--clusters", tmp_path / "clusters.csv"), "clusters change with the photos"),
         (("--by", "hash", "--valid", "0", "--test", "2"), "gives parts, not numbers"),

@@ -80,7 +80,9 @@ def test_a_head_with_a_layer_of_its_own_is_loaded_wherever_its_file_is(
     ):
         ftk.load(moved, trust=True)
     kept.unlink()
-    with pytest.raises(PluginError, match=r"this plugin file is gone, and so is the run's copy.*Put one of them back"):
+    with pytest.raises(
+        PluginError, match=r"this plugin file is missing, and so is the run's copy.*Restore one of them"
+    ):
         ftk.load(moved)
 
 

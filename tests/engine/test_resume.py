@@ -50,10 +50,10 @@ def test_an_end_and_an_interruption_leave_no_live_line_and_say_how_to_go_on(tiny
     plugin.write_text(STOP)
     tiny_yaml.write_text(tiny_yaml.read_text().replace("plugins: [", f"plugins: [{plugin}, "))
     stopped, resumed, out = Terminal(), Terminal(), tiny_yaml.parent / "runs"
-    with pytest.raises(KeyboardInterrupt, match=f"go on with: finetunekit resume {out}/tiny-"):
+    with pytest.raises(KeyboardInterrupt, match=f"resume with: finetunekit resume {out}/tiny-"):
         ftk.run(str(tiny_yaml), settings=["stages[0].epochs=3"], out=out, progress=Progress(stopped))
     result = resume("last", out=out, progress=Progress(resumed))
-    assert result.summary[-1].endswith(" since it was taken up again.")
+    assert result.summary[-1].endswith(" since it was resumed.")
     assert result.summary[-1] == summarise_run(result.path)[-1]
     for stream in (stopped, resumed):
         screens = stream.screens()
@@ -69,7 +69,7 @@ def test_the_command_that_was_interrupted_names_the_one_that_goes_on(
     monkeypatch.chdir(tiny_yaml.parent)
     result = CliRunner().invoke(main, ["run", "tiny.yaml", "--set", "stages[0].epochs=3"])
     assert result.exit_code == 130
-    assert "\ngo on with: finetunekit resume runs/tiny-" in result.stderr
+    assert "\nresume with: finetunekit resume runs/tiny-" in result.stderr
 
 
 def test_an_interrupted_run_goes_on_after_its_last_epoch(tiny_yaml: Path) -> None:

@@ -44,15 +44,15 @@ def test_no_test_photo_takes_part(shut: ftk.RunResult) -> None:
 def test_it_says_so(shut: ftk.RunResult) -> None:
     text = " ".join(shut.summary)
     assert "of 6 validation photos right" in text
-    assert "The test split stayed shut (evaluate.test: false): no network saw its photos." in text
+    assert "The test split stayed closed (evaluate.test: false): no network saw its photos." in text
     assert all(len(line) <= 80 for line in shut.summary)
     assert summarise_run(shut.path)[:-1] == shut.summary[:-1]
 
 
 def test_what_needs_test_scores_is_refused_in_one_line(shut: ftk.RunResult, tiny_yaml: Path) -> None:
-    with pytest.raises(RunFolderError, match=r"left its test split shut.*it has no test scores"):
+    with pytest.raises(RunFolderError, match=r"left its test split closed.*it has no test scores"):
         read_test_predictions(shut.path)
-    with pytest.raises(RunFolderError, match=r"left its test split shut.*reports show test scores"):
+    with pytest.raises(RunFolderError, match=r"left its test split closed.*reports show test scores"):
         rebuild_reports(shut.path, progress=QUIET)
     with pytest.raises(ConfigError, match="leaves seeds no score to sum up"):
         ftk.run_seeds(tiny_yaml, 2, settings=SHUT, progress=QUIET)

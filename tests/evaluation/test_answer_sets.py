@@ -40,16 +40,16 @@ def test_sets_of_a_network_that_errs_seldom_are_single_classes() -> None:
     sets = sets_from(_rows(40, (0,)), CLASSES, 0.9, stages=SOLVED)
     assert sets.test is not None
     assert (sets.test.covered, sets.test.mean_size, sets.test.empty, sets.test.full) == (38, 1.0, 0, 0)
-    assert "right on 39 of these 40 photos, which is more than was asked for" in " ".join(sets.words())
+    assert "right on 39 of these 40 photos, which is more than you asked for" in " ".join(sets.words())
 
 
 def test_too_few_photos_give_full_sets_and_say_how_many_it_takes() -> None:
     sets = sets_from(_rows(8), CLASSES, 0.9, stages=SOLVED)
-    assert "8 are too few to promise that, it takes 9: every set holds all classes." in " ".join(sets.words())
+    assert "8 are too few to promise that, which takes 9: every set contains all classes." in " ".join(sets.words())
     assert sets.test is not None
     assert sets.test.full == 40
     by_class = sets_from(_rows(40), CLASSES, 0.95, stages=SOLVED, is_per_class=True)
-    assert "(19 a class are needed), so that the class is in every set: 'cat' (10), 'lion' (10)" in " ".join(
+    assert "(19 per class are needed), so the class is in every set: 'cat' (10), 'lion' (10)" in " ".join(
         by_class.words()
     )
 
@@ -89,7 +89,7 @@ def test_predict_shows_sets_and_what_they_rest_on(copied_run: Path, tmp_path: Pa
     shown = invoke("predict", str(run), photos[0], "--coverage", "0.9", "--csv", str(table))
     assert shown.exit_code == 0
     assert "one of {blue, green, red}" in shown.stdout
-    assert "6 are too few to promise that, it takes 9" in " ".join(shown.stdout.split())
+    assert "6 are too few to promise that, which takes 9" in " ".join(shown.stdout.split())
     (row,) = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
     assert [row[f"in_set_{name}"] for name in loaded.classes] == ["1", "1", "1"]
     assert "at temperature 1.7" in shown.stderr

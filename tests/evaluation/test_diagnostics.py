@@ -186,7 +186,7 @@ def baselines_of(tuned_right: int, probe_right: int, photos: int = 100, *, is_fi
             "did worse than a baseline that trains nothing of the network, logistic probe (95 of 100 right): -15.0 points",
         ),
         (91, 90, "cannot be told from the best baseline on 100 photos: logistic probe (90 of 100 right); +1.0 points"),
-        (90, 90, "which answers alike on every one"),
+        (90, 90, "which gives the same answer on every one"),
     ],
 )
 def test_words_say_what_the_data_can_tell(tuned: int, probe: int, expected: str) -> None:

@@ -55,7 +55,7 @@ def test_the_page_and_the_json_say_the_same(copied_run: Path, tmp_path: Path) ->
     assert f"answer {one['best']} {one['probability']:.1%}".replace("%", " %") in said
     assert f"runner-up {one['runner_up']['class']}" in said
     assert f"what spoke for {one['runner_up']['class']}" in said
-    assert "Sets hold the true class for at least 80 %" in said
+    assert "Sets contain the true class for at least 80 %" in said
     assert markup.count("<img") == 3 + len(one["neighbours"])
     assert "script" not in markup.lower()
     near = one["neighbours"][0]

@@ -19,7 +19,7 @@ def test_a_table_of_two_photos_a_class_is_taken_whole(tmp_path: Path) -> None:
     rows = [(path.name, path.parent.name) for path in sorted(photos.rglob("*.png"))]
     table = tmp_path / "t.csv"
     table.write_text("sep=;\nfile;label\n" + "".join(f"{name};{label}\n" for name, label in rows), encoding="utf-8")
-    with pytest.raises(DataError, match=r"6 of 6 files are not there.*set data\.options\.photos"):
+    with pytest.raises(DataError, match=r"6 of 6 files are missing.*set data\.options\.photos"):
         labelled_photos(table, CLASSES)
     options = (f"photos={photos}", f"folders=[{', '.join(CLASSES)}]")
     paths, labels = labelled_photos(table, CLASSES, options=options)

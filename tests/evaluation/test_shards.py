@@ -81,7 +81,7 @@ def test_a_job_that_was_cut_off_goes_on_to_the_same_bytes(photos: Path, tmp_path
     write(photos, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt) as stopped:
         write(photos, tmp_path / "twice", Heard(interrupt_at="shard 1"))
-    assert stopped.value.__notes__ == ["The same command goes on with the shards that are left."]
+    assert stopped.value.__notes__ == ["The same command continues with the remaining shards."]
     assert len(list((tmp_path / "twice/rows").iterdir())) == 2
     heard = Heard()
     assert write(photos, tmp_path / "twice", heard).made == 3  # the second was in place, and not on record yet
@@ -110,7 +110,7 @@ def test_another_question_in_the_same_folder_is_refused_in_one_line(photos: Path
     out = tmp_path / "features"
     write(photos, out)
     before = contents(out)
-    with pytest.raises(ConfigError, match=r"was begun otherwise \(pixels.resize: bicubic there, nearest asked\)"):
+    with pytest.raises(ConfigError, match=r"was started differently \(pixels.resize: bicubic there, nearest asked\)"):
         write(photos, out, of=job("pixels.resize=nearest"))
     with pytest.raises(ConfigError, match=r"\(dtype: float32 there, float16 asked\)"):
         write(photos, out, of=job(dtype="float16"))
@@ -253,7 +253,7 @@ def test_folders_that_hold_no_whole_features_are_refused(photos: Path, tmp_path:
     out = tmp_path / "f"
     with pytest.raises(KeyboardInterrupt):
         write(photos, out, Heard(interrupt_at="shard 1"))
-    with pytest.raises(DataError, match=r"is not finished. The command that began it goes on"):
+    with pytest.raises(DataError, match=r"is not finished. The command that started it continues"):
         open_feature_shards(out, QUIET)
     write(photos, out)
     (out / "rows/part-00001.parquet").write_bytes(b"other")

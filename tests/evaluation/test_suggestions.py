@@ -40,7 +40,7 @@ def test_photos_are_suggested_labelled_and_become_a_table_to_train_on(
     target = tmp_path / "suggestions.json"
     asked = command("data", "suggest", finished_run, unlabelled, "--count", "5", "--write", target)
     assert asked.exit_code == 0, asked.output
-    assert "5 of 12 photos chosen; 2 passed over that the run has, or that are copies" in asked.output
+    assert "5 of 12 photos chosen; 2 skipped that the run has, or that are copies" in asked.output
     found = read_suggestions(target)
     assert len({photo.path for photo in found.photos}) == 5
     assert all(photo.probability >= photo.second_probability for photo in found.photos)
@@ -68,7 +68,7 @@ def test_photos_are_suggested_labelled_and_become_a_table_to_train_on(
     assert len(listed.photos) == len(own_photos) + 3
     assert {photo.split for photo in listed.photos if photo.path.is_relative_to(unlabelled)} == {"train"}
     again = command("data", "labelled", target, "--write", table)
-    assert "is there and says something else" in again.output
+    assert "already exists with different content" in again.output
 
 
 def test_a_table_has_no_photo_that_changed_since_it_was_labelled(tmp_path: Path) -> None:
@@ -105,5 +105,5 @@ def test_a_list_that_leads_out_of_its_folder_is_refused(tmp_path: Path, name: st
     with pytest.raises(DataError, match="lies outside its folder"):
         read_suggestions(path)
     path.write_text("{}", encoding="utf-8")
-    with pytest.raises(DataError, match="is no list that 'finetunekit data suggest' wrote"):
+    with pytest.raises(DataError, match="is not a list that 'finetunekit data suggest' wrote"):
         read_suggestions(path)

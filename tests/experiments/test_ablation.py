@@ -70,7 +70,7 @@ def test_what_is_no_vary_is_refused(text: str, said: str) -> None:
 
 
 def test_the_same_setting_twice_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"--vary pixels\.size_px: is there twice"):
+    with pytest.raises(ConfigError, match=r"--vary pixels\.size_px: is given twice"):
         parse_varied(["image_size=8,16", "pixels.size_px=12"])
 
 
@@ -277,7 +277,7 @@ def test_what_was_stopped_is_taken_up(tiny_yaml: Path, monkeypatch: pytest.Monke
         return ftk.run_ablation(tiny_yaml, ["image_size=8,16"], settings=FAST, out=out, progress=QUIET)
 
     monkeypatch.setattr(Training, "run", stop_in_second)
-    with pytest.raises(KeyboardInterrupt, match="the same command goes on with the others"):
+    with pytest.raises(KeyboardInterrupt, match="the same command continues with the others"):
         go()
     assert not (out / "ablation.json").exists()
     folders = sorted(path.parent.name for path in out.glob("*/plan.json"))
@@ -377,7 +377,7 @@ def test_numbers_stand_at_their_distance_unless_their_labels_would_touch() -> No
     assert "logarithmic" in drawn_at([1e-5, 1e-4, 1e-3])[1]
     assert "evenly spaced" in drawn_at([0, 1000, 1001])[1]
     named, plot = drawn_at([75, None])
-    assert len(lines_of(plot)) < len(lines_of(drawn_at([75, 100])[1]))  # what is no number is not joined
+    assert len(lines_of(plot)) < len(lines_of(drawn_at([75, 100])[1]))  # what is not a number is not joined
     assert "evenly" not in plot
     assert len(named) == 2
 

@@ -265,7 +265,7 @@ def test_the_summary_says_what_it_means() -> None:
     assert "5 folds: 540 of 600 photos right (90.0 %), 95 % interval over photos 87.3 to 92.2 %." in text
     assert "Single folds: 85.0 % to 95.0 %, standard deviation 3.7 points." in text
     assert "with 3 of 5 parts of the photos to train on" in text
-    assert "the interval over photos is then too narrow" in text
+    assert "the interval over photos is too narrow" in text
     assert "could not be recorded" in text
     assert fold_lines({**scores, "stand_in": "drawn"})[0] == "STAND-IN PHOTOS: drawn"
 

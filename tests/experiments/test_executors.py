@@ -170,7 +170,7 @@ def test_a_process_that_is_killed_again_and_again_is_given_up(tmp_path: Path) ->
     other = job(tmp_path / "seed 6", "die once")
     (outcome,) = carry_out(processes(restarts=1), iter([other]), progress)
     assert (outcome.error, tiny_job.attempts(other.folder)) == (None, 2)
-    assert said == ["seed 6: its process was killed by SIGKILL; taken up again"]
+    assert said == ["seed 6: its process was killed by SIGKILL; resumed"]
 
 
 def test_fewer_run_at_a_time_where_memory_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +296,7 @@ def test_any_number_of_workers_gives_the_bits_of_the_loop_also_when_one_is_kille
         folder, *SEEDS, "--on", "processes", "--set", f"executor.workers={workers}", "--out", f"with{workers}"
     )
     assert done.exit_code == 0, done.output
-    assert "seed 6: its process was killed by SIGKILL; taken up again" in done.stderr.splitlines()
+    assert "seed 6: its process was killed by SIGKILL; resumed" in done.stderr.splitlines()
     other = folder / done.stdout.splitlines()[-1]
     assert_same(reference, other)
     (second,) = other.glob("tiny-seed-6-*")

@@ -84,11 +84,11 @@ def test_seeds_interrupted_in_the_second_of_three_go_on_to_the_same_bits(stopped
     last_words = stopped.said.splitlines()[-2:]
     relative = stopped.stopped.relative_to(stopped.folder)
     assert last_words[0] == "interrupted; what was finished is kept."
-    assert last_words[1] == f"finished seeds are kept; go on with: finetunekit resume {relative}"
+    assert last_words[1] == f"finished seeds are kept; resume with: finetunekit resume {relative}"
 
     shown = invoke(stopped.folder, "runs", "list").stdout.splitlines()
     assert shown[1].split()[:6] == [stopped.stopped.name, "interrupted", "1", "of", "3", "seeds"]
-    assert shown[-1] == f"go on with: finetunekit resume {relative}"
+    assert shown[-1] == f"resume with: finetunekit resume {relative}"
     entry = json.loads(invoke(stopped.folder, "runs", "show", stopped.stopped.name, "--json").stdout)
     assert (entry["status"], entry["seed"], entry["finished_parts"], entry["planned_parts"]) == ("interrupted", 5, 1, 3)
     assert entry["error"].startswith("KeyboardInterrupt")
@@ -97,7 +97,7 @@ def test_seeds_interrupted_in_the_second_of_three_go_on_to_the_same_bits(stopped
         stopped.folder / "away"
     )  # the same command is told of them; here it has no photos
     again = invoke(stopped.folder, "run", "tiny.yaml", *SEEDS)
-    assert f"note: the same seeds were stopped in {relative}; finetunekit resume goes on with them" in again.stderr
+    assert f"note: the same seeds were interrupted in {relative}; finetunekit resume continues them" in again.stderr
     assert "note:" not in stopped.said
     assert len(list((stopped.folder / "runs").iterdir())) == 1
     (stopped.folder / "away").rename(stopped.folder / "photos")
@@ -181,13 +181,13 @@ def test_how_to_go_on_is_said_only_where_something_is_left(tmp_path: Path, capsy
     with pytest.raises(RunError, match="no"):
         stop(is_new=False)
     assert capsys.readouterr().err.splitlines()[1:] == [
-        f"finished seeds are kept; go on with: finetunekit resume {tmp_path / 'group'}"
+        f"finished seeds are kept; resume with: finetunekit resume {tmp_path / 'group'}"
     ]
     with pytest.raises(RunError, match="no"):
         stop(is_new=True)
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert not (tmp_path / "group").exists()
     Stopped.error = KeyboardInterrupt()
-    with pytest.raises(KeyboardInterrupt, match="finished seeds are kept; go on with"):
+    with pytest.raises(KeyboardInterrupt, match="finished seeds are kept; resume with"):
         stop(is_new=True)
     assert (tmp_path / "group").exists()

@@ -89,7 +89,7 @@ def test_all_problems_come_at_once_those_of_combinations_too(tiny_yaml: Path) ->
     assert len(caught.value.problems) == 3
     with pytest.raises(ConfigError, match="crop_pct is for fit: crop"):
         lay_out_search(tiny_yaml, ["pixels.fit=stretch,crop", "pixels.crop_pct=null,0.9"])
-    with pytest.raises(ConfigError, match="is there twice"):
+    with pytest.raises(ConfigError, match="is given twice"):
         lay_out_search(tiny_yaml, ["image_size=8,16", "pixels.size_px=12"])
     with pytest.raises(ConfigError, match="nothing is searched"):
         lay_out_search(tiny_yaml)
@@ -223,7 +223,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
 
 
 def test_what_was_stopped_is_taken_up(tuned: Tuned) -> None:
-    assert "the same command goes on with the others" in tuned.said_when_stopped
+    assert "the same command continues with the others" in tuned.said_when_stopped
     assert len(tuned.folders_when_stopped) == 2
     folders = [trial["folder"] for trial in tuned.printed["trials"]]
     assert folders[:2] == tuned.folders_when_stopped

@@ -325,7 +325,7 @@ def test_what_is_there_is_not_overwritten_but_an_earlier_export_is(
     loaded: ExportableRun, exported: Exported, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(ftk.ConfigError, match="is there already and is no export"):
+    with pytest.raises(ftk.ConfigError, match="already exists and is not an export"):
         loaded.export("savedmodel", into=tmp_path)
     copy = Path(shutil.copytree(exported("savedmodel").path, tmp_path / "copy"))
     (copy / "old.txt").write_text("old")

@@ -34,7 +34,7 @@ def test_last_is_finished_and_a_run_that_was_interrupted_since_is_mentioned(copi
     assert find_network("last", out=out).path == copied_run
     assert find_run("last", out) == later  # what `resume last` takes up
     _, note = introduce(FinishedRun(copied_run), asked="last", out=out)
-    assert note.startswith(f"note: {later.name}, begun since, is not finished (interrupted)")
+    assert note.startswith(f"note: {later.name}, started since then, is not finished (interrupted)")
     assert note.endswith(f"finetunekit resume {later}")
     assert len(list(introduce(FinishedRun(copied_run), asked=copied_run.name, out=out))) == 1
     begun_since(copied_run, "finished", "tiny-29990101-000001")

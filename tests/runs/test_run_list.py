@@ -59,7 +59,7 @@ def test_a_listing_says_how_each_stands(out: Path) -> None:
         ["a-4", "finished"],
     ]
     assert lines[1].split()[2:] == ["2", "of", "4", "4/6", "2.0"]
-    assert lines[-1] == f"go on with: finetunekit resume {out / 'a-1'}"
+    assert lines[-1] == f"resume with: finetunekit resume {out / 'a-1'}"
     found = json.loads(invoke("list", "--out", str(out), "--json"))
     assert [entry["status"] for entry in found][:2] == ["finished", "killed"]
 

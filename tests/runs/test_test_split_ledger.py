@@ -163,7 +163,7 @@ def test_best_of_interval_covers_the_best_of_many() -> None:
 
 
 def test_claim_sentence_says_what_openings_do() -> None:
-    assert "opened once: the interval stands" in claim_sentence(Openings(1, 1, "a", "a"), 147, 160)
+    assert "opened once: the interval is valid" in claim_sentence(Openings(1, 1, "a", "a"), 147, 160)
     text = claim_sentence(Openings(7, 4, "a", "b"), 147, 160)
     interval = best_of_interval(147, 160, 7)
     assert "opened 7 times by 4 configurations." in " ".join(text.split())

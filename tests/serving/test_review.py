@@ -116,7 +116,7 @@ def test_groups_that_share_a_photo_become_one(url: str, tmp_path: Path) -> None:
 
 
 REFUSED: tuple[tuple[Any, int, str], ...] = (
-    ({"kind": "delete", "photos": [0], "who": "Ann"}, 422, "is no decision"),
+    ({"kind": "delete", "photos": [0], "who": "Ann"}, 422, "is not a decision"),
     ({"kind": "keep", "photos": [10**9], "who": "Ann"}, 422, "about 1 to"),
     ({"kind": "keep", "photos": [-1], "who": "Ann"}, 422, "about 1 to"),
     ({"kind": "keep", "photos": ["../../etc/passwd"], "who": "Ann"}, 400, "has this form"),

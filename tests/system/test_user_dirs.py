@@ -65,7 +65,7 @@ def test_clutter_is_passed_over_and_counted(tmp_path: Path) -> None:
     put(tmp_path, *SIX, *clutter, *(f"train/{name}" for name in clutter), *(f"train/cat/{name}" for name in clutter))
     listing = listed(tmp_path)
     assert len(listing.photos) == 6
-    assert listing.notes == ("21 hidden or system entries passed over: .DS_Store, ._1.jpg, .hidden and 4 more",)
+    assert listing.notes == ("21 hidden or system entries skipped: .DS_Store, ._1.jpg, .hidden and 4 more",)
 
 
 def test_other_files_are_counted_and_the_first_three_named(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_missing_splits_are_named_with_their_other_names(tmp_path: Path) -> None
 
 
 def test_a_class_beside_the_splits(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="puma/ holds photos but lies beside the split folders"):
+    with pytest.raises(DataError, match="puma/ contains photos but is next to the split folders"):
         listed(put(tmp_path, *SIX, "puma/1.jpg"))
 
 

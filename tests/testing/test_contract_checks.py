@@ -681,7 +681,7 @@ LEFT = threading.Event()
         (tracker(finish=lambda self, end: random.random()), r"draws from Python's or NumPy's global random numbers"),
         (tracker(finish=lambda self, end: (end.folder / "id").touch()), r"changes the run folder \(id\)"),
         (tracker(fail=lambda self, status: 1 / 0), r"tracking a run that was killed raised ZeroDivisionError"),
-        (tracker(finish=leaves_a_thread), r"leaves a thread behind \(sender\) that is no daemon"),
+        (tracker(finish=leaves_a_thread), r"leaves a thread behind \(sender\) that is not a daemon"),
     ],
 )
 def test_trackers_that_are_wrong(build: Callable[..., Any], words: str, run_path: Path) -> None:
@@ -1032,7 +1032,7 @@ def test_check_says_what_is_wrong_of_each_component(tmp_path: Path) -> None:
     said = [line for line in result.stderr.splitlines() if line != "a line on stdout"]
     assert said == [
         *(f"checking head '{name}'" for name in ("good_head", "wrong_head", "of_a_process")),
-        "building what was saved again in another process",
+        "building the saved network again in another process",
     ]
 
 

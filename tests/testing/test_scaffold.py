@@ -164,7 +164,7 @@ def test_nothing_is_overwritten(flags: tuple[str, ...], tmp_path: Path, monkeypa
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     result = invoke("plugins", "new", "reporter", "my_head", *flags)
     assert result.exit_code == 2
-    assert re.search(r"my_head(\.py)?: is there already, and is not overwritten", result.stderr)
+    assert re.search(r"my_head(\.py)?: already exists, and is not overwritten", result.stderr)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 

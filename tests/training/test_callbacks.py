@@ -325,7 +325,7 @@ def test_mixed_labels_are_weighted_in_proportion() -> None:
 def test_a_class_that_is_not_there_is_an_error() -> None:
     stage = FitStage(class_weights=ClassWeightsSection(mode="named", named={"tigre": 2.0}))
     with pytest.raises(
-        ConfigError, match=r"'tigre' is no class of these photos \(cat, lion, tiger\)\. Did you mean 'tiger'"
+        ConfigError, match=r"'tigre' is not a class of these photos \(cat, lion, tiger\)\. Did you mean 'tiger'"
     ):
         class_weights(stage, np.array([0, 1, 2]), NAMES)
 

@@ -56,7 +56,7 @@ def build_narrow(options: NarrowOptions, image_size_px: int) -> Backbone:
         Model `(batch, image_size_px, image_size_px, 3)` → map `(batch, image_size_px / 32, image_size_px / 32, channels)`, and its blocks.
 
     Raises:
-        PluginError: If `image_size_px` is no multiple of 32.
+        PluginError: If `image_size_px` is not a multiple of 32.
     """
     import keras
 

@@ -29,7 +29,7 @@ class ResultsTracker:
         self._row: dict[str, str | float] = {}
 
     def start(self, run: TrackedRun) -> str:
-        """Begin the row, or go on with it: a run that was killed comes again under the name that this returned."""
+        """Begin the row, or continue it: a run that was killed comes again under the name that this returned."""
         self._row = {"run": run.run_id or run.name, "preset": run.tags["preset"]}
         self._write(status="running")
         return str(self._row["run"])

@@ -44,7 +44,7 @@ def check_groups(photos: Sequence[IndexedPhoto]) -> Iterator[Finding]:
             "group",
             "warning",
             f"{len(torn):,} of {len(members):,} groups have photos in more than one split",
-            "What is learnt of one animal or burst is scored on itself: split by group (finetunekit data split).",
+            "The score would be about animals or bursts that were trained on: split by group (finetunekit data split).",
             tuple(tuple(see(photo, f"group {name}") for photo in found) for name, found in torn.items()),
         )
 
@@ -57,7 +57,7 @@ def _findings(leaks: _Collected, conflicts: _Collected, copies: _Collected) -> I
         remedy = "Say which label is right and remove the other file, or leave all of them out (--fix)."
         yield conflicts.finding("conflict", "error", "with more than one label", remedy)
     if copies.groups:
-        remedy = "Each counts as often as it is there: leave the copies out (--fix)."
+        remedy = "Each copy counts again: leave the copies out (--fix)."
         yield copies.finding("duplicate", "warning", "more than once within a split", remedy)
 
 

@@ -98,7 +98,7 @@ _LOOKS: tuple[_Rule, ...] = (
         "are blurred",
         lambda t: (t["sharpness"] < BLURRED) & (t["contrast"] >= BLANK),
         lambda t: f"sharpness {t['sharpness']:.2f}, sharp photos are above 0.32",
-        "Look whether the subject can be told.",
+        "Check whether the subject can be recognised.",
     ),
 )
 

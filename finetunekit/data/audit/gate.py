@@ -76,7 +76,7 @@ def check_gate(report: AuditReport, preset: str, progress: Progress) -> None:
     if errors:
         kinds = dict.fromkeys(finding.kind for finding in report.of("error"))
         can_be_meant = all(kind in get_args(AuditKind) for kind in kinds)  # no photo that cannot be read is
-        allow = f"; or go on all the same with data.audit.allow: [{', '.join(kinds)}]" if can_be_meant else ""
+        allow = f"; or continue anyway with data.audit.allow: [{', '.join(kinds)}]" if can_be_meant else ""
         raise DataError(
             [
                 *errors,

@@ -1,4 +1,4 @@
-"""What `data audit` is pointed at where it is no preset: photos for which a plan is made up."""
+"""What `data audit` is pointed at where it is not a preset: photos for which a plan is made up."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def _relative(path: Path, folder: Path, root: Path) -> str:
     try:
         relative.encode("utf-8")
     except UnicodeEncodeError as exc:
-        raise DataError(f"{escaped(str(path))}: its name is no text, which metadata needs. Rename it.") from exc
+        raise DataError(f"{escaped(str(path))}: its name is not text, as metadata needs it. Rename it.") from exc
     return relative
 
 

@@ -79,11 +79,11 @@ def open_photo_set(
     is_run = (path / CONFIG).is_file() and (path / PHOTOS).is_file()
     is_preset = source is None and not is_run and not means_photos(argument, load_plugins(progress.say).presets)
     if options and source is None and (is_preset or is_run):
-        raise ConfigError("--option: is for a folder, table or archive. A preset's options stand in the preset.")
+        raise ConfigError("--option: is for a folder, table or archive. A preset's options are in the preset.")
     if is_preset:
         return _of_preset(argument, settings, progress)
     if settings:
-        raise DataError(f"{argument}: is no preset, and --set changes presets. Leave it out.")
+        raise DataError(f"{argument}: is not a preset, and --set changes presets. Leave it out.")
     if is_run and source is None:
         return _of_run(path)
     if source is None:

@@ -51,7 +51,7 @@ def _against(baseline: Mapping[str, Any], baselines: Mapping[str, Any]) -> str:
     beside = f"{baseline['title']} ({_of(score)} right)"
     run = f"{'Fine-tuning' if baselines['is_finetuned'] else 'This run'} ({_of(baselines['tuned'])} right)"
     if not against["is_told_apart"]:
-        same = "" if against["gained"] + against["lost"] else ", which answers alike on every one"
+        same = "" if against["gained"] + against["lost"] else ", which gives the same answer on every one"
         return f"{run} cannot be told from the best baseline on {photos}: {beside}{same}; {tested}."
     if points > 0:
         return f"{run} adds to the best baseline, {beside}, and {photos} can tell: {tested}."

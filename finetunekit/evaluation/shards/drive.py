@@ -123,7 +123,7 @@ def _told_to_go_on() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as exc:
-        exc.add_note("The same command goes on with the shards that are left.")
+        exc.add_note("The same command continues with the remaining shards.")
         raise
 
 

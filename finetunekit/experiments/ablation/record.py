@@ -160,8 +160,8 @@ def check_same_photos(first: Finished, second: Finished, *, is_training_varied: 
         odd.append(TRAIN)
     if odd:
         raise RunFolderError(
-            f"{second.folder} and {first.folder} have different {' and '.join(odd)} photos or labels, which have changed in between. "
-            "Run the ablation anew with another --out."
+            f"{second.folder} and {first.folder} have different {' and '.join(odd)} photos or labels, which have changed in between. Run "
+            "the ablation again with another --out."
         )
 
 

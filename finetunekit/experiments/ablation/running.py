@@ -134,7 +134,7 @@ class AblationGroup(RunGroup):
     @property
     def how_to_go_on(self) -> str:
         """By the same command, which may ask for more."""
-        return f"finished cells are kept in {self.path}; the same command goes on with the others"
+        return f"finished cells are kept in {self.path}; the same command continues with the others"
 
 
 def cell_key(run: FinishedRun) -> tuple[str, int] | None:

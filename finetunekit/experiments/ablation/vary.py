@@ -72,7 +72,7 @@ def parse_varied(texts: Sequence[str]) -> tuple[Varied, ...]:
         except ConfigError as exc:
             problems += exc.problems
     paths = [varied.path for varied in found]
-    problems += [f"--vary {v.key}: is there twice." for i, v in enumerate(found) if v.path in paths[:i]]
+    problems += [f"--vary {v.key}: is given twice." for i, v in enumerate(found) if v.path in paths[:i]]
     if problems:
         raise ConfigError(problems)
     return tuple(found)

@@ -287,7 +287,7 @@ class TuneGroup(RunGroup):
             if trial.state == "complete":
                 if key not in known:
                     raise RunFolderError(
-                        f"{self.path}: the run of trial {trial.number} is gone. Search anew with another --out."
+                        f"{self.path}: the run of trial {trial.number} is missing. Start a new search with another --out."
                     )
                 outcomes[key] = read_result(known[key])
             elif trial.state in ("pruned", "failed"):
@@ -338,7 +338,7 @@ class TuneGroup(RunGroup):
     @property
     def how_to_go_on(self) -> str:
         """By the same command, which may ask for more."""
-        return f"finished trials are kept in {self.path}; the same command goes on with the others"
+        return f"finished trials are kept in {self.path}; the same command continues with the others"
 
 
 def _winner_key(name: str, run: FinishedRun) -> Hashable | None:

@@ -286,7 +286,7 @@ def _parse(texts: Sequence[str]) -> list[Varied | Range]:
         except ConfigError as exc:
             problems += exc.problems
     paths = [one.path for one in found]
-    problems += [f"--vary {one.key}: is there twice." for i, one in enumerate(found) if one.path in paths[:i]]
+    problems += [f"--vary {one.key}: is given twice." for i, one in enumerate(found) if one.path in paths[:i]]
     if problems:
         raise ConfigError(problems)
     return found

@@ -58,7 +58,7 @@ class LearningCurve:
 
 
 def _times(slope: float) -> float:
-    return float(2.0 ** (1.0 / slope)) if slope > 0.03 else float("inf")  # 2 to the 33 is no number of photos
+    return float(2.0 ** (1.0 / slope)) if slope > 0.03 else float("inf")  # 2 to the 33 is not a number of photos
 
 
 @one_thread()

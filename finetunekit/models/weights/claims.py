@@ -24,7 +24,7 @@ def check_npz(stream: IO[bytes], size_bytes: int) -> None:
 
     Raises:
         ValueError: If it holds something else than arrays, or claims more than it holds.
-        zipfile.BadZipFile: If it is no zip archive.
+        zipfile.BadZipFile: If it is not a zip archive.
     """
     with zipfile.ZipFile(stream) as archive:
         members = archive.infolist()

@@ -95,7 +95,7 @@ def obtain(name: str, source: WeightSource, folder: Path, say: Say, timeout_s: f
         try:
             check_file(local, source.checksum, "the file")
         except (SourceFailed, OSError) as exc:
-            say(f"{name}: {local}: {one_line(exc)}; passed over")
+            say(f"{name}: {local}: {one_line(exc)}; skipped")
         else:
             say(f"{name}: found in the framework's own cache: {local}")
             return local, "found in the framework's own cache"

@@ -141,11 +141,11 @@ class Review:
             Numbers of the photos that it is about, for `group` with those of the groups that are joined.
 
         Raises:
-            DataError: If it is no decision; nothing was written.
+            DataError: If it is not a decision; nothing was written.
             RunFolderError: If it cannot be written.
         """
         if kind not in VERDICTS:
-            raise DataError(f"{kind[:40]!r} is no decision. Allowed: {', '.join(VERDICTS)}.")
+            raise DataError(f"{kind[:40]!r} is not a decision. Allowed: {', '.join(VERDICTS)}.")
         chosen = sorted({number for number in numbers if 0 <= number < len(self.photos)})
         if not chosen or len(chosen) > MOST_AT_ONCE:
             raise DataError(f"A decision is about 1 to {MOST_AT_ONCE:,} photos.")

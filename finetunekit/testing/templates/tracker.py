@@ -28,7 +28,7 @@ class MyComponentTracker:
         self._path = self._folder
 
     def start(self, run: TrackedRun) -> str:
-        """Begin the file, or go on with it: steps from `run.next_step` on will be sent (again)."""
+        """Begin the file, or continue it: steps from `run.next_step` on will be sent (again)."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._path = (self._folder / f"{run.name}.jsonl").resolve()
         old = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []

@@ -106,7 +106,7 @@ def _build_transform(library: Any, number: int, asked: Transform) -> Any:
     kinds = _usable(library)
     if asked.transform not in kinds:
         hint = did_you_mean(asked.transform, list(kinds))
-        raise ConfigError(f"{where}: '{asked.transform}' is no transform of photos in Albumentations.{hint}")
+        raise ConfigError(f"{where}: '{asked.transform}' is not a transform of photos in Albumentations.{hint}")
     kind = kinds[asked.transform]
     taken = [name for name in inspect.signature(kind.__init__).parameters if name not in ("self", "kwargs")]
     for name in asked.arguments:

@@ -124,7 +124,7 @@ def _check_top(root: Path, top: FolderContents, splits: Mapping[str, str], scann
     for name in top.folders:
         if name not in splits.values() and next(_walk(apart, root, name), None):
             problems.append(
-                f"{plain(root)}: {plain(name)}/ holds photos but lies beside the split folders."
+                f"{plain(root)}: {plain(name)}/ contains photos but is next to the split folders."
                 " Move it into one of them or out of this folder."
             )
     if problems:
@@ -137,7 +137,7 @@ def _check_class_folders(folder: Path, contents: FolderContents) -> list[str]:
     if contents.photos:
         return [
             f"{plain(folder)}: {counted(len(contents.photos), 'photo')} but no class folders."
-            f" Put the photos of each class into a folder of its own, {plain(folder.name)}/<class>/."
+            f" Put the photos of each class into a separate folder, {plain(folder.name)}/<class>/."
         ]
     return [f"{plain(folder)}: no photos and no class folders in it. Put photos into {plain(folder.name)}/<class>/."]
 

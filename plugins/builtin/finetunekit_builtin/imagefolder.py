@@ -95,7 +95,7 @@ def _metadata_in(folder: Path) -> list[Path]:
 def _read(table: PhotoTable, options: HuggingfaceOptions, rows: Rows, split: str | None) -> None:
     if "file_name" not in table.columns:
         several = "file_names" in table.columns
-        why = "several photos a row (file_names) are no classification" if several else "no column 'file_name'"
+        why = "several photos per row (file_names) are not a classification" if several else "no column 'file_name'"
         raise DataError(f"{plain(table.path)}: {why}. One row names one photo and its label.")
     label = table.find("label", options.label_column, is_needed=True)
     assert label is not None

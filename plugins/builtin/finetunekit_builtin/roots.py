@@ -63,4 +63,4 @@ def _suggest(missing: Path) -> str:
     alike = difflib.get_close_matches(wanted, names, n=1)
     if alike:
         return f" Did you mean {plain(above / alike[0])}?"
-    return f" {plain(above)} is there, '{plain(wanted)}' is not in it. Relative paths begin at the working directory."
+    return f" {plain(above)} is there, '{plain(wanted)}' is not in it. Relative paths start at the working directory."

@@ -102,7 +102,7 @@ class Rows:
             self._note(f"rows without a label{CASES}. Only display photos need none.", f"{name} (line {line})")
         elif text is not None and any(unicodedata.category(letter) in _NO_LABEL for letter in text):
             self._note(
-                f"labels that are no plain text{CASES}. Save the table as UTF-8, one label a line.",
+                f"labels that are no plain text{CASES}. Save the table as UTF-8, one label per line.",
                 f"{text} (line {line})",
             )
         else:
@@ -127,7 +127,7 @@ class Rows:
         ]
         if self._missing and not self.settings.skip_missing:
             problems.append(
-                f"{plain(self.table)}: {len(self._missing)} of {len(self._missing) + len(self.photos)} files are not there:"
+                f"{plain(self.table)}: {len(self._missing)} of {len(self._missing) + len(self.photos)} files are missing:"
                 f" {some_names(self._missing)}. Names are relative to {plain(self.settings.folder)}: {self._advice()}"
             )
         if not problems and not self.photos:
@@ -139,16 +139,16 @@ class Rows:
         """What to set so that the files that are not there would be found."""
         found = advice(self.settings.folder, self._missing)
         if found:
-            return f"set data.options.{found} (where there is no preset: --option '{found.replace(': ', '=', 1)}')."
-        return "set data.options.photos to another folder (--option photos=DIR where there is no preset), or skip_missing: true."
+            return f"set data.options.{found} (without a preset: --option '{found.replace(': ', '=', 1)}')."
+        return (
+            "set data.options.photos to another folder (--option photos=DIR without a preset), or skip_missing: true."
+        )
 
     def notes(self) -> tuple[str, ...]:
         """What was passed over."""
         notes = []
         if self._missing:
-            notes.append(
-                f"rows left out, their files are not there: {len(self._missing)} ({some_names(self._missing)})"
-            )
+            notes.append(f"rows left out, their files are missing: {len(self._missing)} ({some_names(self._missing)})")
         if self._heic:
             notes.append(heic_note(self._heic))
         if self._others:
@@ -159,7 +159,7 @@ class Rows:
             notes.append(f"file names in other upper and lower case than in the table: {self._other_case}")
         if self._windows:
             notes.append(
-                f"cells that are no UTF-8, read as Windows-1252: {len(self._windows)} ({some_names(self._windows)})"
+                f"cells that are not UTF-8, read as Windows-1252: {len(self._windows)} ({some_names(self._windows)})"
             )
         if self._repeated:
             notes.append(f"rows that repeat another one, taken once: {self._repeated}")

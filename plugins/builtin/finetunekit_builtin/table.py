@@ -86,7 +86,7 @@ def build_table(options: TableOptions, context: SourceContext) -> PhotoListing:
     folder = Path(os.path.expanduser(options.photos)) if options.photos else path.parent
     if not folder.is_dir():
         raise DataError(
-            f"data.options.photos: {plain(folder)} is no folder. Name the one that file names are relative to."
+            f"data.options.photos: {plain(folder)} is not a folder. Name the one that file names are relative to."
         )
     table = open_table(path, has_header=options.header)
     rows = Rows(
@@ -126,7 +126,7 @@ def _columns(table: PhotoTable, options: TableOptions) -> dict[str, str | None]:
     if photo := next((column for column in table.columns if is_photo_name(column)), None):
         raise DataError(
             f"{name}: its first line names a photo ({plain(photo)}) and no columns: set data.options.header: false"
-            " (where there is no preset: --option header=false)."
+            " (without a preset: --option header=false)."
         )
     is_hot = bool(options.one_hot)
     label = None if is_hot else table.find("label", options.label_column)
@@ -134,7 +134,7 @@ def _columns(table: PhotoTable, options: TableOptions) -> dict[str, str | None]:
         listed = ", ".join(map(quoted, hot))
         raise DataError(
             f"{name}: no label column, but each row has 1 in one of {len(hot)} columns: set data.options.one_hot: [{listed}]"
-            f" (where there is no preset: --option 'one_hot=[{listed}]')."
+            f" (without a preset: --option 'one_hot=[{listed}]')."
         )
     return {
         "file": table.find("file", options.file_column, is_needed=True),

@@ -124,6 +124,6 @@ def refused(archive: Path, cause: str, option: str | None = None) -> DataError:
     remedy = (
         f"Raise data.options.{option} if it is genuine."
         if option
-        else "Take it from a source you trust, or pack it anew."
+        else "Take it from a source you trust, or pack it again."
     )
     return DataError(f"{plain(archive)}: refused: {cause}. {remedy}")

@@ -52,4 +52,4 @@ def _broken(archive: Path, exc: Exception) -> DataError:
     reason = (
         (exc.strerror if isinstance(exc, OSError) else None) or " ".join(str(exc).split())[:200] or type(exc).__name__
     )
-    return DataError(f"{plain(archive)}: cannot be unpacked ({plain(reason)}). Download or pack it anew.")
+    return DataError(f"{plain(archive)}: cannot be unpacked ({plain(reason)}). Download or pack it again.")

@@ -97,7 +97,7 @@ class _Machine:
     def append_items(self, items: list[Value]) -> None:
         target = self.stack[-1] if self.stack else None
         if not isinstance(target, list):
-            raise WeightsError("not a legacy PyTorch file: its pickle appends to what is no list.")
+            raise WeightsError("not a legacy PyTorch file: its pickle appends to what is not a list.")
         target.extend(items)
 
     def tuple_of(self, count: int) -> None:
@@ -203,7 +203,7 @@ def _reduced(function: Value, arguments: Value) -> Value:
     if function == Name(ORDERED_DICT) and arguments == ():
         return {}
     if function != Name(REBUILD_TENSOR) or not isinstance(arguments, tuple) or len(arguments) < 4:
-        raise WeightsError("refused: its pickle calls something that is no tensor.")
+        raise WeightsError("refused: its pickle calls something that is not a tensor.")
     storage, offset, shape, strides = arguments[:4]
     if not isinstance(storage, Storage) or not _are_counts((offset,)) or not _are_counts(shape, strides):
         raise WeightsError("not a legacy PyTorch file: a tensor without storage, shape or strides.")
@@ -227,4 +227,4 @@ def _storage(identifier: Value) -> Storage:
     match identifier:
         case ("storage", Name(text=text), str(key), str(), int(count), None) if text in STORAGES and _is_count(count):
             return Storage(key, STORAGES[text], count)
-    raise WeightsError("refused: its pickle points at something that is no storage of numbers.")
+    raise WeightsError("refused: its pickle points at something that is not a storage of numbers.")

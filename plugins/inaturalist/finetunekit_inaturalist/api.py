@@ -20,7 +20,7 @@ from finetunekit_inaturalist.spec import ClassSpec, FetchSpec
 SERVER = "https://api.inaturalist.org/v1"
 PER_PAGE = 200
 MAX_ANSWER_BYTES = 50_000_000
-ADVICE = "Is there a network? Give the same command again: it goes on where it stopped."
+ADVICE = "Is there a network? Run the same command again: it continues where it stopped."
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Api:
             document = json.loads(out.getvalue())
         except (ValueError, RecursionError) as exc:
             raise FetchError(
-                f"{host}: answers with {received.media_type or 'something'} that is no JSON. Is a login page between?"
+                f"{host}: answers with {received.media_type or 'something'} that is not JSON. Is there a login page in between?"
             ) from exc
         results = document.get("results") if isinstance(document, dict) else None
         if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):

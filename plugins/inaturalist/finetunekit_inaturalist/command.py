@@ -93,7 +93,7 @@ def _fetch(spec: FetchSpec, root: Path, pause_s: float, server: str) -> Fetched:
     if not is_web_url(server) or "@" in urlsplit(server).netloc:
         raise ConfigError(f"--server: not an http or https URL: {server[:100]!r}. Name the API's address, as {SERVER}.")
     if is_offline():
-        raise FetchError("data fetch: FINETUNEKIT_OFFLINE is set, so that nothing is fetched. Unset it first.")
+        raise FetchError("data fetch: FINETUNEKIT_OFFLINE is set, so nothing is fetched. Unset it first.")
     progress = Progress()
     with make_client(pause_s=pause_s, progress=progress) as client:
         return fetch(spec, root, client=client, server=server.rstrip("/"), progress=progress)

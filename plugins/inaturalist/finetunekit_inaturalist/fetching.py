@@ -151,11 +151,11 @@ class _Fetching:
     def _pass_over(self, candidate: Candidate, reason: str) -> None:
         self.journal.pass_over(candidate, reason)
         self.unreachable, self.refused = 0, self.refused + 1
-        self.progress.say(f"photo {candidate.photo_id} passed over: {reason}")
+        self.progress.say(f"photo {candidate.photo_id} skipped: {reason}")
         if self.refused >= MOST_REFUSED:
             raise FetchError(
                 f"{urlsplit(candidate.url).netloc}: {self.refused} photos in a row cannot be used, the last one {reason}."
-                " Is a proxy or a login page between? Give the same command again to go on."
+                " Is there a proxy or a login page in between? Run the same command again to continue."
             )
 
     def _pass_by(self, candidate: Candidate, reason: Unreachable) -> None:

@@ -62,7 +62,7 @@ def receive_photo(client: Client, url: str, *, min_side_px: int) -> Received:
     """Ask for a photo and look at all of it.
 
     Raises:
-        Refused: If the server refuses, or what it sends is no photo, is damaged, too large or too small.
+        Refused: If the server refuses, or what it sends is not a photo, is damaged, too large or too small.
         Unreachable: If there is no whole answer after every attempt.
     """
     from PIL import Image

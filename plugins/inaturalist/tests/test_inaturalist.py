@@ -211,7 +211,7 @@ def test_one_observer_gives_few_photos(server: FakeInaturalist, tmp_path: Path) 
     [
         ("cut", "the file is truncated"),
         ("html", "is text/html, not a photo"),
-        ("lies", "is not a photo but an HTML page, as servers send where there is no photo"),
+        ("lies", "is not a photo but an HTML page, as servers send if there is no photo"),
         ("huge", "9000.0 MB is more than the 8.0 MB allowed"),
         ("redirect", "HTTP 302 to 'http://169.254.169.254/latest'"),
         (404, "HTTP 404"),
@@ -225,7 +225,7 @@ def test_a_photo_that_cannot_be_used_is_replaced_by_another(
     full.faults[f"/photos/{bad}/medium.jpg"] = [fault] * 9
     run = Fetch(full, tmp_path / "set")
     done = run()
-    assert f"photo {bad} passed over: {reason}" in run.said
+    assert f"photo {bad} skipped: {reason}" in run.said
     assert (done.passed_over, len(run.files())) == (1, 12)
     assert str(bad) not in {row["photo_id"] for row in run.rows()}
     assert full.photos_asked().count(bad) == 1  # asking again would not help
@@ -263,10 +263,10 @@ def test_retry_after_is_honoured_and_a_very_long_one_ends_the_command(
     assert 77 in clock.waits
     first = full.observations[0]["photos"][0]["id"]
     full.faults[f"/photos/{first}/medium.jpg"] = [(503, "1800")]
-    with pytest.raises(FetchError, match=r"asks for a pause of 1800 s \(HTTP 503\).*goes on where it stopped"):
+    with pytest.raises(FetchError, match=r"asks for a pause of 1800 s \(HTTP 503\).*continues where it stopped"):
         Fetch(full, tmp_path / "closed")()
     full.faults["/v1/taxa"] = [(429, "3600")]
-    with pytest.raises(FetchError, match=r"asks for a pause of 3600 s \(HTTP 429\).*goes on where it stopped"):
+    with pytest.raises(FetchError, match=r"asks for a pause of 3600 s \(HTTP 429\).*continues where it stopped"):
         Fetch(full, tmp_path / "other")()
 
 
@@ -327,7 +327,7 @@ def test_the_same_photo_twice_is_one_photo(full: FakeInaturalist, tmp_path: Path
     full.bodies[ids[0]] = full.bodies[ids[1]] = full.bodies[ids[2]] = jpeg(1)
     run = Fetch(full, tmp_path / "set")
     run()
-    assert "passed over: is the same file as another photo" in run.said
+    assert "skipped: is the same file as another photo" in run.said
     assert len({row["sha256"] for row in run.rows()}) == len(run.rows()) == 12
 
 
@@ -441,7 +441,7 @@ def test_photos_that_keep_failing_end_the_command_with_one_line(full: FakeInatur
 
 def test_an_api_that_answers_something_else_is_one_line(full: FakeInaturalist, tmp_path: Path) -> None:
     full.faults["/v1/taxa"] = ["html"]
-    with pytest.raises(FetchError, match=r"answers with text/html that is no JSON\. Is a login page between"):
+    with pytest.raises(FetchError, match=r"answers with text/html that is not JSON\. Is there a login page in between"):
         Fetch(full, tmp_path / "set")()
 
 
@@ -459,9 +459,7 @@ def test_without_network_there_is_one_line_and_no_waiting(tmp_path: Path, monkey
     assert "again in" not in result.stderr
     monkeypatch.setenv("FINETUNEKIT_OFFLINE", "1")
     offline = invoke("data", "fetch")
-    assert (
-        offline.stderr == "error: data fetch: FINETUNEKIT_OFFLINE is set, so that nothing is fetched. Unset it first.\n"
-    )
+    assert offline.stderr == "error: data fetch: FINETUNEKIT_OFFLINE is set, so nothing is fetched. Unset it first.\n"
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def build_application(network: Network, image_size_px: int) -> Backbone:
     if network.family.rescaling == "strip":
         model = _without_rescaling(model, image_size_px)
     count_names_anew(model)
-    # some of Keras' functions make a model of a list of one input, which then warns of a photo batch that is no list
+    # some of Keras' functions make a model of a list of one input, which then warns of a photo batch that is not a list
     model = keras.Model(model.inputs[0], model.output, name=network.name)
     return Backbone(model=model, kind="map", blocks=blocks_of(network.family, _leaf_paths(model, "")))
 

@@ -45,7 +45,7 @@ def build_kerashub(options: KerasHubOptions, image_size_px: int) -> Backbone:
         `(batch, tokens, channels)` or vector `(batch, channels)`. The preset's own rescaling is its first layer.
 
     Raises:
-        PluginError: If the preset cannot be had, is no image network, or does not take this size.
+        PluginError: If the preset cannot be had, is not an image network, or does not take this size.
     """
     from finetunekit_kerashub.network import build_preset
 

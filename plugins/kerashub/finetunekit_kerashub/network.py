@@ -33,7 +33,7 @@ def build_preset(preset: str, features: str, size_px: int, *, load_weights: bool
         Model `(batch, size_px, size_px, 3)` RGB in [0, 255] → features, what they are, and the network's numbered parts as blocks.
 
     Raises:
-        PluginError: If the preset cannot be had, is no image network, or does not take this size.
+        PluginError: If the preset cannot be had, is not an image network, or does not take this size.
     """
     scale, offset = rescaling_of(preset)
     network = _image_part(_load(preset, size_px, load_weights=load_weights), preset, size_px)
@@ -87,7 +87,7 @@ def _image_part(network: Any, preset: str, size_px: int) -> Any:
     part = next((getattr(network, name) for name in IMAGE_PARTS if hasattr(network, name)), network)
     shapes = [tuple(tensor.shape) for tensor in part.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][-1] != 3:
-        raise PluginError(f"kerashub: preset '{preset}' is no image network: its inputs are {shapes}.")
+        raise PluginError(f"kerashub: preset '{preset}' is not an image network: its inputs are {shapes}.")
     height = shapes[0][1]
     if height not in (None, size_px):
         raise PluginError(f"kerashub: preset '{preset}' takes {height} px only; pixels.size_px is {size_px}.")

@@ -235,7 +235,7 @@ class _Processes:
         outcome = one.outcome()
         one.close()
         if one.process.returncode < 0 and one.deaths < self.options.restarts:
-            say(f"{one.job.label}: its process was killed by {_signal_name(-one.process.returncode)}; taken up again")
+            say(f"{one.job.label}: its process was killed by {_signal_name(-one.process.returncode)}; resumed")
             self._start(one.job, one.deaths + 1)
             return None
         return outcome

@@ -55,7 +55,7 @@ def _write(servable: Servable, folder: Path) -> Exported:
 
 
 def _not_of_keras(written: Any) -> Iterator[str]:
-    """Names of what a serialised network holds that is no part of Keras, or runs code that the file brings (`Lambda`)."""
+    """Names of what a serialised network holds that is not part of Keras, or runs code that the file brings (`Lambda`)."""
     if isinstance(written, list | tuple):
         for value in written:
             yield from _not_of_keras(value)

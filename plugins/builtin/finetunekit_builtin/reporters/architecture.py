@@ -45,7 +45,7 @@ def read_architecture(path: Path, max_bytes: int) -> Any:
     """The JSON document `config.json` of a `.keras` archive.
 
     Raises:
-        RunError: If the file is missing, is no such archive, or holds more than `max_bytes`.
+        RunError: If the file is missing, is not such an archive, or holds more than `max_bytes`.
 
     Source: Keras' `.keras` format, https://keras.io/guides/serialization_and_saving/ ("What's in the `.keras` archive").
     """

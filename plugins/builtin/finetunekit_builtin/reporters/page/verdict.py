@@ -38,7 +38,7 @@ def sentences(run: FinishedRun) -> Iterator[str]:
 def glance(run: FinishedRun) -> Drawing | None:
     """The run beside what it has to beat; None where there is nothing beside it."""
     rows = list(_rows(run))
-    title = "This run beside what it has to beat"
+    title = "This run compared with its baselines"
     return interval_plot(rows, name="glance", title=title, axis=SHARE) if len(rows) > 1 else None
 
 
