@@ -115,7 +115,7 @@ def test_one_hot_columns_are_told_and_read_when_said(tmp_path: Path) -> None:
     content = "file,cat,dog,width\n" + rows(label="{}", end="\n").replace(",cat", ",1,0.0,640").replace(
         ",dog", ",0,1,480"
     )
-    with pytest.raises(DataError, match=r'set data\.options\.one_hot: \["cat", "dog"\] \(where'):
+    with pytest.raises(DataError, match=r'set data\.options\.one_hot: \["cat", "dog"\] \(without'):
         listed(tmp_path, content)
     assert labels(listed(tmp_path, content, one_hot=["cat", "dog"])) == {*LABELS}
     with pytest.raises(DataError, match=r"rows with several labels \(1\): cat0\.jpg"):

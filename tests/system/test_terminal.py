@@ -58,7 +58,7 @@ def test_the_same_bytes_whatever_the_terminal(columns: int, monkeypatch: pytest.
 
 def test_sentences_are_broken_at_blanks_only() -> None:
     command = "finetunekit resume /a/path/that-has-hyphens/and/is/longer/than/the/line"
-    assert wrap(f"go on\nwith: {command}", width=30, indent=2, hanging=2) == [
+    assert wrap(f"resume\nwith: {command}", width=30, indent=2, hanging=2) == [
         "  resume with: finetunekit",
         "    resume",
         "    /a/path/that-has-hyphens/and/is/longer/than/the/line",

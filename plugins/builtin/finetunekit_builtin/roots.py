@@ -40,7 +40,8 @@ def check_file(root: Path | None, source: str, what: str, suffixes: tuple[str, .
         hint = f" In it: {', '.join(map(plain, inside))}." if inside else ""
         raise DataError(f"data.root: {plain(found.resolve())} is a folder. Name the {what} itself.{hint}")
     if not found.name.lower().endswith(suffixes):
-        raise DataError(f"data.root: {plain(found.resolve())} is no {what}. Allowed: {', '.join(suffixes)}.")
+        article = "an" if what[0] in "aeiou" else "a"
+        raise DataError(f"data.root: {plain(found.resolve())} is not {article} {what}. Allowed: {', '.join(suffixes)}.")
     return found
 
 
