@@ -1,4 +1,4 @@
-"""finetunekit: fine-tune a pretrained image classifier on a few hundred photos, and hear how sure the result is.
+"""finetunekit: fine-tune a pretrained image classifier on a few hundred photos, and learn how certain the result is.
 
 What a plugin author or a notebook imports. Nearly all of it is resolved on first use, so that importing this stays cheap.
 """

@@ -1,3 +1,3 @@
-"""The version, by itself, so that whoever asks for it loads nothing else."""
+"""The version, in a separate module so that reading it loads nothing else."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Every deliberate error, its exit code, and the suggestion that goes with a mistyped name.
+"""Every deliberate error with its exit code, and the suggestion for a mistyped name.
 
 The command line converts these once, in one place, into one line each on stderr. Anything else that escapes is met by its last resort
 (`finetunekit.cli.last_resort`).

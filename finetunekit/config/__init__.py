@@ -1,1 +1,1 @@
-"""Configuration: sections, YAML with the place of every value, presets, the plan, and what is wrong with them."""
+"""Configuration: sections, YAML with the place of every value, presets, the plan, and their validation errors."""

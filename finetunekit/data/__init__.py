@@ -1,1 +1,1 @@
-"""Folder or table → photos decoded once and for all, indexed by split, with labels bound by name."""
+"""Folder or table → photos decoded once, indexed by split, with labels tied to names."""

@@ -1,1 +1,1 @@
-"""What a trained network is worth: predictions, scores, baselines, diagnostics."""
+"""How good a trained network is: predictions, scores, baselines, diagnostics."""

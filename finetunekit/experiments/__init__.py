@@ -1,1 +1,1 @@
-"""Many runs of one question: seeds, folds, ablations, comparisons, rankings."""
+"""Many runs that answer one question: seeds, folds, ablations, comparisons, rankings."""

@@ -1,4 +1,4 @@
-"""Intervals, paired tests, calibration, claims: numbers only, from arrays only.
+"""Intervals, paired tests, calibration, claims: only numbers, from arrays only.
 
 Nothing here reads a file, prints, or knows Keras; SciPy and scikit-learn are imported inside the few functions that need them.
 """

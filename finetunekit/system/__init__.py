@@ -1,1 +1,1 @@
-"""What the machine has and gives: memory, files, folders, environment, network, progress."""
+"""What the machine provides: memory, files, folders, environment, network, progress."""

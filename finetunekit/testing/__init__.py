@@ -1,4 +1,5 @@
-"""Contract checks that plugin authors run, one a seam, on tiny networks and photos; and that tiny data, for tests of one's own.
+"""Contract checks for plugin authors, one per seam, on tiny networks and photos; and that tiny data, for your own
+tests.
 
     from finetunekit.testing import check_head
 

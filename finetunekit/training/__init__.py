@@ -1,1 +1,1 @@
-"""The stages of a run: prepared, fitted or solved, sampled, accompanied by callbacks; and what they will cost."""
+"""The stages of a run: preparing, fitting or solving them, sampling, callbacks; and what they will cost."""

@@ -1,4 +1,4 @@
-"""A network of `keras.applications` with settings of one's own: MobileNet at a quarter of its width."""
+"""A network of `keras.applications` with your own settings: MobileNet at a quarter of its width."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Executor `launcher`: each run through a command of your own, such as Slurm's `srun`, several at a time; the file system is shared."""
+"""Executor `launcher`: starts each run with your own command, such as Slurm's `srun`, several at a time, on a shared
+file system."""
 
 from __future__ import annotations
 
@@ -17,13 +18,15 @@ from finetunekit.hookspecs import Register
 class LauncherOptions(Options):
     """Options of `launcher`."""
 
-    command: tuple[str, ...] = Field((), description="What stands before the run's own command, such as [srun, -c, 8].")
+    command: tuple[str, ...] = Field(
+        (), description="What to put in front of the run's own command, such as [srun, -c, 8]."
+    )
     at_a_time: int = Field(4, ge=1, le=1000, description="Runs at a time.")
-    restarts: int = Field(2, ge=0, le=100, description="How often a run whose process was killed is taken up again.")
+    restarts: int = Field(2, ge=0, le=100, description="How many times a run whose process was killed is resumed.")
 
 
 class LauncherExecutor:
-    """A thread for each run that is under way waits for its process."""
+    """For each run in progress, one thread waits for its process."""
 
     def __init__(self, options: LauncherOptions) -> None:
         self._options = options
@@ -31,7 +34,7 @@ class LauncherExecutor:
         self._is_stopped = False
 
     def run(self, jobs: Iterator[Job], say: Callable[[str], None]) -> Iterator[Outcome]:
-        """Fill up, wait for one to end, give it back; a job is asked for only when there is room for it."""
+        """Fill up, wait for one to end, and return it; ask for a job only when there is room for it."""
         futures: set[Future[Outcome]] = set()
         with ThreadPoolExecutor(self._options.at_a_time) as threads:
             try:
@@ -47,7 +50,7 @@ class LauncherExecutor:
                 self._stop()
 
     def _carry_out(self, job: Job) -> Outcome:
-        """Begun again in its folder where it was killed, a run goes on at its last epoch."""
+        """If it was killed and is started again in its folder, a run continues from its last epoch."""
         command = [*self._options.command, sys.executable, *job.arguments]
         for _ in range(1 + self._options.restarts):
             pipe = subprocess.PIPE
@@ -63,7 +66,7 @@ class LauncherExecutor:
         return Outcome.of_process(job, process.returncode, answer)
 
     def _stop(self) -> None:
-        """Those under way keep what they have, and are taken up another time."""
+        """Runs in progress keep what they have, and can be resumed later."""
         self._is_stopped = True
         for process in tuple(self._processes):
             _ask_to_stop(process)
@@ -76,7 +79,7 @@ def _ask_to_stop(process: subprocess.Popen[str]) -> None:
 
 
 def build_launcher(options: LauncherOptions) -> Executor:
-    """Nothing is started yet: here is the place to miss a package."""
+    """Nothing is started yet; a missing package should be reported here."""
     return LauncherExecutor(options)
 
 

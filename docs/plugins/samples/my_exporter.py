@@ -24,7 +24,7 @@ class OneFileOptions(Options):
 
 
 def build_one_file(options: OneFileOptions) -> Exporter:
-    """Nothing is imported or written yet: here is the place to miss a package.
+    """Nothing is imported or written yet; a missing package should be reported here.
 
     Args:
         options: Whether to compress.

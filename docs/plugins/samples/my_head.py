@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class LinearOptions(Options):
     """Options of `gap_linear`."""
 
-    dropout: float = Field(0.0, ge=0, lt=1, description="Fraction of pooled features dropped while training.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Fraction of pooled features dropped during training.")
 
 
 def build_linear(options: LinearOptions, features: Features, num_classes: int) -> keras.KerasTensor:

@@ -14,8 +14,10 @@ from finetunekit.hookspecs import Register
 class NamesOptions(Options):
     """Options of `file_names`."""
 
-    separator: str = Field("_", min_length=1, description="What stands between class, place and number.")
-    one_in: int = Field(5, ge=3, le=100, description="One place in so many is for testing, another one for validation.")
+    separator: str = Field("_", min_length=1, description="Separator between class, place and number.")
+    one_in: int = Field(
+        5, ge=3, le=100, description="One place out of this many is for testing, and another one for validation."
+    )
 
 
 def build_names(options: NamesOptions, context: SourceContext) -> PhotoListing:

@@ -22,7 +22,8 @@ class ResultsOptions(Options):
 
 
 class ResultsTracker:
-    """One row. Everything here is called in a thread of its own and may take its time; what it raises is one warning."""
+    """One row. Everything here is called in a separate thread and may take its time; what it raises becomes one
+    warning."""
 
     def __init__(self, options: ResultsOptions) -> None:
         self._path = Path(options.file).resolve()
@@ -35,15 +36,15 @@ class ResultsTracker:
         return str(self._row["run"])
 
     def epoch(self, step: int, values: Mapping[str, float], at_s: float) -> None:
-        """The last epoch; one that is sent twice changes nothing."""
+        """Record the last epoch; sending one twice changes nothing."""
         self._write(epoch=step, val_loss=values.get("val_loss", ""))
 
     def finish(self, end: TrackedEnd) -> None:
-        """The accuracy, with its denominator and both ends of its interval beside it."""
+        """Record the accuracy, with its denominator and both ends of its interval."""
         self._write(status="finished", **{name: end.scores[name] for name in SCORES if name in end.scores})
 
     def fail(self, status: str) -> None:
-        """How it stopped."""
+        """Record how the run stopped."""
         self._write(status=status)
 
     def _write(self, **changes: str | float) -> None:

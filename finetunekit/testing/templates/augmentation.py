@@ -1,4 +1,4 @@
-"""Augmentation `my_component`: each training photo is darkened by a factor of its own."""
+"""Augmentation `my_component`: darkens each training photo by its own factor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class MyComponentOptions(Options):
     """Options of `my_component`."""
 
-    strength: float = Field(0.3, ge=0, lt=1, description="Part of the light that is taken away at most.")
+    strength: float = Field(0.3, ge=0, lt=1, description="Largest fraction of the light that is removed.")
 
 
 def build_my_component(options: MyComponentOptions) -> tuple[Augmentation, ...]:

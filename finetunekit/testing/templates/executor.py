@@ -1,4 +1,4 @@
-"""Executor `my_component`: each run in a process of its own, one after the other, begun again where it was killed."""
+"""Executor `my_component`: each run in a separate process, one after the other, started again if it was killed."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ from finetunekit.hookspecs import Register
 class MyComponentOptions(Options):
     """Options of `my_component`."""
 
-    restarts: int = Field(2, ge=0, le=100, description="How often a run whose process was killed is taken up again.")
+    restarts: int = Field(2, ge=0, le=100, description="How many times a run whose process was killed is resumed.")
 
 
 class MyComponentExecutor:
-    """Carries out jobs, here one at a time. It need not know what a job does: what it needs is in its folder."""
+    """Carries out jobs, here one at a time. It does not need to know what a job does; everything the job needs is in
+    its folder."""
 
     def __init__(self, options: MyComponentOptions) -> None:
         """Take the options; nothing is started yet."""
         self._restarts = options.restarts
 
     def run(self, jobs: Iterator[Job], say: Callable[[str], None]) -> Iterator[Outcome]:
-        """Ask for the next job when there is room for it, and give back each as soon as it has ended, in any order."""
+        """Ask for the next job when there is room for it, and yield each as soon as it has ended, in any order."""
         for job in jobs:
             for _ in range(1 + self._restarts):
-                say(f"{job.label}: begins in a process of its own")
+                say(f"{job.label}: starts in a separate process")
                 exit_code, answer = _carry_out(job)
-                if exit_code >= 0:  # below 0 it was killed; begun again in the same folder, it goes on where it was
+                if exit_code >= 0:  # below 0 it was killed; started again in the same folder, it continues where it was
                     break
             yield Outcome.of_process(job, exit_code, answer)
 
 
 def _carry_out(job: Job) -> tuple[int, str]:
-    """Exit code and answer of one process, which stops when its stdin is closed, as it is when this one is gone."""
+    """Exit code and answer of one process. It stops when its stdin is closed, which also happens if this process
+    ends."""
     command = [sys.executable, *job.arguments]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=job.folder, stdin=pipe, stdout=pipe, text=True) as process:
@@ -51,7 +53,7 @@ def _carry_out(job: Job) -> tuple[int, str]:
 
 
 def build_my_component(options: MyComponentOptions) -> Executor:
-    """Here is the place to miss a package: raise `ConfigError`."""
+    """If a package is missing, raise `ConfigError` here."""
     return MyComponentExecutor(options)
 
 

@@ -21,7 +21,7 @@ class MyComponentOptions(Options):
     """Options of `my_component`."""
 
     input: Literal["pixels", "square"] = Field(
-        "pixels", description="pixels: photos of any size, resized inside. square: of the network's size already."
+        "pixels", description="pixels: takes photos of any size and resizes them. square: takes the network's size."
     )
 
 
@@ -38,7 +38,7 @@ def build_my_component(options: MyComponentOptions) -> Exporter:
 
 
 def _write(options: MyComponentOptions, servable: Servable, folder: Path) -> Exported:
-    """Write the files. Most converters start from the SavedModel of `save_graph`; run yours in a process of its own."""
+    """Write the files. Most converters start from the SavedModel of `save_graph`; run yours in a separate process."""
     save_graph(servable, folder / MODEL, takes=options.input)
     (folder / NAMES).write_text(json.dumps(servable.classes), encoding="utf-8")
     return Exported((MODEL, NAMES), options.input, "float32", operations={}, requires=("tensorflow",))

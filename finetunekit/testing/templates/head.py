@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class MyComponentOptions(Options):
     """Options of `my_component`."""
 
-    dropout: float = Field(0.2, ge=0, lt=1, description="Fraction of pooled features dropped while training.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Fraction of pooled features dropped during training.")
 
 
 def build_my_component(options: MyComponentOptions, features: Features, num_classes: int) -> keras.KerasTensor:

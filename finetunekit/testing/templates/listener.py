@@ -1,4 +1,4 @@
-"""Listener `my_component`: a line for each run that ended, in one file."""
+"""Listener `my_component`: one line for each run that ended, in one file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOG = Path("my_component.log")
 
 @hookimpl
 def after_run(metrics: Mapping[str, Any], run_path: Path) -> None:
-    """Take the content of `metrics.json`; no `test` where that split stayed shut."""
+    """Take the content of `metrics.json`; there is no `test` if that split stayed closed."""
     score = metrics.get("test", metrics["valid"])["accuracy"]
     right = f"{score['successes']} of {score['photos']} photos right"
     append_line(LOG, f"{run_path.name}: {right}\n")

@@ -1,4 +1,4 @@
-"""Tracker `my_component`: the numbers of a run as lines of JSON, one file a run."""
+"""Tracker `my_component`: the numbers of a run as lines of JSON, one file per run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class MyComponentOptions(Options):
 
 
 class MyComponentTracker:
-    """One run. Everything here runs in a thread of its own and may take its time; what it raises is one warning."""
+    """One run. Everything here runs in a separate thread and may take its time; what it raises becomes one
+    warning."""
 
     def __init__(self, options: MyComponentOptions) -> None:
         """Take the options; nothing is written yet."""
@@ -38,15 +39,15 @@ class MyComponentTracker:
         return run.name
 
     def epoch(self, step: int, values: Mapping[str, float], at_s: float) -> None:
-        """One line an epoch."""
+        """Write one line per epoch."""
         self._append({"step": step, "at_s": at_s, **values})
 
     def finish(self, end: TrackedEnd) -> None:
-        """The scores, each with its denominator and both ends of its interval beside it."""
+        """Write the scores, each with its denominator and both ends of its interval."""
         self._append({"status": "finished", "verdict": end.verdict, **end.scores})
 
     def fail(self, status: str) -> None:
-        """How it stopped."""
+        """Record how the run stopped."""
         self._append({"status": status})
 
     def _append(self, line: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Albumentations' transforms as an augmentation: one that is not pure, declared so."""
+"""Albumentations' transforms as an augmentation that is declared not pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The built-in plugins: registered through the same entry-point group as a stranger's."""
+"""The built-in plugins, registered through the same entry-point group as anybody else's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data source `archive`: a zip or tar of photos, unpacked safely into the cache, then listed as folders are."""
+"""Data source `archive`: a zip or tar of photos, unpacked safely into the cache, then listed like folders."""
 
 from __future__ import annotations
 

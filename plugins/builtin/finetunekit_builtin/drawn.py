@@ -1,4 +1,4 @@
-"""Data source `drawn`: small drawn animals for where there are no photos, so that the first command always works."""
+"""Data source `drawn`: small drawn animals for use without photos, so that the first command always works."""
 
 from __future__ import annotations
 

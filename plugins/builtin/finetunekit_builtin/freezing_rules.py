@@ -1,4 +1,4 @@
-"""Freezing policies by block, by pattern and by depth; each says which of its rules claimed which layer."""
+"""Freezing policies by block, by pattern and by depth; each says which of its rules decided for which layer."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class LinearOptions(Options):
     """Options of `linear`."""
 
     tokens: _Tokens = Field("mean", description=_TOKENS)
-    dropout: float = Field(0.0, ge=0, lt=1, description="Fraction of pooled features dropped while training.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Fraction of pooled features dropped during training.")
 
 
 class MlpOptions(Options):
@@ -51,7 +51,7 @@ class AttentionPoolOptions(Options):
     heads: int = Field(
         4, ge=1, le=64, description="Number of learned queries; each weights the positions in its own way."
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="Fraction of pooled features dropped while training.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Fraction of pooled features dropped during training.")
 
 
 def build_linear(options: LinearOptions, features: Features, num_classes: int) -> keras.KerasTensor:

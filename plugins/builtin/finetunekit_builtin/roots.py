@@ -1,4 +1,5 @@
-"""`data.root` as data sources take it: there, and a folder or a file as they need; else one line that says what to do."""
+"""`data.root` as data sources take it: an existing folder or file, as they need; otherwise an error in one line that
+says what to do."""
 
 from __future__ import annotations
 

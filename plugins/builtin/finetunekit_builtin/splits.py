@@ -1,4 +1,4 @@
-"""Names of the splits, and photos that come without one."""
+"""Names of the splits, and how photos without one are split."""
 
 from __future__ import annotations
 

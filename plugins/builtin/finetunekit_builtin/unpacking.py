@@ -1,4 +1,4 @@
-"""Archives of photos unpacked where they can do no harm: zip, tar, tar.gz, tar.bz2, tar.xz.
+"""Archives of photos, unpacked so that they can do no harm: zip, tar, tar.gz, tar.bz2, tar.xz.
 
 Nothing is written outside the target, whatever the names in an archive say; a name that tries is an error for the whole archive. What
 it holds is bounded before and while it is written: number of entries, bytes in all, and how much larger than the archive they are.

@@ -1,4 +1,4 @@
-"""VGG16 without its classification top, and where its ImageNet arrays can be had.
+"""VGG16 without its classification top, and where to get its ImageNet arrays.
 
 Source: Simonyan & Zisserman 2014, configuration D, arXiv:1409.1556.
 """

@@ -1,4 +1,4 @@
-"""iNaturalist's API, version 1: taxa by name and observations by taxon, its answers taken with care.
+"""iNaturalist's API, version 1: taxa by name and observations by taxon; its answers are read with care.
 
 Source: api.inaturalist.org/v1/docs.
 """

@@ -1,4 +1,4 @@
-"""What `finetunekit data fetch` is while this distribution is installed."""
+"""The command `finetunekit data fetch`, which this package provides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was fetched so far, a line an event, so that the same command goes on where the last one stopped."""
+"""What has been fetched so far, one line per event, so that the same command continues where the last one stopped."""
 
 from __future__ import annotations
 

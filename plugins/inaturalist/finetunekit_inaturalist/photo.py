@@ -1,4 +1,4 @@
-"""A photo: asked for, looked at to the last pixel, and written down with where it came from."""
+"""A photo: fetched, checked to the last pixel, and recorded with its origin."""
 
 from __future__ import annotations
 

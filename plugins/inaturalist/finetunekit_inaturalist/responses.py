@@ -1,4 +1,4 @@
-"""What the API's answers say, taken with care: whatever does not have the right shape is passed over."""
+"""What the API's answers say, read with care: whatever does not have the right shape is skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be fetched: classes, licences, counts. No network, no photo."""
+"""What to fetch: classes, licences, counts. No network, no photo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which split a photo goes to: one split for all photos of an observer, and of a place where animals are kept."""
+"""Which split a photo goes to: one split for all photos by an observer, and of a place with captive animals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tracker `mlflow`: a run in MLflow's database or on its server, the model as a pyfunc where it is asked for."""
+"""Tracker `mlflow`: a run in MLflow's database or on its server, with the model as a pyfunc if requested."""
 
 from __future__ import annotations
 

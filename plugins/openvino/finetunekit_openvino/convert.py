@@ -1,4 +1,5 @@
-"""SavedModel → OpenVINO's two files, as a program of its own: `python convert.py GRAPH OUT.xml none|fp16 TEXTS.json`."""
+"""SavedModel → OpenVINO's two files, as a separate program: `python convert.py GRAPH OUT.xml none|fp16
+TEXTS.json`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Executors: a run after the other in this process, or several at a time in processes of their own."""
+"""Executors: one run after the other in this process, or several at a time in separate processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cats, lions, lynxes and tigers that this project draws itself: a stand-in where no photos are at hand."""
+"""Cats, lions, lynxes and tigers that this project draws itself, as a stand-in for photos."""
 
 from __future__ import annotations
 
