@@ -39,7 +39,7 @@ def draw(folder: Path, per_class: int | None, size_px: int | None, seed: int | N
     chosen = choose_drawing(load_host(), source, per_class=per_class, size_px=size_px, seed=seed)
     written = write_photos(chosen, folder, make_progress())
     listed = ", ".join(f"{count} {split}" for split, count in written.counts.items())
-    print_lines([f"{listed}{'' if written.is_new else ' (were there already)'}", folder])
+    print_lines([f"{listed}{'' if written.is_new else ' (they already existed)'}", folder])
 
 
 command.add_command(fetch)

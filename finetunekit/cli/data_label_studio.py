@@ -104,4 +104,4 @@ def import_labels(*, export: Path, photos: Path, decisions: Path) -> None:
                 why = f"label studio: task {label.task}{f', {label.when}' if label.when else ''}"
                 file.add("label", [about], who=f"Label Studio {label.who}".strip(), now=label.label, why=why)
                 added += 1
-    print_lines([f"{counted(added, 'label')} added, {len(labels) - added} there already", decisions])
+    print_lines([f"{counted(added, 'label')} added, {len(labels) - added} already there", decisions])

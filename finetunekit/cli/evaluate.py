@@ -67,7 +67,7 @@ def command(run: str, folder: Path, options: tuple[str, ...], out: str, as_json:
     if is_mixed:
         unseen = "new photos" if not scores["tested"] else "photos that it was not trained on"
         _echo_scores(scores["unseen"], loaded.classes, unseen)
-        print_lines(["with those that it has seen:"])
+        print_lines(["including those that it has seen:"])
     _echo_scores(scores, loaded.classes, "photos")
     if scores["unlike"]:
         print_lines([f"{scores['unlike']:,} of {scores['photos']:,} photos are unlike any training photo"])

@@ -147,7 +147,7 @@ class RunPipeline:
         check_pixels(context, index, self.record)
         prepared = self._train(context)
         self._save_model(context)
-        self.progress.say(f"saved {self.path / MODEL}; what follows are its scores, baselines and report")
+        self.progress.say(f"saved {self.path / MODEL}; its scores, baselines and report follow")
         metrics = score_run(context, index, photos, prepared, self.rows, self.record)
         inputs = baseline_inputs(context, index, photos, prepared)
         if self.config.evaluate.test and self.config.insights.gradcam_photos:

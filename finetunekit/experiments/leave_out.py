@@ -65,7 +65,7 @@ def run_left_out(
     Raises:
         ConfigError: If the preset chooses its test photos itself, or has no test, or as `run`.
         DataError: If there is no such group, or none can be left out.
-        As `run`: what was finished by then is kept, and `resume_left_out` goes on with it.
+        As `run`: what is finished by then is kept, and `resume_left_out` continues.
     """
     progress = progress or default_progress()
     plan, _ = prepare(preset, settings=(*executor_settings(on), *settings), seed=seed, progress=progress)

@@ -98,7 +98,7 @@ def test_a_second_call_changes_nothing() -> None:
     again = invoke("data", "draw", "felids", *FEW)
     assert (again.exit_code, again.stdout.splitlines()[0]) == (
         0,
-        "12 train, 4 valid, 4 test, 4 display (were there already)",
+        "12 train, 4 valid, 4 test, 4 display (they already existed)",
     )
     assert {path: path.stat().st_mtime_ns for path in Path("felids").rglob("*")} == times
 

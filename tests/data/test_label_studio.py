@@ -171,10 +171,10 @@ def test_an_export_becomes_decisions_once(tmp_path: Path) -> None:
     export = written(tmp_path, tasks)
     arguments = ["data", "label-studio", "import", str(export), str(root / "train"), "--decisions", str(decisions)]
     first = CliRunner().invoke(main, arguments)
-    assert first.output.splitlines()[0] == "1 label added, 0 there already", first.output
+    assert first.output.splitlines()[0] == "1 label added, 0 already there", first.output
     (line,) = in_force(read_decisions(decisions))
     assert (line.path, line.now, line.who, len(line.sha256)) == ("red/red-0.png", "blue", "Label Studio 10", 64)
-    assert CliRunner().invoke(main, arguments).output.splitlines()[0] == "0 labels added, 1 there already"
+    assert CliRunner().invoke(main, arguments).output.splitlines()[0] == "0 labels added, 1 already there"
 
 
 def test_a_run_is_exported_with_its_answers(finished_run: Path, tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def test_a_run_in_a_process_of_its_own_has_the_bits_of_one_that_was_here(
     progress.say = said.append  # type: ignore[method-assign]
     there = ftk.run(preset, settings=settings, on="processes", out=tmp_path / "runs", progress=progress)
     assert list(differences(finished_run, there.path)) == []
-    assert f"tiny: saved {there.path / 'model.npz'}; what follows are its scores, baselines and report" in said
+    assert f"tiny: saved {there.path / 'model.npz'}; its scores, baselines and report follow" in said
     state = FinishedRun(there.path).state
     assert "resumed" not in state
     assert state["settings"] == list(settings)

@@ -117,6 +117,6 @@ def _report(done: Fetched) -> None:
     for line in done.missing:
         click.echo(f"fewer than asked for: {line}")
     if not done.requests:
-        click.echo("every photo was there already")
+        click.echo("every photo was already there")
     click.echo(f"authors and licences: {done.root / 'ATTRIBUTION.csv'}. Next:")
     click.echo(f"  finetunekit run felidae4 --set data.root={done.images}")

@@ -271,7 +271,7 @@ class _Session:
             cure = " Set executor.cpus_per_run higher, so that fewer share a node." if is_memory else ""
             return Outcome(job, RunError(f"{job.label}: {why}{times} ({said}).{cure}"))
         where = "at its last epoch" if handed.is_shared else "from its beginning"
-        self.say(f"{job.label}: {why}; taken up again {where}")
+        self.say(f"{job.label}: {why}; resumed {where}")
         self._hand_out(job, is_shared=handed.is_shared, deaths=handed.deaths + 1)
         return None
 

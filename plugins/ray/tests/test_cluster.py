@@ -186,7 +186,7 @@ check_executor(build_ray, RayOptions(address={client_address!r}, cpus_per_run=1,
 def test_a_worker_that_is_killed_costs_an_epoch_at_most(cluster: Cluster, folder: Path, reference: Path) -> None:
     write_plugin(folder, KILL_WORKER)
     group, said = on_ray(cluster, folder, "worker")
-    assert "seed 6: its process, worker or node was lost; taken up again at its last epoch" in said
+    assert "seed 6: its process, worker or node was lost; resumed at its last epoch" in said
     assert_same(reference, group)
     assert len(seed_6(group).state["resumed"]) == 1
 
@@ -194,7 +194,7 @@ def test_a_worker_that_is_killed_costs_an_epoch_at_most(cluster: Cluster, folder
 def test_a_node_that_is_killed_costs_an_epoch_at_most(cluster: Cluster, folder: Path, reference: Path) -> None:
     write_plugin(folder, KILL_NODE)
     group, said = on_ray(cluster, folder, "node")
-    assert "seed 6: its process, worker or node was lost; taken up again at its last epoch" in said
+    assert "seed 6: its process, worker or node was lost; resumed at its last epoch" in said
     assert_same(reference, group)
     assert len(seed_6(group).state["resumed"]) == 1
     cluster.add_node(num_cpus=2)
@@ -216,7 +216,7 @@ def test_where_nothing_is_shared_folders_and_photos_travel_and_a_lost_run_begins
     group, said = on_ray(cluster, folder, "copied")
     assert "note: run folders are not on storage that every node sees: they travel there and back" in said
     assert [line for line in said if line.startswith(f"note: {folder / 'photos'} travels to the nodes, once to each (")]
-    assert "seed 6: its process, worker or node was lost; taken up again from its beginning" in said
+    assert "seed 6: its process, worker or node was lost; resumed from its beginning" in said
     assert_same(reference, group)
     assert "resumed" not in seed_6(group).state
     openings = list((folder / "state/openings").glob("*.jsonl"))
@@ -309,7 +309,7 @@ def test_a_run_whose_node_has_no_memory_left_is_given_up_in_a_line(
         job = Job(tiny_job.make_folder(tmp_path / "1", "wait", FORMAT), "seed 5", TINY_JOB, lambda: None)
         options = RayOptions(address=made.address, restarts=1)
         (outcome,) = build_ray(options).run(iter([job]), said.append)
-        assert said == ["seed 5: its node had no memory left; taken up again at its last epoch"]
+        assert said == ["seed 5: its node had no memory left; resumed at its last epoch"]
         words = "seed 5: its node had no memory left 2 times (OutOfMemoryError: "
         assert str(outcome.error).startswith(words)
         assert str(outcome.error).endswith("Set executor.cpus_per_run higher, so that fewer share a node.")
