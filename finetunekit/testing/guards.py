@@ -53,7 +53,7 @@ def no_network(subject: Subject) -> Iterator[None]:
 
 def _reached_out(subject: Subject, tried: list[str]) -> ContractError:
     return ContractError(
-        f"{subject.label}: its builder reaches for the network ({tried[0]}). Build without weights and name where they can be had in "
+        f"{subject.label}: its builder reaches for the network ({tried[0]}). Build without weights and name their sources in "
         "spec.weight_sources; the engine fetches and checks them."
     )
 

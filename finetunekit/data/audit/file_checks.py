@@ -84,14 +84,14 @@ _LOOKS: tuple[_Rule, ...] = (
         "are dark",
         lambda t: (t["brightest"] < DARK) & (t["contrast"] >= BLANK),
         lambda t: f"brightest {t['brightest']:.0f} of 255",
-        "Look whether the subject can be seen.",
+        "Check whether the subject can be seen.",
     ),
     (
         "bright",
         "are washed out",
         lambda t: (t["darkest"] > BRIGHT) & (t["contrast"] >= BLANK),
         lambda t: f"darkest {t['darkest']:.0f} of 255",
-        "Look whether the subject can be seen.",
+        "Check whether the subject can be seen.",
     ),
     (
         "blurred",

@@ -127,7 +127,7 @@ def outlier_findings(photos: Sequence[IndexedPhoto], features: NDArray[Any]) -> 
             "outlier",
             "note",
             f"{photos_of(len(chosen))} unlike all others",
-            "Look whether they belong here at all.",
+            "Check whether they belong here at all.",
             tuple(
                 (see(photos[i], f"distance {distances[i]:.2f}, half of all below {np.median(distances):.2f}"),)
                 for i in chosen

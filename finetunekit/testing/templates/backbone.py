@@ -7,7 +7,7 @@ from pydantic import Field
 from finetunekit import Backbone, BackboneSpec, Options, PixelContract, hookimpl
 from finetunekit.hookspecs import RegisterBackbone
 
-#: What is known without building it. Where pretrained arrays can be had goes into `weight_sources`; the engine fetches
+#: What is known about it without building it. `weight_sources` says where to get pretrained arrays; the engine fetches
 #: and checks them. Without sources a preset says `weights: {mode: random}`.
 SPEC = BackboneSpec(
     title="Two convolutions",
