@@ -328,7 +328,7 @@ def test_a_hook_whose_mark_was_forgotten_is_said(site: Path) -> None:
     plugin = write(site.parent / "unmarked.py", "def register_heads(register):\n    pass\nafter_run = print\n")
     _, (warning,) = load(files=[plugin])
     assert warning == (
-        f"warning: plugin 'unmarked' ({plugin}): unmarked.py:1: 'register_heads' is not marked with @finetunekit.hookimpl, so that it is"
+        f"warning: plugin 'unmarked' ({plugin}): unmarked.py:1: 'register_heads' is not marked with @finetunekit.hookimpl, so it is"
         " never called."
     )
 
