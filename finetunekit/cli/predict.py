@@ -40,6 +40,9 @@ RUNS = "runs"
     "--out", metavar="DIR", help="Folder that holds runs [default: runs]; with --data the folder of shards to write."
 )
 @on_option
+@click.option(
+    "--set", "settings", multiple=True, metavar="executor.C=VALUE", help="Option of that executor. Repeatable."
+)
 @shard_option
 @trust_option
 @json_option
@@ -71,6 +74,7 @@ def command(
     options: tuple[str, ...],
     out: str | None,
     on: str | None,
+    settings: tuple[str, ...],
     shard_photos: int,
     as_json: bool,
     csv_path: Path | None,
@@ -95,11 +99,11 @@ def command(
 
     if is_per_class and coverage is None:
         raise click.UsageError("--per-class goes with --coverage.")
-    _check_usage(paths, data, out, on, alone=not (as_json or csv_path or sort_into or runtime))
+    _check_usage(paths, data, out, (on, settings), alone=not (as_json or csv_path or sort_into or runtime))
     if data is not None and out is not None:
         job = {"abstain_below": abstain_below, "abstain_unlike": abstain_unlike, "coverage": coverage}
         job |= {"is_per_class": is_per_class, "trust": trust}
-        _write_shards(run, data, options, Path(out), shard_photos, on, job)
+        _write_shards(run, data, options, Path(out), shard_photos, (on, settings), job)
         return
     progress = make_progress()
     out = out or RUNS
@@ -194,9 +198,18 @@ def _give_out(
         raise DataError(problems)
 
 
-def _check_usage(paths: tuple[Path, ...], data: str | None, out: str | None, on: str | None, *, alone: bool) -> None:
-    if on is not None and data is None:
-        raise click.UsageError("--on goes with --data.")
+def _check_usage(
+    paths: tuple[Path, ...],
+    data: str | None,
+    out: str | None,
+    where: tuple[str | None, tuple[str, ...]],
+    *,
+    alone: bool,
+) -> None:
+    if any(where) and data is None:
+        raise click.UsageError("--on and --set go with --data.")
+    if any(not text.startswith("executor.") for text in where[1]):
+        raise click.UsageError("--set is for options of the executor here, such as executor.workers=4.")
     if data is None and not paths:
         raise click.UsageError(
             "Missing argument 'PATHS...': photos, or folders, tables and archives of them; or --data."
@@ -213,7 +226,7 @@ def _write_shards(
     options: tuple[str, ...],
     folder: Path,
     shard_photos: int,
-    on: str | None,
+    where: tuple[str | None, tuple[str, ...]],
     asked: Mapping[str, Any],
 ) -> None:
     """Predictions of any number of photos, with a run of the folder `runs`, or one named by its path."""
@@ -230,7 +243,7 @@ def _write_shards(
     finished = find_network(run, out=RUNS)
     for line in introduce(finished, asked=run, out=RUNS):
         progress.say(line)
-    make = make_shards(data, on, (), progress)
+    make = make_shards(data, *where, progress)
     photos = plain_photos(data, options, progress)
     job = PredictionsJob(str(finished.path), **asked)
     print_written(write_shards(job, photos, folder, progress, shard_photos=shard_photos, make=make), as_json=False)

@@ -129,7 +129,10 @@ def test_an_executor_that_is_not_there_is_named_before_photos_are_looked_for(tmp
     assert done.exit_code == 2
     assert "unknown executor 'nowhere'" in done.stderr
     done = CliRunner().invoke(main, ["predict", "last", "photo.jpg", "--on", "processes"])
-    assert (done.exit_code, "--on goes with --data" in done.output) == (2, True)
+    assert (done.exit_code, "--on and --set go with --data" in done.output) == (2, True)
+    asked = ["predict", "last", "--data", "photos", "--out", "p", "--set"]
+    done = CliRunner().invoke(main, [*asked, "pixels.size_px=8"])
+    assert (done.exit_code, "--set is for options of the executor here" in done.output) == (2, True)
 
 
 def test_options_of_the_executor_are_kept_whatever_names_it() -> None:
