@@ -52,6 +52,7 @@ class Asked:
     seconds: list[float] = field(default_factory=list)
     answered: int = 0
     refused: int = 0
+    late: int = 0
     wrong: list[str] = field(default_factory=list)
 
 
@@ -157,6 +158,9 @@ def note(asked: Asked, answer: requests.Response, path: Path, expected: dict, to
     if answer.status_code == 503:
         asked.refused += 1
         return
+    if answer.status_code == 504:  # it was given up in time, and said so
+        asked.late += 1
+        return
     asked.answered += 1
     (found,) = answer.json()["predictions"]
     of_predict = expected[path]
@@ -210,7 +214,8 @@ def endure(url: str, pid: int, paths: Sequence[Path], expected: dict, seconds: f
     fifth = max(1, len(memory) // 5)
     first, last = np.median(memory[fifth : 2 * fifth]), np.median(memory[-fifth:])
     print(
-        f"{seconds / 60:g} minutes, 64 clients: {good.answered} good answers, {good.refused} told to come again, {len(good.wrong)} wrong"
+        f"{seconds / 60:g} minutes, 64 clients: {good.answered} good answers, {good.refused} told to come again, "
+        f"{good.late} told that it takes too long, {len(good.wrong)} wrong"
     )
     for name, outcomes in zip(
         ("cut short", "too large", "bomb", "nonsense", "slow", "left"), map(bad.get, range(6)), strict=True
