@@ -148,14 +148,25 @@ def ended(study: SharedStudy, count: int) -> list[dict[str, Any]]:
 
 def test_proposals_begin_with_the_preset_and_go_on_alike_wherever_they_were_stopped(tiny_yaml: Path) -> None:
     search = lay_out_search(tiny_yaml, [f"{RATE}=log:1e-3:1", "image_size=12,16"])
-    whole = ended(SharedStudy(tiny_yaml.parent / "whole", search), 13)
+    whole = ended(SharedStudy(tiny_yaml.parent / "whole", search), 11)
     folder = tiny_yaml.parent / "parts"
-    parts = [*ended(SharedStudy(folder, search), 12), *ended(SharedStudy(folder, search), 1)]
+    parts = [*ended(SharedStudy(folder, search), 10), *ended(SharedStudy(folder, search), 1)]
     assert whole[0] == {RATE: 0.05, "image_size": "8"}
     assert parts == whole
     other = lay_out_search(tiny_yaml, [f"{RATE}=log:1e-3:1", "image_size=12,18"], seed=3)
     with pytest.raises(RunFolderError, match="holds a search with another space and seed"):
         SharedStudy(folder, other)
+
+
+def test_a_database_that_cannot_be_used_is_one_line(tiny_yaml: Path) -> None:
+    search, folder = lay_out_search(tiny_yaml, ["image_size=8,12"]), tiny_yaml.parent / "broken"
+    folder.mkdir()
+    (folder / STUDY).write_bytes(b"no database" * 100)
+    with pytest.raises(RunFolderError, match=r"study\.sqlite3: the trials cannot be read or written \("):
+        SharedStudy(folder, search)
+    (folder / "file").write_bytes(b"")
+    with pytest.raises(RunFolderError, match=r"file: cannot be written"):
+        SharedStudy(folder / "file", search)
 
 
 def test_a_small_space_is_tried_whole_and_nothing_twice(tiny_yaml: Path) -> None:
@@ -180,9 +191,9 @@ class Tuned:
     folders_when_stopped: list[str]
 
 
-class StopsTheFourth:
+class StopsTheThird:
     def prune(self, study: Any, trial: Any) -> bool:
-        return int(trial.number) == 3
+        return int(trial.number) == 2
 
 
 def complete(tuned: Tuned) -> list[dict[str, Any]]:
@@ -206,19 +217,19 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
 
     fast = [part for setting in FAST for part in ("--set", setting)]
     arguments = ["tune", str(preset), "--vary", f"{RATE}=log:1e-3:1", "--vary", "image_size=12", *fast]
-    arguments += ["--trials", "4", "--out", str(folder / "out"), "--json"]
+    arguments += ["--trials", "3", "--out", str(folder / "out"), "--json"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FINETUNEKIT_CACHE", str(folder / "cache"))
         patch.setenv("FINETUNEKIT_STATE", str(folder / "state"))
         patch.setattr(Training, "run", stop_in_second)
-        patch.setattr(trials, "_build_pruner", lambda *_: StopsTheFourth())
+        patch.setattr(trials, "_build_pruner", lambda *_: StopsTheThird())
         stopped = CliRunner().invoke(main, arguments)
         assert stopped.exit_code == 130
         assert not (folder / "state/openings").exists()
         folders = sorted(path.parent.name for path in (folder / "out").glob("*/plan.json"))
         result = CliRunner().invoke(main, arguments, catch_exceptions=False)
         assert result.exit_code == 0, result.output
-        assert len(calls) == 6  # four trials, one of them begun twice, and the winner
+        assert len(calls) == 5  # three trials, one of them begun twice, and the winner
     return Tuned(preset, folder / "out", json.loads(result.stdout), stopped.stderr, folders)
 
 
@@ -227,7 +238,7 @@ def test_what_was_stopped_is_taken_up(tuned: Tuned) -> None:
     assert len(tuned.folders_when_stopped) == 2
     folders = [trial["folder"] for trial in tuned.printed["trials"]]
     assert folders[:2] == tuned.folders_when_stopped
-    assert [trial["number"] for trial in tuned.printed["trials"]] == [0, 1, 2, 3]
+    assert [trial["number"] for trial in tuned.printed["trials"]] == [0, 1, 2]
 
 
 def test_trials_are_runs_scored_on_validation_only_and_the_winner_meets_the_test_split_once(tuned: Tuned) -> None:
@@ -251,7 +262,7 @@ def test_trials_are_runs_scored_on_validation_only_and_the_winner_meets_the_test
 
 def test_the_figures_say_what_choosing_did_to_them(tuned: Tuned) -> None:
     found, text = tuned.printed, " ".join(tuning_lines(tuned.printed, tuned.path))
-    assert found["selection"]["candidates"] == 3
+    assert found["selection"]["candidates"] == 2
     assert found["selection"]["apparent"] == pytest.approx(min(trial["log_loss"] for trial in complete(tuned)))
     assert "flatters it, since it was chosen by it" in text
     assert "On the test split, which chose nothing" in text
@@ -267,17 +278,17 @@ def test_the_winner_is_a_preset_and_the_trials_are_a_table(tuned: Tuned) -> None
     with (tuned.path / "trials.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["image_size"] for row in rows] == [trial["values"]["image_size"] for trial in tuned.printed["trials"]]
-    assert [float(row["log_loss"] or "nan") for row in rows[:3]] == [trial["log_loss"] for trial in complete(tuned)]
+    assert [float(row["log_loss"] or "nan") for row in rows[:2]] == [trial["log_loss"] for trial in complete(tuned)]
 
 
 def test_a_trial_that_was_stopped_early_is_kept_without_its_network(tuned: Tuned) -> None:
-    last = tuned.printed["trials"][3]
+    last = tuned.printed["trials"][2]
     assert (last["state"], last["epochs"], last["log_loss"]) == ("pruned", 1, None)
     assert "stopped after epoch 1: validation log loss" in last["why"]
     folder = tuned.path / last["folder"]
     assert read_status(folder) == "pruned"
     assert not [path for path in folder.iterdir() if path.name.startswith(("model", "checkpoint"))]
-    assert "3 finished, 1 stopped early" in " ".join(tuning_lines(tuned.printed, tuned.path))
+    assert "2 finished, 1 stopped early" in " ".join(tuning_lines(tuned.printed, tuned.path))
 
 
 def test_the_page_shows_every_trial_and_what_each_setting_did(tuned: Tuned) -> None:

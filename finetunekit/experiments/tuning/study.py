@@ -15,6 +15,7 @@ from finetunekit.errors import RunFolderError
 from finetunekit.experiments.tuning.space import Choices, Params, Search, Setting
 from finetunekit.runs.trials import STUDY, open_storage, open_study, trial_id
 from finetunekit.system.files import file_lock
+from finetunekit.system.formatting import one_line
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -61,7 +62,12 @@ class SharedStudy:
     held: dict[int, contextlib.ExitStack] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise RunFolderError(
+                f"{self.folder}: cannot be written ({exc.strerror or exc}). Choose another --out."
+            ) from exc
         with self._alone():
             self._storage = open_storage(self.folder / STUDY)
             self._study = open_study(self._storage, sampler=_build_sampler(self.search))
@@ -125,12 +131,24 @@ class SharedStudy:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         try:
-            with file_lock(self.folder / _LOCKS / "next.lock", timeout_s=_ASKING_S):
+            with file_lock(self.folder / _LOCKS / "next.lock", timeout_s=_ASKING_S), self._answering():
                 yield
         except TimeoutError as exc:
             raise RunFolderError(
                 f"{self.folder}: another process has held its trials for {_ASKING_S:g} s. Wait for it."
             ) from exc
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        """A database that is damaged, full or held by others for too long is one line."""
+        from optuna.exceptions import OptunaError
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except (OptunaError, SQLAlchemyError) as exc:
+            file = self.folder / STUDY
+            raise RunFolderError(f"{file}: the trials cannot be read or written ({one_line(exc)}).") from exc
 
     # ---- what came of it ---------------------------------------------------------------------------------------------------------
 
@@ -143,9 +161,10 @@ class SharedStudy:
             loss: Validation log loss, where it is complete.
             why: What stopped it, where something did.
         """
-        if why is not None:
-            self._storage.set_trial_user_attr(trial_id(self._storage, number), _WHY, why)
-        self._study.tell(number, loss, state=_states()[state])
+        with self._answering():
+            if why is not None:
+                self._storage.set_trial_user_attr(trial_id(self._storage, number), _WHY, why)
+            self._study.tell(number, loss, state=_states()[state])
         self.let_go(number)
 
     def let_go(self, number: int) -> None:
@@ -159,7 +178,8 @@ class SharedStudy:
 
     def trials(self) -> list[Tried]:
         """Every trial so far, by number; `void`: a process was killed before it had chosen its values."""
-        return [_tried(trial) for trial in self._frozen()]
+        with self._answering():
+            return [_tried(trial) for trial in self._frozen()]
 
     def _frozen(self) -> list[FrozenTrial]:
         """Those that were begun."""
