@@ -49,8 +49,9 @@ def command(
 ) -> None:
     """Search settings of PRESET for the lowest log loss on the validation photos.
 
-    The preset itself is the first trial; Optuna proposes the others. The test split stays shut until the winner is run
-    once on it. Stopped, the same command goes on; run several times at once, it shares the trials. The last line on
+    The preset itself is the first trial; Optuna proposes the others. The test split stays closed until the winner is
+    run on it once. If it is interrupted, the same command continues; run several times at once, it shares the trials.
+    The last line on
     stdout is the page.
     """
     from finetunekit.experiments.tuning import run_tune
