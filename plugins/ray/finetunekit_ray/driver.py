@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 PATIENCE_S = 40.0
 """How long runs that are told to stop may take to keep what they have."""
 ANSWER_S = 5.0
+LOOK_S = 30.0
+"""How often it is looked at whether there still is a node."""
 _INTERRUPTED = 130
 _THREADS = "TF_NUM_INTRAOP_THREADS"
 _STEERING = (
@@ -98,8 +100,6 @@ class _Session:
 
     def run(self, jobs: Iterator[Job]) -> Iterator[Outcome]:
         """Fill up, wait for one to end, give it back."""
-        import ray
-
         try:
             is_more = True
             while is_more or self.under_way:
@@ -111,8 +111,7 @@ class _Session:
                         self._hand_out(job, is_shared=bool(self.is_shared))
                 if not self.under_way:
                     return
-                (reference,), _ = ray.wait(list(self.under_way))
-                outcome = self._take_back(reference)
+                outcome = self._take_back(self._next_ended())
                 if outcome is not None:
                     yield outcome
         finally:
@@ -188,8 +187,7 @@ class _Session:
         """
         import ray
 
-        wanted = {"CPU": self.options.cpus_per_run, "GPU": self.options.gpus_per_run, "memory": job.memory_bytes}
-        nodes = [node for node in _alive(ray) if all(node["Resources"].get(k, 0) >= n for k, n in wanted.items())]
+        nodes = self._nodes_with_room(job)
         if not nodes:
             have = [node["Resources"] for node in _alive(ray)]
             cpus, memory = (max((int(one.get(key, 0)) for one in have), default=0) for key in ("CPU", "memory"))
@@ -199,6 +197,12 @@ class _Session:
                 f"the largest offers {cpus} and {show_bytes(memory)}. Set executor.cpus_per_run lower, or add a node."
             )
         return nodes
+
+    def _nodes_with_room(self, job: Job) -> list[Mapping[str, Any]]:
+        import ray
+
+        wanted = {"CPU": self.options.cpus_per_run, "GPU": self.options.gpus_per_run, "memory": job.memory_bytes}
+        return [node for node in _alive(ray) if all(node["Resources"].get(k, 0) >= n for k, n in wanted.items())]
 
     def _pack(self, path: str, outlined: str, blind: Sequence[str]) -> tuple[str, str, Any]:
         """What some node does not see, as it travels: once to each node.
@@ -244,6 +248,26 @@ class _Session:
         threads = int(steering.get(_THREADS, available_cpus()))
         reference = carrier.carry_out.remote(str(job.folder), packed, job.arguments, carried, steering, threads)
         self.under_way[reference] = _Handed(job, carrier, is_shared, deaths)
+
+    def _next_ended(self) -> Any:
+        """Wait for a job to end; where no node has room any more, say once that it is waited for.
+
+        Raises:
+            FinetuneKitError: If the cluster is gone.
+        """
+        import ray
+
+        is_said = False
+        try:
+            while True:
+                ended, _ = ray.wait(list(self.under_way), timeout=LOOK_S)
+                if ended:
+                    return ended[0]
+                if not is_said and not self._nodes_with_room(next(iter(self.under_way.values())).job):
+                    self.say("note: no node of the cluster has room for a run at present; waiting for one")
+                    is_said = True
+        except (ConnectionError, ray.exceptions.RaySystemError) as exc:
+            raise FinetuneKitError(f"the Ray cluster is gone ({_said(exc)}); what was finished is kept.") from exc
 
     def _take_back(self, reference: Any) -> Outcome | None:
         """How a job ended; None: its process, worker or node was lost, and it was handed out again."""
@@ -300,10 +324,20 @@ class _Session:
             told = {handed.carrier.stop.remote(): reference for reference, handed in left.items()}
             heard = ray.wait(list(told), num_returns=len(told), timeout=ANSWER_S)[0] if told else []
             begun = [told[one] for one in heard]
-            if begun:
-                ray.wait(begun, num_returns=len(begun), timeout=PATIENCE_S)
+            ended = ray.wait(begun, num_returns=len(begun), timeout=PATIENCE_S)[0] if begun else []
+            for reference in ended:
+                self._keep(left[reference], reference)
             for handed in left.values():
                 ray.kill(handed.carrier)
+
+    def _keep(self, handed: _Handed, reference: Any) -> None:
+        """Bring home what a job has that was stopped where nothing is shared; one that was lost has nothing."""
+        import ray
+
+        with contextlib.suppress(ray.exceptions.RayError):
+            done = ray.get(reference)
+            if done.get("folder") is not None:
+                _bring_home(done["folder"], handed.job.folder)
 
 
 def _alive(ray: Any) -> list[Mapping[str, Any]]:

@@ -145,9 +145,25 @@ def test_it_keeps_the_contract_of_executors(cluster: Cluster) -> None:
     check_executor(build_ray, RayOptions(address=cluster.address, cpus_per_run=1))
 
 
-def test_it_keeps_the_contract_on_a_ray_of_this_machines_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))  # where its token is kept
-    check_executor(build_ray, RayOptions(cpus_per_run=1))
+def check_contract_in_a_process(options: str) -> None:
+    """Ray decides once in a process how it is to authenticate."""
+    program = f"""
+from finetunekit_ray import RayOptions, build_ray
+from finetunekit.testing import check_executor
+check_executor(build_ray, RayOptions(cpus_per_run=1, timeout_s=60, {options}))
+"""
+    path = os.pathsep.join(map(str, (Path(finetunekit_ray.__file__).parents[1], os.environ.get("PYTHONPATH", ""))))
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_it_keeps_the_contract_on_a_ray_of_this_machines_own_which_asks_for_a_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    check_contract_in_a_process("")
+    assert (tmp_path / ".ray" / "auth_token").is_file()
 
 
 @pytest.fixture
@@ -171,16 +187,7 @@ def client_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 def test_it_keeps_the_contract_as_a_client_of_a_head_that_asks_for_a_token(client_address: str) -> None:
-    """In a process of its own: Ray reads once how it is to authenticate."""
-    program = f"""
-from finetunekit_ray import RayOptions, build_ray
-from finetunekit.testing import check_executor
-check_executor(build_ray, RayOptions(address={client_address!r}, cpus_per_run=1, timeout_s=60))
-"""
-    path = os.pathsep.join(map(str, (Path(finetunekit_ray.__file__).parents[1], os.environ.get("PYTHONPATH", ""))))
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    check_contract_in_a_process(f"address={client_address!r}")
 
 
 def test_a_worker_that_is_killed_costs_an_epoch_at_most(cluster: Cluster, folder: Path, reference: Path) -> None:
@@ -206,13 +213,17 @@ def blind_outline(path: str, real: Any = worker.outline) -> tuple[str, int]:
     return found
 
 
+def share_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = worker.look_around
+    monkeypatch.setattr(worker, "outline", blind_outline)
+    monkeypatch.setattr(worker, "look_around", lambda *asked: {**real(*asked), "is_sharing": False})
+
+
 def test_where_nothing_is_shared_folders_and_photos_travel_and_a_lost_run_begins_again(
     cluster: Cluster, folder: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_plugin(folder, KILL_WORKER)
-    monkeypatch.setattr(worker, "outline", blind_outline)
-    real = worker.look_around
-    monkeypatch.setattr(worker, "look_around", lambda *asked: {**real(*asked), "is_sharing": False})
+    share_nothing(monkeypatch)
     group, said = on_ray(cluster, folder, "copied")
     assert "note: run folders are not on storage that every node sees: they travel there and back" in said
     assert [line for line in said if line.startswith(f"note: {folder / 'photos'} travels to the nodes, once to each (")]
@@ -277,18 +288,22 @@ def test_shards_are_made_on_nodes_to_the_bytes_of_one_process_although_a_node_is
     cluster.add_node(num_cpus=2)
 
 
+@pytest.mark.parametrize("is_shared", [True, False])
 def test_when_the_driver_is_interrupted_runs_stop_and_resume_goes_on_to_the_same_bits(
-    cluster: Cluster, folder: Path, reference: Path
+    is_shared: bool, cluster: Cluster, folder: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if not is_shared:
+        share_nothing(monkeypatch)
     write_plugin(folder, f"os.kill({os.getpid()}, signal.SIGINT); wait()")
     settings = ("--set", f"executor.address={cluster.address}")
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        done = invoke(folder, *SEEDS, "--on", "ray", *settings, "--out", "stopped")
+        done = invoke(folder, *SEEDS, "--on", "ray", *settings, "--out", f"stopped-{is_shared}")
     finally:
         signal.signal(signal.SIGINT, handler)
     assert done.exit_code == 130, done.output
-    (group,) = (folder / "stopped").iterdir()
+    (group,) = (folder / f"stopped-{is_shared}").iterdir()
+    assert seed_6(group).state["status"] == "interrupted"  # what it has came home
     resumed = invoke(folder, "resume", str(group))
     assert resumed.exit_code == 0, resumed.output
     assert_same(reference, group)
