@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from finetunekit.config.training_sections import FitStage, SolveStage
 from finetunekit.models.freezing import rule_lines
 from finetunekit.models.layer_table import layer_table
-from finetunekit.runs.folder import PLAN
+from finetunekit.runs.folder import PLAN, FinishedRun
 from finetunekit.runs.run_record import RunRecord
 from finetunekit.system.files import to_json, write_whole
 from finetunekit.system.memory import free_models
@@ -121,7 +121,10 @@ class Training:
             trained_variables=freezing.rates,
         )
         layers = layer_table(self.context.classifier, freezing.decision, freezing.claims)
-        write_whole(self.record.path / PLAN, to_json({**plan.to_dict(), "layers": layers}))
+        asked = FinishedRun(
+            self.record.path
+        ).plan  # which names photos and weights where they lay when the run was asked for
+        write_whole(self.record.path / PLAN, to_json({**asked, "layers": layers}))
         return record
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -237,6 +238,24 @@ def test_a_run_that_nobody_has_begun_waits_and_is_begun_as_a_new_one(tiny_yaml: 
     with pytest.raises(ftk.DataError):
         waiting.here()
     assert not waiting.folder.exists()  # as one that was refused before it trained
+
+
+def test_photos_that_lie_elsewhere_are_read_there_and_noted_where_they_were_asked_for(
+    tiny_yaml: Path, own_cache: Path
+) -> None:
+    from finetunekit.engine.api import resume
+    from finetunekit.engine.jobs import new_job
+
+    settings = ("reports=[]", "stages[0].epochs=1", "data.root=photos")
+    with contextlib.chdir(tiny_yaml.parent):
+        plan, _ = prepare(tiny_yaml, settings=settings)
+        job = new_job(plan, settings, Path("runs"), label="tiny", progress=QUIET)
+    asked = tiny_yaml.parent / "photos"
+    here = asked.rename(tiny_yaml.parent / "elsewhere")
+    run = FinishedRun(resume(job.folder, progress=QUIET, places={asked: here}).path)
+    assert run.config["data"]["root"] == "photos"
+    assert run.state["photo_root"] == str(asked)
+    assert str(here) not in "".join((run.path / name).read_text() for name in ("config.yaml", "plan.json", "run.json"))
 
 
 #: Once in its life, after the first epoch of the second seed, it does what it is told.
