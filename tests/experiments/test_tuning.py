@@ -153,6 +153,10 @@ def test_proposals_begin_with_the_preset_and_go_on_alike_wherever_they_were_stop
     parts = [*ended(SharedStudy(folder, search), 10), *ended(SharedStudy(folder, search), 1)]
     assert whole[0] == {RATE: 0.05, "image_size": "8"}
     assert parts == whole
+    shares = SharedStudy(folder, search).importances()
+    assert shares is not None
+    assert set(shares) == {RATE, "image_size"}
+    assert sum(shares.values()) == pytest.approx(1.0)
     other = lay_out_search(tiny_yaml, [f"{RATE}=log:1e-3:1", "image_size=12,18"], seed=3)
     with pytest.raises(RunFolderError, match="holds a search with another space and seed"):
         SharedStudy(folder, other)
