@@ -453,7 +453,7 @@ def test_without_network_there_is_one_line_and_no_waiting(tmp_path: Path, monkey
         result = invoke("data", "fetch", "--server", f"http://127.0.0.1:{port}/v1")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == (
-        f"error: 127.0.0.1:{port}: connection refused. Is there a network? Give the same command again: it goes on where"
+        f"error: 127.0.0.1:{port}: connection refused. Is there a network? Run the same command again: it continues where"
         " it stopped."
     )
     assert "again in" not in result.stderr
