@@ -400,6 +400,6 @@ def test_the_trace_switch_prints_each_hook_call_with_its_plugin(site: Path) -> N
     assert hooks[0][0] == "trace: register_backbones"
     assert hooks[0][1].startswith("builtin (finetunekit ")
     assert (
-        len({(hook, plugin) for hook, plugin in hooks}) == len(hooks) == 10
-    )  # eight of the built-in ones, and one of each other
+        len({(hook, plugin) for hook, plugin in hooks}) == len(hooks) == 11
+    )  # nine of the built-in ones, and one of each other
     assert "trace" not in result.stdout
