@@ -278,7 +278,7 @@ def test_shards_are_made_on_nodes_to_the_bytes_of_one_process_although_a_node_is
     done = invoke(folder, *asked, "--out", "there", *options)
     assert done.exit_code == 0, done.output
     assert mark.exists()
-    assert "its process, worker or node was lost; taken up again" in done.stderr
+    assert "its process, worker or node was lost; resumed" in done.stderr
     files = [
         {f.relative_to(folder / out): f.read_bytes() for f in (folder / out).rglob("*.[pj]*")}
         for out in ("here", "there")
