@@ -212,7 +212,7 @@ def test_a_public_client_of_the_open_inference_protocol_gets_the_same_answers(
         ([{"name": "pixels", "datatype": "UINT8", "shape": [1, 1, 1, 3], "data": [1, 2]}], "has 3 values. Received: 2"),
         ([{"name": "pixels", "datatype": "UINT8", "shape": [1, 1, 1, 3], "data": [1, 2, 300]}], "from 0 to 255"),
         ([{"name": "pixels", "datatype": "UINT8", "shape": [1, -1, 1, 3], "data": []}], "positive whole numbers"),
-        ([{"name": "photos", "datatype": "BYTES", "shape": [1], "data": ["no base64!"]}], "no base64"),
+        ([{"name": "photos", "datatype": "BYTES", "shape": [1], "data": ["no base64!"]}], "not base64"),
         ([{"name": "photos", "datatype": "BYTES", "shape": [1], "data": [[[7]]]}], "text in base64"),
     ],
 )
