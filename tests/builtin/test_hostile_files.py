@@ -156,7 +156,7 @@ def test_names_are_shown_on_one_line_without_control_characters(tmp_path: Path, 
     assert problem.startswith(f"{tmp_path}/")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data(), st.integers(0, 2**32))
 def test_mutated_photos_are_photos_or_one_line(tmp_path: Path, data: st.DataObject, seed: int) -> None:
     name, whole = data.draw(st.sampled_from(PHOTOS))

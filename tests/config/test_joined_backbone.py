@@ -129,6 +129,7 @@ def test_each_part_is_fed_as_it_was_trained_and_the_whole_is_saved(tmp_path: Pat
     assert np.array_equal(again(photos).numpy(), found)
 
 
+@pytest.mark.slow
 def test_a_run_of_two_is_compared_loaded_and_exported_as_any_other(tmp_path: Path, own_cache: Path) -> None:
     import finetunekit as ftk
     from finetunekit.system.progress import Progress

@@ -342,7 +342,20 @@ def test_unusable_files_are_one_line_with_name_and_cause(
     assert str(caught.value).endswith(".")
 
 
-@pytest.mark.parametrize("name", ["d.jpg", "d.png", "d.gif", "d.tif", "d.webp", "d.bmp", "d.jp2", "d.tga", "d.ppm"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "d.jpg",
+        "d.png",
+        "d.gif",
+        "d.tif",
+        "d.webp",
+        "d.bmp",
+        pytest.param("d.jp2", marks=pytest.mark.slow),
+        "d.tga",
+        "d.ppm",
+    ],
+)
 def test_damaged_files_give_a_photo_or_one_line_and_nothing_else(tmp_path: Path, name: str) -> None:
     whole = save(Image.fromarray(colours()), tmp_path / name).read_bytes()
     rng = np.random.default_rng(len(whole))

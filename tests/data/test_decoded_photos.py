@@ -66,6 +66,7 @@ def test_a_run_decodes_each_file_once_whatever_it_knows_and_whatever_its_splits(
         assert ftk.FinishedRun(result.path).state["missing"] == []
 
 
+@pytest.mark.slow
 def test_reports_are_the_same_when_they_are_made_again_from_the_files(tiny_yaml: Path, photos: Path) -> None:
     for number, path in enumerate(sorted(photos.rglob("*.png"))):
         pixels = np.random.default_rng(number).integers(0, 256, (9, 12, 3), dtype=np.uint8)

@@ -90,6 +90,7 @@ def test_a_run_on_a_disk_that_fills_up_stops_with_one_line_and_goes_on_when_ther
         subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_photo_that_vanishes_is_one_line_and_the_next_run_works(tiny_yaml: Path, photos: Path) -> None:
     plugin = tiny_yaml.parent / "vanish.py"
     victim = sorted((photos / "valid" / "red").iterdir())[0]

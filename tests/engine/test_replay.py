@@ -50,6 +50,7 @@ def test_a_replay_is_the_same_and_says_what_differs_first_where_it_is_not(tiny_y
     assert verdict.environment == ("threads.intra_op: 0 → 7",)
 
 
+@pytest.mark.slow
 def test_another_seed_differs_and_models_of_seeds_are_kept_where_asked(tiny_yaml: Path) -> None:
     out = tiny_yaml.parent / "runs"
     several = ftk.run_seeds(str(tiny_yaml), 2, settings=["stages[0].epochs=1"], out=out, progress=QUIET)

@@ -134,6 +134,7 @@ def test_the_pretrained_networks_own_head_is_asked_and_what_it_says_of_the_class
         assert row["class"] in row["by_photos"]
 
 
+@pytest.mark.slow
 def test_the_pretrained_network_is_built_where_the_trained_one_was(
     tiny_yaml: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

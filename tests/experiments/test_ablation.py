@@ -321,6 +321,7 @@ def test_a_cell_that_cannot_train_is_noted_and_the_others_go_on(
     assert "seed 0: the loss is not finite" in " ".join(result.summary)
 
 
+@pytest.mark.slow
 def test_with_test_every_run_opens_the_test_split(tiny_yaml: Path) -> None:
     result = ftk.run_ablation(
         tiny_yaml,

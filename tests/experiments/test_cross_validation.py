@@ -209,6 +209,7 @@ def test_what_was_stopped_is_gone_on_with(crossed: Crossed, stopped: Path) -> No
     assert FinishedRun(first).state["settings"] == ["train.folds=3", *LEAN, "train.fold=1"]
 
 
+@pytest.mark.slow
 def test_folds_that_would_be_others_now_are_refused_unless_forced(stopped: Path) -> None:
     file = next(stopped.glob("tiny-fold-1-*")) / "environment.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "cpus": 1000}))

@@ -89,8 +89,10 @@ def built_ins() -> PluginHost:
 #: Of the catalogue of keras.applications: one of each way that its builder goes. All of them take many minutes.
 FROM_THE_CATALOGUE = {"mobilenetv3small", "efficientnetb0", "resnet50v2"}
 LARGE = {"efficientnetb0", "resnet50v2", "efficientnet_lite1", "efficientnet_lite2"}
+#: These are built and checked by tests of their own.
+ELSEWHERE = {"mobilenetv3small", "efficientnet_lite0"}
 BUILT_INS = [
-    pytest.param(kind, name, marks=[pytest.mark.slow] if name in LARGE else [])
+    pytest.param(kind, name, marks=[pytest.mark.slow] if name in LARGE | ELSEWHERE else [])
     for kind in COLLECT_HOOKS
     for name, registered in built_ins().registries[kind].items()
     if registered.origin.plugin != "keras_applications" or name in FROM_THE_CATALOGUE

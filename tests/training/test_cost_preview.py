@@ -243,7 +243,7 @@ def test_a_later_stage_makes_only_the_views_that_an_earlier_one_did_not(tiny_yam
             id="skip",
             marks=pytest.mark.slow,
         ),
-        pytest.param(("cache={mode: bank, views: 2}", TWO_STAGES % 4), id="bank-two-cuts"),
+        pytest.param(("cache={mode: bank, views: 2}", TWO_STAGES % 4), id="bank-two-cuts", marks=pytest.mark.slow),
         pytest.param(("cache={mode: bank, views: 50}", TWO_STAGES % 3), id="bank-not-used-up", marks=pytest.mark.slow),
         pytest.param(("augment=[]", TWO_STAGES % 2), id="plain-thawing", marks=pytest.mark.slow),
     ],

@@ -148,7 +148,7 @@ def after_epoch(row, run_path):
 """
 
 
-@pytest.mark.parametrize("epoch", [1, 2])
+@pytest.mark.parametrize("epoch", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_killed_after_the_probe_or_while_it_is_beaten_ends_as_if_it_had_not_been(
     tiny_yaml: Path, epoch: int
 ) -> None:

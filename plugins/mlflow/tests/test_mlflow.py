@@ -221,6 +221,7 @@ def test_the_registered_model_takes_photo_bytes_and_gives_probabilities_by_class
     assert [column.name for column in model.metadata.signature.inputs] == ["photo"]
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_run(tracked: FinishedRun, server: Server, tmp_path: Path) -> None:
     chromium = shutil.which("chromium")
     if chromium is None:

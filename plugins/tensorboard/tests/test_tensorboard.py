@@ -62,6 +62,7 @@ def test_the_reader_finds_scores_with_denominators_and_the_configuration(tracked
     assert reader.PluginTagToContent("hparams")
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_run(tracked: FinishedRun, tmp_path: Path) -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
