@@ -144,6 +144,7 @@ def test_the_sample_augmentation_hides_a_square_somewhere() -> None:
     assert set(np.unique(images)) == {0.0, 7.0}
 
 
+@pytest.mark.slow
 def test_all_sample_plugins_work_in_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FINETUNEKIT_CACHE", str(tmp_path / "cache"))

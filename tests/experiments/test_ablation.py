@@ -261,6 +261,7 @@ def test_changed_photos_are_not_mixed_with_what_was_there(ablated: Ablated, tmp_
             ftk.run_ablation(ablated.preset, ["image_size=16"], settings=FAST, out=out, progress=QUIET)
 
 
+@pytest.mark.slow
 def test_what_was_stopped_is_taken_up(tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from finetunekit.training.stages import Training
 

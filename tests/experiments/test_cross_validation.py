@@ -196,6 +196,7 @@ def stopped(tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return next((tiny_yaml.parent / "runs").glob("tiny-folds-*"))
 
 
+@pytest.mark.slow
 def test_what_was_stopped_is_gone_on_with(crossed: Crossed, stopped: Path) -> None:
     first, second = (next(stopped.glob(f"tiny-fold-{fold}-*")) for fold in (1, 2))
     made = (first / "metrics.json").stat().st_mtime_ns

@@ -220,6 +220,7 @@ def test_a_model_is_verified_wherever_its_folder_is(
     assert max(found["batches"].values()) < 1e-5
 
 
+@pytest.mark.slow
 def test_with_the_run_at_hand_the_whole_certificate_is_measured_again(
     exported: Exported, loaded: ExportableRun, finished_run: Path
 ) -> None:

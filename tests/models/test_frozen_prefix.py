@@ -109,6 +109,7 @@ def test_everything_but_the_head_frozen_is_cut_at_the_pooled_features() -> None:
     assert cut.boundary == ("gap",)
 
 
+@pytest.mark.slow
 def test_a_resnet_is_cut_on_its_graph() -> None:
     import keras
 

@@ -244,6 +244,7 @@ def test_a_resumed_run_goes_on_in_the_same_tracked_run(tracked_yaml: Path, monke
     assert calls()[-1]["call"] == "finish"
 
 
+@pytest.mark.slow
 def test_another_tracker_does_not_keep_a_run_from_being_resumed(
     tracked_yaml: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
