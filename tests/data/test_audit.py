@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from audit_photos import draw_photo, list_all, opened, save, write_clean
+from finetunekit_builtin.felids.folder import write_drawn_photos
+from finetunekit_builtin.felids.photo import draw_photo as draw_felid
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from finetunekit.data.audit import duplicates
@@ -220,6 +222,21 @@ def test_blank_photos_are_no_copies_of_each_other(root: Path) -> None:
     for number in range(3):
         save(Image.new("RGB", (144, 108), (40 * number + 60,) * 3), root / "train/cat" / f"blank {number}.jpg")
     assert {finding.kind for finding in look(root).findings} == {"blank"}
+
+
+def test_two_drawn_felids_whose_few_blocks_agree_by_chance_are_two_photos(tmp_path: Path) -> None:
+    for label, index in ("cat", 143), ("lion", 19):
+        path = tmp_path / "photos/train" / label / "drawn.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(draw_felid(label, seed=0, index=index, split="train")).save(path)
+    assert {finding.kind for finding in look(tmp_path / "photos").findings} == {"layout"}
+
+
+@pytest.mark.slow
+def test_no_two_of_the_drawn_stand_in_photos_are_one(tmp_path: Path) -> None:
+    write_drawn_photos(tmp_path / "photos", seed=0, with_display=False)
+    kinds = {finding.kind for finding in look(tmp_path / "photos").findings}
+    assert not kinds & {"leak", "conflict", "duplicate"}
 
 
 def test_photos_smaller_than_the_input_and_very_long_ones_are_counted(root: Path) -> None:

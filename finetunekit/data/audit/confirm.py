@@ -22,7 +22,7 @@ WORTH_MORE = 0.45
 #: Of two files of one photo, at least so many blocks agree in pattern and brightness, and this share of those with texture; a larger
 #: share is enough where there are fewer.
 ALIKE, LEAST_BLOCKS = 0.3, 24
-ALIKE_OF_FEW, LEAST_OF_FEW = 0.6, 10
+ALIKE_OF_FEW, LEAST_OF_FEW = 0.6, 14
 ALIKE_COARSE, LEAST_COARSE = 0.8, 22
 #: Photos with a shorter side than this, in pixels, show so little that some part of one fits any other: of them nearly all has to agree.
 SMALL_PX = 64
