@@ -27,33 +27,21 @@ from finetunekit.cli.run import echo_run_group
 @click.option("--force", is_flag=True, help="Continue although something has changed; run.json records what.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def command(run: str, out: str, as_json: bool, force: bool, quiet: bool, trust: bool, on: str | None) -> None:
-    """Resume RUN where it was killed, interrupted or failed: the folder of a run, of seeds or of a cross-validation,
-    or its name.
+    """Resume RUN where it was killed, interrupted or failed: the folder of a run, of seeds, of a
+    cross-validation or of sources left out, or its name.
 
     At most the unfinished epoch is repeated, and the run ends with the same bits as one that was never stopped. If
     the configuration, photos, weights, versions or machine have changed, it says what changed and stops.
     """
+    import finetunekit as ftk
     from finetunekit.engine.api import resume
-    from finetunekit.runs.folder import CROSS_VALIDATION, LEFT_OUT, find_run_group, report_page
+    from finetunekit.runs.folder import CROSS_VALIDATION, LEFT_OUT, SEEDS, find_run_group, report_page, run_group_file
 
     progress = make_progress(is_quiet=quiet)
     group = find_run_group(run, Path(out))
-    if group is not None and (group / CROSS_VALIDATION).is_file():
-        from finetunekit.experiments.cross_validation import resume_folds
-
-        found = resume_folds(group, is_forced=force, on=on, progress=progress, trust=trust)
-        echo_run_group(found, as_json=as_json)
-        return
-    if group is not None and (group / LEFT_OUT).is_file():
-        from finetunekit.experiments.leave_out import resume_left_out
-
-        found = resume_left_out(group, is_forced=force, on=on, progress=progress, trust=trust)
-        echo_run_group(found, as_json=as_json)
-        return
-    if group is not None:
-        from finetunekit.experiments.seeds import resume_seeds
-
-        found = resume_seeds(group, is_forced=force, on=on, progress=progress, trust=trust)
+    if group is not None and (file := run_group_file(group)) is not None:
+        kinds = {SEEDS: ftk.resume_seeds, CROSS_VALIDATION: ftk.resume_folds, LEFT_OUT: ftk.resume_left_out}
+        found = kinds[file.name](group, is_forced=force, on=on, progress=progress, trust=trust)
         echo_run_group(found, as_json=as_json)
         return
     if on is not None:

@@ -16,6 +16,7 @@ from finetunekit.system.user_dirs import cache_dir, expand_home
 from finetunekit.types import TEST, TRAIN, VALID, PhotoListing, PhotoRecord, SourceContext
 
 if TYPE_CHECKING:
+    from finetunekit.config.sections import TrainSection
     from finetunekit.data.apply_decisions import DecidedPhoto
     from finetunekit.data.exclusions import ExcludedPhoto
     from finetunekit.data.index import PhotoIndex
@@ -101,11 +102,20 @@ def index_measured_listing(plan: Plan, listing: PhotoListing, measured: Measurem
     Raises:
         DataError: If photos could not be read, a fold would lack a class, or a group cannot be left out.
     """
-    from finetunekit.data.folds import choose_fold, fold_of_photos
     from finetunekit.data.index import index_measured
+
+    return in_asked_splits(index_measured(listing, measured), plan.config.train)
+
+
+def in_asked_splits(index: PhotoIndex, train: TrainSection) -> PhotoIndex:
+    """The photos in the splits that `train.fold` or `train.leave_out` asks for; without either as they are.
+
+    Raises:
+        DataError: If a fold would lack a class, or a group cannot be left out.
+    """
+    from finetunekit.data.folds import choose_fold, fold_of_photos
     from finetunekit.data.left_out import leave_out
 
-    index, train = index_measured(listing, measured), plan.config.train
     if train.leave_out is not None:
         return leave_out(index, train.leave_out)
     if train.folds is None or train.fold is None:

@@ -22,12 +22,11 @@ from finetunekit.experiments.run_group import (
     Outcomes,
     RunGroup,
     make_group_folder,
-    read_group,
-    reopen_group,
+    resume_group,
 )
 from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import CROSS_VALIDATION, PREDICTIONS, FinishedRun
-from finetunekit.system.files import to_csv, work_in
+from finetunekit.system.files import to_csv
 from finetunekit.system.progress import Progress
 from finetunekit.types import TEST
 
@@ -107,24 +106,16 @@ def resume_folds(
         RunFolderError: If the folder holds no cross-validation, or something changed.
         As `run`.
     """
-    progress, path = progress or default_progress(), path.resolve()
-    state = read_group(path, CROSS_VALIDATION)
-    with work_in(state["folder"]):
-        plan = reopen_group(path, state, CROSS_VALIDATION, on, progress, trust=trust)
-        index, fold_of = deal(plan, progress)
-        if _folds_csv(index, fold_of) != FinishedRun(path).text(FOLDS):
-            raise RunFolderError(f"{path}: photos, labels or folds have changed since. Run the cross-validation again.")
-        group = FoldGroup(
-            path=path,
-            state=state,
-            progress=progress,
-            executor=plan.executor,
-            plan=plan,
-            index=index,
-            fold_of=fold_of,
-            trust=trust,
-        )
-        return group.run(is_forced=is_forced)
+
+    def make(plan: Plan, **known: Any) -> FoldGroup:
+        index, fold_of = deal(plan, known["progress"])
+        if _folds_csv(index, fold_of) != FinishedRun(known["path"]).text(FOLDS):
+            raise RunFolderError(
+                f"{known['path']}: photos, labels or folds have changed since. Run the cross-validation again."
+            )
+        return FoldGroup(plan=plan, index=index, fold_of=fold_of, **known)
+
+    return resume_group(path, CROSS_VALIDATION, make, is_forced=is_forced, on=on, progress=progress, trust=trust)
 
 
 def deal(plan: Plan, progress: Progress) -> tuple[PhotoIndex, dict[Path, int]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finetunekit.config.executor_choice import executor_settings
 from finetunekit.config.plan import Plan
@@ -23,12 +23,12 @@ from finetunekit.experiments.run_group import (
     Outcomes,
     RunGroup,
     make_group_folder,
-    read_group,
-    reopen_group,
+    resume_group,
 )
 from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import LEFT_OUT, PREDICTIONS, UNSEEN_SOURCES, FinishedRun, drop_model
-from finetunekit.system.files import to_csv, to_json, work_in, write_whole
+from finetunekit.system.files import to_csv, to_json, write_whole
+from finetunekit.system.formatting import escaped
 from finetunekit.system.progress import Progress
 from finetunekit.types import TEST
 
@@ -82,7 +82,7 @@ def run_left_out(
         LEFT_OUT, plan, settings, Path(out), progress, {}, planned=planned, sources=chosen, kept=kept
     )
     for source, reason in kept.items():
-        progress.say(f"note: '{source}' is not left out: {reason}")
+        progress.say(f"note: '{escaped(source)}' is not left out: {reason}")
     group = SourceGroup(
         path=path, state=state, progress=progress, executor=plan.executor, plan=plan, index=index, is_new=True
     )
@@ -103,20 +103,11 @@ def resume_left_out(
         RunFolderError: If the folder holds no such runs, or something changed.
         As `run`.
     """
-    progress, path = progress or default_progress(), path.resolve()
-    state = read_group(path, LEFT_OUT)
-    with work_in(state["folder"]):
-        plan = reopen_group(path, state, LEFT_OUT, on, progress, trust=trust)
-        group = SourceGroup(
-            path=path,
-            state=state,
-            progress=progress,
-            executor=plan.executor,
-            plan=plan,
-            index=_index(plan, progress),
-            trust=trust,
-        )
-        return group.run(is_forced=is_forced)
+
+    def make(plan: Plan, **known: Any) -> SourceGroup:
+        return SourceGroup(plan=plan, index=_index(plan, known["progress"]), **known)
+
+    return resume_group(path, LEFT_OUT, make, is_forced=is_forced, on=on, progress=progress, trust=trust)
 
 
 def _index(plan: Plan, progress: Progress) -> PhotoIndex:
@@ -132,19 +123,23 @@ def _choose(index: PhotoIndex, sources: Sequence[str]) -> tuple[list[str], dict[
     groups = groups_of(index)
     if not groups:
         raise DataError(
-            f"{index.root}: no photo has a group, so that no source can be left out. "
+            f"{escaped(str(index.root))}: no photo has a group, so that no source can be left out. "
             "finetunekit data split PHOTOS --group-by REGEX writes a table with one for each."
         )
     asked = groups if EACH in sources else tuple(dict.fromkeys(sources))
     for source in asked:
         if source not in groups:
-            raise DataError(f"{index.root}: no photo has the group '{source}'.{did_you_mean(source, groups)}")
+            raise DataError(
+                f"{escaped(str(index.root))}: no photo has the group '{escaped(source)}'.{did_you_mean(source, groups)}"
+            )
     reasons = {source: reason_to_keep(index, source) for source in asked}
     kept = {source: reason for source, reason in reasons.items() if reason is not None}
     chosen = [source for source in asked if source not in kept]
     if not chosen:
         first = next(iter(kept))
-        raise DataError(f"{index.root}: none of these groups can be left out; '{first}': {kept[first]}.")
+        raise DataError(
+            f"{escaped(str(index.root))}: none of these groups can be left out; '{escaped(first)}': {kept[first]}."
+        )
     return chosen, kept
 
 
@@ -169,7 +164,7 @@ class SourceGroup(RunGroup):
         left = [
             Member(
                 f"{name}-without-{n}",
-                f"without '{source}'",
+                f"without '{escaped(source)}'",
                 f"{name}-without-{n}",
                 (setting_text("train.leave_out", source),),
             )

@@ -8,8 +8,8 @@ from typing import Any
 
 from finetunekit.evaluation.scores import score_splits
 from finetunekit.statistics import Proportion, paired_interval
-from finetunekit.system.formatting import counted, show_expected, show_percent
-from finetunekit.system.terminal import wrap
+from finetunekit.system.formatting import counted, escaped, show_expected, show_percent
+from finetunekit.system.terminal import WIDTH_COLUMNS, shorten, wrap
 from finetunekit.types import TEST
 
 Rows = Sequence[Mapping[str, str]]
@@ -80,8 +80,7 @@ def leave_out_lines(scores: Mapping[str, Any]) -> tuple[str, ...]:
     text = [f"STAND-IN PHOTOS: {scores['stand_in']}"] if scores["stand_in"] else []
     text.append(f"Trained on photos of all sources: {_right(scores['usual'])} test photos right.")
     text.append(unseen_sentence(scores))
-    width = max(map(len, scores["sources_scored"]))
-    text += [f"  {source:<{width}}  {_right(found['accuracy'])}" for source, found in scores["sources_scored"].items()]
+    text += _source_lines(scores["sources_scored"])
     if (shared := scores["shared"]) is not None:
         interval = shared["interval"]
         text.append(
@@ -90,11 +89,20 @@ def leave_out_lines(scores: Mapping[str, Any]) -> tuple[str, ...]:
             f"(95 % interval {100 * interval['low']:+.1f} to {100 * interval['high']:+.1f})."
         )
     if scores["kept"]:
-        text.append(f"{counted(len(scores['kept']), 'source')} could not be left out: {', '.join(scores['kept'])}.")
+        kept = ", ".join(map(escaped, scores["kept"]))
+        text.append(f"{counted(len(scores['kept']), 'source')} could not be left out: {kept}.")
     text.append(
         "These intervals are over photos of these sources; another source may be easier or harder than any of them."
     )
     return tuple(line for part in text for line in (wrap(part) if not part.startswith("  ") else (part,)))
+
+
+def _source_lines(sources: Mapping[str, Any]) -> list[str]:
+    rights = {source: _right(found["accuracy"]) for source, found in sources.items()}
+    room = WIDTH_COLUMNS - 4 - max(map(len, rights.values()))
+    names = {source: shorten(escaped(source), room) for source in sources}
+    width = max(map(len, names.values()))
+    return [f"  {names[source]:<{width}}  {right}" for source, right in rights.items()]
 
 
 def unseen_sentence(scores: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from finetunekit.engine.jobs import carry_out, job_of, new_job, result_of
 from finetunekit.engine.result import RunResult, read_result
 from finetunekit.errors import FinetuneKitError, RunError, RunFolderError
 from finetunekit.plugins.host import PluginHost
+from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import (
     CONFIG,
     ENVIRONMENT,
@@ -36,7 +37,7 @@ from finetunekit.runs.reopening import reopen_plan
 from finetunekit.runs.reproducibility import processor_lines
 from finetunekit.runs.run_files import read_json_file
 from finetunekit.runs.trust import note_started
-from finetunekit.system.files import locked, to_json, write_whole
+from finetunekit.system.files import locked, to_json, work_in, write_whole
 from finetunekit.system.formatting import counted, show_duration
 from finetunekit.system.progress import Progress
 from finetunekit.types import Job, Outcome
@@ -379,6 +380,38 @@ def reopen_group(
     """The plan that a group's members vary, with the executor that carried them out, or another where `on` names one."""
     settings = (setting_text(EXECUTOR, state["executor"]), *executor_settings(on))
     return reopen_plan(config_path(path, file), settings=settings, progress=progress, trust=trust)[0]
+
+
+def resume_group(
+    path: Path,
+    file: str,
+    make: Callable[..., RunGroup],
+    *,
+    is_forced: bool,
+    on: str | None,
+    progress: Progress | None,
+    trust: bool,
+) -> GroupResult:
+    """Go on with a group that was stopped, in the folder that it was started from.
+
+    Args:
+        path: Its folder.
+        file: By which the folder is known.
+        make: Given the plan that its members vary, and by name what every `RunGroup` has: the group.
+        is_forced: See `RunGroup.run`.
+        on: Executor that carries the runs out from now on; None: the one that did.
+        progress: Where progress is printed.
+        trust: Run plugin files that came with it although it was not started here by this user.
+
+    Raises:
+        RunFolderError: If the folder holds no such group; and what `make` and `RunGroup.run` raise.
+    """
+    progress, path = progress or default_progress(), path.resolve()
+    state = read_group(path, file)
+    with work_in(state["folder"]):
+        plan = reopen_group(path, state, file, on, progress, trust=trust)
+        group = make(plan, path=path, state=state, progress=progress, executor=plan.executor, trust=trust)
+        return group.run(is_forced=is_forced)
 
 
 def read_group(path: Path, file: str) -> dict[str, Any]:

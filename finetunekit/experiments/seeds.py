@@ -18,12 +18,10 @@ from finetunekit.experiments.run_group import (
     Outcomes,
     RunGroup,
     make_group_folder,
-    read_group,
-    reopen_group,
+    resume_group,
 )
 from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import SEEDS, FinishedRun, drop_model
-from finetunekit.system.files import work_in
 from finetunekit.system.progress import Progress
 
 
@@ -84,12 +82,9 @@ def resume_seeds(
         RunFolderError: If the folder holds no seeds, another process writes it, or something changed.
         As `run`.
     """
-    path, progress = path.resolve(), progress or default_progress()
-    state = read_group(path, SEEDS)
-    with work_in(state["folder"]):
-        executor = reopen_group(path, state, SEEDS, on, progress, trust=trust).executor
-        group = SeedGroup(path=path, state=state, progress=progress, executor=executor, trust=trust)
-        return group.run(is_forced=is_forced)
+    return resume_group(
+        path, SEEDS, lambda _, **known: SeedGroup(**known), is_forced=is_forced, on=on, progress=progress, trust=trust
+    )
 
 
 @dataclass(kw_only=True)

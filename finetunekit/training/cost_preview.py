@@ -159,16 +159,15 @@ def preview_plan(plan: Plan, progress: Progress) -> Preview:
         DataError: If the photos cannot be listed or read.
         As `preview`.
     """
-    from finetunekit.data.folds import choose_fold, fold_of_photos
     from finetunekit.data.index import build_index
-    from finetunekit.data.listing import list_photos
+    from finetunekit.data.listing import in_asked_splits, list_photos
 
     started, train = time.perf_counter(), plan.config.train
     counter = progress.counter("reading photos")
     index = build_index(list_photos(plan, progress), max_pixels=plan.config.data.max_photo_pixels, progress=counter)
-    if train.folds is not None:
-        fold_of = fold_of_photos(index, train.folds, seed=train.fold_seed)
-        index = choose_fold(index, fold_of, train.fold or 1, train.folds)
+    if train.folds is not None and train.fold is None:
+        train = train.model_copy(update={"fold": 1})
+    index = in_asked_splits(index, train)
     return preview(
         plan,
         photo_counts=count_photos(index),

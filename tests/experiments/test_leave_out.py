@@ -62,6 +62,7 @@ def test_a_group_without_which_a_class_could_not_be_learnt_stays_and_the_reason_
     for asked, words in (
         (["a"], "none of these groups can be left out"),
         (["bb"], "no photo has the group 'bb'. Allowed: a, b"),
+        (["b\x1b[31m"], r"no photo has the group 'b\\x1b\[31m'"),
     ):
         with pytest.raises(DataError, match=words):
             _choose(index, asked)
@@ -127,6 +128,9 @@ def test_the_command_runs_each_and_the_report_says_how_far_the_score_falls(tmp_p
     page = (usual.path / "reports" / "report.html").read_text(encoding="utf-8")
     accuracy = printed["scores"]["pooled"]["accuracy"]
     assert f"not trained on: {accuracy['successes']} of {accuracy['photos']}" in page
+    without = ["plan", str(preset), "--set", "train.leave_out=wild", "--layers", "--json"]
+    planned = json.loads(CliRunner().invoke(main, without, catch_exceptions=False).stdout)
+    assert planned["preview"]["photos"]["test"] == Counter(group_of.values())["wild"]
     again = CliRunner().invoke(main, ["resume", printed["path"], "--quiet"], catch_exceptions=False)
     assert again.exit_code == 0
     assert "Trained on photos of all sources" in again.stdout
