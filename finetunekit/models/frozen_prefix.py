@@ -78,7 +78,7 @@ class _Graph:
 
     def __init__(self, model: keras.Model) -> None:
         self.output = model.outputs[0]
-        self.nodes = list(_nodes_before(self.output))
+        self.nodes = list(nodes_before(self.output))
         self.fixed: set[int] = set()
         for node in self.nodes:
             if is_fixed(node.operation) and all(id(_node_of(t)) in self.fixed for t in node.input_tensors):
@@ -107,7 +107,7 @@ def _node_of(tensor: Any) -> Any:
     return history.operation._inbound_nodes[history.node_index]
 
 
-def _nodes_before(output: Any) -> Iterator[Any]:
+def nodes_before(output: Any) -> Iterator[Any]:
     """Depth first without recursion, since a network can be deeper than Python's stack."""
     done: set[int] = set()
     stack = [(_node_of(output), False)]

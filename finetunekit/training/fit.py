@@ -11,6 +11,7 @@ import numpy as np
 
 from finetunekit.errors import RunError
 from finetunekit.models.conv_gradient import fast_gradients
+from finetunekit.models.folded_norm import folded_norms
 from finetunekit.models.weight_arrays import assign, copies, views
 from finetunekit.system.formatting import show_duration
 from finetunekit.training.batches import prefetched
@@ -75,7 +76,7 @@ def run_fit(job: FitJob) -> tuple[Row, ...]:
     )
     if job.resume is not None:
         _resume(job, optimizer, job.resume)
-    with fast_gradients(job.model):
+    with fast_gradients(job.model), folded_norms(job.model):
         rows = _run_epochs(job)
     for callback in job.callbacks:
         callback.finish()

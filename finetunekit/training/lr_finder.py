@@ -17,6 +17,7 @@ from finetunekit.errors import ConfigError, RunError
 from finetunekit.models.classifier import build_classifier
 from finetunekit.models.conv_gradient import fast_gradients
 from finetunekit.models.feature_cache import open_cache
+from finetunekit.models.folded_norm import folded_norms
 from finetunekit.models.load_weights import load_backbone_weights
 from finetunekit.models.weight_arrays import assign, copies
 from finetunekit.system.environment import prepare_tensorflow, resolve_precision
@@ -102,7 +103,7 @@ def find_rates(
     variables = moving_variables(prepared.model)
     before = copies(variables)
     try:
-        with fast_gradients(prepared.model):
+        with fast_gradients(prepared.model), folded_norms(prepared.model):
             losses = list(_losses(prepared, stage, rates, weights, progress))
     finally:
         assign(variables, before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,14 @@ def test_policies_keep_their_contract(build: Any, options: Any) -> None:
 )
 def test_last_blocks_train_with_what_follows_them(n: int, expected: list[float]) -> None:
     assert rates(build_last_blocks(LastBlocksOptions(n=n), layers())) == expected
+
+
+def test_depthwise_kernels_stay_frozen_where_that_is_asked_for() -> None:
+    depthwise = tuple(replace(layer, class_name="DepthwiseConv2D") for layer in layers())
+    assert not any(rates(build_last_blocks(LastBlocksOptions(n=2, depthwise=False), depthwise)))
+    assert rates(build_last_blocks(LastBlocksOptions(n=2, depthwise=False), layers())) == rates(
+        build_last_blocks(LastBlocksOptions(n=2), layers())
+    )
 
 
 def test_more_blocks_than_there_are_is_an_error() -> None:

@@ -16,6 +16,10 @@ class LastBlocksOptions(Options):
     """Options of `last_blocks`."""
 
     n: int = Field(1, ge=1, le=10_000, description="Blocks that train, counted from the output.")
+    depthwise: bool = Field(
+        True,
+        description="Train depthwise convolutions as well: they hold few weights, and their gradient is slow on a CPU.",
+    )
 
 
 class PatternRule(Options):
@@ -66,7 +70,8 @@ def build_last_blocks(options: LastBlocksOptions, layers: tuple[LayerInfo, ...])
         layers: Layers of the backbone in the order of the forward pass.
 
     Returns:
-        1 for layers of the last n blocks and for layers of no block that come after those blocks begin, 0 for the rest.
+        1 for layers of the last n blocks and for layers of no block that come after those blocks begin, 0 for the rest, and for depthwise
+        convolutions where they are to stay frozen.
 
     Raises:
         ConfigError: If the backbone names no blocks, or fewer than n.
@@ -74,9 +79,13 @@ def build_last_blocks(options: LastBlocksOptions, layers: tuple[LayerInfo, ...])
     blocks = _blocks(layers, "last_blocks", options.n, "freeze.n")
     trained = blocks[-options.n :]
     start = next(layer.index for layer in layers if layer.block == trained[0])
-    return {
-        layer.path: float(layer.block in trained or (layer.block is None and layer.index > start)) for layer in layers
-    }
+    return {layer.path: float(_is_trained(layer, trained, start, options)) for layer in layers}
+
+
+def _is_trained(layer: LayerInfo, blocks: list[str], start: int, options: LastBlocksOptions) -> bool:
+    if layer.class_name == "DepthwiseConv2D" and not options.depthwise:
+        return False
+    return layer.block in blocks or (layer.block is None and layer.index > start)
 
 
 def build_pattern(options: PatternOptions, layers: tuple[LayerInfo, ...]) -> FreezeDecision:
