@@ -17,6 +17,7 @@ from finetunekit._version import __version__
 from finetunekit.cli.common import complain, print_lines
 from finetunekit.cli.last_resort import last_resort
 from finetunekit.errors import FinetuneKitError
+from finetunekit.system.lean_import import import_lean
 
 #: Heading → verb → module, and the line that `--help` shows without loading it.
 _SECTIONS = {
@@ -198,6 +199,7 @@ def main(disabled: tuple[str, ...], strict_plugins: bool) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no traceback
     _check_working_folder()
+    import_lean()
     if disabled:
         os.environ["FINETUNEKIT_DISABLE_PLUGINS"] = ",".join(disabled)
     if strict_plugins:

@@ -66,10 +66,11 @@ def command(
     --folds and --leave-out make several runs in one folder, and the last line is the folder's path; 'finetunekit
     resume' continues where they stopped.
     """
-    from finetunekit.engine.track import tracker_settings
-
     progress = make_progress(is_quiet=quiet)
-    settings = (*settings, *tracker_settings(trackers))
+    if trackers:
+        from finetunekit.engine.track import tracker_settings
+
+        settings = (*settings, *tracker_settings(trackers))
     settings = (*settings, f"train.folds={folds}") if folds else settings
     if sources:
         if seeds is not None or folds is not None:

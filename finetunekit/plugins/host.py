@@ -90,11 +90,11 @@ class PluginHost:
 
     def load_installed(self, disabled: frozenset[str] = frozenset()) -> None:
         """Load every installed plugin. `all` in `disabled` leaves only this distribution's own."""
-        for entry in sorted(metadata.entry_points(group=GROUP), key=lambda e: (not _is_own(e), e.name, e.value)):
-            distribution, is_own = entry.dist.name if entry.dist else "unknown", _is_own(entry)
-            if entry.name in disabled or ("all" in disabled and not is_own):
+        found = [(_origin_of(entry), entry) for entry in metadata.entry_points(group=GROUP)]
+        for origin, entry in sorted(found, key=lambda pair: (not _is_own(pair[0]), pair[0].plugin, pair[1].value)):
+            is_own = _is_own(origin)
+            if origin.plugin in disabled or ("all" in disabled and not is_own):
                 continue
-            origin = Origin(entry.name, distribution, entry.dist.version if entry.dist else None)
             self._load(origin, entry.load, is_required=is_own)
 
     def load_file(self, path: Path, place: Path | None = None) -> None:
@@ -316,9 +316,16 @@ def _outcome(call: Callable[[], Any]) -> Any:
         return exc
 
 
-def _is_own(entry: metadata.EntryPoint) -> bool:
+def _origin_of(entry: metadata.EntryPoint) -> Origin:
+    if entry.dist is None:
+        return Origin(entry.name, "unknown", None)
+    said = entry.dist.metadata  # read from its file each time
+    return Origin(entry.name, said["Name"], said["Version"])
+
+
+def _is_own(origin: Origin) -> bool:
     """Built-ins are loaded first, so that of two components with one name the stranger's is the one refused."""
-    return entry.dist is not None and entry.dist.name == OWN_DISTRIBUTION
+    return origin.distribution == OWN_DISTRIBUTION
 
 
 def _said(exc: BaseException) -> str:

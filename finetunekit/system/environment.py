@@ -24,32 +24,54 @@ _SWITCHES = (
     "OMP_NUM_THREADS",
     "CUDA_VISIBLE_DEVICES",
 )
-
-
+#: NVIDIA's driver, its module of Jetson boards, AMD's, and that of Windows' Linux.
+_GPU_DRIVERS = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/kfd", "/dev/dxg")
 _CHATTER = re.compile(rb"^([IWE]\d{4} |WARNING: All log messages before absl|To enable the following instructions)")
 
 
 def start_tensorflow() -> None:
-    """Import TensorFlow and wake its devices without its start-up chatter on stderr.
+    """Import TensorFlow and wake its devices, without its start-up chatter on stderr.
 
-    The C++ side writes some of it before any level can be set, straight to the file descriptor. Lines of its log format are dropped while
-    it starts; anything else is passed on. With `TF_CPP_MIN_LOG_LEVEL` set by the user nothing is held back.
+    Python's collector rests meanwhile: it would look at a million objects again and again, a fifth of the time, and find nothing to free.
+    What was loaded is then set aside from it for good, or it would look again each time a model is freed.
+    """
+    if "tensorflow" in sys.modules:
+        _wake()
+        return
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        with without_chatter():
+            _wake()
+        gc.freeze()
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def without_chatter() -> Iterator[None]:
+    """Keep what TensorFlow's library says while it is loaded from stderr.
+
+    The C++ side writes some of it before any level can be set, straight to the file descriptor. Lines of its log format are dropped;
+    anything else is passed on. With `TF_CPP_MIN_LOG_LEVEL` set by the user nothing is held back.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        _wake()
+        yield
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     try:
         kept = os.dup(2)
     except OSError:  # a process without a stderr hears nothing anyway
-        _wake()
+        yield
         return
     if sys.stderr is not None:
         sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
-            _wake()
+            yield
         finally:
             os.dup2(kept, 2)
             os.close(kept)
@@ -70,17 +92,12 @@ def prepare_tensorflow(*, seed: int, is_deterministic: bool) -> None:
     import keras
     import tensorflow as tf
 
-    _spare_libraries_from_collection()
+    if not gc.get_freeze_count():  # somebody else imported it
+        gc.collect()
+        gc.freeze()
     keras.utils.set_random_seed(seed)
     if is_deterministic:
         tf.config.experimental.enable_op_determinism()
-
-
-def _spare_libraries_from_collection() -> None:
-    """Tell Python's collector, once, that what is loaded stays: it looked at TensorFlow's million objects each time a model was freed."""
-    if not gc.get_freeze_count():
-        gc.collect()
-        gc.freeze()
 
 
 @contextlib.contextmanager
@@ -105,10 +122,17 @@ def has_fast_bfloat16() -> bool:
     flags = _processor_flags()
     if {"avx512_bf16", "amx_bf16", "bf16"} & flags:
         return True
+    if not may_have_gpu():
+        return False
     import tensorflow as tf
 
     details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
     return any(detail.get("compute_capability", (0, 0))[0] >= 8 for detail in details)
+
+
+def may_have_gpu() -> bool:
+    """Whether TensorFlow has to be asked for GPUs: on Linux only where the driver of one has left its device file."""
+    return not sys.platform.startswith("linux") or any(map(os.path.exists, _GPU_DRIVERS))
 
 
 def _processor_flags() -> set[str]:

@@ -8,6 +8,9 @@ import socket
 import subprocess
 import sys
 import threading
+import types
+from concurrent.futures import ThreadPoolExecutor
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from helpers_plugins import invoke
 from finetunekit.engine import machine_checks
 from finetunekit.engine.machine_checks import Finding, _ask, _reach, examine
 from finetunekit.system.environment import describe_environment, resolve_precision
+from finetunekit.system.lean_import import _WithoutOptional
 
 
 def test_doctor_looks_at_everything_without_network(own_cache: Path) -> None:
@@ -92,8 +96,51 @@ def test_precision_is_resolved_only_where_it_is_auto() -> None:
     assert resolve_precision("auto") in {"float32", "bfloat16"}
 
 
-def test_tensorflow_starts_without_a_word_on_stderr() -> None:
+def test_tensorflow_starts_without_a_word_on_stderr_and_without_what_is_not_used() -> None:
     environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
-    code = "from finetunekit.system.environment import start_tensorflow; start_tensorflow(); print('started')"
+    code = """
+import gc, sys
+from finetunekit.system.environment import start_tensorflow
+from finetunekit.system.lean_import import import_lean
+import_lean()
+start_tensorflow()
+print(gc.isenabled(), gc.get_freeze_count() > 100_000, *sorted({"sklearn", "pandas", "matplotlib"} & set(sys.modules)))
+import sklearn
+print(sklearn.__name__)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert (done.stdout, done.stderr) == ("started\n", "")
+    assert (done.stdout, done.stderr) == ("True True\nsklearn\n", "")
+
+
+def test_only_the_thread_that_imports_tensorflow_does_without_optional_packages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    half_imported = types.ModuleType("tensorflow")
+    half_imported.__spec__ = ModuleSpec("tensorflow", None)
+    half_imported.__spec__._initializing = True  # type: ignore[attr-defined]  # as Python's import system notes it
+    monkeypatch.setitem(sys.modules, "tensorflow", half_imported)
+    finder = _WithoutOptional()
+    assert finder.find_spec("pandas") is None, "nobody has asked for TensorFlow yet"
+    finder.find_spec("tensorflow")
+    with pytest.raises(ModuleNotFoundError, match="No module named 'pandas' while TensorFlow is imported"):
+        finder.find_spec("pandas")
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(finder.find_spec, "pandas").result() is None
+    half_imported.__spec__._initializing = False  # type: ignore[attr-defined]
+    assert finder.find_spec("pandas") is None
+
+
+def test_doctor_names_a_package_that_does_not_fit_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    def requires(distribution: str) -> list[str]:
+        return ['absent; extra == "and-cuda"', "click>=1", "click<1" if distribution == "tensorflow" else "click"]
+
+    monkeypatch.setattr(machine_checks.metadata, "requires", requires)
+    found = next(finding for finding in machine_checks._tensorflow())
+    assert not found.is_ok
+    assert found.is_needed
+    assert re.match(r"cannot be loaded \(tensorflow needs click <1, not [0-9.]+\)\. Install it again", found.detail)
+
+
+def test_tensorflow_itself_is_asked_for_devices_where_a_gpu_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_checks, "may_have_gpu", lambda: True)
+    assert machine_checks._loaded_devices()[0] == "CPU"
