@@ -199,3 +199,16 @@ def write_tiny_weights(tiny_yaml: Path) -> Path:
 def quiet_start() -> None:
     """TensorFlow's start-up chatter is of no use in test output."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_devices() -> None:
+    """The processor is two devices, for `train.devices`; whoever asks for one is given the first, as ever.
+
+    It has to be said before TensorFlow has computed anything: no test module may while it is imported. Where none imports it, no test
+    trains on two devices.
+    """
+    if "tensorflow" in sys.modules:
+        from finetunekit.system.environment import divide_processor
+
+        divide_processor(2)

@@ -48,7 +48,9 @@ def _notes(plan: Plan) -> list[str]:
     several = (
         [f"train.folds: {train.folds} such runs, each tested on another fold"] if train.folds and not train.fold else []
     )
-    return [f"note: {note}" for note in (*several, *impurity_notes(plan))]
+    who = "all devices of this machine" if train.devices == "all" else f"{train.devices} devices"
+    shared = [] if train.devices == 1 else [f"train.devices: {who} share each batch of {train.batch_size} photos"]
+    return [f"note: {note}" for note in (*several, *shared, *impurity_notes(plan))]
 
 
 def _show_layers(plan: Plan, progress: Progress, *, as_json: bool) -> None:

@@ -24,9 +24,17 @@ from finetunekit.cli.run import echo_run_group
 @trust_option
 @on_option
 @json_option
+@click.option(
+    "--devices",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Go on with so many devices together (train.devices); needs --force.",
+)
 @click.option("--force", is_flag=True, help="Continue although something has changed; run.json records what.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
-def command(run: str, out: str, as_json: bool, force: bool, quiet: bool, trust: bool, on: str | None) -> None:
+def command(
+    run: str, out: str, as_json: bool, force: bool, quiet: bool, trust: bool, on: str | None, devices: int | None
+) -> None:
     """Resume RUN where it was killed, interrupted or failed: the folder of a run, of seeds, of a
     cross-validation or of sources left out, or its name.
 
@@ -39,6 +47,10 @@ def command(run: str, out: str, as_json: bool, force: bool, quiet: bool, trust: 
 
     progress = make_progress(is_quiet=quiet)
     group = find_run_group(run, Path(out))
+    if group is not None and devices is not None:
+        raise click.UsageError(
+            "--devices: it is a single run that is resumed on other devices; name one of the folder."
+        )
     if group is not None and (file := run_group_file(group)) is not None:
         kinds = {SEEDS: ftk.resume_seeds, CROSS_VALIDATION: ftk.resume_folds, LEFT_OUT: ftk.resume_left_out}
         found = kinds[file.name](group, is_forced=force, on=on, progress=progress, trust=trust)
@@ -46,7 +58,7 @@ def command(run: str, out: str, as_json: bool, force: bool, quiet: bool, trust: 
         return
     if on is not None:
         raise click.UsageError("--on: a single run is resumed in this process; use it for the folder of several runs.")
-    result = resume(run, out=out, is_forced=force, progress=progress, trust=trust)
+    result = resume(run, out=out, is_forced=force, progress=progress, trust=trust, devices=devices)
     if as_json:
         print_json({"path": result.path, "metrics": result.metrics})
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -122,6 +123,11 @@ class Plan:
         spec = self.backbone.registered.spec
         assert spec is not None  # PluginHost refuses a backbone without one
         return spec
+
+    def on_devices(self, devices: int) -> Plan:
+        """The same plan, trained on another number of devices."""
+        train = self.config.train.model_copy(update={"devices": devices})
+        return dataclasses.replace(self, config=self.config.model_copy(update={"train": train}))
 
     def epochs_before(self, number: int) -> int:
         """Epochs that stages before this one are given, whether or not they end early; the stage's own begin there."""

@@ -126,6 +126,11 @@ class TrainSection(Section):
     """What all stages share."""
 
     batch_size: int = Field(32, ge=1, le=65_536, description="Photos per step.")
+    devices: Annotated[int, Field(ge=1, le=1024)] | Literal["all"] = Field(
+        1,
+        description="Devices of this machine that train the network together, GPUs if there are any; all: as many as there are. A batch is "
+        "divided between them.",
+    )
     draws_per_epoch: int | None = Field(
         None,
         ge=1,
@@ -157,6 +162,12 @@ class TrainSection(Section):
         description="Test on the photos of this group, such as a camera, and learn nothing from them; test photos of other groups are left "
         "aside. `run --leave-out` sets it for each of its runs.",
     )
+
+    @model_validator(mode="after")
+    def _check_devices(self) -> Self:
+        if self.devices != "all" and self.devices > self.batch_size:
+            raise ValueError(f"devices: {self.devices} cannot share batch_size: {self.batch_size}; each needs a photo")
+        return self
 
     @model_validator(mode="after")
     def _check_fold(self) -> Self:

@@ -95,6 +95,7 @@ def resume(
     progress: Progress | None = None,
     trust: bool = False,
     places: Mapping[Path, Path] | None = None,
+    devices: int | None = None,
 ) -> RunResult:
     """Take up a run that was killed, was interrupted or failed, at the epoch that was under way.
 
@@ -108,6 +109,7 @@ def resume(
         progress: Where progress is printed; default: stderr, or a live line in a notebook.
         trust: Run plugin files that came with the run, although this user did not start it here.
         places: Path of what it reads, where it was asked for → where that lies here.
+        devices: How many go on with it together, in place of `train.devices`; that is a change, which has to be forced.
 
     Returns:
         The run's folder, metrics and summary.
@@ -123,6 +125,7 @@ def resume(
         record = RunRecord.reopen(path, progress.say)
         plan, host = reopen_plan(path / CONFIG, progress=progress, trust=trust)
         plan = dataclasses.replace(plan, source=record.state["preset"])
+        plan = plan if devices is None else plan.on_devices(devices)
         moved = MovedInputs(Path(record.state["folder"]), places or {})
         pipeline = RunPipeline(plan, host, record, progress, is_forced=is_forced, moved=moved)
         if record.state["status"] != "finished":

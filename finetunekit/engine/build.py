@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from finetunekit.config.plan import Plan
@@ -33,6 +34,7 @@ def build_context(
         progress: Says what is under way.
 
     Raises:
+        ConfigError: If more devices are asked for than there are, or than a batch can be dealt to.
         PluginError: If a component fails or returns something that its hook does not allow.
         RunError: If there is no room for the network.
         WeightsError: If the pretrained weights cannot be found or fetched.
@@ -43,14 +45,17 @@ def build_context(
     from finetunekit.models.feature_cache import open_cache
     from finetunekit.runs.reproducibility import reproducibility_level
     from finetunekit.system.resource_check import check_budget, network_budget
+    from finetunekit.training.devices import device_line, open_devices
     from finetunekit.training.prepare_stage import build_augmenter
     from finetunekit.training.stage_context import StageContext
 
     config = plan.config
     prepare_tensorflow(seed=config.seed, is_deterministic=config.deterministic)
     precision = resolve_precision(config.precision)
-    record.note(ENVIRONMENT, to_json(describe_environment()))
-    classifier = build_classifier(plan.network, len(index.classes), precision)
+    devices = open_devices(config.train.devices, config.train.batch_size)
+    record.note(ENVIRONMENT, to_json(describe_environment(training_devices=devices.names if devices else ())))
+    with devices.scope() if devices else nullcontext():
+        classifier = build_classifier(plan.network, len(index.classes), precision)
     check_budget(network_budget(classifier.logits.count_params()), record.path)
     _load_weights(plan, classifier, record, progress)
     contract = contract_of(config.pixels, plan.spec)
@@ -74,7 +79,10 @@ def build_context(
         held_out=frozenset(photo.sha256 for photo in index.photos if photo.split != TRAIN),
         cache=open_cache(progress.say),
         progress=progress,
+        devices=devices,
     )
+    if devices:
+        progress.say(device_line(devices, config.train.batch_size))
     _say_what_is_impure(context)
     return context
 

@@ -38,7 +38,7 @@ in the configuration.
 #: What decides most of a result first; what is not named here comes after, what changes no prediction last.
 _FIRST = ("data", "backbone", "weights", "stages", "pixels", "augment", "head", "train", "cache", "precision", "seed")
 _LAST = ("version of", "reports", "insights", "save", "export", "expected", "plugins")
-_MACHINE = ("python", "platform", "processor", "cpus", "devices", "versions", "threads", "switches")
+_MACHINE = ("python", "platform", "processor", "cpus", "devices", "training_devices", "versions", "threads", "switches")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,7 @@ def config_key(
     """
     left_out = (*NOT_A_CHOICE, *(("data",) if photo_keys else ()))
     kept = flatten({key: value for key, value in config.items() if key not in left_out})
+    kept.pop("train.devices", None)  # as another kind of processor: last digits differ, the recipe does not
     for component in components:
         if component["kind"] not in ("reporter", "tracker", "exporter", "data source"):
             kept |= {f"{component['path']}.{key}": value for key, value in flatten(component["options"]).items()}

@@ -11,10 +11,12 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from finetunekit.errors import ConfigError
 
 _RECORDED = ("finetunekit", "tensorflow", "keras", "numpy", "pillow", "scipy", "pluggy", "pydantic")
 _SWITCHES = (
@@ -26,6 +28,7 @@ _SWITCHES = (
 )
 #: NVIDIA's driver, its module of Jetson boards, AMD's, and that of Windows' Linux.
 _GPU_DRIVERS = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/kfd", "/dev/dxg")
+CPU_DEVICES_VARIABLE = "FINETUNEKIT_CPU_DEVICES"
 _CHATTER = re.compile(rb"^([IWE]\d{4} |WARNING: All log messages before absl|To enable the following instructions)")
 
 
@@ -83,7 +86,27 @@ def _wake() -> None:
     import tensorflow as tf
 
     tf.config.list_physical_devices()
+    divide_processor(int(os.environ.get(CPU_DEVICES_VARIABLE, "1")))
     tf.constant(0) + 1
+
+
+def divide_processor(parts: int) -> None:
+    """Have TensorFlow see the processor as several devices, to try what several devices do where there is one.
+
+    Raises:
+        ConfigError: If TensorFlow has computed something before.
+    """
+    import tensorflow as tf
+
+    (processor,) = tf.config.list_physical_devices("CPU")
+    if parts == 1 or tf.config.get_logical_device_configuration(processor) is not None:
+        return
+    try:
+        tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * parts)
+    except RuntimeError as exc:
+        raise ConfigError(
+            f"{CPU_DEVICES_VARIABLE}: TensorFlow has computed in this process before; begin a new one."
+        ) from exc
 
 
 def prepare_tensorflow(*, seed: int, is_deterministic: bool) -> None:
@@ -184,11 +207,17 @@ def git_state() -> dict[str, Any] | None:
     return {"commit": commit, "is_dirty": any(not line.startswith("#") for line in lines)}
 
 
-def describe_environment() -> dict[str, Any]:
-    """What `environment.json` holds. Imports TensorFlow to ask for devices and threads."""
+def describe_environment(*, training_devices: Sequence[str] = ()) -> dict[str, Any]:
+    """What `environment.json` holds. Imports TensorFlow to ask for devices and threads.
+
+    Args:
+        training_devices: Names of those that train together; empty: one, and nothing is noted of it.
+    """
     import tensorflow as tf
 
+    together = {"training_devices": ", ".join(training_devices)} if training_devices else {}
     return {
+        **together,
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "processor": processor_name(),

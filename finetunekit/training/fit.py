@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finetunekit.errors import RunError
 from finetunekit.models.conv_gradient import fast_gradients
 from finetunekit.models.folded_norm import folded_norms
 from finetunekit.models.weight_arrays import assign, copies, views
 from finetunekit.system.formatting import show_duration
-from finetunekit.training.batches import prefetched
+from finetunekit.training.batches import Batch, prefetched
 from finetunekit.training.callbacks import callback_arrays, moving_variables, restore_callbacks
 from finetunekit.training.health_checks import non_finite_loss_error, stuck_line
 from finetunekit.training.losses import build_loss, sample_weights
 from finetunekit.training.optimizers import build_optimizer, last_rate
 from finetunekit.training.schedules import build_schedule
+from finetunekit.training.shared_step import SharedStep, shared_layers
 from finetunekit.training.stage_job import FitJob, Row, StageState
+
+Step: TypeAlias = Callable[[Batch, NDArray[np.float32] | None], tuple[float, float, float]]
+"""Trains on a batch, whose photos weigh this much: loss and cross-entropy in the mean, and the fraction of photos that were right."""
 
 
 @dataclass
@@ -65,26 +71,43 @@ def run_fit(job: FitJob) -> tuple[Row, ...]:
     job = replace(job, model=keras.Model(job.model.inputs, job.model.outputs, name=job.model.name))
     variables = job.model.trainable_weights
     schedule = build_schedule(job.stage.optimizer, job.stage.epochs * job.steps_per_epoch)
-    optimizer = build_optimizer(job.stage.optimizer, variables, job.rates, schedule)
-    job.model.compile(
-        optimizer=optimizer,
-        loss=build_loss(job.stage),
-        metrics=[
-            keras.metrics.CategoricalAccuracy(name="accuracy"),
-            keras.metrics.CategoricalCrossentropy(name="log_loss", from_logits=True),
-        ],
-    )
+    with job.devices.scope() if job.devices else nullcontext():
+        optimizer = build_optimizer(job.stage.optimizer, variables, job.rates, schedule)
+        optimizer.build(variables)
+        job.model.compile(
+            optimizer=optimizer,
+            loss=build_loss(job.stage),
+            metrics=[
+                keras.metrics.CategoricalAccuracy(name="accuracy"),
+                keras.metrics.CategoricalCrossentropy(name="log_loss", from_logits=True),
+            ],
+        )
     if job.resume is not None:
         _resume(job, optimizer, job.resume)
-    with fast_gradients(job.model), folded_norms(job.model):
-        rows = _run_epochs(job)
+    with fast_gradients(job.model), folded_norms(job.model), _stepping(job) as step:
+        rows = _run_epochs(job, step)
     for callback in job.callbacks:
         callback.finish()
     return rows
 
 
+@contextmanager
+def _stepping(job: FitJob) -> Iterator[Step]:
+    """The training step: Keras' own on one device."""
+    if job.devices is not None:
+        step = SharedStep(job.model, build_loss(job.stage), job.devices)
+        with shared_layers(job.model, step.rows):
+            yield step
+        return
+
+    def alone(batch: Batch, weights: NDArray[np.float32] | None) -> tuple[float, float, float]:
+        logs = job.model.train_on_batch(batch.x, batch.y, weights, return_dict=True)
+        return float(logs["loss"]), float(logs["log_loss"]), float(logs["accuracy"])
+
+    yield alone
+
+
 def _resume(job: FitJob, optimizer: Any, state: StageState) -> None:
-    optimizer.build(job.model.trainable_weights)
     try:
         assign(optimizer.variables, state.optimizer)
     except ValueError as exc:
@@ -94,7 +117,7 @@ def _resume(job: FitJob, optimizer: Any, state: StageState) -> None:
     restore_callbacks(job.callbacks, state.callbacks)
 
 
-def _run_epochs(job: FitJob) -> tuple[Row, ...]:
+def _run_epochs(job: FitJob, step: Step) -> tuple[Row, ...]:
     rows: list[Row] = []
     moving = moving_variables(job.model)
     whole = copies(moving)
@@ -102,7 +125,7 @@ def _run_epochs(job: FitJob) -> tuple[Row, ...]:
     sizes: set[int] = set()
     while not is_over and done < job.stage.epochs:
         try:
-            row, epoch_s = _run_epoch(job, job.first_epoch + done, Throughput(sizes))
+            row, epoch_s = _run_epoch(job, step, job.first_epoch + done, Throughput(sizes))
         except BaseException:
             assign(moving, whole)
             raise
@@ -127,7 +150,7 @@ def _state(job: FitJob, epochs: int, *, is_over: bool) -> StageState:
     return StageState(epochs, is_over, optimizer, callback_arrays(job.callbacks))
 
 
-def _run_epoch(job: FitJob, epoch: int, pace: Throughput) -> tuple[Row, float]:
+def _run_epoch(job: FitJob, train: Step, epoch: int, pace: Throughput) -> tuple[Row, float]:
     """The epoch's row, and the seconds of an epoch that builds no graphs."""
     started = last = time.perf_counter()
     total = job.feed.draws.draws or job.feed.draws.photos
@@ -138,15 +161,14 @@ def _run_epoch(job: FitJob, epoch: int, pace: Throughput) -> tuple[Row, float]:
         for step, batch in enumerate(batches, start=first_step):
             size = len(batch.photos)
             weights = sample_weights(batch.y, job.class_weights)
-            logs = job.model.train_on_batch(batch.x, batch.y, weights, return_dict=True)
-            loss = float(logs["loss"])
+            loss, log_loss, accuracy = train(batch, weights)
             if not np.isfinite(loss):
                 raise non_finite_loss_error(job, epoch, seen, batch.photos.tolist())
             for callback in job.callbacks:
                 callback.after_step(step)
             loss_sum += loss * size
-            log_loss_sum += float(logs["log_loss"]) * size
-            correct += round(float(logs["accuracy"]) * size)
+            log_loss_sum += log_loss * size
+            correct += round(accuracy * size)
             seen += size
             last, before = time.perf_counter(), last
             pace.step(size, last - before)

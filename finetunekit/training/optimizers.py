@@ -48,7 +48,7 @@ def last_rate(optimizer: Any) -> float:
     """Learning rate of the step that was taken last, for a layer whose multiplier is 1."""
     rate = optimizer._learning_rate
     is_schedule = callable(rate) and not hasattr(rate, "assign")
-    return float(rate(optimizer.iterations - 1)) if is_schedule else float(optimizer.learning_rate)
+    return float(rate(optimizer.iterations.value - 1)) if is_schedule else float(optimizer.learning_rate.numpy())
 
 
 def _one_pass_sgd() -> Any:

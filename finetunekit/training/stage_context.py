@@ -20,6 +20,7 @@ from finetunekit.models.freezing import Freezing
 from finetunekit.models.frozen_prefix import Cut
 from finetunekit.system.progress import Progress
 from finetunekit.training.batches import Draws, Feed
+from finetunekit.training.devices import Devices
 from finetunekit.types import PixelContract
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class StageContext:
         held_out: SHA-256 of the files of every photo outside the training split; nothing is known of them but that.
         cache: Features of earlier runs.
         progress: Says what is under way.
+        devices: What trains the network together; None: one device.
     """
 
     plan: Plan
@@ -81,6 +83,7 @@ class StageContext:
     held_out: frozenset[str]
     cache: FeatureCache
     progress: Progress
+    devices: Devices | None = None
 
     @property
     def num_classes(self) -> int:

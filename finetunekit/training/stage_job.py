@@ -13,6 +13,7 @@ from finetunekit.config.training_sections import FitStage, SolveStage
 from finetunekit.system.progress import Progress
 from finetunekit.training.batches import Feed
 from finetunekit.training.callbacks import Callback
+from finetunekit.training.devices import Devices
 from finetunekit.training.validation import Validator
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class FitJob(StageJob):
         feed: Its batches.
         total_epochs: Epochs of all stages in the config, for the time left.
         class_weights: Weight of each class in the loss, `(classes,)` float32; None: every photo counts alike.
+        devices: What trains it together, under whose scope the model was built; None: one device.
     """
 
     stage: FitStage
@@ -102,6 +104,7 @@ class FitJob(StageJob):
     feed: Feed
     total_epochs: int
     class_weights: NDArray[np.float32] | None = None
+    devices: Devices | None = None
 
     @property
     def steps_per_epoch(self) -> int:

@@ -97,6 +97,7 @@ class Training:
             progress=context.progress,
             callbacks=callbacks,
             resume=left,
+            devices=context.devices,
         )
         run_fit(fit)
         free_models()  # the optimizer and its slots
