@@ -35,6 +35,7 @@ from finetunekit.models.feature_files import (
     sweep_leftovers,
     write_entry,
 )
+from finetunekit.models.folded_norm import trace_forward
 from finetunekit.models.weight_arrays import views
 from finetunekit.system.environment import processor_name
 from finetunekit.system.formatting import show_bytes
@@ -275,7 +276,7 @@ class Extractor:
 
         prefix = self.cut.prefix
         spec = tf.TensorSpec((EXTRACTION_BATCH, *prefix.inputs[0].shape[1:]), tf.float32)
-        return tf.function(lambda x: prefix(x, training=False)).get_concrete_function(spec)  # type: ignore[no-any-return]
+        return trace_forward(prefix, spec)  # type: ignore[no-any-return]
 
 
 def pad_batch(batch: NDArray[Any], size: int) -> NDArray[Any]:

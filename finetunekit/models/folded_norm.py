@@ -1,7 +1,8 @@
-"""Frozen BatchNorm computed as part of the convolution before it, while a stage trains.
+"""Frozen BatchNorm computed as part of the convolution before it.
 
-A frozen BatchNorm multiplies each channel by a constant and adds another. On its own it reads and writes the whole map twice, forward and
-again for the gradient; multiplied into the kernel of the convolution it costs nothing, and the sums are the same but for rounding.
+Where its statistics do not move, a BatchNorm multiplies each channel by a constant and adds another. On its own it reads and writes the
+whole map twice, forward and again for the gradient; multiplied into the kernel of the convolution it costs nothing, and the sums are the
+same but for rounding.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def folded_norms(model: keras.Model) -> Iterator[int]:
-    """Let convolutions take over the frozen BatchNorm after them; it must be entered before the first step is traced.
+def folded_norms(model: keras.Model, *, is_trained: bool = True) -> Iterator[int]:
+    """Let convolutions take over the BatchNorm after them; it must be entered before the first graph is traced.
 
     Args:
-        model: What is trained, flags set. A model inside it stays as it is.
+        model: What is traced, flags set. A model inside it stays as it is.
+        is_trained: Whether it is traced as it trains; otherwise no statistics move, whatever is frozen.
 
     Yields:
         How many BatchNorm layers are folded.
     """
-    pairs = find_pairs(model)
+    pairs = find_pairs(model, is_trained=is_trained)
     for convolution, norm in pairs:
         convolution.call = _folded(convolution, norm)
         norm.call = _passed
@@ -38,14 +40,32 @@ def folded_norms(model: keras.Model) -> Iterator[int]:
             del convolution.call, norm.call
 
 
-def find_pairs(model: keras.Model) -> list[tuple[Any, Any]]:
-    """Convolutions of a model and the frozen BatchNorm layers that alone read what they make."""
-    nodes = list(nodes_before(model.outputs[0]))
+def trace_forward(model: keras.Model, *specs: Any) -> Any:
+    """A graph of a network's answers, not of its training.
+
+    Args:
+        model: Any inputs → any outputs.
+        specs: `tf.TensorSpec` of each input.
+
+    Returns:
+        A concrete function of a tensor for each input; it follows the weights where they change.
+    """
+    import tensorflow as tf
+
+    with folded_norms(model, is_trained=False):
+        graph = tf.function(lambda *x: model(x[0] if len(x) == 1 else list(x), training=False))
+        return graph.get_concrete_function(*specs)
+
+
+def find_pairs(model: keras.Model, *, is_trained: bool = True) -> list[tuple[Any, Any]]:
+    """Convolutions of a model and the BatchNorm layers, their statistics fixed, that alone read what they make."""
+    nodes = list(nodes_before(*model.outputs))
     calls = Counter(id(node.operation) for node in nodes)
     read = Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
+    read.update(id(tensor) for tensor in model.outputs)
     found = []
     for node in nodes:
-        if not _is_frozen_norm(node.operation):
+        if not _is_norm(node.operation) or (is_trained and node.operation.trainable):
             continue
         (tensor,) = node.input_tensors
         before = tensor._keras_history.operation
@@ -55,10 +75,10 @@ def find_pairs(model: keras.Model) -> list[tuple[Any, Any]]:
     return found
 
 
-def _is_frozen_norm(layer: Any) -> bool:
+def _is_norm(layer: Any) -> bool:
     import keras
 
-    return type(layer) is keras.layers.BatchNormalization and not layer.trainable and layer.axis in (-1, 3)
+    return type(layer) is keras.layers.BatchNormalization and layer.axis in (-1, 3)
 
 
 def _is_plain(layer: Any) -> bool:

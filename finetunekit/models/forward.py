@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from finetunekit.models.feature_cache import EXTRACTION_BATCH, pad_batch
 from finetunekit.models.feature_files import release
+from finetunekit.models.folded_norm import trace_forward
 from finetunekit.models.preprocessing import as_input
 from finetunekit.statistics import softmax
 from finetunekit.types import PixelContract
@@ -100,7 +101,7 @@ def _batched(model: keras.Model, batch_size: int) -> Callable[..., list[NDArray[
     import tensorflow as tf
 
     specs = [tf.TensorSpec((batch_size, *t.shape[1:]), t.dtype) for t in model.inputs]
-    step = tf.function(lambda *x: model(x[0] if len(x) == 1 else list(x), training=False)).get_concrete_function(*specs)
+    step = trace_forward(model, *specs)
 
     def forward(*arrays: NDArray[Any]) -> list[NDArray[np.float32]]:
         found: list[list[NDArray[np.float32]]] = [[] for _ in model.outputs]

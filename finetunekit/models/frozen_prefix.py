@@ -107,10 +107,10 @@ def _node_of(tensor: Any) -> Any:
     return history.operation._inbound_nodes[history.node_index]
 
 
-def nodes_before(output: Any) -> Iterator[Any]:
-    """Depth first without recursion, since a network can be deeper than Python's stack."""
+def nodes_before(*outputs: Any) -> Iterator[Any]:
+    """The nodes that tensors depend on, inputs first: depth first without recursion, since a network can be deeper than Python's stack."""
     done: set[int] = set()
-    stack = [(_node_of(output), False)]
+    stack = [(_node_of(output), False) for output in outputs]
     while stack:
         node, is_ready = stack.pop()
         if id(node) in done:

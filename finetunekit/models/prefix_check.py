@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.models.feature_cache import Extractor
+from finetunekit.models.folded_norm import folded_norms
 from finetunekit.models.frozen_prefix import Cut
 
 if TYPE_CHECKING:
@@ -32,9 +33,10 @@ def check_cut(cut: Cut, model: keras.Model, x: NDArray[np.float32]) -> tuple[Gra
     import tensorflow as tf
 
     def flat(forward: Any, x: Any, training: bool) -> list[NDArray[np.float32]]:
-        # in a graph, as in training: fusing changes the rounding of bfloat16
+        # in a graph, as in training: fusing changes the rounding of bfloat16, folding that of float32
         given = tf.nest.map_structure(tf.convert_to_tensor, x)
-        graph = tf.function(lambda inputs: forward(inputs, training=training)).get_concrete_function(given)
+        with folded_norms(forward, is_trained=training):
+            graph = tf.function(lambda inputs: forward(inputs, training=training)).get_concrete_function(given)
         outputs = graph(*tf.nest.flatten(given))
         return [np.asarray(tf.cast(t, tf.float32)) for t in tf.nest.flatten(outputs)]
 

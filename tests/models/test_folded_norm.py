@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from finetunekit.models.folded_norm import find_pairs, folded_norms
+from finetunekit.models.folded_norm import find_pairs, folded_norms, trace_forward
 
 
 def network() -> Any:
@@ -62,3 +62,15 @@ def test_only_what_a_frozen_norm_alone_reads_is_folded() -> None:
     model = network()
     kinds = [(type(convolution).__name__, convolution.use_bias) for convolution, _ in find_pairs(model)]
     assert kinds == [("Conv2D", False), ("DepthwiseConv2D", False), ("Conv2D", True)]
+
+
+def test_answers_are_those_of_the_network_and_follow_its_weights() -> None:
+    import tensorflow as tf
+
+    model = network()
+    assert len(find_pairs(model, is_trained=False)) == 4, "at inference no statistics move"
+    x = tf.constant(np.random.default_rng(2).normal(size=(2, 8, 8, 3)), tf.float32)
+    traced = trace_forward(model, tf.TensorSpec(x.shape, tf.float32))
+    for _ in range(2):
+        np.testing.assert_allclose(traced(x), model(x, training=False), rtol=1e-5, atol=1e-6)
+        model.layers[1].kernel.assign(model.layers[1].kernel * 2)
