@@ -361,12 +361,15 @@ class RunConfig(Section):
     expected: Expected | None = Field(None, description="Published result that `verify` tests against.")
 
     @model_validator(mode="after")
-    def _check_mirror(self) -> Self:
-        is_mirrored = any(stage.kind == "solve" and stage.mirror for stage in self.stages)
-        if is_mirrored and self.augment and self.cache.mode == "bank":
-            raise ValueError(
-                "mirror of a solve stage does not go with cache.mode: bank, whose views are solved on; leave one out"
-            )
+    def _check_cross_fit(self) -> Self:
+        for number, stage in enumerate(self.stages):
+            if stage.kind == "fit" and stage.cross_fit:
+                before = self.stages[:number]
+                if not before or any(one.kind != "solve" or one.features is not None for one in before):
+                    raise ValueError(
+                        f"stages[{number}].cross_fit solves the head anew for each fold: every stage before it must be of kind solve, on "
+                        "the run's own photos"
+                    )
         return self
 
     @model_validator(mode="after")

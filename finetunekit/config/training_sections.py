@@ -106,7 +106,7 @@ class ClassWeightsSection(Section):
         return self
 
 
-_REVERT = "Restore the weights from before the stage unless the stage lowers the validation log loss."
+_REVERT = "Restore the weights from before the stage unless the validation photos show, by a 95 % interval, that it lowers their log loss."
 
 
 class FitStage(Section):
@@ -137,6 +137,19 @@ class FitStage(Section):
         description="End this far along the line from the weights before the stage (0) to those it reached (1).",
     )
     revert_unless_better: bool = Field(False, description=_REVERT)
+    cross_fit: int | None = Field(
+        None,
+        ge=2,
+        le=100,
+        description="Folds of the training photos: the stage is tried without each fold first, and left out unless the photos of the folds "
+        "show, by a 95 % interval, that it lowers their log loss. The stage before it must be solved. null: it is not tried first.",
+    )
+
+    @model_validator(mode="after")
+    def _check_judges(self) -> Self:
+        if self.cross_fit and self.revert_unless_better:
+            raise ValueError("cross_fit and revert_unless_better both say which photos decide; leave one out")
+        return self
 
 
 class SolveStage(Section):
@@ -163,7 +176,9 @@ class SolveStage(Section):
         le=100,
         description="How many times that cross-validation is repeated with other folds; the losses are averaged.",
     )
-    mirror: bool = Field(False, description="Solve on each photo and on its mirror image.")
+    mirror: bool = Field(
+        False, description="Solve on each photo and on its mirror image, and not on the views of cache.mode: bank."
+    )
     features: str | None = Field(
         None,
         min_length=1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
@@ -48,6 +48,11 @@ class Draws:
     seed: int
     view_seed: int
 
+    def of(self, photos: int) -> Draws:
+        """The same for fewer photos, each drawn as often."""
+        draws = None if self.draws is None else max(1, round(self.draws * photos / self.photos))
+        return replace(self, photos=photos, draws=draws)
+
     def epoch(self, epoch: int) -> EpochDraws:
         """Draws of one epoch, counted from 0 across stages."""
         return draw_epoch(
@@ -68,9 +73,18 @@ class Feed(Protocol):
         """How the split is drawn."""
         ...
 
+    def of(self, rows: NDArray[np.int64]) -> Feed:
+        """A feed of some of the photos alone."""
+        ...
+
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Batches of one epoch, counted from 0 across stages; a pure function of the epoch."""
         ...
+
+
+def _placed(drawn: NDArray[np.int64], rows: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Photos by their place in the split, where they were drawn by their place among some of them."""
+    return drawn if rows is None else rows[drawn]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +97,7 @@ class PixelFeed:
         augmenter: None where nothing is augmented.
         contract: What the network is fed by.
         draws: Order, keys and batches.
+        rows: Of the photos that are drawn; None: all.
     """
 
     photos: NDArray[np.uint8] | DevicePhotos
@@ -90,12 +105,17 @@ class PixelFeed:
     augmenter: Augmenter | None
     contract: PixelContract
     draws: Draws
+    rows: NDArray[np.int64] | None = None
+
+    def of(self, rows: NDArray[np.int64]) -> PixelFeed:
+        """See `Feed`."""
+        return replace(self, draws=self.draws.of(len(rows)), rows=rows)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """See `Feed`."""
         drawn = self.draws.epoch(epoch)
         for part in drawn.batches():
-            index = drawn.photo[part]
+            index = _placed(drawn.photo[part], self.rows)
             x, y = augmented(self.photos[index], self.labels[index], drawn.key[part], self.augmenter, self.contract)
             yield Batch(x, y, index)
 
@@ -151,11 +171,17 @@ class FeatureFeed:
         views: Where they are.
         labels: One-hot, `(photos, classes)` float32.
         draws: Order and batches.
+        rows: Of the photos that are drawn; None: all.
     """
 
     views: Views
     labels: NDArray[np.float32]
     draws: Draws
+    rows: NDArray[np.int64] | None = None
+
+    def of(self, rows: NDArray[np.int64]) -> FeatureFeed:
+        """See `Feed`."""
+        return replace(self, draws=self.draws.of(len(rows)), rows=rows)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """See `Feed`."""
@@ -163,7 +189,7 @@ class FeatureFeed:
         d = self.draws
         view = bank_views(photos=d.photos, draws=d.draws, views=len(self.views), seed=d.seed, epoch=epoch)
         for part in drawn.batches():
-            index = drawn.photo[part]
+            index = _placed(drawn.photo[part], self.rows)
             x = self.views.rows(view[part], index)
             yield Batch(x[0] if len(x) == 1 else x, self.labels[index], index)
 

@@ -13,8 +13,9 @@ from finetunekit.config.training_sections import EarlyStoppingSection, EmaSectio
 from finetunekit.errors import ConfigError
 from finetunekit.models.freezing import own_variables
 from finetunekit.models.weight_arrays import Arrays, arrays_of, assign, copies, numbered
-from finetunekit.training.stage_record import StageRecord, revert_sentence
+from finetunekit.training.stage_record import StageRecord
 from finetunekit.training.validation import Validator
+from finetunekit.training.verdict import judge
 
 if TYPE_CHECKING:
     import keras
@@ -241,6 +242,16 @@ class Interpolation(Callback):
         self._share, self._variables = share, moving_variables(model)
         self._before = copies(self._variables)
 
+    @contextmanager
+    def scored_weights(self) -> Iterator[None]:
+        """What the stage would end with if it ended now."""
+        own = copies(self._variables)
+        self.finish()
+        try:
+            yield
+        finally:
+            assign(self._variables, own)
+
     def finish(self) -> None:
         """See `Callback`."""
         pairs = zip(self._before, copies(self._variables), strict=True)
@@ -256,7 +267,7 @@ class Interpolation(Callback):
 
 
 class RevertUnlessBetter(Callback):
-    """Puts back the weights from before a stage unless validation log loss is lower after it."""
+    """Puts back the weights from before a stage unless the validation photos show that log loss is lower after it."""
 
     name = "revert_unless_better"
 
@@ -266,26 +277,24 @@ class RevertUnlessBetter(Callback):
         Args:
             variables: Everything that the stage changes.
             validator: Scores the network as it is.
-            record: Gets `before`, `after` (log losses in nats) and `reverted` when the stage is over.
+            record: Gets the verdict when the stage is over.
         """
         self._variables, self._validator, self._record = variables, validator, record
         self._before = copies(variables)
-        self._loss = validator.log_loss()
+        self._losses = validator.log_losses()
 
     def finish(self) -> None:
-        """Put the former weights back unless the loss is lower now; a loss that is not finite is not lower."""
-        after = self._validator.log_loss()
-        is_better = after < self._loss
-        if not is_better:
+        """Put the former weights back unless the interval of the difference shows that the loss is lower now."""
+        verdict = judge(self._losses, self._validator.log_losses())
+        if not verdict.is_better:
             assign(self._variables, self._before)
-        found = {"before": self._loss, "after": after, "reverted": not is_better}
-        self._record.note("revert", found, revert_sentence(self._record.name, self._record.before, found))
+        self._record.judged(verdict, "validation photos")
 
     def state(self) -> Mapping[str, NDArray[Any]]:
         """See `Callback`."""
-        return {"loss": np.array(self._loss), **numbered("before", self._before)}
+        return {"losses": self._losses, **numbered("before", self._before)}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """See `Callback`."""
-        self._loss = float(state["loss"])
+        self._losses = np.asarray(state["losses"], np.float64)
         self._before = arrays_of(state, "before")

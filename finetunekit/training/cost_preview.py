@@ -19,7 +19,7 @@ from finetunekit.models.frozen_prefix import Cut, find_cut
 from finetunekit.models.layer_table import LayerRow, layer_rows
 from finetunekit.system.environment import prepare_tensorflow, resolve_precision
 from finetunekit.system.progress import Progress
-from finetunekit.training.prepare_stage import build_augmenter
+from finetunekit.training.prepare_stage import build_augmenter, draws_views
 from finetunekit.training.sampling import draw_epoch
 from finetunekit.training.stage_features import bank_size
 from finetunekit.training.step_timing import StageTimes, time_saving, time_stage
@@ -276,7 +276,7 @@ class _Work:
             multiply_adds_before_cut=before if cut else 0,
             share_before_cut=before / whole if cut and whole else 0.0,
             not_counted=not_counted(uses),
-            mode=self._mode(cut),
+            mode=self._mode(cut, number),
             bytes_per_photo=bytes_per_photo,
             entries=entries,
             cache_bytes=sum(e.count * e.photos for e in entries) * bytes_per_photo,
@@ -295,19 +295,22 @@ class _Work:
             step_multiply_adds=step_multiply_adds,
         )
 
-    def _mode(self, cut: Cut | None) -> str:
+    def _mode(self, cut: Cut | None, number: int) -> str:
         if cut is None:
             return "off"
-        return "bank" if self.plan.config.cache.mode == "bank" and self.is_augmented else "exact"
+        return "bank" if self.plan.config.cache.mode == "bank" and self._is_augmented(number) else "exact"
+
+    def _is_augmented(self, number: int) -> bool:
+        return self.is_augmented and draws_views(self.plan, number)
 
     def _entries(self, number: int, cut: Cut | None) -> tuple[Entries, ...]:
         """What the stage computes: validation photos, its views, and at the end of the run every photo as it is."""
         if cut is None:
             return ()
         is_last = number == len(self.plan.stages) - 1
-        splits = SPLITS if is_last else (VALID,) if self.is_augmented else (TRAIN, VALID)
+        splits = SPLITS if is_last else (VALID,) if self._is_augmented(number) else (TRAIN, VALID)
         wanted = [Entries(split, self.photos.get(split, 0)) for split in splits]
-        if self._mode(cut) == "bank":
+        if self._mode(cut, number) == "bank":
             photos = self.photos[TRAIN]
             wanted.insert(0, Entries(TRAIN, photos, bank_size(self.plan, number, photos)))
         inside = {variable.path for variable in cut.prefix.weights}

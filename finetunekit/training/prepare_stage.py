@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,12 @@ def build_augmenter(plan: Plan) -> Augmenter | None:
     return None if augmenter.is_identity else augmenter
 
 
+def draws_views(plan: Plan, number: int) -> bool:
+    """Whether a stage is given augmented photos, where the run augments: one that is solved on photos and mirror images is not."""
+    stage = plan.stages[number].config
+    return stage.kind == "fit" or not stage.mirror
+
+
 def prepare_stage(context: StageContext, number: int) -> Prepared:
     """Set the flags of one stage and choose what it trains on.
 
@@ -49,6 +56,8 @@ def prepare_stage(context: StageContext, number: int) -> Prepared:
         ConfigError: If `cache.mode: bank` meets an augmentation that cannot be banked.
     """
     classifier, config = context.classifier, context.plan.config
+    if not draws_views(context.plan, number):
+        context = replace(context, augmenter=None)
     freezing = freeze_layers(classifier, context.plan.stages[number])
     cut = None if config.cache.mode == "off" else find_cut(classifier.logits)
     if cut is None:

@@ -139,7 +139,7 @@ class _Asked:
 def _of_photos(job: SolveJob, context: StageContext, prepared: Prepared, dense: LastDense, recipe: Recipe) -> _Asked:
     groups, labels = list(context.train.groups or context.train.sha256), context.train.labels
     _check_photos(job.stage.name, labels, recipe, groups)
-    looks = [context.train, _mirrored(context.train)] if job.stage.mirror else [context.train]
+    looks = [context.train, mirrored(context.train)] if job.stage.mirror else [context.train]
     views = _count_views(prepared) * len(looks)
     blocks = chain.from_iterable(_inputs(context, prepared, dense, look) for look in looks)
     return _Asked(_stacked(blocks, views * len(labels)), labels, groups, views, {})
@@ -175,7 +175,8 @@ def _stacked(blocks: Iterator[NDArray[np.float32]], rows: int) -> NDArray[np.flo
     return stacked
 
 
-def _mirrored(photos: DecodedPhotos) -> DecodedPhotos:
+def mirrored(photos: DecodedPhotos) -> DecodedPhotos:
+    """The photos' mirror images."""
     return photos.with_pixels(np.ascontiguousarray(photos.pixels[:, :, ::-1]))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from finetunekit.runs.run_record import RunRecord
 from finetunekit.system.progress import Progress
+from finetunekit.training.verdict import Verdict, show_difference
 
 UNTRAINED = "the untrained head"
 
@@ -43,6 +44,11 @@ class StageRecord:
         if line:
             self.progress.say(line)
 
+    def judged(self, verdict: Verdict, photos: str) -> None:
+        """Note whether the stage lowered the log loss of these photos, such as `validation photos`, and say it."""
+        found = {**verdict.record(), "on": photos}
+        self.note("revert", found, revert_sentence(self.name, self.before, found))
+
 
 def revert_sentence(stage: str, before_stage: str, record: Mapping[str, Any]) -> str:
     """One sentence on how a stage that had to get better ended.
@@ -50,12 +56,13 @@ def revert_sentence(stage: str, before_stage: str, record: Mapping[str, Any]) ->
     Args:
         stage: The stage's name.
         before_stage: What the network was before it, such as the name of the stage before.
-        record: What `RevertUnlessBetter` noted.
+        record: What `StageRecord.judged` noted.
     """
-    losses = f"({record['after']:.4f} against {record['before']:.4f})"
+    losses = f"({record['after']:.4f} against {record['before']:.4f}, {show_difference(record['low'], record['high'])})"
+    on = f"the log loss of {record['photos']} {record['on']} {losses}"
     if record["reverted"]:
-        return f"{stage} did not beat {before_stage} on validation log loss {losses}: {before_stage} is kept."
-    return f"{stage} beat {before_stage} on validation log loss {losses}."
+        return f"{stage} did not show that it beats {before_stage} on {on}: {before_stage} is kept."
+    return f"{stage} beat {before_stage} on {on}."
 
 
 def revert_notes(stages: Sequence[Mapping[str, Any]]) -> list[str]:

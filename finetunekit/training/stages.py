@@ -13,6 +13,7 @@ from finetunekit.runs.run_record import RunRecord
 from finetunekit.system.files import to_json, write_whole
 from finetunekit.system.memory import free_models
 from finetunekit.training.callbacks import build_callbacks
+from finetunekit.training.cross_fit import cross_fit
 from finetunekit.training.fit import run_fit
 from finetunekit.training.losses import class_weights
 from finetunekit.training.prepare_stage import prepare_stage
@@ -60,10 +61,21 @@ class Training:
             self.events.stage_began()
             left = log.begin_stage(number, prepared.freezing.decision)
             begun = len(log.rows) - (left.epochs if left else 0)
-            self._run_stage(number, prepared, record, left)
+            if left is not None or self._pays(number, prepared, record):
+                self._run_stage(number, prepared, record, left)
             rows = tuple(log.rows[begun:])
             self.events.after_stage(record.name, rows)
         return prepared
+
+    def _pays(self, number: int, prepared: Prepared, record: StageRecord) -> bool:
+        """Whether a stage that is tried first is worth running; so is every other."""
+        stage = self.context.plan.stages[number].config
+        if stage.kind == "solve" or stage.cross_fit is None:
+            return True
+        solved = self.record.state["stages"][number - 1]["solve"]
+        verdict = cross_fit(self.context, prepared, number, solved["penalty"])
+        record.judged(verdict, "training photos, each left out of the training that it judges")
+        return verdict.is_better
 
     def _run_stage(self, number: int, prepared: Prepared, record: StageRecord, left: StageState | None) -> None:
         context, plan = self.context, self.context.plan

@@ -52,6 +52,6 @@ class Validator:
             "val_photos_correct": int(correct.sum()),
         }
 
-    def log_loss(self) -> float:
-        """Mean log loss in nats, each photo once."""
-        return float(logit_log_losses(self.network.predict(self.photos, VALID), self.photos.labels).mean())
+    def log_losses(self) -> NDArray[np.float64]:
+        """Log loss of each photo in nats, `(photos,)`."""
+        return logit_log_losses(self.network.predict(self.photos, VALID), self.photos.labels)

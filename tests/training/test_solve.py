@@ -25,6 +25,7 @@ from finetunekit.system.progress import Progress
 from finetunekit.training.callbacks import RevertUnlessBetter
 from finetunekit.training.stage_record import StageRecord, kept_rows, revert_notes, revert_sentence
 from finetunekit.training.validation import Validator
+from finetunekit.training.verdict import Verdict, judge
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 LINEAR = ("head={name: linear}", "augment=[]", "train.draws_per_epoch=null", "train.validation_draws=null")
@@ -83,8 +84,6 @@ def test_a_mirrored_stage_is_solved_on_both_looks_at_a_photo(tiny_yaml: Path) ->
     assert "2 x 3 folds of 12 photos" in shown
     (row,) = finished.epochs
     assert row["draws"] == "12"
-    with pytest.raises(ConfigError, match=r"does not go with cache.mode: bank"):
-        prepare(tiny_yaml, settings=["stages=[{kind: solve, mirror: true}]", "cache={mode: bank}"])
 
 
 @pytest.mark.parametrize("cache", ["cache={mode: exact}", "cache={mode: off}", "cache={mode: bank, views: 3}"])
@@ -118,7 +117,8 @@ def test_a_stage_that_made_it_worse_is_put_back_and_said_so(tiny_yaml: Path) -> 
     assert record["reverted"]
     assert record["before"] == pytest.approx(finished.metrics["valid"]["log_loss"]["value"], abs=1e-6)
     sentence = (
-        f"fine-tune did not beat probe on validation log loss ({record['after']:.4f} against {record['before']:.4f}): "
+        f"fine-tune did not show that it beats probe on the log loss of {record['photos']} validation photos "
+        f"({record['after']:.4f} against {record['before']:.4f}, difference between {record['low']:+.4f} and {record['high']:+.4f}): "
         "probe is kept."
     )
     assert sentence in shown
@@ -135,7 +135,58 @@ def test_a_stage_that_made_it_better_stays(tiny_yaml: Path) -> None:
     assert not record["reverted"]
     assert record["after"] < record["before"]
     assert finished.metrics["notes"] == []
-    assert "probe beat the untrained head on validation log loss" in shown
+    assert f"probe beat the untrained head on the log loss of {record['photos']} validation photos" in shown
+
+
+TRIED = "{epochs: 25, freeze: {name: all}, optimizer: {name: adamw, learning_rate: 0.2}, cross_fit: 4}"
+
+
+@pytest.mark.parametrize("cache", ["{mode: off}", pytest.param("{mode: exact}", marks=pytest.mark.slow)])
+def test_a_stage_that_pays_on_photos_left_out_is_run_on_all(tiny_yaml: Path, cache: str) -> None:
+    settings = (*LINEAR, f"cache={cache}", f"stages=[{{kind: solve, penalty: 1000}}, {TRIED}]")
+    finished, shown = ran(tiny_yaml, *settings)
+    record = finished.state["stages"][1]["revert"]
+    assert not record["reverted"], record
+    assert record["photos"] == finished.metrics["train"]["photos"]
+    assert record["high"] < 0
+    assert "tried on fold 4 of 4" in shown
+    assert len(finished.epochs) == 26
+    alone, _ = ran(tiny_yaml, *settings[:-1], settings[-1].replace(", cross_fit: 4", ""))
+    assert finished.metrics["valid"] == alone.metrics["valid"], "trying leaves nothing behind"
+
+
+def test_a_stage_that_does_not_pay_on_photos_left_out_is_not_run(tiny_yaml: Path) -> None:
+    solve = "{kind: solve, penalty: 0.01, mirror: true}"
+    ruin = "{epochs: 2, optimizer: {learning_rate: 0.5}, interpolate: 0.5, cross_fit: 3}"
+    augmented = [*LINEAR, "augment=[{name: flip}]", "cache={mode: bank, views: 2}"]
+    finished, shown = ran(tiny_yaml, *augmented, f"stages=[{solve}, {ruin}]")
+    record = finished.state["stages"][1]["revert"]
+    assert record["reverted"]
+    assert record["photos"] < finished.metrics["train"]["photos"], "the first fold was enough"
+    assert finished.metrics["notes"] == [revert_sentence("fine-tune", "probe", record)]
+    assert [row["stage"] for row in finished.epochs] == ["probe"]
+    alone, _ = ran(tiny_yaml, *augmented, f"stages=[{solve}]")
+    assert finished.metrics["valid"] == alone.metrics["valid"]
+    assert "tried on fold 1 of 3" in shown
+
+
+@pytest.mark.parametrize(
+    ("stages", "problem"),
+    [
+        ("{epochs: 1, cross_fit: 2}", "every stage before it must be of kind solve"),
+        ("{epochs: 1}, {epochs: 1, cross_fit: 2}", "every stage before it must be of kind solve"),
+        (SOLVE + ", {epochs: 1, cross_fit: 2, revert_unless_better: true}", "leave one out"),
+    ],
+)
+def test_trying_a_stage_first_needs_a_solved_one_before_it(tiny_yaml: Path, stages: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        prepare(tiny_yaml, settings=[*LINEAR, f"stages=[{stages}]"])
+
+
+def test_a_verdict_of_one_photo_has_no_interval() -> None:
+    verdict = judge(np.array([0.5]), np.array([0.1]))
+    assert not verdict.is_better
+    assert "too few photos" in verdict.words()
 
 
 STOP = """
@@ -184,24 +235,34 @@ class _Variable:
 
 
 class _Network:
-    """Answers for one photo of two classes so that its log loss is as given."""
+    """Answers for photos of two classes so that their log losses are as given."""
 
-    def __init__(self, loss: float) -> None:
-        self.loss = loss
+    def __init__(self, *losses: float) -> None:
+        self.losses = losses
 
     def predict(self, photos: DecodedPhotos, what: str) -> Any:
-        return np.array([[0.0, np.log(np.expm1(self.loss))]], np.float32)
+        return np.array([[0.0, np.log(np.expm1(loss))] for loss in self.losses], np.float32)
 
 
-@pytest.mark.parametrize(("after", "kept"), [(0.4, 7.0), (0.5, 1.0), (0.6, 1.0), (float("nan"), 1.0)])
-def test_only_a_lower_loss_earns_the_new_weights_and_a_resumed_stage_agrees(after: float, kept: float) -> None:
-    variable, network = _Variable(1.0), _Network(0.5)
-    photo = DecodedPhotos(np.zeros((1, 1, 1, 3), np.uint8), np.zeros(1, np.int64), ("a",))
-    validator = Validator(network, photo, None, 0)
+@pytest.mark.parametrize(
+    ("after", "kept"),
+    [
+        ((0.4, 0.41, 0.39, 0.4), 7.0),
+        ((0.5, 0.5, 0.5, 0.5), 1.0),
+        ((0.01, 0.6, 0.6, 0.6), 1.0),  # lower in the mean, by one photo alone
+        ((float("nan"), 0.1, 0.1, 0.1), 1.0),
+    ],
+)
+def test_only_a_loss_shown_to_be_lower_earns_the_new_weights_and_a_resumed_stage_agrees(
+    after: tuple[float, ...], kept: float
+) -> None:
+    variable, network = _Variable(1.0), _Network(0.5, 0.5, 0.5, 0.5)
+    photos = DecodedPhotos(np.zeros((4, 1, 1, 3), np.uint8), np.zeros(4, np.int64), ("a", "b", "c", "d"))
+    validator = Validator(network, photos, None, 0)
     record = StageRecord(RunRecord(Path(), {"stages": [{}]}, pending={}), 0, "b", "a", Progress(is_quiet=True))
     first = RevertUnlessBetter([variable], validator, record)
     variable.assign(np.array([7.0]))
-    network.loss = after
+    network.losses = after
     resumed = RevertUnlessBetter([variable], validator, record)
     resumed.restore(first.state())
     resumed.finish()
@@ -211,7 +272,7 @@ def test_only_a_lower_loss_earns_the_new_weights_and_a_resumed_stage_agrees(afte
 
 def test_the_row_that_counts_is_that_of_the_weights_that_are_saved() -> None:
     rows = [{"epoch": i} for i in range(1, 6)]
-    reverted = {"before": 0.1, "after": 0.2, "reverted": True}
+    reverted = {**Verdict(3, 0.1, 0.2, 0.05, 0.15).record(), "on": "validation photos"}
     stages = [
         {"name": "a", "first_epoch": 0},
         {"name": "b", "first_epoch": 1, "revert": reverted},
