@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from finetunekit.experiments.ablation import run_ablation
     from finetunekit.experiments.asking import audit, compare, probe
     from finetunekit.experiments.cross_validation import resume_folds, run_folds
+    from finetunekit.experiments.ensemble import ensemble
     from finetunekit.experiments.leave_out import resume_left_out, run_left_out
     from finetunekit.experiments.run_group import GroupResult
     from finetunekit.experiments.seeds import resume_seeds, run_seeds
@@ -125,6 +126,7 @@ _LAZY = {
     "finetunekit.experiments.tuning": ("run_tune",),
     "finetunekit.experiments.asking": ("audit", "compare", "probe"),
     "finetunekit.experiments.cross_validation": ("run_folds", "resume_folds"),
+    "finetunekit.experiments.ensemble": ("ensemble",),
     "finetunekit.experiments.leave_out": ("run_left_out", "resume_left_out"),
     "finetunekit.experiments.run_group": ("GroupResult",),
     "finetunekit.experiments.seeds": ("run_seeds", "resume_seeds"),
@@ -239,6 +241,7 @@ __all__ = [
     "did_you_mean",
     "draw_uniform",
     "dump_yaml",
+    "ensemble",
     "folder_id",
     "free_memory_bytes",
     "from_windows",
@@ -294,7 +297,7 @@ def __getattr__(name: str) -> Any:
 
 
 #: What completion offers in a notebook. Plugins import more by name: docs/plugins/hooks.md and docs/plugins/writing.md say what.
-_FOR_NOTEBOOKS = ("audit", "compare", "load", "probe", "run")
+_FOR_NOTEBOOKS = ("audit", "compare", "ensemble", "load", "probe", "run")
 
 
 def __dir__() -> list[str]:

@@ -90,9 +90,9 @@ def _build(parts: Sequence[Chosen], options: Options, image_size_px: int) -> Bac
     for part in parts:
         built = call_builder(part, spec_of(part).native_size_px)
         prefix = layer_prefix(part)
-        renamed = keras.models.clone_model(built.model, clone_function=partial(_renamed, prefix))
+        part_model = keras.models.clone_model(built.model, clone_function=partial(renamed, prefix))
         # `call`, not a call: layer by layer, so that freezing, cache and Grad-CAM find them
-        features = renamed.call(_fed(pixels, part, image_size_px))
+        features = part_model.call(_fed(pixels, part, image_size_px))
         vectors.append(_pooled(features, built.kind, prefix))
         blocks.append({block: tuple(prefix + path for path in paths) for block, paths in built.blocks.items()})
     joined = keras.layers.Concatenate(name="joined", dtype="float32")(vectors)
@@ -101,7 +101,8 @@ def _build(parts: Sequence[Chosen], options: Options, image_size_px: int) -> Bac
     return Backbone(model=model, kind="vector", blocks=_merged(blocks))
 
 
-def _renamed(prefix: str, layer: Any) -> Any:
+def renamed(prefix: str, layer: Any) -> Any:
+    """A copy of a layer, its weights drawn anew, whose name begins with a prefix."""
     return type(layer).from_config({**layer.get_config(), "name": prefix + layer.name})
 
 
@@ -109,11 +110,18 @@ def _fed(pixels: keras.KerasTensor, part: Chosen, size_px: int) -> keras.KerasTe
     """RGB in [0, 255] as the part was trained on: `(batch, native, native, 3)`, float32 under any precision."""
     import keras
 
-    spec, prefix = spec_of(part), layer_prefix(part)
-    native_px, contract = spec.native_size_px, spec.pixels
+    spec = spec_of(part)
+    native_px = spec.native_size_px
     if native_px != size_px:
         # the operation, not the layer `Resizing`, whose `training=True` by default reaches every layer that is called after it
         pixels = keras.ops.image.resize(pixels, (native_px, native_px), interpolation="bilinear")
+    return standardised(pixels, spec.pixels, layer_prefix(part))
+
+
+def standardised(pixels: keras.KerasTensor, contract: PixelContract, prefix: str) -> keras.KerasTensor:
+    """RGB in [0, 255] by a contract, float32 under any precision; the layer is called `<prefix>rescaling`."""
+    import keras
+
     if contract.order == "bgr":
         pixels = keras.ops.flip(pixels, axis=-1)
     scale = [contract.scale / std for std in contract.std]

@@ -11,7 +11,7 @@ from finetunekit.config.sections import RunConfig
 from finetunekit.config.training_sections import FitStage, SolveStage
 from finetunekit.config.yaml_source import KeyPath, dump_yaml, show_path
 from finetunekit.plugins.files import PluginFile
-from finetunekit.types import BackboneSpec, Options, Registered
+from finetunekit.types import BackboneSpec, Options, PixelContract, Registered
 
 EXECUTOR, TUNE = "executor", "tune"
 NO_PART_OF_A_RUN = {EXECUTOR, TUNE}
@@ -68,12 +68,33 @@ class PlannedNetwork:
         head: Classification head.
         size_px: Side of its input.
         name: Of the configuration.
+        members: Networks whose probabilities are averaged; empty: it is one network, of this backbone and this head.
     """
 
     backbone: Chosen
     head: Chosen
     size_px: int
     name: str
+    members: tuple[PlannedMember, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMember:
+    """One network of several that answer together.
+
+    Attributes:
+        network: What it is built from.
+        contract: What it is fed by; None: by what all of them are fed.
+        crop_px: Side of the centre of the common square that it sees, which is then resized to its own size.
+        seed: Its run's.
+        folder: That its run was started from, where relative paths of its configuration begin.
+    """
+
+    network: PlannedNetwork
+    contract: PixelContract | None
+    crop_px: int
+    seed: int
+    folder: str | None
 
 
 @dataclass(frozen=True, slots=True)

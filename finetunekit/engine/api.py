@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,8 @@ def resume(
     path = find_run(run, Path(out)).resolve()
     with locked(path), run_from(path):
         sweep(path)
+        if FinishedRun(path).state["status"] != "finished":
+            refuse_ensemble(path)
         record = RunRecord.reopen(path, progress.say)
         plan, host = reopen_plan(path / CONFIG, progress=progress, trust=trust)
         plan = dataclasses.replace(plan, source=record.state["preset"])
@@ -191,6 +194,7 @@ def replay(
 
     progress = progress or default_progress()
     path, folder = _find_finished_run(run, out).resolve(), Path(out).resolve()
+    refuse_ensemble(path)
     with run_from(path):
         plan, host = reopen_plan(path / CONFIG, settings=executor_settings(on), progress=progress, trust=trust)
         result = _run_where_asked(plan, host, (), folder, progress)
@@ -297,6 +301,18 @@ def rebuild_reports(
         state = {**FinishedRun(path).state, "missing": [dataclasses.asdict(report) for report in missing]}
         write_whole(path / STATE, to_json(state))
         return written
+
+
+def refuse_ensemble(path: Path) -> None:
+    """Refuse to train what was never trained.
+
+    Raises:
+        RunFolderError: If the run is an ensemble.
+    """
+    members = FinishedRun(path).state.get("ensemble", {}).get("members")
+    if members:
+        again = shlex.join(["finetunekit", "ensemble", *(member["run"] for member in members)])
+        raise RunFolderError(f"{path}: is an ensemble, which trains nothing. Make it again: {again}")
 
 
 def _find_finished_run(run: str | Path, out: str | Path) -> Path:

@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     from finetunekit.data.known_photos import KnownPhotos, Measurements
     from finetunekit.data.listing import ChangedListing
     from finetunekit.evaluation.baselines.inputs import BaselineInputs
+    from finetunekit.models.classifier import Classifier
     from finetunekit.training.stage_context import Prepared, StageContext
+    from finetunekit.types import PhotoListing, PixelContract
 
 
 class RunPipeline:
@@ -139,7 +141,7 @@ class RunPipeline:
     def _train_and_score(self) -> tuple[dict[str, Any], BaselineInputs]:
         """All that needs the trained network, to which nothing refers once this returns."""
         from finetunekit.engine.build import build_context, check_pixels
-        from finetunekit.engine.score import score_run
+        from finetunekit.engine.score import predict_split, score_run
         from finetunekit.evaluation.diagnostics import baseline_inputs, write_gradcam
 
         index, photos = self._read_photos()
@@ -148,7 +150,8 @@ class RunPipeline:
         prepared = self._train(context)
         self._save_model(context)
         self.progress.say(f"saved {self.path / MODEL}; its scores, baselines and report follow")
-        metrics = score_run(context, index, photos, prepared, self.rows, self.record)
+        predict = partial(predict_split, self.plan, photos, prepared.answer, self.progress)
+        metrics = score_run(self.plan, index, predict, self.rows, self.record, self.progress)
         inputs = baseline_inputs(context, index, photos, prepared)
         if self.config.evaluate.test and self.config.insights.gradcam_photos:
             metrics = write_gradcam(self.path, context.classifier, inputs, metrics)
@@ -172,11 +175,14 @@ class RunPipeline:
         photos.expect((record.path, record.split) for record in sorted(listing.photos, key=photo_order))
         with open_known_photos(self.progress.say) as known:
             measured = measure_listing(self.plan, listing, known, self.progress, photos.put)
-            index = index_measured_listing(self.plan, listing, measured)
+            index = self._index(listing, measured)
             self._note_photos(index, changed)
             if not (self.path / AUDIT).is_file():
                 self._audit(index, measured, known)
         return index, photos.bind(index)
+
+    def _index(self, listing: PhotoListing, measured: Measurements) -> PhotoIndex:
+        return index_measured_listing(self.plan, listing, measured)
 
     def _pixel_store(self) -> PixelStore:
         from finetunekit.data.decoded_photos import Miniatures, PixelStore
@@ -246,12 +252,14 @@ class RunPipeline:
     # ---- evaluation and artefacts ------------------------------------------------------------------------------------------------
 
     def _save_model(self, context: StageContext) -> None:
+        self._save_network(context.classifier, context.contract, context.precision)
+
+    def _save_network(self, network: Classifier, contract: PixelContract, precision: str) -> None:
         """The network as finetunekit loads it; then for others, as Keras can write it."""
         from finetunekit.models.classifier import save_h5
         from finetunekit.models.saved_network import save_network
 
-        network = context.classifier
-        save_network(self.path / MODEL, network.logits, context.contract, context.precision)
+        save_network(self.path / MODEL, network.logits, contract, precision)
         self._save_for_others(MODEL_KERAS, network.probabilities.save)
         if self.config.save.h5:
             self._save_for_others(MODEL_H5, partial(save_h5, network.probabilities))

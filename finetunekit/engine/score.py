@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +20,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from finetunekit.data.decoded_photos import PixelStore
+    from finetunekit.data.decoded_photos import DecodedPhotos, PixelStore
     from finetunekit.data.index import PhotoIndex
     from finetunekit.evaluation.likeness import Traits
+    from finetunekit.models.forward import Answers
     from finetunekit.runs.test_split_ledger import Openings
-    from finetunekit.training.stage_context import Prepared, StageContext
-
 
 METRICS_KEYS = {
     "name": "Of the configuration.",
@@ -35,40 +33,45 @@ METRICS_KEYS = {
     "classes": "Names; the position is the class index.",
     "test_time_flip": "Whether probabilities are means over each photo and its mirror image.",
     "epochs": "Epochs trained; a stage that is solved has none.",
-    "last_epoch": "The row of `epochs.csv` that belongs to the saved network.",
+    "last_epoch": "The row of `epochs.csv` that belongs to the saved network; empty for an ensemble, which trains nothing.",
     "pixel_check": "What it costs a probe to be fed other pixels than the backbone's own; null if that was not measured.",
-    "notes": "Sentences about stages that were reverted.",
+    "notes": "Sentences about stages that were reverted, or about the members of an ensemble.",
     "calibration": "The temperature that logits are divided by, how it was fitted, and a sentence about it.",
     "train": "Scores on the training photos, see `Scores`; `uncalibrated` has those that depend on the temperature, at temperature 1.",
     "valid": "The same on the validation photos.",
     "test": "The same on the test photos; absent if the test split stayed closed (`evaluate.test: false`).",
     "sets": "How often sets of classes (split conformal prediction) contained the true class on the test photos.",
     "unlike": "How many test photos are unlike the training photos; null if that is not known.",
+    "ensemble": "Only of an ensemble: `by` (weights or probabilities), `members`, `is_out_of_fold`, and the `gain` over the best of them.",
     "openings": "How often this test split has been scored, and by how many configurations; null if not counted.",
     "seconds": "Wall-clock seconds by part: `training`, `evaluation`, `baseline_s`, `report_s`, `whole`.",
 }
 """Key of `metrics.json` → what it holds."""
 
 
+Predicted = tuple["NDArray[np.float64]", "Traits | None"]
+"""Probabilities `(photos, classes)` of one split, uncalibrated, and what the network makes of its photos before it answers."""
+
+
 def score_run(
-    context: StageContext,
+    plan: Plan,
     index: PhotoIndex,
-    photos: PixelStore,
-    prepared: Prepared,
+    predict: Callable[[str], Predicted],
     rows: Sequence[Mapping[str, Any]],
     record: RunRecord,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Write `predictions.csv` and `metrics.json` of a run that has trained.
 
     The network first sees the test split here, after the last epoch; not at all with `evaluate.test: false`.
 
     Args:
-        context: Of the run.
+        plan: Of the run.
         index: Its photos.
-        photos: Their pixels.
-        prepared: Its last stage.
-        rows: Its epochs, as logged.
+        predict: Answers for the photos of a split; see `predict_split`.
+        rows: Its epochs, as logged; none for an ensemble, which trains nothing.
         record: Gets the temperature, and the keys by which the ledger knows test split and configuration.
+        progress: Hears where the opening cannot be counted.
 
     Returns:
         Content of `metrics.json`.
@@ -78,11 +81,17 @@ def score_run(
     from finetunekit.evaluation.scores import fit_calibration, score_splits
     from finetunekit.training.stage_record import kept_rows, revert_notes
 
-    started, plan, state = time.time(), context.plan, record.state
+    started, state = time.time(), record.state
     is_open = plan.config.evaluate.test
     scored = (TRAIN, VALID, TEST) if is_open else (TRAIN, VALID)
     traits: dict[str, Traits] = {}
-    ask = partial(_predict, context, photos, prepared, traits)
+
+    def ask(split: str) -> NDArray[np.float64]:
+        found, own = predict(split)
+        if own is not None:
+            traits[split] = own
+        return found
+
     uncalibrated = predict_splits(index, ask, SPLITS if is_open else scored)
     contents = [photo.sha256 for photo in index.split(VALID)]
     state["calibration"] = fit_calibration(uncalibrated[VALID], index.labels(VALID), contents)
@@ -94,7 +103,7 @@ def score_run(
     ]
     key = _note_keys(plan, index, state)
     # before test labels meet predictions on disk
-    openings = _open_test_split(plan, index, key, record, context.progress) if is_open else None
+    openings = _open_test_split(plan, index, key, record, progress) if is_open else None
     write_whole(record.path / PREDICTIONS, to_csv(predictions, prediction_columns(index.classes)))
     metrics = {
         "name": plan.config.name,
@@ -102,10 +111,10 @@ def score_run(
         "stand_in": index.stand_in,
         "classes": list(index.classes),
         "test_time_flip": plan.config.evaluate.flip,
-        "epochs": len(rows) - sum("solve" in stage for stage in state["stages"]),
-        "last_epoch": (kept_rows(rows, state["stages"]) or rows)[-1],
+        "epochs": len(rows) - sum("solve" in stage for stage in state["stages"]) if rows else 0,
+        "last_epoch": (kept_rows(rows, state["stages"]) or rows)[-1] if rows else {},
         "pixel_check": state.get("pixel_check"),
-        "notes": revert_notes(state["stages"]),
+        "notes": revert_notes(state["stages"]) if rows else [],
         "calibration": state["calibration"],
         **score_splits(predictions, index.classes, scored),
         "sets": shown_sets(predictions, index.classes, [stage.model_dump() for stage in plan.config.stages]),
@@ -122,23 +131,32 @@ def score_run(
     return metrics
 
 
-def _predict(
-    context: StageContext, photos: PixelStore, prepared: Prepared, traits: dict[str, Traits], split: str
-) -> NDArray[np.float64]:
-    """Probabilities `(photos, classes)` of one split, uncalibrated; what the network makes of its photos is put into `traits`."""
+def predict_split(
+    plan: Plan, photos: PixelStore, answer: Callable[[DecodedPhotos, str], Answers], progress: Progress, split: str
+) -> Predicted:
+    """Ask a network for the photos of one split, and for their mirror images where the plan says so.
+
+    Args:
+        plan: Of the run.
+        photos: Of all splits.
+        answer: See `Prepared.answer`.
+        progress: Says what is under way.
+        split: Which photos.
+    """
     from finetunekit.evaluation.likeness import traits_of
     from finetunekit.models.forward import mean_over_flip
 
-    context.progress.show(f"evaluating {split} photos")
+    progress.show(f"evaluating {split} photos")
     decoded = photos.split(split)
+    traits: list[Traits | None] = []
 
     def ask(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits, found = prepared.answer(decoded.with_pixels(pixels), split)
-        if found is not None:
-            traits.setdefault(split, traits_of(found, logits))  # of the photos as they are, which come first
+        logits, found = answer(decoded.with_pixels(pixels), split)
+        traits.append(None if found is None else traits_of(found, logits))
         return logits
 
-    return mean_over_flip(ask, decoded.pixels, is_flipped=context.plan.config.evaluate.flip)
+    probabilities = mean_over_flip(ask, decoded.pixels, is_flipped=plan.config.evaluate.flip)
+    return probabilities, traits[0]  # of the photos as they are, which come first
 
 
 def _keep_features(traits: Mapping[str, Traits], index: PhotoIndex, path: Path) -> dict[str, Any] | None:
@@ -159,7 +177,9 @@ def _note_keys(plan: Plan, index: PhotoIndex, state: dict[str, Any]) -> str:
 
     written = plan.to_dict()
     photos = [index.content_key(TRAIN), index.content_key(VALID)]
-    key = config_key(written["config"], components=written["components"], photo_keys=photos)
+    together = state.get("ensemble", {})
+    members = [f"{together['by']} {member['config_key']} {member['seed']}" for member in together.get("members", ())]
+    key = config_key(written["config"], components=written["components"], photo_keys=[*photos, *sorted(members)])
     state |= {"config_key": key, "test_content_key": index.content_key(TEST)}
     return key
 

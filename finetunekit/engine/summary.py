@@ -76,10 +76,9 @@ def _without_test(metrics: Mapping[str, Any]) -> list[str]:
         f"{accuracy['successes']:,} of {accuracy['photos']:,} validation photos right: {show_percent(accuracy['value'])},"
         f" 95 % interval {show_between(accuracy['interval'])}."
     )
-    said += [
-        *metrics.get("notes", ()),
-        "The test split stayed closed (evaluate.test: false): no network saw its photos.",
-    ]
+    said += metrics.get("notes", ())
+    if not metrics.get("ensemble", {}).get("is_out_of_fold"):  # of folds there is none
+        said.append("The test split stayed closed (evaluate.test: false): no network saw its photos.")
     return [line for part in said for line in wrap(part)]
 
 

@@ -60,6 +60,7 @@ class AnswerSets:
         is_chosen: Whether the run chose its epochs, or between its stages, on the same photos.
         test: What it did on the test photos; None where the run left them shut.
         test_classes: The same for each class with test photos, by name; empty where the rule is not per class.
+        is_out_of_fold: Whether each of these photos was answered by those members of an ensemble that were not trained on it.
     """
 
     classes: tuple[str, ...]
@@ -69,6 +70,7 @@ class AnswerSets:
     is_chosen: bool
     test: Covered | None
     test_classes: Mapping[str, Covered]
+    is_out_of_fold: bool = False
 
     def names(self, uncalibrated: NDArray[np.float64]) -> list[tuple[str, ...]]:
         """The set of each photo, `(photos, classes)` → names in class order."""
@@ -90,17 +92,22 @@ class AnswerSets:
             spread = coverage_spread(self.photos, rule.coverage)
             yield f"With this many, a single rule like this one covers {show_range(spread)} % in 95 of 100 cases."
         yield from self._few_words(needed)
-        yield (
-            "The run chose its epochs or stages on the same photos, so the promise holds approximately, not exactly."
-            if self.is_chosen
-            else "The run chose nothing on these photos; if you did, by comparing runs on them, the promise holds approximately, not "
-            "exactly."
-        )
+        yield self._basis_words()
         if self.test is not None:
             yield _covered_words(self.test)
             for name, covered in self.test_classes.items():
                 yield f"'{name}': {_share_words(covered)}."
         yield from self._empty_words()
+
+    def _basis_words(self) -> str:
+        if self.is_out_of_fold:
+            return (
+                "Each of these photos was answered by the members that were not trained on it, and new photos are answered by all of "
+                "them, so the promise holds approximately, not exactly."
+            )
+        if self.is_chosen:
+            return "The run chose its epochs or stages on the same photos, so the promise holds approximately, not exactly."
+        return "The run chose nothing on these photos; if you did, by comparing runs on them, the promise holds approximately, not exactly."
 
     def _empty_words(self) -> Iterator[str]:
         if self.right >= self.rule.coverage * self.photos:
@@ -152,7 +159,9 @@ def answer_sets(run: FinishedRun, coverage: float, *, is_per_class: bool = False
         ValueError: If the coverage is impossible.
         RunFolderError: If the run has no predictions.
     """
-    return sets_from(run.predictions, run.classes, coverage, stages=run.config["stages"], is_per_class=is_per_class)
+    found = sets_from(run.predictions, run.classes, coverage, stages=run.config["stages"], is_per_class=is_per_class)
+    is_out_of_fold = run.state.get("ensemble", {}).get("is_out_of_fold", False)
+    return dataclasses.replace(found, is_out_of_fold=is_out_of_fold)
 
 
 def sets_from(

@@ -115,7 +115,7 @@ def map_layer_of(loaded: LoadedRun) -> MapLayer | None:
     """Where the run read its own maps; else where it would have."""
     name = str((loaded.run.optional(GRADCAM) or {}).get("layer"))
     known = {layer.name: layer for layer in loaded.model.layers}
-    return MapLayer(name, known[name].output) if name in known else find_map_layer(loaded.model)
+    return MapLayer(name, (known[name].output,)) if name in known else find_map_layer(loaded.model)
 
 
 def _explain(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.models.forward import input_batches
+from finetunekit.models.layer_names import member_of
 from finetunekit.types import PixelContract
 
 if TYPE_CHECKING:
@@ -30,33 +31,45 @@ class MapLayer:
     """Where a map is read.
 
     Attributes:
-        name: Layer of the backbone.
-        tensor: Its output, `(batch, rows, columns, channels)`.
+        name: Layer of the backbone; of an ensemble, those of its members, with commas.
+        tensors: Its output, `(batch, rows, columns, channels)`; of an ensemble, those of its members, of one size.
     """
 
     name: str
-    tensor: keras.KerasTensor
+    tensors: tuple[keras.KerasTensor, ...]
 
 
 def find_map_layer(backbone: keras.Model) -> MapLayer | None:
     """The last feature map that is as large as that of the last layer with weights, so that a last pooling does not coarsen it.
 
     Args:
-        backbone: Model from photos to features.
+        backbone: Model from photos to features, or to logits.
 
     Returns:
-        None where no layer gives a map of more than one place, as in a network of tokens.
+        None where no layer gives a map of more than one place, as in a network of tokens. Of an ensemble, the maps of the members whose
+        map is of the first one's size.
 
     Source: Selvaraju et al. 2017, "Grad-CAM", arXiv:1610.02391, section 3 (the last convolutional layer).
     """
-    maps = [(layer, _map_of(layer)) for layer in backbone.layers]
+    members: dict[str, list[Any]] = {}
+    for layer in backbone.layers:
+        members.setdefault(member_of(layer.name), []).append(layer)
+    found = [one for name in sorted(members) if (one := _last_map(members[name])) is not None]
+    if not found:
+        return None
+    size = tuple(found[0][1].shape[1:3])
+    same = [(layer, tensor) for layer, tensor in found if tuple(tensor.shape[1:3]) == size]
+    return MapLayer(", ".join(layer.name for layer, _ in same), tuple(tensor for _, tensor in same))
+
+
+def _last_map(layers: Sequence[Any]) -> tuple[Any, keras.KerasTensor] | None:
+    maps = [(layer, _map_of(layer)) for layer in layers]
     found = [(layer, tensor) for layer, tensor in maps if tensor is not None]
     weighted = [tensor for layer, tensor in found if layer.weights and not _is_normalisation(layer)]
     if not weighted:
         return None
     size = tuple(weighted[-1].shape[1:3])
-    layer, tensor = [(layer, tensor) for layer, tensor in found if tuple(tensor.shape[1:3]) == size][-1]
-    return MapLayer(layer.name, tensor)
+    return [(layer, tensor) for layer, tensor in found if tuple(tensor.shape[1:3]) == size][-1]
 
 
 def gradcam_maps(
@@ -64,7 +77,8 @@ def gradcam_maps(
 ) -> NDArray[np.float32]:
     """Maps of what spoke for a class.
 
-    A channel counts by the mean gradient of the class's logit in it; what speaks against the class is left out.
+    A channel counts by the mean gradient of the class's logit in it; what speaks against the class is left out. Maps of several members of
+    an ensemble are added, since each gradient holds the weight of its member in the answer.
 
     Args:
         logits: The network, photos to logits.
@@ -81,24 +95,28 @@ def gradcam_maps(
     import keras
     import tensorflow as tf
 
-    both = keras.Model(logits.inputs, [layer.tensor, logits.outputs[0]])
+    both = keras.Model(logits.inputs, [*layer.tensors, logits.outputs[0]])
     maps, start = [], 0
     for batch in input_batches(photos, contract, _BATCH):
         asked = tf.constant(list(classes[start : start + len(batch)]))
         pixels = tf.constant(batch)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(pixels)  # so that everything after it is recorded, frozen layers too
-            features, scores = both(pixels, training=False)
+            *features, scores = both(pixels, training=False)
             # The gradient of a sum of logits: each photo's logit depends on that photo only.
             total = tf.reduce_sum(tf.gather(scores, asked, axis=1, batch_dims=1))
-        maps.append(_combine(features, tape.gradient(total, features)))
+        maps.append(_scaled(sum(map(_heat, features, tape.gradient(total, features)))))
         start += len(batch)
     return np.concatenate(maps)
 
 
-def _combine(features: Any, gradients: Any) -> NDArray[np.float32]:
+def _heat(features: Any, gradients: Any) -> NDArray[np.float32]:
     values, slopes = (np.asarray(tensor, np.float32) for tensor in (features, gradients))
-    heat = np.maximum((values * slopes.mean(axis=(1, 2), keepdims=True)).sum(axis=-1), 0.0)
+    heat: NDArray[np.float32] = np.maximum((values * slopes.mean(axis=(1, 2), keepdims=True)).sum(axis=-1), 0.0)
+    return heat
+
+
+def _scaled(heat: Any) -> NDArray[np.float32]:
     peak = heat.max(axis=(1, 2), keepdims=True)
     scaled: NDArray[np.float32] = np.divide(heat, peak, out=np.zeros_like(heat), where=peak > 0)
     return scaled

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from finetunekit.data.index import IndexedPhoto, PhotoIndex
 from finetunekit.statistics import apply_temperature
-from finetunekit.types import SPLITS
+from finetunekit.types import DISPLAY, SPLITS
 
 
 def prediction_columns(classes: Sequence[str]) -> tuple[str, ...]:
@@ -56,15 +56,15 @@ def predict_splits(
 
     Args:
         index: Every photo.
-        predict: Split → probabilities of its photos, `(photos, classes)` float64; not asked where every photo of a split was predicted
-            before, as display photos are by default among the test photos.
+        predict: Split → probabilities of its photos, `(photos, classes)` float64; not asked where every display photo was predicted before,
+            as they are by default among the test photos.
         splits: Which splits; photos of others are not looked at.
     """
     known: dict[str, NDArray[np.float64]] = {}  # photo content → probabilities
     found: dict[str, NDArray[np.float64]] = {}
     for split in splits:
         photos = index.split(split)
-        if not {photo.sha256 for photo in photos} <= known.keys():
+        if split != DISPLAY or not {photo.sha256 for photo in photos} <= known.keys():
             known |= {photo.sha256: row for photo, row in zip(photos, predict(split), strict=True)}
         if photos:
             found[split] = np.stack([known[photo.sha256] for photo in photos])

@@ -80,6 +80,10 @@ def build_classifier(network: PlannedNetwork, num_classes: int, precision: str) 
     """
     import keras
 
+    if network.members:
+        from finetunekit.models.ensemble_network import build_ensemble
+
+        return build_ensemble(network, num_classes, precision)
     with precision_scope(precision):
         backbone = build_backbone(network, precision)
         features = Features(backbone.model.output, backbone.kind)
@@ -89,7 +93,7 @@ def build_classifier(network: PlannedNetwork, num_classes: int, precision: str) 
     inputs = backbone.model.inputs[0]
     try:
         whole = keras.Model(inputs, logits, name="logits")
-        saved = keras.Model(inputs, probabilities, name=_model_name(network.name))
+        saved = keras.Model(inputs, probabilities, name=model_name(network.name))
     except ValueError as exc:  # such as a layer name that both use
         reason = one_line(exc)
         raise PluginError(
@@ -110,7 +114,8 @@ def save_h5(model: keras.Model, path: Path) -> None:
         absl.logging.set_verbosity(level)
 
 
-def _model_name(name: str) -> str:
+def model_name(name: str) -> str:
+    """A configuration's name as Keras takes it for a model."""
     return "".join(c if c.isalnum() or c in "_-" else "_" for c in name)
 
 

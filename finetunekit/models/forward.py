@@ -78,20 +78,36 @@ def answer_photos(forward: Callable[..., Answers], photos: NDArray[np.uint8], co
 def last_features(model: keras.Model) -> keras.KerasTensor | None:
     """What the last layer with weights reads, one vector a photo, a map or tokens averaged; None where it reads something else.
 
+    Where several such layers answer together, as in an ensemble, what each of them reads, side by side, each of length 1.
+
     Args:
         model: Any input → logits.
     """
     import keras
 
-    tensor = model.outputs[0]
-    while True:
-        history = tensor._keras_history
-        inputs = history.operation._inbound_nodes[history.node_index].input_tensors
-        if len(inputs) != 1:
-            return None
-        (tensor,) = inputs
-        if getattr(history.operation, "weights", ()):
-            break
+    read = _read_last(model.outputs[0])
+    if read is None:
+        return None
+    vectors = [_as_vector(tensor) for tensor in {id(tensor): tensor for tensor in read}.values()]
+    if len(vectors) == 1:
+        return vectors[0]
+    return keras.ops.concatenate([keras.ops.normalize(vector, axis=-1) for vector in vectors], axis=-1)
+
+
+def _read_last(tensor: keras.KerasTensor) -> list[keras.KerasTensor] | None:
+    """What the last operations with weights before a tensor read; None where one of them reads several tensors, or none is before it."""
+    history = tensor._keras_history
+    operation = history.operation
+    inputs = operation._inbound_nodes[history.node_index].input_tensors
+    if getattr(operation, "weights", ()):
+        return [inputs[0]] if len(inputs) == 1 else None
+    found = [_read_last(one) for one in inputs]
+    return None if not found or None in found else [tensor for part in found if part for tensor in part]
+
+
+def _as_vector(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    import keras
+
     places = tuple(range(1, len(tensor.shape) - 1))
     return keras.ops.mean(tensor, axis=places) if places else keras.ops.cast(tensor, "float32")
 

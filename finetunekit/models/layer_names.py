@@ -12,7 +12,19 @@ if TYPE_CHECKING:
 #: A name that Keras gives when it is given none: the class in snake case, and a number that counts on through the process.
 _COUNTED = re.compile(r"(?P<stem>.*?)(?:_(?P<number>\d+))?")
 
+_MEMBER = re.compile(r"member\d+_")
 _UNNAMED = re.compile(r"variable_\d+$")
+
+
+def member_prefix(number: int) -> str:
+    """What the names of the layers of a member of an ensemble begin with, counted from 1."""
+    return f"member{number}_"
+
+
+def member_of(name: str) -> str:
+    """The prefix of the member that a layer belongs to; empty where it belongs to none."""
+    found = _MEMBER.match(name)
+    return found.group() if found else ""
 
 
 def count_names_anew(model: keras.Model) -> None:

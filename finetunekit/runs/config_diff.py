@@ -36,7 +36,20 @@ in the configuration.
 """
 
 #: What decides most of a result first; what is not named here comes after, what changes no prediction last.
-_FIRST = ("data", "backbone", "weights", "stages", "pixels", "augment", "head", "train", "cache", "precision", "seed")
+_FIRST = (
+    "ensemble",
+    "data",
+    "backbone",
+    "weights",
+    "stages",
+    "pixels",
+    "augment",
+    "head",
+    "train",
+    "cache",
+    "precision",
+    "seed",
+)
 _LAST = ("version of", "reports", "insights", "save", "export", "expected", "plugins")
 _MACHINE = ("python", "platform", "processor", "cpus", "devices", "training_devices", "versions", "threads", "switches")
 
@@ -160,6 +173,7 @@ def flatten(value: Any, path: KeyPath = ()) -> dict[str, Any]:
 
 def _describe_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
     described = flatten({key: value for key, value in plan["config"].items() if key not in LEFT_OUT})
+    described |= flatten({"ensemble": plan.get("ensemble", {})})
     source = plan["config"].get("data", {}).get("source")
     for component in plan.get("components", ()):
         path = str(component["path"])

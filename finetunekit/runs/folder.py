@@ -63,6 +63,12 @@ BASELINES, OVERLAP, GRADCAM, AUDIT = "baselines.json", "overlap.json", "gradcam.
 NEXT_STEPS, UNSEEN_SOURCES = "next_steps.json", "unseen_sources.json"
 
 
+MEMBERS = "members"
+"""Folder of an ensemble with a folder for each member, from 1: its configuration, plan, plugin files and scores, not its model."""
+ENSEMBLE_WEIGHTS, PROBABILITIES = "weights", "probabilities"
+"""What an ensemble is the mean of."""
+
+
 def new_run_path(
     out: Path, name: str, files: Mapping[str, str | bytes] | None = None, now: datetime | None = None
 ) -> Path:

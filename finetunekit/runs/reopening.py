@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finetunekit.config.plan import Plan, PlannedNetwork
+from finetunekit.config.pixel_contract import contract_from
+from finetunekit.config.plan import Plan, PlannedMember, PlannedNetwork
 from finetunekit.config.planning import make_plan, plan_network
 from finetunekit.config.preset import Document, read_document
 from finetunekit.errors import ConfigError
 from finetunekit.plugins.files import locate_file
 from finetunekit.plugins.host import PluginHost, load_plugins
-from finetunekit.runs.folder import CONFIG, PLAN, FinishedRun
+from finetunekit.runs.folder import CONFIG, MEMBERS, PLAN, PROBABILITIES, FinishedRun
 from finetunekit.runs.trust import refuse_strange_code
 from finetunekit.system.progress import Progress
 
@@ -54,7 +56,7 @@ def reopen_plan(
 def reopen_network(run: FinishedRun, progress: Progress | None = None, *, trust: bool = False) -> PlannedNetwork:
     """What the network of a run is built from; plugins that have no part in it need not be here.
 
-    A plugin file counts as it was when the run used it.
+    A plugin file counts as it was when the run used it. An ensemble's folder holds the configurations and plugin files of its members.
 
     Args:
         run: Its folder.
@@ -65,12 +67,30 @@ def reopen_network(run: FinishedRun, progress: Progress | None = None, *, trust:
         ConfigError: With every problem, one a line; a plugin that is gone is named, and so are files that may not be run.
         PluginError: If a plugin file cannot be loaded.
     """
+    first = _reopen_one(run.path, progress, trust=trust)
+    together = run.state.get("ensemble", {})
+    if together.get("by") != PROBABILITIES:
+        return first
+    members = tuple(
+        PlannedMember(
+            network=_reopen_one(run.path / MEMBERS / str(number), progress, trust=trust),
+            contract=None if kept["contract"] is None else contract_from(kept["contract"]),
+            crop_px=kept["crop_px"],
+            seed=kept["seed"],
+            folder=kept["folder"],
+        )
+        for number, kept in enumerate(together["members"], 1)
+    )
+    return replace(first, members=members)
+
+
+def _reopen_one(folder: Path, progress: Progress | None, *, trust: bool) -> PlannedNetwork:
     host = load_plugins((progress or Progress()).say)
-    document = read_document(str(run.path / CONFIG), host.presets)
-    origins = {part["distribution"] for part in _components(run.path) if part["kind"] in _OF_NETWORK}
+    document = read_document(str(folder / CONFIG), host.presets)
+    origins = {part["distribution"] for part in _components(folder) if part["kind"] in _OF_NETWORK}
     files = [path for path in document.plugin_files if str(path) in origins]
-    _load_files(host, run.path / CONFIG, files, is_as_trained=True, trust=trust)
-    with _naming_what_is_gone(run.path, document, host, _OF_NETWORK):
+    _load_files(host, folder / CONFIG, files, is_as_trained=True, trust=trust)
+    with _naming_what_is_gone(folder, document, host, _OF_NETWORK):
         return plan_network(document, host)
 
 

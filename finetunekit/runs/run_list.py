@@ -102,7 +102,8 @@ def describe_run(path: Path) -> RunEntry:
     except RunFolderError:
         status = UNREADABLE
     test = (_json(path / METRICS).get("test") or {}).get("accuracy", {})
-    planned = [stage.get("epochs", 0) for stage in _json(path / PLAN).get("config", {}).get("stages", [])]
+    stages = _json(path / PLAN).get("config", {}).get("stages", []) if "ensemble" not in state else []
+    planned = [stage.get("epochs", 0) for stage in stages]
     solved = sum("solve" in stage for stage in state.get("stages", ()))
     return RunEntry(
         path=path,
@@ -110,7 +111,7 @@ def describe_run(path: Path) -> RunEntry:
         status=status,
         seed=state.get("seed"),
         started=state.get("started"),
-        epochs=_lines(path / EPOCHS) - solved,
+        epochs=max(0, _lines(path / EPOCHS) - solved),
         planned_epochs=sum(planned) if planned else None,
         test_correct=test.get("successes"),
         test_photos=test.get("photos"),

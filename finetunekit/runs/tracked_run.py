@@ -126,7 +126,7 @@ def tracked_end(run: FinishedRun) -> TrackedEnd:
     published = published_sentence(run)
     sentences = [*baselines.get("words", ()), *run.metrics.get("notes", ()), *([published] if published else [])]
     return TrackedEnd(
-        step=int(run.metrics["last_epoch"]["epoch"]),
+        step=int(run.metrics["last_epoch"].get("epoch", 0)),
         ended_s=_seconds(run.state["ended"]),
         scores=scores,
         verdict=" ".join(" ".join(sentences).split()),

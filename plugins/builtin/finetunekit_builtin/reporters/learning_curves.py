@@ -46,13 +46,13 @@ def build_learning_curves(options: LearningCurvesOptions, run: FinishedRun) -> M
         run: A finished run; its epoch log is read.
 
     Returns:
-        `learning_curves.svg` and `learning_curves.png`, as asked for; nothing for a run whose stages were all solved: it has no
-        epochs.
+        `learning_curves.svg` and `learning_curves.png`, as asked for; nothing for a run that has no epochs: one whose stages were
+        all solved, or an ensemble.
 
     Raises:
         RunError: If the epoch log is empty.
     """
-    if is_solved(run):
+    if is_solved(run) or "ensemble" in run.state:
         return {}
     return figure_files(draw_learning_curves(options, run.epochs), options.formats, run.stand_in)
 

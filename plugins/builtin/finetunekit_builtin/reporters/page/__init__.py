@@ -41,7 +41,6 @@ def build_html(options: HtmlOptions, run: FinishedRun) -> Mapping[str, bytes]:
     name = str(run.config.get("name", run.path.name))
     title = f"{name}: {', '.join(run.classes) if len(run.classes) <= 6 else f'{len(run.classes)} classes'}"
     album = Album(run, options.thumbnail_px, round(options.max_mb * 1e6))
-    source, settings = str(run.plan["source"]), run.state.get("settings") or ()
     page = render_page(
         Path(__file__).with_name(PAGE),
         title=title,
@@ -67,10 +66,19 @@ def build_html(options: HtmlOptions, run: FinishedRun) -> Mapping[str, bytes]:
         display=display(run, options.display),
         exports=exports(run),
         folder=shlex.quote(run.path.name),
-        run_command=shlex.join(["finetunekit", "run", source, *(part for one in settings for part in ("--set", one))]),
+        run_command=_run_command(run),
+        is_ensemble="ensemble" in run.state,
         **_figures(run),
     )
     return {PAGE: page}
+
+
+def _run_command(run: FinishedRun) -> str:
+    """What makes the run again."""
+    if together := run.state.get("ensemble"):
+        return shlex.join(["finetunekit", "ensemble", *(member["run"] for member in together["members"])])
+    settings = (part for one in run.state.get("settings") or () for part in ("--set", one))
+    return shlex.join(["finetunekit", "run", str(run.plan["source"]), *settings])
 
 
 def _figures(run: FinishedRun) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def plan(run: FinishedRun) -> dict[str, Any]:
     layers = run.plan.get("layers") or ()
     return {
         "components": list(_components(run)),
-        "pairs": [*_weights(run), *_pixels(run), *_stages(run)],
+        "pairs": [*_members(run), *_weights(run), *_pixels(run), *_stages(run)],
         "trained": _trained(layers),
         "layers": [
             (
@@ -52,6 +52,14 @@ def _components(run: FinishedRun) -> Iterator[tuple[str, str, str]]:
             options = ", ".join(f"{key} {_plain(value)}" for key, value in component["options"].items())
             name = f"{component['name']} ({options})" if options else component["name"]
             yield component["kind"], name, f"{component['distribution']} {component['version'] or ''}".strip()
+
+
+def _members(run: FinishedRun) -> Iterator[tuple[str, str]]:
+    """Of an ensemble; what follows is the configuration of one of them."""
+    together = run.state.get("ensemble")
+    if together:
+        names = ", ".join(member["run"].rsplit("/", 1)[-1] for member in together["members"])
+        yield "ensemble", f"mean of the {together['by']} of {counted(len(together['members']), 'run')}: {names}"
 
 
 def _weights(run: FinishedRun) -> Iterator[tuple[str, str]]:
