@@ -25,7 +25,12 @@ from finetunekit.system.progress import Progress
 from finetunekit.types import PixelContract
 
 QUIET = Progress(is_quiet=True)
-SOLVED = ("pixels.contract=backbone", "stages=[{name: probe, kind: solve, penalty: 0.001}]", "head={name: linear}", "augment=[]")
+SOLVED = (
+    "pixels.contract=backbone",
+    "stages=[{name: probe, kind: solve, penalty: 0.001}]",
+    "head={name: linear}",
+    "augment=[]",
+)
 
 
 @dataclass(frozen=True)
