@@ -328,13 +328,17 @@ class _Work:
     def estimate(self, stages: tuple[StagePreview, ...], start_s: float) -> Estimate:
         """Add up what the stages take."""
         extraction_s = training_s = 0.0
-        for stage in stages:
+        for number, stage in enumerate(stages):
             times = stage.times
             assert times is not None  # every stage of a calibrated preview was timed
             start_s += times.check_s
             extraction_s += sum(times.extraction_s(e.photos, e.count) for e in stage.entries)
             epoch_s = stage.draws / times.images_per_s + times.evaluation_s(self.photos.get(VALID, 0))
-            training_s += stage.epochs * epoch_s + times.trace_s * self._batch_sizes()
+            folds = self._folds(number)
+            whole = 1 + max(
+                0, folds - 1
+            )  # tried on folds, each without its part of the photos, and at last trained on all
+            training_s += stage.epochs * epoch_s * whole + times.trace_s * self._batch_sizes() * (1 + folds)
         last = stages[-1].times
         assert last is not None
         evaluation_s = sum(last.evaluation_s(count) for count in self.photos.values())
@@ -342,6 +346,11 @@ class _Work:
         return Estimate(
             start_s, extraction_s, training_s, evaluation_s, start_s + extraction_s + training_s + evaluation_s
         )
+
+    def _folds(self, number: int) -> int:
+        """Folds on which a stage is tried first."""
+        stage = self.plan.stages[number].config
+        return stage.cross_fit or 0 if stage.kind == "fit" else 0
 
     def _batch_sizes(self) -> int:
         """Distinct sizes of a batch: the step is traced once for each."""
