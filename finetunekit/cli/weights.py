@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -20,7 +21,7 @@ from finetunekit.errors import WeightsError
 
 @click.group("weights", cls=WholeLines)
 def command() -> None:
-    """List, fetch and find pretrained weights."""
+    """List, fetch, find and pack pretrained weights."""
 
 
 def _backbone(name: str) -> Any:
@@ -74,3 +75,55 @@ def where(backbone: str) -> None:
     if not status.is_cached:
         raise WeightsError(f"{backbone}: no verified weights here. Fetch them: finetunekit weights fetch {backbone}")
     print_lines([status.path])
+
+
+@command.command("pack")
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--preset", help="Says whose arrays these are, if NAME is no installed backbone: backbone, options, size."
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="A.B[0].C=VALUE", help="Change a value of the preset. Repeatable."
+)
+@click.option("--licence", help="Of the arrays, such as Apache-2.0.  [default: as it is known of FILE]")
+@click.option("--attribution", help="Line that must travel with them.")
+@click.option("--pretrained-on", help="Data set that they were trained on.")
+@click.option("--version", default="1.0", show_default=True, help="Of the package.")
+@click.option(
+    "--into", "folder", default=".", type=click.Path(path_type=Path), help="Folder for the wheel.  [default: this one]"
+)
+@json_option
+def pack(
+    name: str,
+    file: Path,
+    preset: str | None,
+    settings: tuple[str, ...],
+    licence: str | None,
+    attribution: str | None,
+    pretrained_on: str | None,
+    version: str,
+    folder: Path,
+    as_json: bool,
+) -> None:
+    """Write the arrays in FILE as a wheel that a private package index can serve: data only, no code.
+
+    FILE is anything that weights.path takes. The lines on stdout go into the preset of whoever uses the package; the last
+    line is the wheel's path.
+    """
+    from finetunekit.models.pack_file import Facts, pack_file
+
+    packed = pack_file(
+        name,
+        file,
+        preset=preset,
+        settings=settings,
+        facts=Facts(licence, attribution, pretrained_on),
+        version=version,
+        folder=folder,
+        progress=make_progress(),
+    )
+    if as_json:
+        print_json({"path": packed.path, "package": packed.package, "checksum": packed.checksum})
+        return
+    print_lines([*packed.yaml_lines(), packed.path])

@@ -120,6 +120,24 @@ class WeightsSection(Section):
         None,
         description="A .npz, .h5 or .keras file, relative to the working directory; it is tried before any other source.",
     )
+    package: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+$",
+        description="A package that `finetunekit weights pack` wrote, as name==version; your package index is asked for it.",
+    )
+    checksum: str | None = Field(
+        None, pattern=r"^sha256:[0-9a-f]{64}$", description="Of the package's wheel; `weights pack` prints it."
+    )
+
+    @model_validator(mode="after")
+    def _check_package(self) -> Self:
+        if (self.package is None) != (self.checksum is None):
+            raise ValueError("weights.package and weights.checksum belong together")
+        if self.package is not None and self.mode == "random":
+            raise ValueError("weights.mode: random reads no weights.package; leave one out")
+        if self.package is not None and self.path is not None:
+            raise ValueError("weights.path and weights.package are two places for the same arrays; leave one out")
+        return self
 
 
 class TrainSection(Section):
@@ -380,8 +398,10 @@ class RunConfig(Section):
             return self
         if len(set(self.backbones)) != len(self.backbones) or len(self.backbones) < 2:
             raise ValueError("backbones needs two names or more, each once")
-        if self.weights.path is not None:
-            raise ValueError("weights.path is one backbone's file; with backbones each has its own source")
+        if self.weights.path is not None or self.weights.package is not None:
+            raise ValueError(
+                "weights.path and weights.package are one backbone's; with backbones each has its own source"
+            )
         if self.pixels.contract != "backbone":
             raise ValueError("pixels.contract has to be backbone with backbones: each is fed by its own")
         return self

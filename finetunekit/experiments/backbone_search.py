@@ -147,13 +147,14 @@ def _at_hand(base: Plan, host: PluginHost, left_out: dict[str, str]) -> Iterator
 
 
 def _of_candidate(base: Plan, backbone: str, size_px: int, contract: str) -> list[str]:
-    """As `--set` texts. A file of weights that the preset names is its own backbone's."""
+    """As `--set` texts. Weights that the preset names are its own backbone's."""
     pixels = [f"pixels.size_px={size_px}", f"pixels.contract={contract}"]
     if backbone == base.backbone.name:
         return pixels
     parts = backbone.split(PLUS)
     named = f"backbone={{name: {backbone}}}" if len(parts) == 1 else f"backbones=[{', '.join(parts)}]"
-    return [*pixels, named, *(["weights.path=null"] if base.config.weights.path else [])]
+    own = [f"weights.{key}=null" for key in ("path", "package", "checksum") if getattr(base.config.weights, key)]
+    return [*pixels, named, *own]
 
 
 def _network(plan: Plan) -> tuple[object, ...]:

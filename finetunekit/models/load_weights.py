@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from finetunekit.models.weights import WeightsProvenance
+    from finetunekit.models.weights import ResolvedWeights, WeightsProvenance
 
 
 def load_backbone_weights(plan: Plan, backbone: Backbone, say: Callable[[str], None]) -> WeightsProvenance | None:
@@ -26,17 +26,32 @@ def load_backbone_weights(plan: Plan, backbone: Backbone, say: Callable[[str], N
     Raises:
         WeightsError: If they cannot be had, or do not fit.
     """
-    from finetunekit.models.weights import StoredArrays, fit_arrays, resolve_weights
+    from finetunekit.models.weights import StoredArrays, fit_arrays
 
     weights = plan.config.weights
     if weights.mode == "random":
         return None
     if plan.parts:
         return _load_parts(plan, backbone, say)
-    explicit = expand_home(weights.path) if weights.path else None
-    found = resolve_weights(plan.backbone.name, plan.spec, explicit=explicit, say=say)
+    found = find_weights(plan, say)
     fit_arrays(backbone.model, StoredArrays(found.path), origin=str(found.provenance.location), top=plan.spec.top)
     return found.provenance
+
+
+def find_weights(plan: Plan, say: Callable[[str], None]) -> ResolvedWeights:
+    """The pretrained arrays of a plan with one backbone: its own file, its own package, or what the backbone's plugin names.
+
+    Raises:
+        WeightsError: If they cannot be had, or were packed for another backbone.
+    """
+    from finetunekit.models.weights import resolve_packed, resolve_weights
+
+    weights, name = plan.config.weights, plan.backbone.name
+    if weights.package is not None and weights.checksum is not None:
+        options = plan.backbone.options.model_dump(mode="json")
+        return resolve_packed(name, plan.spec, weights.package, weights.checksum, options=options, say=say)
+    explicit = expand_home(weights.path) if weights.path else None
+    return resolve_weights(name, plan.spec, explicit=explicit, say=say)
 
 
 def _load_parts(plan: Plan, backbone: Backbone, say: Callable[[str], None]) -> WeightsProvenance:

@@ -576,7 +576,7 @@ def test_explicit_wheel_and_member_are_converted(
     ("name", "content", "match"),
     [
         ("a.npz", b"no zip", r"cannot be read as .npz of named arrays"),
-        ("a.txt", b"", r"files ending in '.txt' cannot be read. Allowed: .bin, .npz, .whl"),
+        ("a.txt", b"", r"files ending in '.txt' cannot be read. Allowed: .bin, .npz, .safetensors, .whl"),
         ("a.bin", b"no zip", r"a.bin: its converter failed"),
         ("a.whl", b"no zip", r"a.whl: damaged archive"),
     ],

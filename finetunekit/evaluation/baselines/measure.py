@@ -21,7 +21,6 @@ from finetunekit.models.linear_probe.nearest_neighbours import nearest_labels
 from finetunekit.statistics import softmax
 from finetunekit.system.environment import resolve_precision
 from finetunekit.system.memory import free_models
-from finetunekit.system.user_dirs import expand_home
 from finetunekit.types import TEST, TRAIN
 
 Features = dict[str, NDArray[np.float32]]
@@ -123,16 +122,16 @@ def _under(inputs: BaselineInputs, whose: str, pixels: str) -> tuple[Features, l
 
 def _head_logits(inputs: BaselineInputs, own: Features) -> Features | str:
     """What the pretrained network's own classification layer says of train and test photos, or why it cannot be asked."""
-    from finetunekit.models.weights import load_top, resolve_weights
+    from finetunekit.models.load_weights import find_weights
+    from finetunekit.models.weights import load_top
 
     plan = inputs.plan
     if plan.config.weights.mode == "random":
         return "the weights were random (weights.mode: random)"
     if plan.spec.top is None:
         return "the weights come without their classification layer"
-    explicit = expand_home(plan.config.weights.path) if plan.config.weights.path else None
     try:
-        found = resolve_weights(plan.backbone.name, plan.spec, explicit=explicit, say=inputs.progress.say)
+        found = find_weights(plan, inputs.progress.say)
         kernel, bias = load_top(found, plan.spec)
     except WeightsError as exc:  # a user's own file may hold the backbone alone
         return str(exc)

