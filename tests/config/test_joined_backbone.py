@@ -84,7 +84,7 @@ def test_one_backbone_named_later_stands_for_several_and_the_other_way_round() -
         (["backbones=[red, red]"], r"each once"),
         (["backbones=[red, bleu]"], r"unknown backbone 'bleu'. Did you mean 'blue'\?"),
         (["backbones=null"], r"backbone: is required"),
-        (["weights={mode: pretrained, path: x.npz}"], r"weights.path is one backbone's file"),
+        (["weights={mode: pretrained, path: x.npz}"], r"weights.path and weights.package are one backbone's"),
         (["pixels.contract=zero_to_one"], r"pixels.contract has to be backbone"),
         (["pixels.size_px=8", "backbones=[]"], r"backbone: is required"),
     ],
