@@ -398,6 +398,10 @@ class Job:
             reason on stdout. Progress goes to stderr. If its stdin is a pipe, it stops when that is closed, as it
             does on SIGINT or SIGTERM: what was done is kept, and the exit code is 130. Add `--at=A=B` (repeatable) if
             what is at A on the machine that asked is at B here.
+        is_divisible: Whether several processes can carry it out together, each started with `arguments` and
+            `--together=I@HOST:PORT,HOST:PORT`: its number I, from 0, and an address for each, on which it will listen.
+            Number 0 is the job; the others only help, write nothing into the folder, and stay until their stdin is
+            closed. If one is lost, end all of them and start again.
         here: Carries out the job in this process; raises like `finetunekit.run`.
         reads: Files and folders outside the run folder that it reads, absolute: photos, tables, the user's own
             weights.
@@ -413,6 +417,7 @@ class Job:
     reads: tuple[Path, ...] = ()
     memory_bytes: int = 0
     requires: Mapping[str, str] = field(default_factory=dict, compare=False)
+    is_divisible: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,8 @@ def command(
         from finetunekit.engine.track import tracker_settings
 
         settings = (*settings, *tracker_settings(trackers))
+    from finetunekit.config.executor_choice import executor_settings
+
     settings = (*settings, f"train.folds={folds}") if folds else settings
     if sources:
         if seeds is not None or folds is not None:
@@ -86,7 +88,7 @@ def command(
         group = run_seeds(preset, seeds, settings=settings, seed=seed, out=out, on=on, progress=progress)
         echo_run_group(group, as_json=as_json)
         return
-    if _is_cross_validation(preset, settings):
+    if _is_cross_validation(preset, (*executor_settings(on), *settings)):
         from finetunekit.experiments.cross_validation import run_folds
 
         group = run_folds(preset, settings=settings, seed=seed, out=out, on=on, progress=progress)

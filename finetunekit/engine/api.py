@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from finetunekit.system.progress import Progress
 
 if TYPE_CHECKING:
     from finetunekit.runs.reproducibility import BitComparison
+    from finetunekit.training.devices import Together
 
 __all__ = [
     "RunResult",
@@ -97,6 +99,7 @@ def resume(
     trust: bool = False,
     places: Mapping[Path, Path] | None = None,
     devices: int | None = None,
+    together: Together | None = None,
 ) -> RunResult:
     """Take up a run that was killed, was interrupted or failed, at the epoch that was under way.
 
@@ -111,6 +114,7 @@ def resume(
         trust: Run plugin files that came with the run, although this user did not start it here.
         places: Path of what it reads, where it was asked for → where that lies here.
         devices: How many go on with it together, in place of `train.devices`; that is a change, which has to be forced.
+        together: Where other processes help to train it.
 
     Returns:
         The run's folder, metrics and summary.
@@ -130,7 +134,7 @@ def resume(
         plan = dataclasses.replace(plan, source=record.state["preset"])
         plan = plan if devices is None else plan.on_devices(devices)
         moved = MovedInputs(Path(record.state["folder"]), places or {})
-        pipeline = RunPipeline(plan, host, record, progress, is_forced=is_forced, moved=moved)
+        pipeline = RunPipeline(plan, host, record, progress, is_forced=is_forced, moved=moved, together=together)
         if record.state["status"] != "finished":
             record.note(PLAN, to_json(plan.to_dict()))
             for file in plan.plugin_files:
@@ -141,6 +145,26 @@ def resume(
         if record.state.get("reported") and not record.state.get("missing"):
             progress.say(f"{path} is finished; nothing is left to do.")
         return pipeline.finish_reports()
+
+
+def help_to_train(run: Path, together: Together, *, progress: Progress, places: Mapping[Path, Path]) -> None:
+    """Train a run's network together with the process that carries it out; nothing is written into its folder.
+
+    Args:
+        run: The run folder, as it was when the other process began, or a copy.
+        together: Where the others are.
+        progress: Where progress is printed.
+        places: As for `resume`.
+
+    Raises:
+        As `resume`.
+    """
+    path, state = run.resolve(), FinishedRun(run).state
+    plan, host = reopen_plan(path / CONFIG, progress=progress, trust=True)
+    moved = MovedInputs(Path(state["folder"]), places)
+    with tempfile.TemporaryDirectory() as scratch, run_from(path):
+        record = RunRecord.create(Path(scratch), plan, ())
+        RunPipeline(plan, host, record, progress, moved=moved, together=together).train_along()
 
 
 def _run_where_asked(plan: Plan, host: PluginHost, settings: Sequence[str], out: Path, progress: Progress) -> RunResult:

@@ -18,11 +18,17 @@ if TYPE_CHECKING:
     from finetunekit.data.decoded_photos import PixelStore
     from finetunekit.data.index import PhotoIndex
     from finetunekit.models.classifier import Classifier
+    from finetunekit.training.devices import Together
     from finetunekit.training.stage_context import StageContext
 
 
 def build_context(
-    plan: Plan, index: PhotoIndex, photos: PixelStore, record: RunRecord, progress: Progress
+    plan: Plan,
+    index: PhotoIndex,
+    photos: PixelStore,
+    record: RunRecord,
+    progress: Progress,
+    together: Together | None = None,
 ) -> StageContext:
     """Build what every stage of a run shares.
 
@@ -32,6 +38,7 @@ def build_context(
         photos: Their pixels.
         record: Gets environment, weights, precision, pixels and reproducibility.
         progress: Says what is under way.
+        together: Where several processes train the network.
 
     Raises:
         ConfigError: If more devices are asked for than there are, or than a batch can be dealt to.
@@ -50,9 +57,9 @@ def build_context(
     from finetunekit.training.stage_context import StageContext
 
     config = plan.config
+    devices = open_devices(config.train.devices, config.train.batch_size, together)
     prepare_tensorflow(seed=config.seed, is_deterministic=config.deterministic)
     precision = resolve_precision(config.precision)
-    devices = open_devices(config.train.devices, config.train.batch_size)
     record.note(ENVIRONMENT, to_json(describe_environment(training_devices=devices.names if devices else ())))
     with devices.scope() if devices else nullcontext():
         classifier = build_classifier(plan.network, len(index.classes), precision)

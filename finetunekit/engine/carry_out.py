@@ -1,4 +1,4 @@
-"""`python -P -m finetunekit.engine.carry_out [--force] [--at=A=B]`: the process that carries out the run in whose folder it is started.
+"""`python -P -m finetunekit.engine.carry_out [--force] [--at=A=B] [--together=I@A,B]`: carries out the run in whose folder it is started.
 
 See `finetunekit.types.Job.arguments` for what whoever starts it can rely on.
 """
@@ -9,8 +9,8 @@ import contextlib
 import sys
 from pathlib import Path
 
-from finetunekit.engine.api import resume
-from finetunekit.engine.job_process import answer_for, places_of
+from finetunekit.engine.api import help_to_train, resume
+from finetunekit.engine.job_process import answer_for, places_of, together_of, wait_for_the_end
 from finetunekit.runs.folder import STATE
 from finetunekit.system.files import LOCK, file_lock
 from finetunekit.system.progress import Progress
@@ -22,9 +22,14 @@ def main(arguments: list[str]) -> int:
     """Carry out the run; the exit code."""
 
     def work() -> None:
+        together, places, progress = together_of(arguments), places_of(arguments), Progress(sys.stderr)
+        if together is not None and together.number:
+            help_to_train(Path(), together, progress=progress, places=places)
+            wait_for_the_end()
+            return
         _wait_for_the_last_one(Path())
-        is_forced, progress = "--force" in arguments, Progress(sys.stderr)
-        resume(Path(), is_forced=is_forced, trust=True, progress=progress, places=places_of(arguments))
+        is_forced = "--force" in arguments
+        resume(Path(), is_forced=is_forced, trust=True, progress=progress, places=places, together=together)
 
     return answer_for(work)
 

@@ -14,6 +14,7 @@ from typing import TextIO
 
 from finetunekit.errors import FinetuneKitError
 from finetunekit.system.formatting import one_line
+from finetunekit.training.devices import Together
 
 _INTERRUPTED = 130
 _UNFORESEEN = 70  # EX_SOFTWARE of BSD's sysexits.h
@@ -47,12 +48,27 @@ def places_of(arguments: list[str]) -> dict[Path, Path]:
     return {Path(asked): Path(here) for asked, _, here in pairs}
 
 
+def together_of(arguments: list[str]) -> Together | None:
+    """`--together=I@HOST:PORT,HOST:PORT`: this process is number I of those that carry out the job."""
+    for text in arguments:
+        if text.startswith("--together="):
+            number, _, addresses = text.removeprefix("--together=").partition("@")
+            return Together(tuple(addresses.split(",")), int(number))
+    return None
+
+
 @contextlib.contextmanager
 def _answering() -> Iterator[TextIO]:
     """Stdout as it was; what libraries and plugins print meanwhile goes to stderr."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace") as answer:
         os.dup2(2, 1)
         yield answer
+
+
+def wait_for_the_end() -> None:
+    """Stay until stopped: the first of several processes that carry out a job has more to do, and looks after the others."""
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        threading.Event().wait()
 
 
 def _stop_with_stdin() -> None:

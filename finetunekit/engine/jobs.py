@@ -80,6 +80,7 @@ def job_of(path: Path, plan: Plan, *, label: str, progress: Progress, is_forced:
         reads=tuple(dict.fromkeys(path for path in _inputs(plan) if path.exists())),
         requires={OWN_DISTRIBUTION: __version__, **{o.distribution: o.version for o in _origins(plan) if o.version}},
         memory_bytes=LIBRARIES_BYTES + network_budget(spec.parameters).memory_bytes,
+        is_divisible=any(stage.config.kind == "fit" for stage in plan.stages),
     )
 
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from finetunekit.data.listing import ChangedListing
     from finetunekit.evaluation.baselines.inputs import BaselineInputs
     from finetunekit.models.classifier import Classifier
+    from finetunekit.training.devices import Together
     from finetunekit.training.stage_context import Prepared, StageContext
     from finetunekit.types import PhotoListing, PixelContract
 
@@ -61,6 +62,7 @@ class RunPipeline:
         progress: Where progress is printed.
         is_forced: Go on with a run that another process left, although something changed.
         moved: Where what it reads lies here.
+        together: Where several processes train its network.
     """
 
     def __init__(
@@ -72,9 +74,10 @@ class RunPipeline:
         *,
         is_forced: bool = False,
         moved: MovedInputs | None = None,
+        together: Together | None = None,
     ) -> None:
         self.plan, self.record, self.progress, self.is_forced = plan, record, progress, is_forced
-        self.moved = moved or MovedInputs(Path.cwd())
+        self.moved, self.together = moved or MovedInputs(Path.cwd()), together
         self.path, self.config = record.path, plan.config
         self.backbones = {
             name: entry.spec for name, entry in host.registries["backbone"].items() if entry.spec is not None
@@ -106,6 +109,16 @@ class RunPipeline:
         """Run it; see `finetunekit.run`."""
         with noting_calls(self.record.calling):
             return self._run()
+
+    def train_along(self) -> None:
+        """Only help to train, where another process keeps the run; the record is one that is thrown away."""
+        from finetunekit.engine.build import build_context
+        from finetunekit.training.train_along import train_along
+
+        index, photos = self._read_photos()
+        context = build_context(self.moved.here(self.plan), index, photos, self.record, self.progress, self.together)
+        assert context.devices is not None  # they are together
+        train_along(context, context.devices)
 
     def _run(self) -> RunResult:
         from finetunekit.system.memory import free_models
@@ -145,7 +158,7 @@ class RunPipeline:
         from finetunekit.evaluation.diagnostics import baseline_inputs, write_gradcam
 
         index, photos = self._read_photos()
-        context = build_context(self.moved.here(self.plan), index, photos, self.record, self.progress)
+        context = build_context(self.moved.here(self.plan), index, photos, self.record, self.progress, self.together)
         check_pixels(context, index, self.record)
         prepared = self._train(context)
         self._save_model(context)

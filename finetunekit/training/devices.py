@@ -1,15 +1,34 @@
-"""The devices that train one network together, and how a batch is dealt to them."""
+"""The devices that train one network together, in one process or in several, and how a batch is dealt to them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from finetunekit.errors import ConfigError
+import numpy as np
+from numpy.typing import NDArray
+
+from finetunekit.errors import ConfigError, RunError
+from finetunekit.models.weight_arrays import assign
+from finetunekit.system.environment import start_tensorflow, without_chatter
 from finetunekit.system.formatting import counted
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Where the processes are that train one network together.
+
+    Attributes:
+        addresses: `HOST:PORT` of each, on which it listens to the others.
+        number: Of this process, from 0.
+    """
+
+    addresses: tuple[str, ...]
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +38,14 @@ class Devices:
     Attributes:
         strategy: TensorFlow's, under whose scope the network is built.
         names: Of the devices, such as `GPU:0`, in the order in which they get their rows of a batch.
+        process: Number of this process among those that train together, from 0; the first one keeps the run.
+        processes: How many there are.
     """
 
     strategy: Any
     names: tuple[str, ...]
+    process: int = 0
+    processes: int = 1
 
     @property
     def count(self) -> int:
@@ -47,13 +70,88 @@ class Devices:
             lambda context: tf.convert_to_tensor(array[shares[context.replica_id_in_sync_group]])
         )
 
+    def tell(self, number: int) -> int:
+        """A number of the first process, in every process."""
+        if self.processes == 1:
+            return number
+        (told,) = self._added_up([np.array(number if self.process == 0 else 0, np.int64)])
+        return int(told)
 
-def open_devices(asked: int | Literal["all"], batch_size: int) -> Devices | None:
+    def spread(self, variables: Sequence[Any]) -> None:
+        """Give variables, in every process, the values that they have in the first."""
+        if self.processes == 1:
+            return
+        own = [np.array(variable.numpy()) for variable in variables]
+        found = self._added_up([array if self.process == 0 else np.zeros_like(array) for array in own])
+        if self.process:
+            assign(variables, [array.astype(mine.dtype) for array, mine in zip(found, own, strict=True)])
+
+    def check_same(self, what: str, text: str) -> None:
+        """Refuse to go on where a process has something else than the others.
+
+        Raises:
+            RunError: In every process.
+        """
+        if self.processes == 1:
+            return
+        mine = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], np.int32).astype(np.int64)
+        (total,) = self._added_up([mine])
+        if (total != mine * self.processes).any():
+            raise RunError(f"the processes that are to train one network together differ in {what}.")
+
+    def _added_up(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Sums over the processes, of what the first device of each brings."""
+        import tensorflow as tf
+
+        wide = [array.astype(np.int64) if array.dtype.kind in "iub" else array for array in arrays]
+
+        def brought(context: Any) -> list[Any]:
+            is_first = context.replica_id_in_sync_group == self._first_device
+            return [tf.convert_to_tensor(array if is_first else np.zeros_like(array)) for array in wide]
+
+        def add(given: list[Any]) -> Any:
+            context = tf.distribute.get_replica_context()
+            return [context.all_reduce("SUM", tf.identity(array)) for array in given]
+
+        given = self.strategy.experimental_distribute_values_from_function(brought)
+        with lost_processes(self):
+            traced = tf.function(lambda: self.strategy.run(add, (given,)), autograph=False)
+            found = traced.get_concrete_function()()
+        return [self.strategy.experimental_local_results(one)[0].numpy() for one in found]
+
+    @property
+    def _first_device(self) -> int:
+        return self.process * (self.count // self.processes)
+
+
+@contextmanager
+def lost_processes(devices: Devices) -> Iterator[None]:
+    """Say in one line that another process is gone.
+
+    Raises:
+        RunError: If it is.
+    """
+    import tensorflow as tf
+
+    errors = tf.errors
+    gone = (errors.UnavailableError, errors.AbortedError, errors.CancelledError, errors.DeadlineExceededError)
+    try:
+        yield
+    except gone as exc:
+        if devices.processes == 1:
+            raise
+        raise RunError(
+            "a process that trained this network together with others was lost. The run has its last epoch; resume it."
+        ) from exc
+
+
+def open_devices(asked: int | Literal["all"], batch_size: int, together: Together | None = None) -> Devices | None:
     """The devices that a configuration asks for: GPUs, or processors where TensorFlow has no GPU.
 
     Args:
         asked: `train.devices`.
         batch_size: `train.batch_size`.
+        together: Where several processes train the network; TensorFlow must not have computed anything in this one then.
 
     Returns:
         None where it is one, on which the network is built and trained as ever.
@@ -61,8 +159,11 @@ def open_devices(asked: int | Literal["all"], batch_size: int) -> Devices | None
     Raises:
         ConfigError: If there are fewer, or a batch has too few photos for each of them to get one.
     """
+    if together is not None:
+        return _join(together, asked, batch_size)
     if asked == 1:
         return None
+    start_tensorflow()
     import tensorflow as tf
 
     there = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
@@ -80,6 +181,31 @@ def open_devices(asked: int | Literal["all"], batch_size: int) -> Devices | None
     # on the first device in the order of the devices: TensorFlow's collective sums confuse two runs of one process
     sums = tf.distribute.ReductionToOneDevice()
     return Devices(tf.distribute.MirroredStrategy(list(names[:count]), cross_device_ops=sums), names[:count])
+
+
+def _join(together: Together, asked: int | Literal["all"], batch_size: int) -> Devices:
+    """Wait until all processes are there."""
+    with without_chatter():
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        count = (len(gpus) or 1) if asked == "all" else asked
+        if count > (len(gpus) or 1):
+            raise ConfigError(
+                f"train.devices: {count} are asked for in each process, and TensorFlow sees {counted(len(gpus), 'GPU')} in this one. "
+                f"Set train.devices: {len(gpus) or 1}, or all."
+            )
+        tf.config.set_visible_devices(gpus[:count], "GPU")
+        cluster = tf.train.ClusterSpec({"worker": list(together.addresses)})
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(
+            tf.distribute.cluster_resolver.SimpleClusterResolver(cluster, task_type="worker", task_id=together.number)
+        )
+    processes, devices = len(together.addresses), strategy.num_replicas_in_sync
+    if devices > batch_size:
+        raise ConfigError(too_small(batch_size, counted(devices, "device")))
+    kind = "GPU" if gpus else "CPU"
+    names = tuple(f"process {i + 1} {kind}:{k}" for i in range(processes) for k in range(devices // processes))
+    return Devices(strategy, names, together.number, processes)
 
 
 def too_small(batch_size: int, devices: str) -> str:

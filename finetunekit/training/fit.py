@@ -84,6 +84,8 @@ def run_fit(job: FitJob) -> tuple[Row, ...]:
         )
     if job.resume is not None:
         _resume(job, optimizer, job.resume)
+    if job.devices is not None:
+        job.devices.spread(optimizer.variables)
     with fast_gradients(job.model), folded_norms(job.model), _stepping(job) as step:
         rows = _run_epochs(job, step)
     for callback in job.callbacks:
@@ -122,6 +124,8 @@ def _run_epochs(job: FitJob, step: Step) -> tuple[Row, ...]:
     moving = moving_variables(job.model)
     whole = copies(moving)
     done, is_over = (job.resume.epochs, job.resume.is_over) if job.resume else (0, False)
+    if job.devices is not None:  # the first process knows where an earlier one left the stage, and when it is over
+        done, is_over = job.devices.tell(done), bool(job.devices.tell(is_over))
     sizes: set[int] = set()
     while not is_over and done < job.stage.epochs:
         try:
@@ -140,6 +144,8 @@ def _run_epochs(job: FitJob, step: Step) -> tuple[Row, ...]:
         job.progress.say(_epoch_line(row, job, epoch_s))
         if stuck:
             job.progress.say(stuck)
+        if job.devices is not None:
+            is_over = bool(job.devices.tell(is_over))
     if done < job.stage.epochs:
         job.progress.say(f"stage {job.stage.name} stopped after {done} of {job.stage.epochs} epochs")
     return tuple(rows)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from finetunekit.errors import RunError
 from finetunekit.models.freezing import is_batch_norm
 from finetunekit.training.batches import Batch
-from finetunekit.training.devices import Devices, each_one, shares_of
+from finetunekit.training.devices import Devices, each_one, lost_processes, shares_of
 
 if TYPE_CHECKING:
     import keras
@@ -64,9 +64,9 @@ class SharedStep:
         starts = deal(np.array([share.start for share in shares], np.int32), each_one(len(shares)))
         if size not in self._steps:
             self._steps[size] = self._build(size)
-        found = self._steps[size](
-            [deal(x, shares) for x in inputs], deal(batch.y, shares), deal(weights, shares), starts
-        )
+        dealt = [deal(x, shares) for x in inputs], deal(batch.y, shares), deal(weights, shares), starts
+        with lost_processes(self._devices):
+            found = self._steps[size](*dealt)
         loss, log_loss, accuracy = self._devices.strategy.experimental_local_results(found)[0].numpy().tolist()
         return loss, log_loss, accuracy
 
@@ -115,18 +115,18 @@ def shared_layers(model: keras.Model, rows: threading.local) -> Iterator[None]:
     for layer in layers:
         _check_layer(layer)
     dropped = [layer for layer in layers if _draws(layer)]
-    normalised = [layer for layer in layers if _takes_statistics(layer) and not layer.synchronized]
+    normalised = [layer for layer in layers if _takes_statistics(layer)]
     for layer in dropped:
         layer.call = _sharing_dropout(layer, rows)
     for layer in normalised:
-        layer.synchronized = True
+        layer._moments = _sharing_moments(layer)
     try:
         yield
     finally:
         for layer in dropped:
             del layer.call
         for layer in normalised:
-            layer.synchronized = False
+            del layer._moments
 
 
 def _sharing_dropout(layer: Any, rows: threading.local) -> Callable[..., Any]:
@@ -143,6 +143,25 @@ def _sharing_dropout(layer: Any, rows: threading.local) -> Callable[..., Any]:
         return inputs * mask[rows.start : rows.start + tf.shape(inputs)[0]]
 
     return call
+
+
+def _sharing_moments(layer: Any) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """Mean and variance of a BatchNorm layer over the whole batch.
+
+    The mean first, then squares of the distances from it, as on one device: Keras' own way to synchronise subtracts the square of the mean
+    from the mean of the squares, which loses digits.
+    """
+    import tensorflow as tf
+
+    def moments(inputs: Any, mask: None) -> tuple[Any, Any]:  # photos have no mask
+        axes, context = layer._reduction_axes, tf.distribute.get_replica_context()
+        values = tf.size(inputs) / inputs.shape[layer.axis]
+        count = context.all_reduce("SUM", tf.cast(values, inputs.dtype))
+        mean = context.all_reduce("SUM", tf.reduce_sum(inputs, axes, keepdims=True)) / count
+        variance = context.all_reduce("SUM", tf.reduce_sum(tf.square(inputs - mean), axes)) / count
+        return tf.reshape(mean, (-1,)), variance
+
+    return moments
 
 
 def _draws(layer: Any) -> bool:

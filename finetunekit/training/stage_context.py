@@ -86,6 +86,21 @@ class StageContext:
     devices: Devices | None = None
 
     @property
+    def outline(self) -> str:
+        """What has to be the same in all processes that train together."""
+        config = self.plan.config
+        parts = (
+            config.train,
+            config.stages,
+            config.augment,
+            config.pixels,
+            config.seed,
+            config.view_seed,
+            self.precision,
+        )
+        return repr((*parts, self.classes, self.train.sha256, self.train.labels.tolist()))
+
+    @property
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.classes)

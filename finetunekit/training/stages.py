@@ -55,7 +55,13 @@ class Training:
         log.take_up()
         if log.rows:
             self.context.progress.say(f"resumed after epoch {log.rows[-1]['epoch']}")
+        devices = self.context.devices
+        if devices is not None:
+            devices.check_same("what they train and on which photos", self.context.outline)
+            devices.tell(log.stage)
         for number in range(log.stage, len(stages)):
+            if devices is not None:  # what an earlier stage, or an earlier process, left
+                devices.spread(self.context.classifier.logits.variables)
             prepared = prepare_stage(self.context, number)
             record = self._announce(number, prepared)
             self.events.stage_began()

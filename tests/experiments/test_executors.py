@@ -24,6 +24,7 @@ from finetunekit.engine.jobs import carry_out
 from finetunekit.errors import ConfigError, FinetuneKitError, PluginError, RunError, error_of
 from finetunekit.runs.folder import FORMAT, WAITING, FinishedRun, read_status
 from finetunekit.runs.folder import SEEDS as SEEDS_FILE
+from finetunekit.runs.reproducibility import compare_bits
 from finetunekit.system.progress import Progress
 from finetunekit.testing import tiny_job
 from finetunekit.testing.contract import choose
@@ -66,7 +67,7 @@ def test_on_goes_over_the_preset_and_keeps_the_options_of_an_executor_of_that_na
         executor = prepare(tiny_yaml, settings=executor_settings(on))[0].executor
         assert (executor.name, getattr(executor.options, "workers", None)) == (name, workers)
     threads = prepare(tiny_yaml, settings=(*executor_settings("processes"), "executor.threads=2"))[0].executor
-    assert threads.options.model_dump() == {"workers": 3, "threads": 2, "restarts": 2}
+    assert threads.options.model_dump() == {"workers": 3, "threads": 2, "processes_per_run": 1, "restarts": 2}
     with pytest.raises(ConfigError, match=r"executor: unknown executor 'procesess'\. Did you mean 'processes'\?"):
         ftk.run(tiny_yaml, on="procesess", progress=QUIET)
     with pytest.raises(ConfigError, match=r"--set executor\.address: unknown option"):
@@ -341,3 +342,63 @@ def test_when_the_driver_is_interrupted_its_processes_stop_and_resume_goes_on_to
     resumed = invoke(folder, "resume", str(group), "--on", "local")
     assert resumed.exit_code == 0, resumed.output
     assert_same(reference, group)
+
+
+# ---- several processes for one run -----------------------------------------------------------------------------------------------
+
+PART = """
+import os, pathlib, signal, socket, sys
+number, _, addresses = sys.argv[-1].removeprefix("--together=").partition("@")
+places = [(host, int(port)) for host, _, port in (a.partition(":") for a in addresses.split(","))]
+begun = pathlib.Path("begun")
+if number == "1":
+    with socket.create_server(places[1]) as server:
+        if server.accept()[0].recv(1):
+            HELPER
+    sys.stdin.read()
+while True:  # until the helper listens
+    try:
+        other = socket.create_connection(places[1])
+        break
+    except OSError:
+        pass
+if not begun.exists():
+    begun.touch()
+    other.sendall(b"x")
+    FIRST
+"""
+
+
+@pytest.mark.parametrize(
+    ("helper", "first", "error", "said"),
+    [
+        ("pass", "sys.exit()", None, []),
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            "signal.pause()",
+            None,
+            ["its process was killed by SIGKILL; resumed"],
+        ),
+        ("print('no photos here'); sys.exit(2)", "signal.pause()", "no photos here", []),
+    ],
+)
+def test_processes_that_share_a_run_hear_of_each_other_and_end_together(
+    helper: str, first: str, error: str | None, said: list[str], tmp_path: Path
+) -> None:
+    from finetunekit_builtin.executors import ProcessesOptions, build_processes
+
+    text = PART.replace("HELPER", helper).replace("FIRST", first)
+    shared = Job(tmp_path, "shared", ("-c", text), lambda: None, is_divisible=True)
+    heard: list[str] = []
+    (outcome,) = build_processes(ProcessesOptions(processes_per_run=2)).run(iter([shared]), heard.append)
+    assert (outcome.error and str(outcome.error)) == error
+    assert [line.removeprefix("shared: ") for line in heard if "at a time" not in line] == said
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_trains(tiny_yaml: Path, finished_run: Path) -> None:
+    settings = ["executor.processes_per_run=2"]
+    result = ftk.run(tiny_yaml, on="processes", settings=settings, out=tiny_yaml.parent / "runs", progress=QUIET)
+    run = FinishedRun(result.path)
+    assert run.environment["training_devices"] == "process 1 CPU:0, process 2 CPU:0"
+    assert compare_bits(FinishedRun(finished_run), run).largest < 1e-6

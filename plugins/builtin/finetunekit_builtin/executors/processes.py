@@ -7,12 +7,13 @@ import itertools
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -51,6 +52,13 @@ class ProcessesOptions(Options):
         le=1024,
         description="TensorFlow's threads in each run, which change the last bits of its weights; null: as many as if it ran alone.",
     )
+    processes_per_run: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Processes that train one network together, each with `train.devices` devices and its own copy of the photos; they "
+        "share each batch.",
+    )
     restarts: int = Field(
         2, ge=0, le=100, description="How many times a run whose process was killed is resumed from its last epoch."
     )
@@ -76,18 +84,27 @@ class _Process:
         process: Leader of a session of its own, so that the user's Ctrl-C comes to this one alone.
         answer: What it writes to stdout.
         deaths: How many processes of this job were killed before it.
+        helpers: Other processes that carry it out together with it.
     """
 
     job: Job
     process: subprocess.Popen[str]
     answer: IO[bytes]
     deaths: int
+    helpers: tuple[_Helper, ...] = ()
 
     def listen(self, hear: Callable[[str | None], None]) -> None:
         """Have its progress heard, and None when it has ended."""
         reader = threading.Thread(target=self._read, args=(hear,), daemon=True)
         reader.start()
         threading.Thread(target=self._wait, args=(hear, reader), daemon=True).start()
+        for helper in self.helpers:
+            threading.Thread(target=self._watch, args=(helper,), daemon=True).start()
+
+    def _watch(self, helper: _Helper) -> None:
+        """The others cannot go on without one that has ended: its epochs are in the folder."""
+        helper.process.wait()
+        self._end(self.process)
 
     def _read(self, hear: Callable[[str | None], None]) -> None:
         assert self.process.stderr is not None
@@ -107,33 +124,77 @@ class _Process:
             self.process.stdin.close()
 
     def kill(self) -> None:
-        """End it, and what it has started."""
+        """End it and its helpers, and what they have started."""
+        self._end(self.process)
+        for helper in self.helpers:
+            self._end(helper.process)
+
+    @staticmethod
+    def _end(process: subprocess.Popen[str]) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing of it is left
             if hasattr(os, "killpg"):
-                os.killpg(self.process.pid, signal.SIGKILL)
+                os.killpg(process.pid, signal.SIGKILL)
             else:
-                self.process.kill()
-        self.process.wait()
+                process.kill()
+        process.wait()
 
     def close(self) -> None:
         """Let go of what it was heard through, once it has ended; and end what it has left behind."""
         self.kill()
-        for stream in (self.process.stdin, self.answer):
+        helpers = [stream for one in self.helpers for stream in (one.process.stdin, one.answer)]
+        for stream in (self.process.stdin, self.answer, *helpers):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
 
-    def outcome(self) -> Outcome:
-        """How the job ended, once the process has."""
+    def killed_by(self) -> int:
+        """Signal that ended it, or one of its helpers, once it has ended; 0: none."""
+        codes = [self.process.returncode, *(helper.process.poll() or 0 for helper in self.helpers)]
+        return -min(0, *codes)
+
+    def outcome(self, killed_by: int, refusals: Sequence[tuple[int, str]]) -> Outcome:
+        """How the job ended, once the process has; `refusals`: of its helpers, exit codes and why."""
         code = self.process.returncode
-        if code < 0:
+        if code and refusals:
+            return Outcome.of_process(self.job, *refusals[0])
+        if killed_by and code:
             times = "" if self.deaths == 0 else f" {self.deaths + 1} times, the last time"
-            why = f"{self.job.label}: its process was killed{times} by {_signal_name(-code)}. Memory may be short: let fewer run at a time."
-            return Outcome(self.job, RunError(why))
+            why = f"its process was killed{times} by {_signal_name(killed_by)}. Memory may be short: let fewer run at a time."
+            return Outcome(self.job, RunError(f"{self.job.label}: {why}"))
         if code == _INTERRUPTED:
             return Outcome(self.job, RunError(f"{self.job.label}: was interrupted; what it has is kept."))
         self.answer.seek(0)
         return Outcome.of_process(self.job, code, self.answer.read().decode(errors="backslashreplace"))
+
+
+def _free_addresses(count: int) -> tuple[str, ...]:
+    """Of this machine alone, free a moment ago."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return tuple(f"127.0.0.1:{one.getsockname()[1]}" for one in sockets)
+
+
+@dataclass(frozen=True, slots=True)
+class _Helper:
+    """A process that trains a network together with the one that carries out the job.
+
+    Attributes:
+        process: Leader of a session of its own.
+        answer: What it writes to stdout.
+    """
+
+    process: subprocess.Popen[str]
+    answer: IO[bytes]
+
+    def refusal(self) -> tuple[int, str] | None:
+        """Exit code and why, where it ended by itself."""
+        code = self.process.poll()
+        if code is None or code < 0:
+            return None
+        self.answer.seek(0)
+        return code, self.answer.read().decode(errors="backslashreplace")
 
 
 def _signal_name(number: int) -> str:
@@ -183,7 +244,7 @@ class _Processes:
         if not self.under_way or self.most is None:
             return True
         free = _free_memory_bytes()
-        need = max(one.job.memory_bytes for one in self.under_way.values())
+        need = max(one.job.memory_bytes for one in self.under_way.values()) * self.options.processes_per_run
         return len(self.under_way) < self.most and (free is None or free >= need)
 
     def _most(self, job: Job, say: Callable[[str], None]) -> int:
@@ -198,28 +259,37 @@ class _Processes:
         return min(wanted, fitting)
 
     def _start(self, job: Job, deaths: int = 0) -> None:
-        number, answer = next(self._numbers), tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        number, parts = next(self._numbers), self.options.processes_per_run if job.is_divisible else 1
+        addresses = _free_addresses(parts) if parts > 1 else ()
+        first, *others = (self._started(job, i, addresses) for i in range(parts))
+        helpers = tuple(_Helper(process, answer) for process, answer in others)
+        self.under_way[number] = one = _Process(job, *first, deaths, helpers)
+        one.listen(lambda line: self.heard.put((number, line)))
+
+    def _started(self, job: Job, part: int, addresses: Sequence[str]) -> tuple[subprocess.Popen[str], IO[bytes]]:
+        answer = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         process = subprocess.Popen(
-            [sys.executable, *job.arguments],
+            [sys.executable, *job.arguments, *([f"--together={part}@{','.join(addresses)}"] if addresses else [])],
             cwd=job.folder,
             stdin=subprocess.PIPE,
             stdout=answer,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if part else subprocess.PIPE,
             text=True,
             encoding="utf-8",
             errors="backslashreplace",
             env={**os.environ, **self._share_of_memory(), **self._threads()},
             start_new_session=True,
         )
-        self.under_way[number] = one = _Process(job, process, answer, deaths)
-        one.listen(lambda line: self.heard.put((number, line)))
+        return process, answer
 
     def _share_of_memory(self) -> dict[str, str]:
         """What keeps a process from taking as free what another one counts on."""
         free = _free_memory_bytes()
         if free is None or self.most is None:
             return {}
-        return {MEMORY_VARIABLE: f"{free / (self.most - len(self.under_way)) / (1 << 30):.3f}"}
+        return {
+            MEMORY_VARIABLE: f"{free / (self.most - len(self.under_way)) / self.options.processes_per_run / (1 << 30):.3f}"
+        }
 
     def _threads(self) -> dict[str, str]:
         return {} if self.options.threads is None else {THREADS_VARIABLE: str(self.options.threads)}
@@ -232,10 +302,12 @@ class _Processes:
                 say(f"{self.under_way[number].job.label}: {line}")
             return None
         one = self.under_way.pop(number)
-        outcome = one.outcome()
+        refusals = [refusal for helper in one.helpers if (refusal := helper.refusal())]
+        killed_by = one.killed_by()
+        outcome = one.outcome(killed_by, refusals)
         one.close()
-        if one.process.returncode < 0 and one.deaths < self.options.restarts:
-            say(f"{one.job.label}: its process was killed by {_signal_name(-one.process.returncode)}; resumed")
+        if killed_by and one.process.returncode and not refusals and one.deaths < self.options.restarts:
+            say(f"{one.job.label}: its process was killed by {_signal_name(killed_by)}; resumed")
             self._start(one.job, one.deaths + 1)
             return None
         return outcome
