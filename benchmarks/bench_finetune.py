@@ -5,7 +5,8 @@
 Every contestant trains the same network from random weights and random input, one step after the other in turns, so that a busy machine
 slows all alike. The first is the step as TensorFlow computes it: the last six blocks of the network, from pixels. Then, one on top of the
 other: frozen BatchNorm folded into the convolutions before it (`folded_norms`), depthwise kernels frozen, fewer blocks from features kept
-at the cut. Photos per second leave out decoding, augmentation, the making of features and validation.
+at the cut. Photos per second leave out decoding, augmentation, the making of features and validation. The last two lines are forward
+passes, as for features and answers, without folding and with it.
 
 --profile prints how a step's time divides among kinds of operations, summed over threads.
 """
@@ -96,6 +97,21 @@ def build_step(contestant: Contestant, asked: argparse.Namespace) -> Callable[[]
     return lambda: model.train_on_batch(inputs, y)
 
 
+def forward_steps(asked: argparse.Namespace) -> dict[str, Callable[[], object]]:
+    """A forward pass of the network, without folding and with it."""
+    import tensorflow as tf
+
+    from finetunekit.models.classifier import build_classifier
+    from finetunekit.models.folded_norm import trace_forward
+
+    plan, _ = prepare(asked.preset, settings=asked.settings, progress=Progress())
+    model = build_classifier(plan.network, CLASSES, "float32").logits
+    x = tf.random.normal((asked.batch, *model.inputs[0].shape[1:]))
+    plain = tf.function(lambda x: model(x, training=False)).get_concrete_function(x)
+    folded = trace_forward(model, tf.TensorSpec(x.shape, tf.float32))
+    return {"forward": lambda: plain(x).numpy(), "forward, BatchNorm folded": lambda: folded(x).numpy()}
+
+
 def rates(steps: Mapping[str, Callable[[], object]], rounds: int, batch: int) -> dict[str, list[float]]:
     """Photos per second of each, in turns, a round unmeasured."""
     found: dict[str, list[float]] = {name: [] for name in steps}
@@ -156,10 +172,11 @@ def main() -> None:
     print(describe_machine(), flush=True)
     start_tensorflow()
     steps = {contestant.name: build_step(contestant, asked) for contestant in CONTESTANTS}
-    found = rates(steps, asked.rounds, asked.batch)
-    first = statistics.median(found[CONTESTANTS[0].name])
+    forward = forward_steps(asked)
+    found = rates({**steps, **forward}, asked.rounds, asked.batch)
     for name, values in found.items():
-        ratio = statistics.median(values) / first
+        first = found["forward" if name in forward else CONTESTANTS[0].name]
+        ratio = statistics.median(values) / statistics.median(first)
         print(f"  {name:62} {show_spread(values, 0):>20} photos/s   {ratio:.2f} x", flush=True)
     if asked.profile:
         for contestant in (CONTESTANTS[0], CONTESTANTS[5]):
