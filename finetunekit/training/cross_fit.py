@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.config.training_sections import FitStage, SolveStage
+from finetunekit.errors import RunError
 from finetunekit.models.linear_probe.cross_validation import Recipe, fit_chosen
 from finetunekit.models.weight_arrays import assign, copies
 from finetunekit.runs.run_record import RunRecord
@@ -103,6 +104,7 @@ class _Folds:
             sink=_Nowhere(),
             progress=Progress(is_quiet=True),
             callbacks=build_callbacks(self.stage, self.prepared.model, validator, _unwritten_record(self.stage.name)),
+            devices=context.devices,
         )
         run_fit(job)
         free_models()
@@ -121,18 +123,14 @@ def cross_fit(context: StageContext, prepared: Prepared, number: int, penalty: f
         The verdict on all photos that were left out. It is over after the first fold by which the loss does not fall.
 
     Raises:
-        ValueError: If the photos cannot be dealt into folds.
-        RunError: As `run_fit`.
+        RunError: If the photos are too few to leave any out; and as `run_fit`.
     """
     stage = context.plan.stages[number].config
     assert isinstance(stage, FitStage)
     assert stage.cross_fit is not None  # asked for by the stage
-    train = context.train
     before = copies(context.classifier.logits.variables)
     folds = _Folds(context, prepared, stage, number, penalty, _head_inputs(context, prepared, number))
-    fold = stratified_folds(
-        train.labels, stage.cross_fit, groups=list(train.groups or train.sha256), seed=context.plan.config.seed
-    )
+    fold = _deal(context, stage, stage.cross_fit)
     losses = np.full((2, len(fold)), np.nan)
     try:
         for k in range(int(fold.max()) + 1):
@@ -153,6 +151,15 @@ def _fold(folds: _Folds, inside: NDArray[np.int64], left_out: NDArray[np.int64])
     yield folds.losses(left_out)
     folds.train(inside)
     yield folds.losses(left_out)
+
+
+def _deal(context: StageContext, stage: FitStage, folds: int) -> NDArray[np.int64]:
+    """Fold of each training photo; photos of one group are in the same one."""
+    groups = list(context.train.groups or context.train.sha256)
+    try:
+        return stratified_folds(context.train.labels, folds, groups=groups, seed=context.plan.config.seed)
+    except ValueError as exc:
+        raise RunError(f"stage {stage.name}: cross_fit: {exc}.") from exc
 
 
 def _head_inputs(context: StageContext, prepared: Prepared, number: int) -> tuple[NDArray[np.float32], ...]:
