@@ -21,8 +21,10 @@ PATIENCE_S = 60.0
 def main(arguments: list[str]) -> int:
     """Carry out the run; the exit code."""
 
+    together = together_of(arguments)
+
     def work() -> None:
-        together, places, progress = together_of(arguments), places_of(arguments), Progress(sys.stderr)
+        places, progress = places_of(arguments), Progress(sys.stderr)
         if together is not None and together.number:
             help_to_train(Path(), together, progress=progress, places=places)
             wait_for_the_end()
@@ -31,7 +33,7 @@ def main(arguments: list[str]) -> int:
         is_forced = "--force" in arguments
         resume(Path(), is_forced=is_forced, trust=True, progress=progress, places=places, together=together)
 
-    return answer_for(work)
+    return answer_for(work, together)
 
 
 def _wait_for_the_last_one(folder: Path) -> None:

@@ -17,18 +17,19 @@ from finetunekit.system.formatting import one_line
 from finetunekit.training.devices import Together
 
 _INTERRUPTED = 130
+TOGETHER_PATIENCE_S = 25.0
 _UNFORESEEN = 70  # EX_SOFTWARE of BSD's sysexits.h
 
 
-def answer_for(work: Callable[[], None]) -> int:
-    """Do the work and answer for it: the exit code, and on stdout why it is not 0."""
+def answer_for(work: Callable[[], None], together: Together | None = None) -> int:
+    """Do the work and answer for it: the exit code, and on stdout why it is not 0; `together`: with these other processes."""
     for number in (signal.SIGINT, signal.SIGTERM):  # jobs of a shell in the background begin with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     if hasattr(signal, "pthread_sigmask"):  # and whoever starts it from a thread may have them blocked there
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     with _answering() as answer:
         try:
-            _stop_with_stdin()
+            _stop_with_stdin(_patience_s(together))
             work()
         except KeyboardInterrupt:
             return _INTERRUPTED
@@ -71,15 +72,27 @@ def wait_for_the_end() -> None:
         threading.Event().wait()
 
 
-def _stop_with_stdin() -> None:
+def _patience_s(together: Together | None) -> float | None:
+    """How long an interrupted process may take to end; None: as long as it likes.
+
+    TensorFlow cannot be interrupted while it waits for another process. A helper has nothing to keep.
+    """
+    if together is None:
+        return None
+    return 0.0 if together.number else TOGETHER_PATIENCE_S
+
+
+def _stop_with_stdin(patience_s: float | None) -> None:
     """Where stdin is a pipe, stop as by Ctrl-C when it is closed: whoever started the job wants it stopped, or is gone."""
     if stat.S_ISFIFO(os.fstat(0).st_mode):
-        threading.Thread(target=_interrupt_at_end_of_stdin, name="stdin", daemon=True).start()
+        threading.Thread(target=_interrupt_at_end_of_stdin, args=(patience_s,), name="stdin", daemon=True).start()
 
 
-def _interrupt_at_end_of_stdin() -> None:
+def _interrupt_at_end_of_stdin(patience_s: float | None) -> None:
     while os.read(0, 4096):
         pass
+    if patience_s is not None:
+        threading.Timer(patience_s, os._exit, (_INTERRUPTED,)).start()
     main_thread = threading.main_thread().ident
     if hasattr(signal, "pthread_kill") and main_thread is not None:
         signal.pthread_kill(main_thread, signal.SIGINT)  # which wakes from whatever it waits for

@@ -27,6 +27,13 @@ class RayOptions(Options):
     )
     cpus_per_run: int = Field(2, ge=1, le=1024, description="Processors that Ray sets aside for a run.")
     gpus_per_run: float = Field(0, ge=0, le=64, description="GPUs that Ray sets aside for a run.")
+    processes_per_run: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Processes, on different nodes where there are some, that train one network together, each with `cpus_per_run` and "
+        "`gpus_per_run`; they share each batch.",
+    )
     threads: int | None = Field(
         None,
         ge=1,

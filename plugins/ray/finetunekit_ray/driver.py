@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 PATIENCE_S = 40.0
 """How long runs that are told to stop may take to keep what they have."""
 ANSWER_S = 5.0
+NOTICE_S = 15.0
+"""How long a lost helper may be noticed after the process that it helped has said so."""
 LOOK_S = 30.0
 """How often it is looked at whether there still is a node."""
 _INTERRUPTED = 130
@@ -71,12 +73,25 @@ class _Handed:
         carrier: Of the cluster, that carries it out.
         is_shared: Whether it is carried out in its folder, which every node sees.
         deaths: How often a worker or a node of it was lost before.
+        helpers: Where other processes carry it out together with it: reference to what comes of one → its carrier.
+        group: Where all of them have their places; None: there is one.
     """
 
     job: Job
     carrier: Any
     is_shared: bool
     deaths: int
+    helpers: Mapping[Any, Any] = field(default_factory=dict)
+    group: Any = None
+
+    def end(self) -> None:
+        """End all of its processes."""
+        import ray
+
+        for carrier in (self.carrier, *self.helpers.values()):
+            ray.kill(carrier)
+        if self.group is not None:
+            ray.util.remove_placement_group(self.group)
 
 
 @dataclass
@@ -126,7 +141,7 @@ class _Session:
         if self.options.workers is not None:
             return self.options.workers
         room = sum(int(node["Resources"].get("CPU", 0) // self.options.cpus_per_run) for node in _alive(ray))
-        return max(1, room)
+        return max(1, room // self.options.processes_per_run)
 
     def _look_for(self, job: Job) -> None:
         """Have every node looked at for what a job needs, once for all jobs that need the same.
@@ -228,29 +243,50 @@ class _Session:
     def _hand_out(self, job: Job, *, is_shared: bool, deaths: int = 0) -> None:
         import ray
 
-        options = self.options
-        carrier = (
-            ray.remote(worker.Carrier)
-            .options(
-                num_cpus=options.cpus_per_run,
-                num_gpus=options.gpus_per_run,
-                memory=job.memory_bytes or None,
-                max_concurrency=2,  # it can be told to stop
-                max_restarts=0,  # counted here: Ray begins those again without end whose node has no memory
-            )
-            .remote()
-        )
+        options, parts = self.options, self.options.processes_per_run if job.is_divisible else 1
+        group = self._group(job, parts) if parts > 1 else None
+        carriers = [self._carrier(job, group, part) for part in range(parts)]
+        addresses = [carrier.address.remote() for carrier in carriers] if parts > 1 else []
         packed = [] if is_shared else [ray.put(worker.pack(str(job.folder), is_dated=True))]
         carried = {path: found for path in map(str, job.reads) if (found := self.known.get(path)) is not None}
         steering = {name: os.environ[name] for name in _STEERING if name in os.environ}
         if options.threads is not None:
             steering[_THREADS] = str(options.threads)
         threads = int(steering.get(_THREADS, available_cpus()))
-        reference = carrier.carry_out.remote(str(job.folder), packed, job.arguments, carried, steering, threads)
-        self.under_way[reference] = _Handed(job, carrier, is_shared, deaths)
+        given = str(job.folder), packed, job.arguments, carried, steering, threads
+        first, *others = (one.carry_out.remote(*given, part, *addresses) for part, one in enumerate(carriers))
+        helpers = dict(zip(others, carriers[1:], strict=True))
+        self.under_way[first] = _Handed(job, carriers[0], is_shared, deaths, helpers, group)
+
+    def _group(self, job: Job, parts: int) -> Any:
+        """Places for all processes of a job, had at once or not at all."""
+        import ray
+
+        place = {"CPU": self.options.cpus_per_run, "GPU": self.options.gpus_per_run, "memory": job.memory_bytes}
+        return ray.util.placement_group([{key: n for key, n in place.items() if n}] * parts, strategy="SPREAD")
+
+    def _carrier(self, job: Job, group: Any, part: int) -> Any:
+        import ray
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        where = (
+            "DEFAULT" if group is None else PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=part)
+        )
+        return (
+            ray.remote(worker.Carrier)
+            .options(
+                num_cpus=self.options.cpus_per_run,
+                num_gpus=self.options.gpus_per_run,
+                memory=job.memory_bytes or None,
+                max_concurrency=2,  # it can be told to stop
+                max_restarts=0,  # counted here: Ray begins those again without end whose node has no memory
+                scheduling_strategy=where,
+            )
+            .remote()
+        )
 
     def _next_ended(self) -> Any:
-        """Wait for a job to end; where no node has room any more, say once that it is waited for.
+        """Wait for a job to end, or one of its helpers to; where no node has room any more, say once that it is waited for.
 
         Raises:
             FinetuneKitError: If the cluster is gone.
@@ -260,9 +296,10 @@ class _Session:
         is_said = False
         try:
             while True:
-                ended, _ = ray.wait(list(self.under_way), timeout=LOOK_S)
+                helped = {helper: one for one, handed in self.under_way.items() for helper in handed.helpers}
+                ended, _ = ray.wait([*self.under_way, *helped], timeout=LOOK_S)
                 if ended:
-                    return ended[0]
+                    return helped.get(ended[0], ended[0])
                 if not is_said and not self._nodes_with_room(next(iter(self.under_way.values())).job):
                     self.say("note: no node of the cluster has room for a run at present; waiting for one")
                     is_said = True
@@ -275,16 +312,30 @@ class _Session:
 
         handed = self.under_way.pop(reference)
         try:
-            done = ray.get(reference)
+            done = self._done(handed, reference)
         except ray.exceptions.RayTaskError as exc:  # what it was to do could not be done
             return Outcome(handed.job, RunError(f"{handed.job.label}: {_said(exc)}"))
         except ray.exceptions.RayError as exc:
             return self._begin_again(handed, exc)
         finally:
-            ray.kill(handed.carrier)
+            handed.end()
         if done["exit_code"] < 0:
             return self._begin_again(handed, RunError(f"killed by signal {-done['exit_code']} on {done['node']}"))
         return self._outcome(handed, done)
+
+    def _done(self, handed: _Handed, reference: Any) -> dict[str, Any]:
+        """What came of a job; of a helper, where it is that one which has ended, or could be why the job has."""
+        import ray
+
+        is_over = bool(ray.wait([reference], timeout=0)[0])
+        done: dict[str, Any] | None = ray.get(reference) if is_over else None
+        if done is not None and (done["exit_code"] == 0 or not handed.helpers):
+            return done
+        ended = ray.wait(list(handed.helpers), timeout=NOTICE_S)[0]
+        if not ended:
+            assert done is not None  # the job or a helper has ended
+            return done
+        return {key: value for key, value in ray.get(ended[0]).items() if key != "folder"}
 
     def _begin_again(self, handed: _Handed, exc: Exception) -> Outcome | None:
         job, said = handed.job, _said(exc)
@@ -328,7 +379,7 @@ class _Session:
             for reference in ended:
                 self._keep(left[reference], reference)
             for handed in left.values():
-                ray.kill(handed.carrier)
+                handed.end()
 
     def _keep(self, handed: _Handed, reference: Any) -> None:
         """Bring home what a job has that was stopped where nothing is shared; one that was lost has nothing."""

@@ -10,6 +10,7 @@ import io
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
@@ -135,6 +136,8 @@ class Carrier:
         carried: Mapping[str, tuple[str, str, Any]],
         environment: Mapping[str, str],
         threads: int,
+        number: int = 0,
+        *addresses: str,
     ) -> dict[str, Any]:
         """Carry out the job.
 
@@ -146,6 +149,8 @@ class Carrier:
             carried: Path of what the job reads → its outline, its digest and a reference to it, packed: for nodes that do not see it.
             environment: What steers a run on the machine that asked.
             threads: Of TensorFlow.
+            number: Of this one among those that carry out the job together.
+            addresses: Of each of them; none: it is alone.
 
         Returns:
             `exit_code` and `answer` of the process, the end of its `progress`, the name of this `node`.
@@ -155,7 +160,8 @@ class Carrier:
             for path, (outlined, digest, reference) in carried.items()
             if outline(path)[0] != outlined
         ]
-        command = [sys.executable, *arguments, *elsewhere]
+        together = [f"--together={number}@{','.join(addresses)}"] if addresses else []
+        command = [sys.executable, *arguments, *elsewhere, *together]
         child = _environment(environment, threads)
         if not packed:
             return self._run(command, folder, child)
@@ -166,6 +172,14 @@ class Carrier:
             }  # what is noted there is noted where it was asked
             done = self._run(command, copy, child)
             return {**done, "folder": pack(copy, is_dated=True) if os.path.isdir(copy) else None}
+
+    def address(self) -> str:
+        """Where this node can be reached by the others, free a moment ago."""
+        import ray
+
+        with socket.socket() as one:
+            one.bind(("", 0))
+            return f"{ray.util.get_node_ip_address()}:{one.getsockname()[1]}"
 
     def stop(self) -> None:
         """Have the process keep what it has, and end."""

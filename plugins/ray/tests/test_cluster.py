@@ -207,6 +207,29 @@ def test_a_node_that_is_killed_costs_an_epoch_at_most(cluster: Cluster, folder: 
     cluster.add_node(num_cpus=2)
 
 
+KILL_HELPER = """
+            import sys
+            words = "--together=1@" + sys.argv[-1].partition("@")[2]
+            for file in Path("/proc").glob("[0-9]*/cmdline"):
+                if words in file.read_text().split(chr(0)):
+                    os.kill(int(file.parent.name), signal.SIGKILL)
+            wait()
+"""
+
+
+@pytest.mark.parametrize("what", [KILL_WORKER, KILL_HELPER])
+def test_processes_that_train_one_network_together_give_its_bits_but_for_rounding(
+    what: str, cluster: Cluster, folder: Path, reference: Path
+) -> None:
+    write_plugin(folder, what.strip())
+    out = "together" if what == KILL_WORKER else "helped"
+    group, said = on_ray(cluster, folder, out, processes_per_run=2)
+    assert "seed 6: its process, worker or node was lost; resumed at its last epoch" in said
+    assert len(seed_6(group).state["resumed"]) == 1
+    assert seed_6(group).environment["training_devices"] == "process 1 CPU:0, process 2 CPU:0"
+    assert compare_bits(seed_6(reference), seed_6(group)).largest < 1e-6
+
+
 def blind_outline(path: str, real: Any = worker.outline) -> tuple[str, int]:
     """On a node, what lies outside of what it keeps itself is not seen."""
     found: tuple[str, int] = ("nothing", 0) if "RAY_RAYLET_PID" in os.environ else real(path)
