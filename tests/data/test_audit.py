@@ -11,10 +11,11 @@ import pytest
 from audit_photos import draw_photo, list_all, opened, save, write_clean
 from finetunekit_builtin.felids.folder import write_drawn_photos
 from finetunekit_builtin.felids.photo import draw_photo as draw_felid
-from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 from finetunekit.data.audit import duplicates
 from finetunekit.data.audit.audit import audit_listing
+from finetunekit.data.audit.equal_pixels import equal_pixels
 from finetunekit.data.audit.findings import AuditReport, Finding
 from finetunekit.data.known_photos import open_known_photos
 from finetunekit.system.progress import Progress
@@ -222,6 +223,30 @@ def test_blank_photos_are_no_copies_of_each_other(root: Path) -> None:
     for number in range(3):
         save(Image.new("RGB", (144, 108), (40 * number + 60,) * 3), root / "train/cat" / f"blank {number}.jpg")
     assert {finding.kind for finding in look(root).findings} == {"blank"}
+
+
+def test_a_watermark_across_nearly_every_part_of_a_photo_hides_no_leak(tmp_path: Path) -> None:
+    photo = Image.fromarray(draw_felid("lion", seed=0, index=33, split="train", size_px=128))
+    layer = Image.new("RGBA", photo.size)
+    for line in range(2):
+        font, place = ImageFont.load_default(128 / 6), (3, 64 * line + 64 / 3)
+        ImageDraw.Draw(layer).text(place, "SAMPLE PHOTO", fill=(255, 255, 255, 180), font=font)
+    save(photo, tmp_path / "photos/test/lion/photo.jpg")
+    marked = Image.alpha_composite(opened(tmp_path / "photos/test/lion/photo.jpg").convert("RGBA"), layer).convert(
+        "RGB"
+    )
+    save(marked, tmp_path / "photos/train/lion/marked.jpg", quality=85)
+    assert paths(only(look(tmp_path / "photos"), "leak")) == [["test/lion/photo.jpg", "train/lion/marked.jpg"]]
+
+
+def test_equal_places_are_counted_whatever_lies_over_the_others() -> None:
+    rng = np.random.default_rng(0)
+    seen = rng.uniform(60, 190, (2, 64, 64)).astype(np.float32)
+    wanted = np.stack([1.05 * seen[0] - 7, rng.uniform(60, 190, (64, 64))]).astype(np.float32)
+    wanted[:, :, ::2] = 255  # a mark over half of both
+    equal = equal_pixels(seen, wanted, np.ones_like(seen), within=3.0)
+    assert equal.slope[0] == pytest.approx(1.05, abs=0.02)
+    assert equal.share[1] < 0.02
 
 
 def test_two_drawn_felids_whose_few_blocks_agree_by_chance_are_two_photos(tmp_path: Path) -> None:

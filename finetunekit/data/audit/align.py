@@ -157,6 +157,17 @@ def fit_pairs(pictures: Pictures, places: Places, steps: int) -> Fits:
     return Fits(maps, correlation, levels, _share(kept, inside))
 
 
+def overlaid(pictures: Pictures, places: Places) -> tuple[Float32, Float32, Float32]:
+    """What both photos of each pair show where the second lies in the first.
+
+    Returns:
+        Three of `(pairs, grid, grid)`: the first; the second, an inverted one inverted again; 1 where that is inside the first, else 0.
+    """
+    over = _Grid.over(places.maps, pictures.soft.shape[-1] // 2)
+    seen, inside = _through(pictures.soft, places.first, places.maps, over)
+    return seen, _wanted(pictures.soft, places, over), inside
+
+
 @dataclass(frozen=True, slots=True)
 class _Grid:
     """Places in second pictures, a grid over each overlap: `low`, `size` `(pairs, 2)`; `x`, `y` `(pairs, grid, grid)`."""
@@ -278,12 +289,17 @@ def _local(grid: int) -> Float32:
     return np.asarray(weights / weights[grid // 2].sum(), np.float32)
 
 
-def _evened(seen: Float32, inside: Float32) -> tuple[Float32, Float32]:
-    """Without local brightness and in units of local contrast; and that contrast squared."""
+def detail_of(seen: Float32, inside: Float32) -> Float32:
+    """Pictures without local brightness, `(pairs, grid, grid)`; 0 where `inside` is."""
     around = _local(seen.shape[-1])
     covered = np.maximum(around @ inside @ around, 1e-2)
-    detail = (seen - around @ (seen * inside) @ around / covered) * inside
-    energy = around @ (detail * detail) @ around / covered
+    return np.asarray((seen - around @ (seen * inside) @ around / covered) * inside, np.float32)
+
+
+def _evened(seen: Float32, inside: Float32) -> tuple[Float32, Float32]:
+    """Without local brightness and in units of local contrast; and that contrast squared."""
+    around, detail = _local(seen.shape[-1]), detail_of(seen, inside)
+    energy = around @ (detail * detail) @ around / np.maximum(around @ inside @ around, 1e-2)
     return np.asarray(detail / np.sqrt(energy + _NOISE**2), np.float32), np.asarray(energy, np.float32)
 
 

@@ -8,13 +8,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.data.audit.align import Fits, Pictures, Places, first_look, fit_pairs, is_sensible
+from finetunekit.data.audit.align import Fits, Pictures, Places, first_look, fit_pairs, is_sensible, overlaid
 from finetunekit.data.audit.candidates import Candidates
+from finetunekit.data.audit.equal_pixels import equal_pixels
 from finetunekit.data.audit.frames import content_boxes, unframed
 from finetunekit.data.audit.frequencies import Float32
 
 #: Least correlation of the first look, on pictures of a quarter of the size, before anything is fitted.
 WORTH_FITTING = 0.25
+#: Correlation of the first look from which on a pair is compared pixel by pixel as well, whatever its blocks say.
+ALIKE_AS_A_WHOLE = 0.6
+#: Of one photo under a watermark this share of the places with detail is equal within so many grey levels, on pictures of half the size.
+COARSE_SHARE, COARSE_LEVELS = 0.06, 5.0
+#: The same on whole pictures; they are this part of all places, and lie in so many blocks.
+FINE_SHARE, FINE_LEVELS, LEAST_PLACES, BLOCKS_WITH_SOME = 0.12, 3.0, 0.053, 11
+#: Least and greatest quotient of contrasts of such pairs. Unlike photos reach many equal places only if one of them is made flat.
+SAME_CONTRAST = (0.9, 1.1)
 #: Least share of blocks with texture that agree after the first steps of a fit, on such pictures and on those of half the size; and
 #: after the others.
 WORTH_A_STEP = 0.3
@@ -68,26 +77,17 @@ def confirm(
     photos, at = np.unique(np.concatenate([found.first, found.second]), return_inverse=True)
     whole = greys(photos)
     fine, boxes = unframed(whole, 2 * content_boxes(halved(whole)))
-    half = halved(fine)
-    quarter = Pictures.of(halved(half))
-    places = Places(at[: len(found.first)], at[len(found.first) :], found.is_inverted, found.maps)
-    number = np.flatnonzero(first_look(quarter, places) >= WORTH_FITTING)
-    places = places.taken(number)
-    for pictures, steps, least in (
-        (quarter, 2, WORTH_A_STEP),
-        (quarter, 4, WORTH_MORE),
-        (half, 1, WORTH_A_STEP),
-        (half, 4, WORTH_MORE),
-    ):
-        fits = fit_pairs(pictures, places, steps) if isinstance(pictures, Pictures) else _fit(pictures, places, steps)
-        worth = np.flatnonzero(is_sensible(fits.maps) & (fits.likeness >= least))
-        number, places = number[worth], places.fitted(fits.maps).taken(worth)
-    coarse = fits.taken(worth)
-    fits = _fit(fine, places, 2)
+    likely = _likely(fine, Places(at[: len(found.first)], at[len(found.first) :], found.is_inverted, found.maps))
+    number = likely.number
+    largest, places = _needed(fine, likely.places)
+    fits = fit_pairs(largest, places, 2)
     likeness = _likeness(fits)
     is_small = sizes_px[[found.first[number], found.second[number]]].min(axis=(0, 2)) < SMALL_PX
-    kept = np.flatnonzero(_is_one_photo(fits, is_small) | _is_one_coarse_photo(coarse, is_small))
-    first, second = boxes[places.first[kept]], boxes[places.second[kept]]
+    is_one = _is_one_photo(fits, is_small) | _is_one_coarse_photo(likely.coarse, is_small)
+    left = np.flatnonzero(~is_one & ~is_small & (likely.look >= ALIKE_AS_A_WHOLE) & is_sensible(fits.maps))
+    is_one[left] = _is_one_watermarked(largest, places.fitted(fits.maps).taken(left))
+    kept = np.flatnonzero(is_one)
+    first, second = boxes[likely.places.first[kept]], boxes[likely.places.second[kept]]
     return Confirmed(
         number[kept],
         _with_frames(fits.maps[kept], first, second),
@@ -97,17 +97,51 @@ def confirm(
     )
 
 
+class _Likely(NamedTuple):
+    """Pairs that smaller pictures do not tell apart: `number` among those asked, where they lie now, the last fit, the first look."""
+
+    number: NDArray[np.int64]
+    places: Places
+    coarse: Fits
+    look: Float32
+
+
+def _likely(fine: NDArray[np.uint8], places: Places) -> _Likely:
+    """Look at pairs on pictures of a quarter and half of the size."""
+    half = halved(fine)
+    quarter = Pictures.of(halved(half))
+    look = first_look(quarter, places)
+    number = np.flatnonzero(look >= WORTH_FITTING)
+    places, look = places.taken(number), look[number]
+    for is_quarter, steps, least in (
+        (True, 2, WORTH_A_STEP),
+        (True, 4, WORTH_MORE),
+        (False, 1, WORTH_A_STEP),
+        (False, 4, WORTH_MORE),
+    ):
+        pictures, where = (quarter, places) if is_quarter else _needed(half, places)
+        fits = fit_pairs(pictures, where, steps)
+        worth = np.flatnonzero(is_sensible(fits.maps) & ((fits.likeness >= least) | (look >= ALIKE_AS_A_WHOLE)))
+        number, places, look = number[worth], places.fitted(fits.maps).taken(worth), look[worth]
+    coarse = fits.taken(worth)
+    unlike = np.flatnonzero(coarse.likeness < WORTH_MORE)
+    pictures, where = _needed(half, places.taken(unlike))
+    equal = equal_pixels(*overlaid(pictures, where), COARSE_LEVELS)
+    left = np.delete(np.arange(len(number)), unlike[equal.share < COARSE_SHARE])
+    return _Likely(number[left], places.taken(left), coarse.taken(left), look[left])
+
+
 def halved(greys: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """`(photos, side, side)` → `(photos, side / 2, side / 2)`, each four pixels as one."""
     rows = greys[:, ::2].astype(np.uint16) + greys[:, 1::2]
     return ((rows[:, :, ::2] + rows[:, :, 1::2] + 2) >> 2).astype(np.uint8)
 
 
-def _fit(greys: NDArray[np.uint8], places: Places, steps: int) -> Fits:
-    """`fit_pairs` on those pictures that the pairs need."""
+def _needed(greys: NDArray[np.uint8], places: Places) -> tuple[Pictures, Places]:
+    """Those pictures that the pairs need, and the pairs by their numbers among these."""
     photos, at = np.unique(np.concatenate([places.first, places.second]), return_inverse=True)
     pairs = len(places.first)
-    return fit_pairs(Pictures.of(greys[photos]), Places(at[:pairs], at[pairs:], places.is_inverted, places.maps), steps)
+    return Pictures.of(greys[photos]), Places(at[:pairs], at[pairs:], places.is_inverted, places.maps)
 
 
 def _is_one_photo(fits: Fits, is_small: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -123,6 +157,13 @@ def _is_one_coarse_photo(fits: Fits, is_small: NDArray[np.bool_]) -> NDArray[np.
     """The same on pictures of half the size, where nearly all has to agree: of some photos, compression leaves no more."""
     is_one = (_likeness(fits) >= ALIKE_COARSE) & (_agreeing(fits) >= LEAST_COARSE) & ~is_small
     return np.asarray(is_one & (fits.uncovered >= LEAST_UNCOVERED))
+
+
+def _is_one_watermarked(pictures: Pictures, places: Places) -> NDArray[np.bool_]:
+    """Whether enough places are equal, all over whole pictures: what a watermark leaves between its letters."""
+    equal = equal_pixels(*overlaid(pictures, places), FINE_LEVELS)
+    is_one = (equal.share >= FINE_SHARE) & (equal.places >= LEAST_PLACES) & (equal.blocks >= BLOCKS_WITH_SOME)
+    return np.asarray(is_one & (equal.slope > SAME_CONTRAST[0]) & (equal.slope < SAME_CONTRAST[1]))
 
 
 def _likeness(fits: Fits) -> NDArray[np.float64]:

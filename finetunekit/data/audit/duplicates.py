@@ -26,7 +26,7 @@ LEAST_CONTRAST = 3.0
 LEAST_PX = 16
 _CHUNK = 512
 #: Change it whenever other pairs could be found: comparisons that were kept under another number are made again.
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
