@@ -24,6 +24,7 @@ from finetunekit.system.formatting import counted
 from finetunekit.system.memory import free_models
 from finetunekit.system.progress import Progress
 from finetunekit.training.callbacks import build_callbacks
+from finetunekit.training.devices import FIT
 from finetunekit.training.fit import run_fit
 from finetunekit.training.losses import class_weights
 from finetunekit.training.solve import find_last_dense, mirrored
@@ -106,6 +107,8 @@ class _Folds:
             callbacks=build_callbacks(self.stage, self.prepared.model, validator, _unwritten_record(self.stage.name)),
             devices=context.devices,
         )
+        if context.devices is not None:
+            context.devices.agree(FIT, rows)
         run_fit(job)
         free_models()
 

@@ -17,6 +17,9 @@ from finetunekit.models.weight_arrays import assign
 from finetunekit.system.environment import start_tensorflow, without_chatter
 from finetunekit.system.formatting import counted
 
+FIT, END = -1, -2
+"""See `Devices.agree`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Together:
@@ -76,6 +79,24 @@ class Devices:
             return number
         (told,) = self._added_up([np.array(number if self.process == 0 else 0, np.int64)])
         return int(told)
+
+    def agree(self, what: int, rows: NDArray[np.int64] | None = None) -> tuple[int, NDArray[np.int64] | None]:
+        """What the first process is about to do, in every process.
+
+        Args:
+            what: Number of a stage that begins; `FIT` where the stage is trained; `END` where training is over.
+            rows: Training photos that it is trained on; None: all.
+
+        Returns:
+            Both, as the first process gave them.
+        """
+        if self.processes == 1:
+            return what, rows
+        what, size = self.tell(what), self.tell(-1 if rows is None else len(rows))
+        if size < 0:
+            return what, None
+        (told,) = self._added_up([np.zeros(size, np.int64) if rows is None else rows])
+        return what, told
 
     def spread(self, variables: Sequence[Any]) -> None:
         """Give variables, in every process, the values that they have in the first."""

@@ -85,7 +85,7 @@ def run_fit(job: FitJob) -> tuple[Row, ...]:
     if job.resume is not None:
         _resume(job, optimizer, job.resume)
     if job.devices is not None:
-        job.devices.spread(optimizer.variables)
+        job.devices.spread([*job.model.variables, *optimizer.variables])
     with fast_gradients(job.model), folded_norms(job.model), _stepping(job) as step:
         rows = _run_epochs(job, step)
     for callback in job.callbacks:

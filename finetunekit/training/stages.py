@@ -14,6 +14,7 @@ from finetunekit.system.files import to_json, write_whole
 from finetunekit.system.memory import free_models
 from finetunekit.training.callbacks import build_callbacks
 from finetunekit.training.cross_fit import cross_fit
+from finetunekit.training.devices import END, FIT
 from finetunekit.training.fit import run_fit
 from finetunekit.training.losses import class_weights
 from finetunekit.training.prepare_stage import prepare_stage
@@ -58,9 +59,9 @@ class Training:
         devices = self.context.devices
         if devices is not None:
             devices.check_same("what they train and on which photos", self.context.outline)
-            devices.tell(log.stage)
         for number in range(log.stage, len(stages)):
             if devices is not None:  # what an earlier stage, or an earlier process, left
+                devices.agree(number)
                 devices.spread(self.context.classifier.logits.variables)
             prepared = prepare_stage(self.context, number)
             record = self._announce(number, prepared)
@@ -71,6 +72,8 @@ class Training:
                 self._run_stage(number, prepared, record, left)
             rows = tuple(log.rows[begun:])
             self.events.after_stage(record.name, rows)
+        if devices is not None:
+            devices.agree(END)
         return prepared
 
     def _pays(self, number: int, prepared: Prepared, record: StageRecord) -> bool:
@@ -117,6 +120,8 @@ class Training:
             resume=left,
             devices=context.devices,
         )
+        if context.devices is not None:
+            context.devices.agree(FIT)
         run_fit(fit)
         free_models()  # the optimizer and its slots
 

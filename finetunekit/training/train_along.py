@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from finetunekit.system.progress import Progress
-from finetunekit.training.devices import Devices
+from finetunekit.training.devices import END, FIT, Devices
 from finetunekit.training.fit import run_fit
 from finetunekit.training.losses import class_weights
 from finetunekit.training.prepare_stage import prepare_stage
-from finetunekit.training.stage_context import StageContext
+from finetunekit.training.stage_context import Prepared, StageContext
 from finetunekit.training.stage_job import FitJob, Row, StageState
 from finetunekit.training.step_timing import Unscored
 from finetunekit.training.validation import Validator
@@ -28,32 +31,38 @@ class _Unkept:
 
 
 def train_along(context: StageContext, devices: Devices) -> None:
-    """Take part in every stage that is trained by steps, from where the first process begins.
+    """Take part in everything that the first process trains by steps.
 
     Raises:
         RunError: If another process is lost, or trains something else.
     """
-    plan = context.plan
     devices.check_same("what they train and on which photos", context.outline)
-    for number in range(devices.tell(0), len(plan.stages)):
+    what, _ = devices.agree(END)
+    while what != END:
+        number = what
         devices.spread(context.classifier.logits.variables)
-        stage = plan.stages[number].config
-        if stage.kind == "solve":
-            continue
         prepared = prepare_stage(context, number)
-        validator = Validator(Unscored(context.num_classes), context.valid, plan.config.train.validation_draws, 0)
-        run_fit(
-            FitJob(
-                stage=stage,
-                model=prepared.model,
-                rates=prepared.freezing.rates,
-                feed=prepared.feed,
-                first_epoch=plan.epochs_before(number),
-                total_epochs=plan.epochs_before(len(plan.stages)),
-                class_weights=class_weights(stage, context.train.labels, context.classes),
-                validator=validator,
-                sink=_Unkept(),
-                progress=Progress(is_quiet=True),
-                devices=devices,
-            )
-        )
+        while (what := (told := devices.agree(END))[0]) == FIT:
+            _fit(context, prepared, number, told[1])
+
+
+def _fit(context: StageContext, prepared: Prepared, number: int, rows: NDArray[np.int64] | None) -> None:
+    plan = context.plan
+    stage = plan.stages[number].config
+    assert stage.kind == "fit"  # no other is trained by steps
+    labels = context.train.labels if rows is None else context.train.labels[rows]
+    first_epoch = plan.epochs_before(number)
+    job = FitJob(
+        stage=stage,
+        model=prepared.model,
+        rates=prepared.freezing.rates,
+        feed=prepared.feed if rows is None else prepared.feed.of(rows),
+        first_epoch=first_epoch,
+        total_epochs=first_epoch + stage.epochs,
+        class_weights=class_weights(stage, labels, context.classes),
+        validator=Validator(Unscored(context.num_classes), context.valid, None, 0),
+        sink=_Unkept(),
+        progress=Progress(is_quiet=True),
+        devices=context.devices,
+    )
+    run_fit(job)

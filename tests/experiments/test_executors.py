@@ -396,9 +396,16 @@ def test_processes_that_share_a_run_hear_of_each_other_and_end_together(
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_trains(tiny_yaml: Path, finished_run: Path) -> None:
-    settings = ["executor.processes_per_run=2"]
-    result = ftk.run(tiny_yaml, on="processes", settings=settings, out=tiny_yaml.parent / "runs", progress=QUIET)
-    run = FinishedRun(result.path)
-    assert run.environment["training_devices"] == "process 1 CPU:0, process 2 CPU:0"
-    assert compare_bits(FinishedRun(finished_run), run).largest < 1e-6
+def test_two_processes_train_what_one_trains(tiny_yaml: Path) -> None:
+    solved_first = (
+        "[{kind: solve, name: head}, {name: tune, epochs: 2, cross_fit: 3, optimizer: {learning_rate: 0.01}}]"
+    )
+    settings = ["head={name: linear}", "augment=[]", f"stages={solved_first}", "executor.processes_per_run=2"]
+    runs = []
+    for on in ("local", "processes"):
+        given = settings if on == "processes" else settings[:-1]
+        result = ftk.run(tiny_yaml, on=on, settings=given, out=tiny_yaml.parent / on, progress=QUIET)
+        runs.append(FinishedRun(result.path))
+    assert runs[1].environment["training_devices"] == "process 1 CPU:0, process 2 CPU:0"
+    assert len(runs[1].epochs) == len(runs[0].epochs)
+    assert compare_bits(*runs).largest < 1e-6
