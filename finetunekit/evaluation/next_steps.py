@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from finetunekit.config.joined_backbone import PLUS
 from finetunekit.config.own_photos import source_of
 from finetunekit.config.plan import Plan
 from finetunekit.data.audit.labels import suspect_labels
@@ -224,11 +225,12 @@ def _other_backbones(
     plan: Plan, backbones: Mapping[str, BackboneSpec], photos: str, *, is_flat: bool
 ) -> Iterator[Step]:
     spec, own = plan.spec, plan.backbone.name
-    score = spec.top_1_percent
+    parts = [backbones.get(name, spec) for name in own.split(PLUS)]
+    score, title = max(((part.top_1_percent or 0.0, part.title) for part in parts), key=lambda part: part[0])
     better = [
         (other.top_1_percent, name, other)
         for name, other in backbones.items()
-        if score is not None and other.top_1_percent is not None and other.top_1_percent > score
+        if score and other.top_1_percent is not None and other.top_1_percent > score
         and other.parameters <= LARGEST * spec.parameters
     ]  # fmt: skip
     if not better:
@@ -238,7 +240,7 @@ def _other_backbones(
     named = " and ".join(f"{other.title} ({top:.1f} % on ImageNet)" for top, _, other in chosen)
     flat = "More photos like these were not shown to help. " if is_flat else ""
     names = ",".join((own, *(name for _, name, _ in chosen)))
-    what = f"{flat}Try another backbone: {named}, against {spec.title} ({score:.1f} %). A probe ranks them in a few minutes:"
+    what = f"{flat}Try another backbone: {named}, against {title} ({score:.1f} %). A probe ranks them in a few minutes:"
     yield Step("backbone", what, f"finetunekit probe {photos} --backbones {names} --write better.yaml")
 
 

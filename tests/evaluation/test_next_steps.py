@@ -24,8 +24,8 @@ CLASSES = ("ant", "bee")
 RUN = Path("runs/insects-1")
 
 
-def plan() -> Plan:
-    return prepare("fast", settings=["data.root=insects"])[0]
+def plan(preset: str = "fast") -> Plan:
+    return prepare(preset, settings=["data.root=insects"])[0]
 
 
 def index(stand_in: str | None = None) -> PhotoIndex:
@@ -65,9 +65,10 @@ def steps(
     found: LearningCurve | None,
     stand_in: str | None = None,
     baselines: tuple[dict[str, Any], ...] = (),
+    preset: str = "fast",
 ) -> list[Mapping[str, Any]]:
     specs = {name: entry.spec for name, entry in load_plugins(print).registries["backbone"].items() if entry.spec}
-    made = next_steps(plan(), index(stand_in), rows, accuracy(rows), baselines, found, specs, RUN)
+    made = next_steps(plan(preset), index(stand_in), rows, accuracy(rows), baselines, found, specs, RUN)
     made_steps: list[Mapping[str, Any]] = made["steps"]
     return made_steps
 
@@ -90,6 +91,15 @@ def test_steps_are_ranked_and_each_has_its_command() -> None:
     assert backbone["command"].startswith("finetunekit probe insects --backbones efficientnet_lite0,efficientnet_lite1")
     assert "ant/3.jpg (ant, rightly, but 55 % sure)" in boundary["what"]
     assert "80 to 97 % right is good enough" in ship["what"]
+
+
+def test_joined_backbones_are_measured_by_the_better_of_them() -> None:
+    (backbone, _) = steps(answers(0.1, 0.8), None, preset="small-data")
+    assert "against EfficientNet-Lite2 (" in backbone["what"]
+    own, *others = backbone["command"].split("--backbones ")[1].split(" ")[0].split(",")
+    assert own == "efficientnet_lite0+efficientnet_lite2"
+    assert others
+    assert not {*others} & {*own.split("+")}
 
 
 def test_more_photos_are_no_advice_where_the_curve_does_not_show_it() -> None:
