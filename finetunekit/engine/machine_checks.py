@@ -73,6 +73,7 @@ def examine(*, is_offline: bool = False) -> Iterator[Finding]:
     for name, folder in (("cache", cache_dir()), ("state", state_dir())):
         yield _folder(name, folder)
     yield _weights(host)
+    yield from _worth_fetching(host)
     yield from _fonts()
     yield from (one.answer() for one in asked)
 
@@ -192,6 +193,18 @@ def _weights(host: PluginHost) -> Finding:
     others = len(entries) - len(here)
     detail = f"{counted(len(here), 'backbone')} here{names}; to get {counted(others, 'other')}: finetunekit backbones"
     return Finding("weights", True, detail)
+
+
+def _worth_fetching(host: PluginHost) -> Iterator[Finding]:
+    """Strong backbones that are not here yet, with what each takes: a hint, no fault."""
+    from finetunekit.models.weights import weights_availability
+
+    for name, entry in sorted(host.registries["backbone"].items()):
+        if entry.spec is None or not entry.spec.worth:
+            continue
+        found = weights_availability(name, entry.spec)
+        if not found.is_on_disk:
+            yield Finding(f"backbone {name}", True, f"{entry.spec.worth}; {found.words}")
 
 
 def _package_index() -> Finding:

@@ -143,7 +143,8 @@ def _at_hand(base: Plan, host: PluginHost, left_out: dict[str, str]) -> Iterator
         if found.is_on_disk:
             yield entry.name
         else:
-            left_out[entry.name] = found.words
+            # one that is worth a download has a line of its own
+            left_out[f"{entry.name}, {entry.spec.worth}" if entry.spec.worth else entry.name] = found.words
 
 
 def _of_candidate(base: Plan, backbone: str, size_px: int, contract: str) -> list[str]:

@@ -59,7 +59,7 @@ def _check_pixels(subject: Subject, pixels: PixelContract) -> None:
 
 def _check_source(subject: Subject, where: str, source: WeightSource) -> None:
     subject.require(isinstance(source, WeightSource), f"{where} must be a WeightSource. Received: {source!r:.80}")
-    kinds = ("framework", "url", "package_index")
+    kinds = ("framework", "url", "package_index", "library")
     subject.require(source.kind in kinds, f"{where}.kind must be one of {', '.join(kinds)}. Received: {source.kind!r}")
     subject.require(isinstance(source.location, str), f"{where}.location must be text. Received: {source.location!r}")
     if source.kind == "package_index":
@@ -70,7 +70,8 @@ def _check_source(subject: Subject, where: str, source: WeightSource) -> None:
         subject.expect(source.location.startswith(("https://", "http://")), words)
     for name in ("checksum", "member_checksum"):
         value = getattr(source, name)
-        is_sum = (name == "member_checksum" and value is None) or _CHECKSUM.fullmatch(str(value))
+        pattern = re.compile("library:.+") if (source.kind, name) == ("library", "checksum") else _CHECKSUM
+        is_sum = (name == "member_checksum" and value is None) or pattern.fullmatch(str(value))
         words = (
             f"{where}.{name} must be sha256:<64 hex digits> or md5:<32 hex digits>, lower case. Received: {value!r:.80}"
         )

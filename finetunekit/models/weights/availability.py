@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import Literal
 
 from finetunekit.models.weights.cache import weights_status
 from finetunekit.models.weights.resolve import framework_file, source_label
+from finetunekit.system.formatting import show_bytes
 from finetunekit.system.network import is_offline
+from finetunekit.system.resource_check import network_budget
 from finetunekit.types import BackboneSpec, WeightSource
 
 Place = Literal["here", "keras", "index", "host", "file"]
@@ -30,6 +33,24 @@ class Availability:
     is_on_disk: bool
 
 
+def missing_package(spec: BackboneSpec) -> str | None:
+    """The distribution that has to be installed before a backbone can be built; None: nothing is missing."""
+    if not spec.requires:
+        return None
+    try:
+        distribution(spec.requires)
+    except PackageNotFoundError:
+        return spec.requires
+    return None
+
+
+def needs_words(spec: BackboneSpec) -> str:
+    """What a backbone takes beside its download: `pip install NAME; about 0.5 GB of memory to train all of it`."""
+    package, memory = missing_package(spec), show_bytes(network_budget(spec.parameters).memory_bytes)
+    install = [f"pip install {package}"] if package else []
+    return "; ".join([*install, f"about {memory} of memory to train all of it"])
+
+
 def weights_availability(name: str, spec: BackboneSpec) -> Availability:
     """The first place that has a backbone's arrays, or would be asked for them.
 
@@ -50,7 +71,10 @@ def weights_availability(name: str, spec: BackboneSpec) -> Availability:
     if not sources:
         words = "no source is known that pins a checksum: set weights.path to an .npz of its arrays"
         return Availability("file", words, is_on_disk=False)
-    return Availability(_place(sources[0]), _to_fetch(sources), is_on_disk=False)
+    words = _to_fetch(sources)
+    if spec.worth:
+        words += f"; {needs_words(spec)}"
+    return Availability(_place(sources[0]), words, is_on_disk=False)
 
 
 def _place(source: WeightSource) -> Place:

