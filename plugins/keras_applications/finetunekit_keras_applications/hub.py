@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetunekit import Backbone, BackboneSpec, Options, PixelContract, PluginError, WeightSource, named_variables
+from finetunekit import Backbone, BackboneSpec, Options, PixelContract, PluginError, WeightSource
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,6 +87,8 @@ def _build(network: HubNetwork, size_px: int, *, load_weights: bool) -> Backbone
 def _fetch(network: HubNetwork, folder: Path) -> dict[str, NDArray[np.float32]]:
     """Have KerasHub load the preset with its weights, from its own cache or the hub."""
     import numpy as np
+
+    from finetunekit import named_variables  # loads numpy, which no listing needs
 
     built = _build(network, network.spec.native_size_px, load_weights=True)
     variables = named_variables(built.model, network.name)
