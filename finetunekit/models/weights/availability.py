@@ -10,7 +10,6 @@ from finetunekit.models.weights.cache import weights_status
 from finetunekit.models.weights.resolve import framework_file, source_label
 from finetunekit.system.formatting import show_bytes
 from finetunekit.system.network import is_offline
-from finetunekit.system.resource_check import network_budget
 from finetunekit.types import BackboneSpec, WeightSource
 
 Place = Literal["here", "keras", "index", "host", "file"]
@@ -46,6 +45,8 @@ def missing_package(spec: BackboneSpec) -> str | None:
 
 def needs_words(spec: BackboneSpec) -> str:
     """What a backbone takes beside its download: `pip install NAME; about 0.5 GB of memory to train all of it`."""
+    from finetunekit.system.resource_check import network_budget  # loads numpy, which no listing needs
+
     package, memory = missing_package(spec), show_bytes(network_budget(spec.parameters).memory_bytes)
     install = [f"pip install {package}"] if package else []
     return "; ".join([*install, f"about {memory} of memory to train all of it"])
