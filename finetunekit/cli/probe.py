@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from finetunekit.cli.common import json_option, make_progress, preset_options, print_json, print_lines
+from finetunekit.cli.common import json_option, make_progress, on_option, preset_options, print_json, print_lines
 
 if TYPE_CHECKING:
     from finetunekit.experiments.probe_ranking import Ranking
@@ -53,8 +53,10 @@ def _or_features(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--folds", type=click.IntRange(2, 100), default=5, show_default=True, help="Outer and inner folds.")
 @click.option("--write", "out", type=click.Path(path_type=Path), metavar="FILE", help="Write the best one as a preset.")
+@on_option
 @json_option
 def command(
+    *,
     preset: str,
     settings: tuple[str, ...],
     seed: int | None,
@@ -64,6 +66,7 @@ def command(
     fits: str | None,
     folds: int,
     out: Path | None,
+    on: str | None,
     as_json: bool,
 ) -> None:
     """Rank backbones, pixel contracts, sizes and fits for the photos of PRESET.
@@ -71,6 +74,7 @@ def command(
     Each candidate is represented by a linear probe on frozen features, scored by nested cross-validation on training
     and validation photos. Test photos are not looked at, and no network is trained.
     """
+    from finetunekit.config.executor_choice import executor_settings, without_executor
     from finetunekit.data.listing import index_listing, list_photos
     from finetunekit.data.preset_from_photos import check_out
     from finetunekit.experiments.backbone_search import list_candidates, write_winner
@@ -83,7 +87,7 @@ def command(
         settings = (*settings, f"seed={seed}")
     plans, left_out = list_candidates(
         preset,
-        settings=settings,
+        settings=(*executor_settings(on), *settings),
         backbones=_names(backbones),
         sizes=_sizes(sizes),
         contracts=_names(contracts),
@@ -95,7 +99,7 @@ def command(
     index = index_listing(plans[0], list_photos(plans[0], progress), progress)
     ranking = rank_probes(plans, index, progress, folds=folds, left_out=left_out)
     if out is not None:
-        write_winner(out, preset, ranking, settings=settings, progress=progress)
+        write_winner(out, preset, ranking, settings=without_executor(settings), progress=progress)
     _print(ranking, out, as_json=as_json)
 
 

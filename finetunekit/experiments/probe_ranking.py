@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.config.pixel_contract import fitting_of
-from finetunekit.config.plan import Plan
+from finetunekit.config.plan import EXECUTOR, Plan
 from finetunekit.data.decoded_photos import PixelStore
 from finetunekit.errors import FinetuneKitError, RunError
 from finetunekit.evaluation.probe_features import ProbeFeatures, open_probe
@@ -126,21 +126,42 @@ def rank_probes(
     """
     tried: list[Tried] = []
     problems = dict(left_out)
-    decoded: dict[tuple[object, ...], PixelStore] = {}
     labels = np.concatenate([index.labels(split) for split in SPLITS_USED])
-    for number, plan in enumerate(plans, start=1):
-        pixels = plan.config.pixels
-        name = _words(plan.backbone.name, pixels.size_px, fit_words(pixels.fit, pixels.crop_pct), pixels.contract)
-        progress.say(f"probe {number} of {len(plans)}: {name}")
-        try:
-            tried.append(_try(plan, index, labels, progress, folds, decoded))
-        except (FinetuneKitError, ValueError) as exc:
-            problems[name] = one_line(exc)
-            progress.say(f"left out: {problems[name]}")
+    for number, found in _each(plans, index, progress, folds):
+        if isinstance(found, Tried):
+            tried.append(found)
+            continue
+        name = _plan_words(plans[number])
+        problems[name] = one_line(found)
+        progress.say(f"left out: {name}: {problems[name]}")
     if not tried:
         reasons = "; ".join(f"{name}: {why}" for name, why in problems.items())
         raise RunError(f"no backbone could be probed. {reasons}")
     return ranking_of(tried, labels, index.classes, left_out=problems, stand_in=index.stand_in)
+
+
+def _each(
+    plans: Sequence[Plan], index: PhotoIndex, progress: Progress, folds: int
+) -> Iterator[tuple[int, Tried | Exception]]:
+    """Position of each plan and what came of it, in this process or where the plans say."""
+    if EXECUTOR in plans[0].config.model_fields_set:
+        from finetunekit.experiments.probe_jobs import try_elsewhere
+
+        found = dict(try_elsewhere(plans, progress, folds=folds))
+        yield from sorted(found.items())  # in one order, whatever was ready first
+        return
+    decoded: dict[tuple[object, ...], PixelStore] = {}
+    for number, plan in enumerate(plans):
+        progress.say(f"probe {number + 1} of {len(plans)}: {_plan_words(plan)}")
+        try:
+            yield number, try_probe(plan, index, progress, folds=folds, decoded=decoded)
+        except (FinetuneKitError, ValueError) as exc:
+            yield number, exc
+
+
+def _plan_words(plan: Plan) -> str:
+    pixels = plan.config.pixels
+    return _words(plan.backbone.name, pixels.size_px, fit_words(pixels.fit, pixels.crop_pct), pixels.contract)
 
 
 def ranking_of(
@@ -172,14 +193,29 @@ def candidate_words(row: RankedProbe) -> str:
     return _words(row.backbone, row.size_px, fit_words(row.fit, row.crop_pct), row.contract)
 
 
-def _try(
+def try_probe(
     plan: Plan,
     index: PhotoIndex,
-    labels: NDArray[np.int64],
     progress: Progress,
+    *,
     folds: int,
-    decoded: dict[tuple[object, ...], PixelStore],
+    decoded: dict[tuple[object, ...], PixelStore] | None = None,
 ) -> Tried:
+    """Score one candidate.
+
+    Args:
+        plan: The candidate.
+        index: Its photos.
+        progress: Says what is under way.
+        folds: Outer and inner folds.
+        decoded: Pixels by how photos become the square; those decoded here are added.
+
+    Raises:
+        FinetuneKitError: As `open_probe`.
+        ValueError: If the photos cannot be dealt to so many folds.
+    """
+    decoded = {} if decoded is None else decoded
+    labels = np.concatenate([index.labels(split) for split in SPLITS_USED])
     started = time.perf_counter()
     pixels = plan.config.pixels
     how = tuple(fitting_of(pixels).values())

@@ -145,3 +145,23 @@ def test_each_outer_fold_knows_its_inner_loss_and_its_own_penalty() -> None:
     assert all(0 < loss < np.log(3) for loss in nested.inner_losses)
     left_out = -np.log(nested.probabilities[np.arange(60), y]).mean()
     assert left_out != pytest.approx(np.mean(nested.inner_losses), abs=1e-9)
+
+
+def test_candidates_are_ranked_alike_wherever_they_are_tried(
+    pretrained_yaml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(pretrained_yaml.parent)
+    asked = (pretrained_yaml, "--sizes", "8", "--fits", "stretch", "--folds", "3", "--json")
+    here, there = (json.loads(probed(*asked, *on).stdout) for on in ((), ("--on", "local")))
+    for ranking in (here, there):
+        for row in ranking["ranked"]:
+            del row["feature_s"], row["fit_s"]
+    assert there == here
+    assert len(here["ranked"]) == 2
+    path = pretrained_yaml.parent / "tiny.npz"
+    path.write_bytes(b"nothing")  # each job says so
+    refused = probed(*asked, "--on", "local")
+    assert refused.exit_code == 4
+    assert re.search(
+        r"no backbone could be probed\..* tiny, 8 px, stretch, pixels backbone: .*tiny\.npz", refused.stderr
+    )
