@@ -271,6 +271,33 @@ def load_photos(
     return photos
 
 
+def load_readable(
+    paths: Sequence[Path],
+    *,
+    size_px: int,
+    resize: Resize,
+    fit: Fit,
+    max_pixels: int,
+    crop_pct: float | None = None,
+    source_px: int | None = None,
+    workers: int = 2,
+) -> tuple[list[Path], Pixels, list[str]]:
+    """As `load_photos`, of the photos that can be read.
+
+    Returns:
+        Their files, their squares `(photos, size_px, size_px, 3)`, and one line on each problem of the others.
+    """
+
+    def load(path: Path) -> tuple[Path, Pixels]:
+        pixels = decode_photo(path, max_pixels=max_pixels)
+        return path, fit_photo(pixels, size_px=size_px, resize=resize, fit=fit, crop_pct=crop_pct, source_px=source_px)
+
+    with pillow_guard(max_pixels):
+        loaded, problems = gather(load, paths, workers=workers)
+    squares = np.stack([square for _, square in loaded]) if loaded else np.zeros((0, size_px, size_px, 3), np.uint8)
+    return [path for path, _ in loaded], squares, problems
+
+
 def turn_upright(image: Image.Image) -> None:
     """Turn a decoded image as its EXIF orientation says, in place."""
     from PIL import ImageOps

@@ -102,7 +102,7 @@ def load(
         PluginError: If a plugin file cannot be loaded, or a builder fails.
     """
     loaded = load_network(run, out=out, progress=progress, trust=trust)
-    return ExportableRun(loaded.run, loaded.classes, loaded.model, loaded.build, trust)
+    return ExportableRun(loaded.run, loaded.classes, loaded.build, loaded.answering, trust)
 
 
 def plan_export(

@@ -59,11 +59,12 @@ def write_reports(
     """
     kept = _KeptFiles(path)
     missing: list[MissingReport] = []
+    run = FinishedRun(path, miniatures or {})  # read once for all reporters of our own
     for chosen in sorted(reports, key=lambda chosen: not _is_own(chosen)):
         label = component_label(chosen)
         try:
             files = (
-                _report_here(chosen, FinishedRun(path, miniatures or {}), timeout_s)
+                _report_here(chosen, run, timeout_s)
                 if _is_own(chosen)
                 else report_apart(chosen, path, plugin_files, timeout_s)
             )

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finetunekit.config.pixel_contract import contract_from
 from finetunekit.data.photo_paths import find_photos
 from finetunekit.evaluation.gradcam import DECIMALS, MISSING, MapLayer, find_map_layer, gradcam_maps, how_to_read
-from finetunekit.evaluation.likeness import NEAREST
+from finetunekit.evaluation.likeness import NEAREST, Traits
 from finetunekit.evaluation.predictor import LoadedRun, Prediction, as_dict
 from finetunekit.runs.folder import GRADCAM
 from finetunekit.types import TRAIN
@@ -121,10 +122,13 @@ def map_layer_of(loaded: LoadedRun) -> MapLayer | None:
 def _explain(
     loaded: LoadedRun, paths: list[Path], layer: MapLayer | None, coverage: float | None, neighbours: int
 ) -> list[Explanation]:
-    predictions = loaded.predict(paths, coverage=coverage)
+    squares = loaded.squares(paths)
+    uncalibrated, traits = loaded.ask(squares)
+    sets = None if coverage is None else loaded.sets(coverage)
+    predictions = list(loaded.predictions(paths, uncalibrated, loaded.unlike(traits, len(paths)), sets))
     ranked = [list(_ranked(prediction))[:2] for prediction in predictions]
-    near = _neighbours(loaded, paths, neighbours)
-    maps = _maps(loaded, paths, layer, ranked)
+    near = _neighbours(loaded, traits, neighbours, len(paths))
+    maps = _maps(loaded, squares, layer, ranked)
     return [
         Explanation(prediction, second, prediction.probabilities[second], alike, seen)
         for prediction, (_, second), alike, seen in zip(predictions, ranked, near, maps, strict=True)
@@ -136,12 +140,12 @@ def _ranked(prediction: Prediction) -> Iterable[str]:
 
 
 def _maps(
-    loaded: LoadedRun, paths: list[Path], layer: MapLayer | None, ranked: list[list[str]]
+    loaded: LoadedRun, squares: NDArray[np.uint8], layer: MapLayer | None, ranked: list[list[str]]
 ) -> list[dict[str, list[list[float]]]]:
     if layer is None:
-        return [{} for _ in paths]
-    squares, contract = loaded.squares(paths), contract_from(loaded.run.state["pixels"])
-    found: list[dict[str, list[list[float]]]] = [{} for _ in paths]
+        return [{} for _ in squares]
+    contract = contract_from(loaded.run.state["pixels"])
+    found: list[dict[str, list[list[float]]]] = [{} for _ in squares]
     for place in range(2):
         asked = [loaded.classes.index(names[place]) for names in ranked]
         for one, names, heat in zip(
@@ -151,10 +155,9 @@ def _maps(
     return found
 
 
-def _neighbours(loaded: LoadedRun, paths: list[Path], count: int) -> list[tuple[Neighbour, ...]]:
-    traits = loaded.traits(paths)
+def _neighbours(loaded: LoadedRun, traits: Traits | None, count: int, photos: int) -> list[tuple[Neighbour, ...]]:
     if loaded.training is None or traits is None:
-        return [() for _ in paths]
+        return [()] * photos
     rows = {row["sha256"]: row for row in loaded.run.photos if row["split"] == TRAIN}
     near: list[list[tuple[str, float]]] = loaded.training.nearest(traits.features, count)
     return [tuple(Neighbour(rows[sha]["path"], sha, rows[sha]["label"], cosine) for sha, cosine in one) for one in near]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from finetunekit.config.pixel_contract import contract_from, fitting_of
 from finetunekit.config.plan import PlannedNetwork
 from finetunekit.data.known_photos import photo_sha256
+from finetunekit.data.parallel import bounded
 from finetunekit.data.photo_paths import labelled_photos, splits_of
 from finetunekit.errors import DataError, RunFolderError
 from finetunekit.evaluation.given_photos import GivenPhoto, photo_files
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
     from finetunekit.models.forward import Answers
     from finetunekit.runs.test_split_ledger import Openings
 
-_CHUNK = 256
+_CHUNK = 64
+"""Photos decoded at a time, while the network is asked for those before them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +73,14 @@ class LoadedRun:
     Attributes:
         run: The run folder.
         classes: Class names; position is the class index.
-        model: Keras model up to its logits.
-        build: `float32` or `bfloat16` → the same network, built in that precision.
+        build: `float32` or `bfloat16` → the network up to its logits as a Keras model, built by its plugins in that precision.
+        answering: The network as `finetunekit.models.forward.make_answering` makes it, without being built; None where it has to be.
     """
 
     run: FinishedRun
     classes: tuple[str, ...]
-    model: Any
     build: Callable[[str], Any]
+    answering: Callable[..., Answers] | None = None
 
     def predict(
         self,
@@ -115,12 +118,10 @@ class LoadedRun:
         sets = None if coverage is None else self.sets(coverage, is_per_class=is_per_class)
         predictions: list[Prediction] = []
         with photo_files(photos) as files:
-            for start in range(0, len(files), _CHUNK):
-                part = [photo.file for photo in files[start : start + _CHUNK]]
-                read, uncalibrated, traits = self.read(part, unreadable)
+            for done, read, uncalibrated, traits in self.read([photo.file for photo in files], unreadable):
                 predictions += self.predictions(read, uncalibrated, self.unlike(traits, len(read)), sets)
                 if count:
-                    count(start + len(part), len(files))
+                    count(done, len(files))
             given = {photo.file: photo.name for photo in files if not photo.is_kept}
             thumbnails = {i: thumbnail_of(p.path) for i, p in enumerate(predictions) if p.path in given}
         named = (dataclasses.replace(p, path=given.get(p.path, p.path)) for p in predictions)
@@ -143,33 +144,40 @@ class LoadedRun:
 
     def read(
         self, paths: Sequence[Path], unreadable: Callable[[str], None] | None
-    ) -> tuple[Sequence[Path], NDArray[np.float64], Traits | None]:
-        """Photo files, their uncalibrated probabilities `(photos, classes)` and their traits.
+    ) -> Iterator[tuple[int, Sequence[Path], NDArray[np.float64], Traits | None]]:
+        """Photo files part by part; the next part is decoded while the network is asked for one.
 
         Args:
             paths: Of photo files.
             unreadable: Receives the line of each one that cannot be read, which is then left out; None: it is an error.
 
+        Yields:
+            How many photos are done, and of the readable ones of this part the files, their uncalibrated probabilities `(photos, classes)`
+            and their traits.
+
         Raises:
             DataError: If a photo cannot be read and nobody is told.
         """
-        try:
-            return paths, *self._ask(paths)
-        except DataError:
-            if unreadable is None:
-                raise
-        readable = [path for path in paths if self._is_readable(path, unreadable)]
-        return readable, *(self._ask(readable) if readable else (np.zeros((0, len(self.classes))), None))
+        with ThreadPoolExecutor(1, thread_name_prefix="decoding") as ahead:
+            parts = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+            coming = ahead.submit(self._decoded, parts[0]) if parts else None
+            for number, part in enumerate(parts, 1):
+                assert coming is not None
+                read, squares, problems = coming.result()
+                coming = ahead.submit(self._decoded, parts[number]) if number < len(parts) else None
+                if problems and unreadable is None:
+                    raise DataError(bounded(problems))
+                if unreadable is not None:
+                    for line in problems:
+                        unreadable(line)
+                answers = self.ask(squares) if read else (np.zeros((0, len(self.classes))), None)
+                yield (number - 1) * _CHUNK + len(part), read, *answers
 
-    def _is_readable(self, path: Path, unreadable: Callable[[str], None]) -> bool:
-        from finetunekit.data.decode import decode_photo
+    def _decoded(self, paths: Sequence[Path]) -> tuple[list[Path], NDArray[np.uint8], list[str]]:
+        from finetunekit.data.decode import load_readable
 
-        try:
-            decode_photo(path, max_pixels=self.run.config["data"]["max_photo_pixels"])
-        except DataError as exc:
-            unreadable(str(exc))
-            return False
-        return True
+        config = self.run.config
+        return load_readable(paths, **fitting_of(config["pixels"]), max_pixels=config["data"]["max_photo_pixels"])
 
     def probabilities(self, paths: Sequence[Path]) -> NDArray[np.float64]:
         """Probabilities of photo files as they are given out, `(photos, classes)` float64: see `uncalibrated`, and the run's temperature.
@@ -224,25 +232,30 @@ class LoadedRun:
             Uncalibrated probabilities `(photos, classes)` float64, and what it makes of the photos before it answers.
         """
         from finetunekit.evaluation.likeness import traits_of
-        from finetunekit.models.forward import answer_photos, mean_over_flip
+        from finetunekit.models.forward import answer_photos, mean_probabilities
 
-        contract = contract_from(self.run.state["pixels"])
-        is_flipped = self.run.config.get("evaluate", {}).get("flip", False)
-        traits: list[Traits | None] = []
+        is_flipped, count = self.run.config.get("evaluate", {}).get("flip", False), len(squares)
+        both = np.concatenate([squares, squares[:, :, ::-1]]) if is_flipped else squares  # fills batches better
+        logits, features = answer_photos(forward or self._forward, both, contract_from(self.run.state["pixels"]))
+        traits = None if features is None else traits_of(features[:count], logits[:count])
+        return mean_probabilities(logits[:count], logits[count:] if is_flipped else None), traits
 
-        def ask(photos: NDArray[np.uint8]) -> NDArray[np.float32]:
-            logits, found = answer_photos(forward or self._forward, photos, contract)
-            traits.append(None if found is None else traits_of(found, logits))
-            return logits
+    @functools.cached_property
+    def model(self) -> Any:
+        """The network up to its logits as a Keras model in the run's precision, built by its plugins when it is first asked for.
 
-        return mean_over_flip(ask, squares, is_flipped=is_flipped), traits[0]
+        Raises:
+            RunFolderError: If the plugins now build another network.
+            PluginError: If a builder fails.
+        """
+        return self.build(self.run.state["precision"])
 
     @functools.cached_property
     def _forward(self) -> Callable[..., Answers]:
         from finetunekit.models.feature_cache import EXTRACTION_BATCH
         from finetunekit.models.forward import make_answering
 
-        return make_answering(self.model, EXTRACTION_BATCH)
+        return self.answering or make_answering(self.model, EXTRACTION_BATCH)
 
     @functools.cached_property
     def training(self) -> TrainFeatures | None:
@@ -396,7 +409,7 @@ def find_network(run: str | Path, *, out: str | Path = "runs") -> FinishedRun:
 def load(
     run: str | Path, *, out: str | Path = "runs", progress: Progress | None = None, trust: bool = False
 ) -> LoadedRun:
-    """Load a run's network: it is built again through the run's plugins, and its weights are read into it.
+    """Load a run's network: what it computes is read from its file. Where that cannot be, and for `model`, its plugins build it again.
 
     Args:
         run: The run folder, its name under `out`, or `last`.
@@ -412,8 +425,13 @@ def load(
     finished = find_network(run, out=out)
     network = reopen_network(finished, progress, trust=trust)
     start_tensorflow()
-    model = _build_again(finished, network, finished.state["precision"])
-    return LoadedRun(finished, finished.classes, model, partial(_build_again, finished, network))
+    from finetunekit.models.saved_network import read_network
+
+    build = partial(_build_again, finished, network)
+    loaded = LoadedRun(finished, finished.classes, build, read_network(finished.path / MODEL))
+    if loaded.answering is None:
+        _ = loaded.model  # what is wrong with it is said now
+    return loaded
 
 
 def _build_again(run: FinishedRun, network: PlannedNetwork, precision: str) -> Any:

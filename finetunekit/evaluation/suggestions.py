@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from finetunekit.evaluation.predictor import LoadedRun
 
 FORMAT = "finetunekit suggestions 1"
-_CHUNK = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +135,13 @@ def _asked(
     """Photos that can be read, their uncalibrated probabilities and features; where a network reads no vector, its log probabilities."""
     read: list[Path] = []
     answers, features = [], []
-    for start in range(0, len(paths), _CHUNK):
-        part, shares, traits = loaded.read(paths[start : start + _CHUNK], unreadable)
-        if len(part):
+    for done, part, shares, traits in loaded.read(paths, unreadable):
+        if part:
             read += part
             answers.append(shares)
             features.append(np.log(np.maximum(shares, 1e-12)) if traits is None else traits.features.astype(np.float64))
         if progress:
-            progress(min(start + _CHUNK, len(paths)), len(paths))
+            progress(done, len(paths))
     if not read:
         return [], np.zeros((0, len(loaded.classes))), np.zeros((0, 1))
     return read, np.concatenate(answers), np.concatenate(features)

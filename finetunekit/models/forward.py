@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,17 +48,23 @@ def make_answering(model: keras.Model, batch_size: int) -> Callable[..., Answers
     Returns:
         A function of one array a model input, `(photos, ...)`.
     """
+    return as_answers(_batched(answering_model(model), batch_size))
+
+
+def answering_model(model: keras.Model) -> keras.Model:
+    """A network with what its last layer reads as a second output, where it reads a vector, a map or tokens."""
     import keras
 
     read = last_features(model)
-    if read is None:
-        plain = _batched(model, batch_size)
-        return lambda *arrays: (plain(*arrays)[0], None)
-    both = _batched(keras.Model(model.inputs, [model.outputs[0], read]), batch_size)
+    return model if read is None else keras.Model(model.inputs, [model.outputs[0], read])
+
+
+def as_answers(forward: Callable[..., Sequence[NDArray[np.float32]]]) -> Callable[..., Answers]:
+    """What gives logits, and perhaps features, as a function that gives both or says that there are none."""
 
     def answer(*arrays: NDArray[Any]) -> Answers:
-        logits, features = both(*arrays)
-        return logits, features
+        logits, *features = forward(*arrays)
+        return logits, features[0] if features else None
 
     return answer
 
@@ -112,22 +118,39 @@ def _as_vector(tensor: keras.KerasTensor) -> keras.KerasTensor:
     return keras.ops.mean(tensor, axis=places) if places else keras.ops.cast(tensor, "float32")
 
 
-def _batched(model: keras.Model, batch_size: int) -> Callable[..., list[NDArray[np.float32]]]:
-    """Arrays, one a model input → arrays, one a model output."""
+def trace(model: keras.Model, batch_size: int) -> Any:
+    """Inference of a network as a TensorFlow function of one tensor a model input, each of so many photos."""
     import tensorflow as tf
 
     specs = [tf.TensorSpec((batch_size, *t.shape[1:]), t.dtype) for t in model.inputs]
-    step = trace_forward(model, *specs)
+    return trace_forward(model, *specs)
+
+
+def _batched(model: keras.Model, batch_size: int) -> Callable[..., list[NDArray[np.float32]]]:
+    """Arrays, one a model input → arrays, one a model output."""
+    return in_batches(trace(model, batch_size), batch_size, [tuple(tensor.shape[1:]) for tensor in model.outputs])
+
+
+def in_batches(
+    step: Callable[..., Any], batch_size: int, shapes: Sequence[tuple[int, ...]]
+) -> Callable[..., list[NDArray[np.float32]]]:
+    """Any number of photos through a function of so many, the last batch padded.
+
+    Args:
+        step: One tensor an input, `(batch_size, ...)` → one an output.
+        batch_size: Photos of one pass.
+        shapes: Of each output, without the photos.
+    """
+    import tensorflow as tf
 
     def forward(*arrays: NDArray[Any]) -> list[NDArray[np.float32]]:
-        found: list[list[NDArray[np.float32]]] = [[] for _ in model.outputs]
+        found: list[list[NDArray[np.float32]]] = [[] for _ in shapes]
         for start in range(0, len(arrays[0]), batch_size):
             parts = [a[start : start + batch_size] for a in arrays]
             given = step(*(tf.constant(pad_batch(part, batch_size)) for part in parts))
             release(arrays)  # cached features are mapped from a file
             for output, values in zip(found, given if isinstance(given, (list, tuple)) else [given], strict=True):
                 output.append(np.asarray(values.numpy()[: len(parts[0])], np.float32))
-        shapes = [tensor.shape[1:] for tensor in model.outputs]
         return [
             np.concatenate(output) if output else np.zeros((0, *shape), np.float32)
             for output, shape in zip(found, shapes, strict=True)
@@ -167,5 +190,10 @@ def mean_over_flip(
 
     Source: Krizhevsky et al. 2012, section 4.1 (the network's softmax averaged over a photo's reflection), NIPS 25.
     """
-    own = softmax(predict(photos))
-    return (own + softmax(predict(photos[:, :, ::-1]))) / 2 if is_flipped else own
+    return mean_probabilities(predict(photos), predict(photos[:, :, ::-1]) if is_flipped else None)
+
+
+def mean_probabilities(logits: NDArray[np.float32], mirrored: NDArray[np.float32] | None) -> NDArray[np.float64]:
+    """Probabilities of photos, in the mean with those of their mirror images where these are given: see `mean_over_flip`."""
+    own = softmax(logits)
+    return own if mirrored is None else (own + softmax(mirrored)) / 2

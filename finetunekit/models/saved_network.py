@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.errors import RunFolderError
+from finetunekit.models.feature_cache import EXTRACTION_BATCH
+from finetunekit.models.forward import Answers
+from finetunekit.models.inference_graph import graph_answering, graph_arrays
 from finetunekit.models.layer_names import weights_by_name
 from finetunekit.models.preprocessing import as_input
 from finetunekit.system.array_files import read_arrays, write_arrays
@@ -37,14 +41,31 @@ def save_network(path: Path, logits: keras.Model, contract: PixelContract, preci
     Raises:
         RunFolderError: If the file cannot be written.
     """
-    arrays = {f"{_WEIGHT}{name}": np.asarray(weight) for name, weight in weights_by_name(logits).items()}
     traced = _traced(logits)
-    arrays |= {f"{_HIDDEN}{i}": variable.numpy() for i, variable in enumerate(_hidden(traced, logits))}
+    named = {f"{_WEIGHT}{name}": weight.value for name, weight in weights_by_name(logits).items()}
+    named |= {f"{_HIDDEN}{i}": variable for i, variable in enumerate(_hidden(traced, logits))}
+    about, graph = graph_arrays(logits, {id(v.handle): name for name, v in named.items()}, EXTRACTION_BATCH)
+    arrays = {name: variable.numpy() for name, variable in named.items()} | graph
     first, second = _answer(traced, contract), _answer(traced, contract)
     if _is_same(first, second, precision):  # else it draws lots, and nothing can be compared
         arrays[_ANSWER] = first
     with replacing(path) as partial:
-        write_arrays(partial, {"precision": precision}, arrays)
+        write_arrays(partial, {"precision": precision, **about}, arrays)
+
+
+def read_network(path: Path) -> Callable[..., Answers] | None:
+    """The answering pass of a file that `save_network` wrote, as `finetunekit.models.forward.make_answering` makes it of the network.
+
+    Returns:
+        None where the network has to be built for it: see `finetunekit.models.inference_graph`.
+
+    Raises:
+        RunFolderError: If the file is damaged.
+    """
+    try:
+        return graph_answering(*read_arrays(path))
+    except (OSError, ValueError, LookupError, TypeError) as exc:
+        raise RunFolderError(f"{path}: cannot be read ({one_line(exc)}).") from exc
 
 
 def load_network(path: Path, logits: keras.Model, contract: PixelContract, precision: str) -> None:

@@ -300,14 +300,14 @@ def _mark(content: Told, path: Path) -> None:
         for value in level:
             if isinstance(value, Told):
                 value.where = path
-        level = [inner for value in level for inner in _inside(value)]
+        level = [inner for value in level for inner in _inside(value) if isinstance(inner, (dict, list))]
         if not level:
             return
     raise RunFolderError(f"{path}: is nested deeper than {DEEPEST} levels.")
 
 
-def _inside(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+def _inside(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _check_shape(path: Path, shape: type[_Shape], text: str) -> None:
@@ -328,7 +328,7 @@ def read_table_file(path: Path) -> tuple[Mapping[str, str], ...]:
         RunFolderError: If it cannot be read, or a row has more or fewer cells than the header.
     """
     try:
-        rows = tuple(map(Told, read_csv(read_text_file(path, errors="surrogateescape"))))
+        rows = tuple(read_csv(read_text_file(path, errors="surrogateescape"), Told))
     except (csv.Error, ValueError) as exc:
         raise RunFolderError(f"{path}: {one_line(exc)}. The file is damaged.") from exc
     for row in rows:

@@ -1,4 +1,4 @@
-"""Bootstrap over photos: seeded, vectorised, memory bounded.
+"""Bootstrap over photos: seeded, vectorised, memory and work bounded.
 
 The replicates come in chunks of at most `CHUNK_DRAWS` drawn photos, whatever the number of photos, and the
 same seed gives the same numbers, so that a report rebuilt from `predictions.csv` agrees with the first one.
@@ -19,6 +19,10 @@ percentiles)."""
 
 CHUNK_DRAWS = 2_000_000
 """Photos drawn at a time: about 60 MB of indices, counts and weights."""
+
+
+MOST_UNITS = 10_000
+"""Photos that are resampled one by one; more are dealt at random into groups that are."""
 
 
 def check_replicates(replicates: int) -> None:
@@ -53,9 +57,28 @@ def resampled_means(columns: FloatArray, *, replicates: int, seed: int) -> Float
         ValueError: If `replicates` is too small.
     """
     check_replicates(replicates)
-    generator, photos = np.random.default_rng(seed), len(columns)
-    means = [_draw_counts(generator, size, photos) @ columns for size in chunk_sizes(photos, replicates)]
-    return np.concatenate(means) / photos
+    generator = np.random.default_rng(seed)
+    columns = _grouped(columns, generator)
+    units = len(columns)
+    means = [_draw_counts(generator, size, units) @ columns for size in chunk_sizes(units, replicates)]
+    return np.concatenate(means) / units
+
+
+def _grouped(columns: FloatArray, generator: np.random.Generator) -> FloatArray:
+    """Rows in the mean of random groups of one size, so that no more than `MOST_UNITS` are resampled; few rows as they are.
+
+    A mean over resampled groups is spread as one over resampled photos is: both are means of as many independent photos. The photos that
+    fill no group, fewer than one in a thousand, count in the estimate and not in its spread.
+    """
+    size = -(-len(columns) // MOST_UNITS)
+    if size == 1:
+        return columns
+    groups = len(columns) // size
+    means: FloatArray = (
+        columns[generator.permutation(len(columns))[: groups * size]].reshape(groups, size, -1).mean(axis=1)
+    )
+    means += columns.mean(axis=0) - means.mean(axis=0)
+    return means
 
 
 def _draw_counts(generator: np.random.Generator, replicates: int, photos: int) -> FloatArray:

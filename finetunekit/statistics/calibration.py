@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.statistics.arrays import FloatArray, check_level, check_predictions
+from finetunekit.statistics.arrays import FloatArray, IntArray, check_level, check_predictions
 from finetunekit.statistics.bootstrap import (
     DEFAULT_REPLICATES,
+    MOST_UNITS,
     check_replicates,
     chunk_sizes,
     resampled_means,
 )
 from finetunekit.statistics.intervals import Interval, wilson_interval
+
+_LEVELS = 1000
+"""Confidences that are told apart where photos are too many to be drawn one by one."""
 
 MAX_BINS = 15
 """Source: Guo et al. 2017, arXiv:1706.04599, section 5 (15 equal-width bins)."""
@@ -160,12 +164,25 @@ def _null_errors(confidence: FloatArray, members: FloatArray, replicates: int, s
     """Errors, `(replicates, 2)`, where each photo is right with the probability its confidence says."""
     generator, photos = np.random.default_rng(seed), len(confidence)
     shares = members.mean(axis=0)
+    if photos > MOST_UNITS:
+        confidence, members, counts = _by_level(confidence, members)
     parts = []
-    for size in chunk_sizes(photos, replicates):
-        right = generator.random((size, photos)) < confidence
-        gaps = (confidence - right) @ members / photos
+    for size in chunk_sizes(len(confidence), replicates):
+        if photos > MOST_UNITS:
+            missed = counts * confidence - generator.binomial(counts, confidence, (size, len(counts)))
+        else:
+            missed = confidence - (generator.random((size, photos)) < confidence)
+        gaps = missed @ members / photos
         parts.append(_errors(np.concatenate([gaps, np.broadcast_to(shares, gaps.shape)], axis=1)))
     return np.concatenate(parts)
+
+
+def _by_level(confidence: FloatArray, members: FloatArray) -> tuple[FloatArray, FloatArray, IntArray]:
+    """Photos of one bin and nearly one confidence together: their mean confidence, their bin, one-hot, and how many they are."""
+    bins = members.shape[1]
+    level = np.floor(confidence * _LEVELS).astype(np.int64) * bins + members.argmax(axis=1)
+    kinds, kind, counts = np.unique(level, return_inverse=True, return_counts=True)
+    return np.bincount(kind, confidence) / counts, np.eye(bins)[kinds % bins], counts
 
 
 def _error(seen: float, again: FloatArray, null: FloatArray, level: float) -> CalibrationError:

@@ -16,9 +16,11 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from finetunekit.errors import RunFolderError
+
+Row = TypeVar("Row", bound=dict[str, str])
 
 MOST_BYTES = 256 * 2**20
 """Of a file that is read into memory whole, unless its reader knows better."""
@@ -216,16 +218,22 @@ def _csv_line(values: Iterable[Any]) -> str:
     return stream.getvalue()[:-2] + "\n"
 
 
-def read_csv(text: str) -> list[dict[str, str]]:
+def read_csv(text: str, kind: type[Row] = dict) -> list[Row]:  # type: ignore[assignment]  # dict is a Row
     """Rows of CSV that `to_csv` wrote, every text as it was.
+
+    Args:
+        text: Header and rows.
+        kind: Of each row.
 
     Raises:
         ValueError: If a row has more or fewer cells than the header.
         csv.Error: If it is not CSV.
     """
-    rows = ([from_cell(cell) for cell in row] for row in csv.reader(io.StringIO(text, newline="")) if row)
+    rows: Iterator[list[str]] = filter(None, csv.reader(io.StringIO(text, newline="")))
+    if "'" in text:
+        rows = ([from_cell(cell) for cell in row] for row in rows)
     header = next(rows, [])
-    return [dict(zip(header, row, strict=True)) for row in rows]
+    return [kind(zip(header, row, strict=True)) for row in rows]
 
 
 def to_cell(value: Any) -> Any:

@@ -7,7 +7,7 @@ import threading
 from importlib.machinery import ModuleSpec
 
 #: None of them is required by TensorFlow or Keras: they import them inside `try`, for data frames, wrappers, plots and notebooks.
-_OPTIONAL = frozenset(("IPython", "matplotlib", "pandas", "sklearn"))
+_OPTIONAL = frozenset(("IPython", "cv2", "matplotlib", "pandas", "sklearn"))
 
 
 class _WithoutOptional:

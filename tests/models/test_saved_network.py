@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from finetunekit.errors import RunFolderError
+from finetunekit.models.feature_cache import EXTRACTION_BATCH
+from finetunekit.models.forward import make_answering
 from finetunekit.models.layer_names import weights_by_name
-from finetunekit.models.saved_network import load_network, save_network
+from finetunekit.models.saved_network import load_network, read_network, save_network
 from finetunekit.runs.checkpoint import Checkpoint
 from finetunekit.system.array_files import read_arrays, write_arrays
 from finetunekit.training.run_log import RunLog
@@ -112,6 +114,53 @@ def test_what_the_same_code_builds_takes_the_weights_back(between: Callable[[Any
     pairs = list(zip(weights_by_name(trained).values(), weights_by_name(again).values(), strict=True))
     assert len(pairs) == len(trained.weights) == len(again.weights)
     assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("between", [twice_unnamed, layers_in_layers, weights_where_keras_does_not_look])
+def test_the_graph_in_the_file_answers_as_the_network_to_the_bit(between: Callable[[Any], Any], tmp_path: Path) -> None:
+    trained = network(between)
+    for weight in trained.weights:
+        weight.assign(np.random.default_rng(len(weight.path)).random(size=weight.shape) + 0.5)
+    save_network(tmp_path / "model.npz", trained, PIXELS, "float32")
+    answer = read_network(tmp_path / "model.npz")
+    assert answer is not None
+    photos = np.random.default_rng(0).random((EXTRACTION_BATCH + 3, 8, 8, 3), np.float32)
+    (logits, features), (expected, read) = answer(photos), make_answering(trained, EXTRACTION_BATCH)(photos)
+    assert np.array_equal(logits, expected)
+    assert features is not None
+    assert read is not None
+    assert np.array_equal(features, read)
+
+
+def test_a_network_that_draws_lots_or_whose_graph_is_of_another_version_is_built_again(tmp_path: Path) -> None:
+    save_network(tmp_path / "lots.npz", network(lots), PIXELS, "float32")
+    assert read_network(tmp_path / "lots.npz") is None
+    save_network(tmp_path / "model.npz", network(twice_unnamed), PIXELS, "float32")
+    about, arrays = read_arrays(tmp_path / "model.npz")
+    about["graph"]["tensorflow"] = "2.0.0"
+    write_arrays(tmp_path / "model.npz", about, arrays)
+    assert read_network(tmp_path / "model.npz") is None
+
+
+def test_a_graph_that_would_write_a_file_is_refused(tmp_path: Path) -> None:
+    from tensorflow.core.framework.graph_pb2 import GraphDef
+
+    path = tmp_path / "model.npz"
+    save_network(path, network(twice_unnamed), PIXELS, "float32")
+    about, arrays = read_arrays(path)
+    definition = GraphDef.FromString(arrays["graph"].tobytes())
+    definition.node.add(name="evil", op="WriteFile")
+    write_arrays(path, about, {**arrays, "graph": np.frombuffer(definition.SerializeToString(), np.uint8)})
+    with pytest.raises(RunFolderError, match="its graph does more than arithmetic"):
+        read_network(path)
+
+
+def test_files_of_two_equal_networks_are_equal(tmp_path: Path) -> None:
+    first, second = network(twice_unnamed), network(twice_unnamed)
+    second.set_weights(first.get_weights())
+    for name, one in (("a", first), ("b", second)):
+        save_network(tmp_path / name, one, PIXELS, "float32")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_names_are_those_of_a_process_that_built_nothing_before() -> None:

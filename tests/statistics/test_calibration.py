@@ -6,12 +6,15 @@ import pytest
 from finetunekit.statistics import (
     TEMPERATURE_BOUNDS,
     apply_temperature,
+    bootstrap,
+    calibration,
     default_bins,
     fit_temperature,
     log_probabilities,
     measure_calibration,
     photo_log_losses,
     softmax,
+    summarise_predictions,
     wilson_interval,
 )
 from finetunekit.statistics.arrays import FloatArray, IntArray
@@ -165,3 +168,26 @@ def test_at_temperature_1_probabilities_are_the_same_bits() -> None:
     before = softmax(np.array([[40.0, 0.0, -600.0]]))
     assert np.array_equal(apply_temperature(before, 1.0), before)
     assert np.log(apply_temperature(before, 5.0)[0]) == pytest.approx([0.0, -8.0, -128.0], abs=1e-3)
+
+
+def test_many_photos_are_resampled_in_groups_with_nearly_the_same_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 4, 4001)
+    logits = generator.normal(size=(4001, 4)) + 2 * np.eye(4)[labels]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    found = []
+    for most in (10_000, 500):
+        monkeypatch.setattr(bootstrap, "MOST_UNITS", most)
+        monkeypatch.setattr(calibration, "MOST_UNITS", most)
+        found.append(summarise_predictions(probabilities, labels, num_classes=4))
+    one_by_one, grouped = found
+    for name in ("log_loss", "brier"):
+        expected, close = getattr(one_by_one, name), getattr(grouped, name)
+        width = expected.interval.high - expected.interval.low
+        assert close.value == expected.value
+        assert close.interval.low == pytest.approx(expected.interval.low, abs=0.1 * width)
+        assert close.interval.high == pytest.approx(expected.interval.high, abs=0.1 * width)
+    expected, close = one_by_one.calibration.expected_error, grouped.calibration.expected_error
+    assert close.value == expected.value
+    assert close.interval.high == pytest.approx(expected.interval.high, rel=0.1)
+    assert close.if_calibrated == pytest.approx(expected.if_calibrated, rel=0.05)
