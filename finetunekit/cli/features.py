@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import click
@@ -17,9 +16,8 @@ from finetunekit.cli.common import json_option, listing_options, make_progress, 
     "--out",
     "folder",
     required=True,
-    type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Folder of shards; if it is incomplete, the command continues it.",
+    help="Folder of shards, or its address (s3://…); if it is incomplete, the command continues it.",
 )
 @click.option("--set", "settings", multiple=True, metavar="A.B=VALUE", help="Pixels, weights, precision. Repeatable.")
 @click.option(
@@ -40,7 +38,7 @@ def command(
     *,
     data: str,
     backbone: str,
-    folder: Path,
+    folder: str,
     settings: tuple[str, ...],
     dtype: Literal["float32", "float16"],
     is_unlabelled: bool,

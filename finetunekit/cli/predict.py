@@ -37,7 +37,9 @@ RUNS = "runs"
 )
 @listing_options
 @click.option(
-    "--out", metavar="DIR", help="Folder that holds runs [default: runs]; with --data the folder of shards to write."
+    "--out",
+    metavar="DIR",
+    help="Folder that holds runs [default: runs]; with --data the folder of shards to write, or its address (s3://…).",
 )
 @on_option
 @click.option(
@@ -103,7 +105,7 @@ def command(
     if data is not None and out is not None:
         job = {"abstain_below": abstain_below, "abstain_unlike": abstain_unlike, "coverage": coverage}
         job |= {"is_per_class": is_per_class, "trust": trust}
-        _write_shards(run, data, options, Path(out), shard_photos, (on, settings), job)
+        _write_shards(run, data, options, out, shard_photos, (on, settings), job)
         return
     progress = make_progress()
     out = out or RUNS
@@ -224,7 +226,7 @@ def _write_shards(
     run: str,
     data: str,
     options: tuple[str, ...],
-    folder: Path,
+    folder: str,
     shard_photos: int,
     where: tuple[str | None, tuple[str, ...]],
     asked: Mapping[str, Any],

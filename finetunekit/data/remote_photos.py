@@ -33,7 +33,7 @@ def find_remote_photos(url: str) -> tuple[list[str], list[str]]:
     """
     if has_password(url):
         raise ConfigError("an address with a password is refused, since paths are written. Give it in the environment.")
-    storage, path = _storage(url)
+    storage, path = find_storage(url)
     try:
         found = sorted(storage.find(path))
     except Exception as exc:
@@ -56,7 +56,7 @@ def read_remote_photo(url: str, *, most_bytes: int) -> bytes:
         ConfigError: If what reaches such storage is not installed.
         DataError: If it cannot be read.
     """
-    storage, path = _storage(url)
+    storage, path = find_storage(url)
     try:
         return bytes(storage.cat_file(path, start=0, end=most_bytes + 1))
     except FileNotFoundError as exc:
@@ -66,14 +66,19 @@ def read_remote_photo(url: str, *, most_bytes: int) -> bytes:
         raise DataError(f"{escaped(url)}: cannot be read ({one_line(exc)}).") from exc
 
 
-def _storage(url: str) -> tuple[Any, str]:
-    """What reaches an address, and the path that it means there."""
+def find_storage(url: str) -> tuple[Any, str]:
+    """What reaches an address, and the path that it means there.
+
+    Raises:
+        ConfigError: If what reaches such storage is not installed.
+        DataError: If there is no such storage.
+    """
     try:
         from fsspec.core import url_to_fs
 
         found: tuple[Any, str] = url_to_fs(url)
     except ImportError as exc:
-        raise ConfigError(f"{escaped(url)}: needs more to be read ({one_line(exc)}): {INSTALL}") from exc
+        raise ConfigError(f"{escaped(url)}: needs more to be reached ({one_line(exc)}): {INSTALL}") from exc
     except ValueError as exc:
         raise DataError(f"{escaped(url)}: is no address of storage that is known ({one_line(exc)}).") from exc
     return found

@@ -51,6 +51,29 @@ class ShardFolder:
 
     path: Path
 
+    @property
+    def shown(self) -> str:
+        """What messages call it."""
+        return escaped(str(self.path))
+
+    def names(self) -> list[str]:
+        """What lies in it.
+
+        Raises:
+            ConfigError: If it is no folder.
+        """
+        if not self.path.exists():
+            return []
+        if not self.path.is_dir():
+            raise ConfigError(f"{self.shown}: is not a folder. Choose another one.")
+        return [file.name for file in self.path.iterdir()]
+
+    def fetch(self) -> None:
+        """Bring here what is known of the shards, where they are kept elsewhere."""
+
+    def stop(self) -> None:
+        """The call ends before all shards are made."""
+
     def manifest(self) -> dict[str, Any] | None:
         """What was asked when the folder was begun; None where nothing was begun.
 
@@ -80,10 +103,9 @@ class ShardFolder:
         Raises:
             ConfigError: If it was begun with other settings, or holds other files.
         """
-        known = self.manifest()
-        shown = escaped(str(self.path))
+        known, shown = self.manifest(), self.shown
         if known is None:
-            if self.path.exists() and any(name.name != LOCK for name in self._inside()):
+            if any(name != LOCK for name in self.names()):
                 raise ConfigError(f"{shown}: is not empty and holds no shards. Choose a new folder.")
             return
         for key, was, now in _differences(known, json.loads(to_json({"format": FORMAT, **asked})), ""):
@@ -91,11 +113,6 @@ class ShardFolder:
                 f"{shown}: was started differently ({key}: {_short(was)} there, {_short(now)} asked). "
                 "Use the same options to continue, or choose another folder."
             )
-
-    def _inside(self) -> Iterator[Path]:
-        if not self.path.is_dir():
-            raise ConfigError(f"{escaped(str(self.path))}: is not a folder. Choose another one.")
-        return self.path.iterdir()
 
     def begin(self, asked: Mapping[str, Any]) -> None:
         """Write the manifest, or see that it says the same; what it does not say yet is added.
@@ -135,21 +152,21 @@ class ShardFolder:
         """Shards whose files match their checksums; of the others one line each is said."""
         found = {}
         for number, record in sorted(self.records().items()):
-            wrong = next((name for name, sha256 in record.sha256.items() if self._sha256(name) != sha256), None)
+            there = {name: self.checksum(name) if _is_inside(name) else None for name in record.sha256}
+            wrong = next((name for name, sha256 in record.sha256.items() if there[name] != sha256), None)
             if wrong is None:
                 found[number] = record
             else:
-                why = "does not match its checksum" if (self.path / wrong).exists() else "is missing"
-                say(f"{self.path / wrong}: {why}; shard {number} is made again.")
+                why = "does not match its checksum" if there[wrong] else "is missing"
+                say(f"{self.shown}/{wrong}: {why}; shard {number} is made again.")
         return found
 
-    def _sha256(self, name: str) -> str | None:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            return None
+    def checksum(self, name: str) -> str | None:
+        """SHA-256 of a file of a shard; None where it cannot be read."""
         try:
             with open_regular(self.path / name) as stream:
                 return hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError:  # missing or unreadable: no match
+        except OSError:
             return None
 
     def keep(self, shard: int, contents: Mapping[str, bytes]) -> dict[str, str]:
@@ -181,6 +198,10 @@ class ShardFolder:
         """Bring the records into the order of the shards, each once, however often the job was taken up."""
         lines = (json.dumps(asdict(records[number]), sort_keys=True) + "\n" for number in sorted(records))
         write_whole(self.path / RECORDS, "".join(lines))
+
+
+def _is_inside(name: str) -> bool:
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def _record(values: Any) -> ShardRecord:

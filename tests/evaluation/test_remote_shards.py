@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import pytest
 from conftest import TESTS
 
 from finetunekit.data.remote_photos import find_remote_photos, read_remote_photo
-from finetunekit.errors import ConfigError, DataError
-from finetunekit.evaluation.shards.drive import write_shards
+from finetunekit.errors import ConfigError, DataError, RunFolderError
+from finetunekit.evaluation.shards.drive import Making, Written, make_here, write_shards
 from finetunekit.evaluation.shards.jobs import features_job
 from finetunekit.evaluation.shards.photos import labelled_photos
 from finetunekit.system.progress import Progress
+from finetunekit.system.shard_folder import ShardRecord
 
 parquet = pytest.importorskip("pyarrow.parquet")
 fsspec = pytest.importorskip("fsspec")
@@ -28,7 +30,9 @@ def memory() -> Iterator[Any]:
     """A storage of fsspec's that lives in this process."""
     storage = fsspec.filesystem("memory")
     yield storage
-    storage.rm("/photos", recursive=True)
+    for folder in ("/photos", "/out"):
+        if storage.exists(folder):
+            storage.rm(folder, recursive=True)
 
 
 def upload(storage: Any, photos: Path, root: str) -> None:
@@ -79,6 +83,62 @@ def test_what_cannot_be_reached_is_one_line(memory: Any, photos: Path) -> None:
     assert len(read_remote_photo("memory://photos/train/red/red-0.png", most_bytes=10)) == 11
 
 
+def write(photos: Path, out: Path | str) -> Written:
+    listed = labelled_photos(str(photos), (), QUIET, is_unlabelled=True)
+    return write_shards(
+        features_job("tiny", settings=TINY_NETWORK, dtype="float32"), listed, out, QUIET, shard_photos=10
+    )
+
+
+def fetched(storage: Any, root: str) -> dict[str, bytes]:
+    storage.invalidate_cache()
+    return {name.partition(root)[2]: storage.cat_file(name) for name in storage.find(root)}
+
+
+def check_written_there(storage: Any, root: str, url: str, photos: Path, tmp_path: Path) -> None:
+    """Shards at an address have the bytes of those in a folder, also when one was damaged and one has no record."""
+    whole = write(photos, tmp_path / "here")
+    assert write(photos, url) == dataclasses.replace(whole, folder=url)
+    here = {f"/{file.relative_to(tmp_path / 'here')}": file.read_bytes() for file in (tmp_path / "here").rglob("*.*")}
+    del here["/.finetunekit-lock"]
+    assert fetched(storage, root) == here
+    assert len(here) == 5
+    records = here["/shards.jsonl"].splitlines(keepends=True)
+    storage.pipe_file(f"{root}/shards.jsonl", b"".join(records[:2]))
+    storage.pipe_file(f"{root}/rows/part-00000.parquet", b"damaged")
+    assert write(photos, url).made == 2
+    assert fetched(storage, root) == here
+    assert not list((tmp_path / "cache/to-buckets").rglob("*.[pj]*"))
+    with pytest.raises(ConfigError, match=rf"{url}: was started differently \(shard_photos"):
+        write_shards(
+            features_job("tiny", settings=TINY_NETWORK, dtype="float32"),
+            labelled_photos(str(photos), (), QUIET, is_unlabelled=True),
+            url,
+            QUIET,
+            shard_photos=20,
+        )
+
+
+def test_shards_at_an_address_are_those_of_a_folder(memory: Any, photos: Path, tmp_path: Path) -> None:
+    check_written_there(memory, "/out", "memory://out", photos, tmp_path)
+    memory.pipe_file("/photos/own/file.txt", b"something else")
+    with pytest.raises(ConfigError, match="memory://photos/own: is not empty and holds no shards"):
+        write(photos, "memory://photos/own")
+
+
+def test_what_was_made_before_a_stop_is_recorded_there(memory: Any, photos: Path) -> None:
+    def stop(making: Making) -> Iterator[ShardRecord]:
+        yield next(make_here(making))
+        raise KeyboardInterrupt
+
+    listed = labelled_photos(str(photos), (), QUIET, is_unlabelled=True)
+    job = features_job("tiny", settings=TINY_NETWORK, dtype="float32")
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(job, listed, "memory://out", QUIET, shard_photos=10, make=stop)
+    assert len(memory.cat_file("/out/shards.jsonl").splitlines()) == 1
+    assert write(photos, "memory://out").made == 2
+
+
 @pytest.mark.slow
 def test_a_bucket_is_read_over_http(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the client of S3, from a server on loopback."""
@@ -94,6 +154,9 @@ def test_a_bucket_is_read_over_http(photos: Path, tmp_path: Path, monkeypatch: p
         storage.mkdir("bucket")
         upload(storage, photos, "bucket/photos")
         compare("s3://bucket/photos", photos, tmp_path)
+        check_written_there(storage, "bucket/out", "s3://bucket/out", photos, tmp_path)
+        with pytest.raises(RunFolderError, match=r"s3://none/out: cannot be "):
+            write(photos, "s3://none/out")
         with pytest.raises(DataError, match=r"s3://none/photos: "):
             find_remote_photos("s3://none/photos")
     finally:

@@ -6,18 +6,20 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from finetunekit.config.moved_inputs import MovedInputs
-from finetunekit.errors import DataError
+from finetunekit.data.remote_photos import is_remote
+from finetunekit.errors import DataError, RunFolderError
+from finetunekit.evaluation.shards.bucket import open_bucket
 from finetunekit.evaluation.shards.jobs import Job
 from finetunekit.evaluation.shards.work import CHUNK, Shard, ShardPhoto, work_on_shard
 from finetunekit.evaluation.shards.workers import open_worker
 from finetunekit.system.files import locked
-from finetunekit.system.formatting import counted, escaped, show_duration
+from finetunekit.system.formatting import counted, show_duration
 from finetunekit.system.parquet import check_pyarrow
 from finetunekit.system.progress import Progress
 from finetunekit.system.shard_folder import LOCK, UNREADABLE, ShardFolder, ShardRecord
@@ -32,14 +34,14 @@ class Written:
     """What a folder of shards holds once all of them are there.
 
     Attributes:
-        folder: The folder.
+        folder: The folder, or its address.
         shards: Number of shards.
         made: How many of them this call made; the others were there.
         rows: Photos with a row.
         unreadable: Photos that could not be read; the side table says why.
     """
 
-    folder: Path
+    folder: Path | str
     shards: int
     made: int
     rows: int
@@ -76,7 +78,7 @@ class Making:
 def write_shards(
     job: Job,
     photos: Sequence[ShardPhoto],
-    folder: Path,
+    folder: Path | str,
     progress: Progress,
     *,
     shard_photos: int = SHARD_PHOTOS,
@@ -87,7 +89,7 @@ def write_shards(
     Args:
         job: What is asked of each photo.
         photos: In order; another call has to bring the same ones in the same order.
-        folder: Where shards go; see `finetunekit.system.shard_folder`.
+        folder: Where shards go, a folder or an address; see `finetunekit.system.shard_folder` and `finetunekit.evaluation.shards.bucket`.
         progress: Says what is under way and how long it will take.
         shard_photos: Photos a shard, a multiple of 256.
         make: Makes the shards that are left and gives back what to record of each, in any order, once its files are in place; None: in
@@ -104,18 +106,32 @@ def write_shards(
         for number, start in enumerate(range(0, len(photos), shard_photos))
     ]
     asked = {**job.asked(progress), **_photos_asked(photos, shard_photos)}
-    kept = ShardFolder(folder)
-    kept.check(asked)  # before anything is locked or loaded
-    with locked(folder, lock=LOCK, job="writing these shards"), _told_to_go_on():
+    is_far = is_remote(str(folder))
+    kept = open_bucket(str(folder)) if is_far else ShardFolder(Path(folder))
+    if not is_far:
+        kept.check(asked)  # before the folder is made for its lock
+    with locked(kept.path, lock=LOCK, job="writing these shards"), _told_to_go_on():
+        kept.fetch()
+        kept.check(asked)
         records = kept.whole(progress.say)
         left = [shard for shard in shards if shard.number not in records]
         if left:
-            _say_start(progress, len(shards), len(left), folder)
-            for record in (make or make_here)(Making(job, left, kept, asked, progress)):
-                kept.record(record)
+            _say_start(progress, len(shards), len(left), kept.shown)
+            for record in _made((make or make_here)(Making(job, left, kept, asked, progress)), kept):
                 records[record.shard] = record
         kept.finish(records)
-    return _summary(folder, records, len(left), progress)
+    return _summary(folder, kept.shown, records, len(left), progress)
+
+
+def _made(records: Iterator[ShardRecord], kept: ShardFolder) -> Iterator[ShardRecord]:
+    try:
+        for record in records:
+            kept.record(record)
+            yield record
+    except BaseException:
+        with suppress(RunFolderError):  # a storage that cannot be reached: a few shards are made again
+            kept.stop()
+        raise
 
 
 @contextmanager
@@ -134,10 +150,10 @@ def _photos_asked(photos: Sequence[ShardPhoto], shard_photos: int) -> dict[str, 
     return {"photos": len(photos), "photos_sha256": digest.hexdigest(), "shard_photos": shard_photos}
 
 
-def _say_start(progress: Progress, shards: int, left: int, folder: Path) -> None:
+def _say_start(progress: Progress, shards: int, left: int, shown: str) -> None:
     there = shards - left
     going_on = f"; {there:,} of them are there" if there else ""
-    progress.say(f"{counted(shards, 'shard')} in {folder}{going_on}")
+    progress.say(f"{counted(shards, 'shard')} in {shown}{going_on}")
 
 
 def make_here(making: Making, moved: MovedInputs | None = None) -> Iterator[ShardRecord]:
@@ -173,13 +189,12 @@ def _shifted(count: Callable[[int, int], None], before: int, photos: int) -> Cal
     return lambda done: count(before + done, photos)
 
 
-def _summary(folder: Path, records: dict[int, ShardRecord], made: int, progress: Progress) -> Written:
+def _summary(folder: Path | str, shown: str, records: dict[int, ShardRecord], made: int, progress: Progress) -> Written:
     rows, unreadable = (sum(getattr(one, name) for one in records.values()) for name in ("rows", "unreadable"))
     if unreadable:
-        where = escaped(str(folder / UNREADABLE))
-        progress.say(f"{counted(unreadable, 'photo')} could not be read; {where} says which and why")
+        progress.say(f"{counted(unreadable, 'photo')} could not be read; {shown}/{UNREADABLE} says which and why")
     if not rows:
-        raise DataError(f"{escaped(str(folder))}: none of {counted(unreadable, 'photo')} could be read.")
+        raise DataError(f"{shown}: none of {counted(unreadable, 'photo')} could be read.")
     processors = sorted({record.made_on for record in records.values()})
     if len(processors) > 1:
         progress.say(f"made on {' and '.join(processors)}: last bits may differ between shards")

@@ -1,0 +1,148 @@
+"""Shards on storage that is reached by an address, such as `s3://bucket/features`: each goes there as soon as it is whole.
+
+They are made in a folder of this machine's cache, named after the address. What counts is on the storage: `manifest.json`, the files of
+shards, and `shards.jsonl`, which is written anew after a shard, or after each hundredth part of the shards where there are many. So
+another machine can continue, and makes at most those shards again whose line it does not find.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetunekit.data.remote_photos import find_storage
+from finetunekit.errors import ConfigError, RunFolderError
+from finetunekit.system.files import write_whole
+from finetunekit.system.formatting import escaped, one_line
+from finetunekit.system.secrets import has_password
+from finetunekit.system.shard_folder import LOCK, MANIFEST, RECORDS, ShardFolder, ShardRecord
+from finetunekit.system.user_dirs import cache_dir
+
+_CHUNK_BYTES = 1 << 20
+_PART = 100
+"""Records are written anew once they have grown by this part of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class BucketShards(ShardFolder):
+    """Shards that are made in `path`, and are kept on a storage.
+
+    Attributes:
+        url: Of the folder of shards, as the user wrote it.
+        storage: Reaches it.
+        root: What the address means there.
+        known: Shards that were recorded.
+        unwritten: Those of them that `shards.jsonl` on the storage does not have yet.
+    """
+
+    url: str
+    storage: Any
+    root: str
+    known: set[int] = field(default_factory=set)
+    unwritten: set[int] = field(default_factory=set)
+
+    @property
+    def shown(self) -> str:
+        """See `ShardFolder`."""
+        return escaped(self.url)
+
+    def names(self) -> list[str]:
+        """See `ShardFolder`."""
+        with self._reaching("listed"):
+            self.storage.invalidate_cache()
+            try:
+                found = self.storage.ls(self.root, detail=False)
+            except FileNotFoundError:
+                return []
+        return [name.rstrip("/").rpartition("/")[2] for name in found]
+
+    def fetch(self) -> None:
+        """Bring what the storage says of the shards here; what a call that was cut off says of them here does not count."""
+        for name in (MANIFEST, RECORDS):
+            (self.path / name).unlink(missing_ok=True)
+            with self._reaching("read"):
+                try:
+                    content = bytes(self.storage.cat_file(f"{self.root}/{name}"))
+                except FileNotFoundError:
+                    continue
+            write_whole(self.path / name, content)
+        self.known.update(self.records())
+
+    def begin(self, asked: Mapping[str, Any]) -> None:
+        """See `ShardFolder`."""
+        before = self.manifest()
+        ShardFolder.begin(self, asked)
+        if self.manifest() != before:
+            self._send(MANIFEST)
+
+    def record(self, record: ShardRecord) -> None:
+        """See `ShardFolder`: the files of the shard go first."""
+        for name in record.sha256:
+            self._send(name)
+            (self.path / name).unlink()
+        ShardFolder.record(self, record)
+        self.known.add(record.shard)
+        self.unwritten.add(record.shard)
+        if len(self.unwritten) * _PART >= len(self.known):
+            self._send_records()
+
+    def finish(self, records: Mapping[int, ShardRecord]) -> None:
+        """See `ShardFolder`."""
+        ShardFolder.finish(self, records)
+        self._send_records()
+        for file in self.path.iterdir():
+            if file.is_dir():
+                shutil.rmtree(file)
+            elif file.name != LOCK:
+                file.unlink()
+
+    def stop(self) -> None:
+        """See `ShardFolder`."""
+        if self.unwritten:
+            self._send_records()
+
+    def checksum(self, name: str) -> str | None:
+        """See `ShardFolder`."""
+        digest = hashlib.sha256()
+        with self._reaching("read"):
+            try:
+                with self.storage.open(f"{self.root}/{name}", "rb") as stream:
+                    while part := stream.read(_CHUNK_BYTES):
+                        digest.update(part)
+            except FileNotFoundError:
+                return None
+        return digest.hexdigest()
+
+    def _send_records(self) -> None:
+        self._send(RECORDS)
+        self.unwritten.clear()
+
+    def _send(self, name: str) -> None:
+        with self._reaching("written"):
+            self.storage.pipe_file(f"{self.root}/{name}", (self.path / name).read_bytes())
+
+    @contextmanager
+    def _reaching(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as exc:
+            # whatever the client of a storage raises; all of it is said of this address
+            raise RunFolderError(f"{self.shown}: cannot be {verb} ({one_line(exc)}).") from exc
+
+
+def open_bucket(url: str) -> BucketShards:
+    """Shards at an address.
+
+    Raises:
+        ConfigError: If what reaches such storage is not installed, or a password stands in the address.
+        DataError: If there is no such storage.
+    """
+    if has_password(url):
+        raise ConfigError("an address with a password is refused, since paths are written. Give it in the environment.")
+    storage, root = find_storage(url)
+    folder = cache_dir() / "to-buckets" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+    return BucketShards(folder, url, storage, root.rstrip("/"))
