@@ -114,6 +114,36 @@ def on_option(function: F) -> F:
     return click.option("--on", metavar="EXECUTOR", help=words)(function)
 
 
+def server_options(port: int) -> Callable[[F], F]:
+    """`--port`, `--host`, `--token` and `--name` of a server that listens on this port unless told otherwise."""
+
+    def add(function: F) -> F:
+        function = click.option("--name", "names", multiple=True, help="Another host name of the server. Repeatable.")(
+            function
+        )
+        function = click.option(
+            "--token",
+            envvar="FINETUNEKIT_TOKEN",
+            show_envvar=True,
+            help="Token that requests must send. Prefer the variable, since options are visible in process lists.",
+        )(function)
+        function = click.option(
+            "--host",
+            default="127.0.0.1",
+            show_default=True,
+            help="Address to listen on. Another one admits other machines and needs a token.",
+        )(function)
+        return click.option(
+            "--port",
+            type=click.IntRange(0, 65535),
+            default=port,
+            show_default=True,
+            help="Port; 0 chooses a free one.",
+        )(function)
+
+    return add
+
+
 def listing_options(function: F) -> F:
     """`--option`, of the data source that lists a table or an archive."""
     return click.option(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from finetunekit.cli.common import make_progress, out_option, trust_option
+from finetunekit.cli.common import make_progress, out_option, server_options, trust_option
 
 
 @click.command("review")
@@ -27,22 +27,7 @@ from finetunekit.cli.common import make_progress, out_option, trust_option
     default=None,
     help="Look for wrong labels, and make the map, with a pretrained network; default: if its weights are on this machine.",
 )
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8001, show_default=True, help="Port; 0 chooses a free one."
-)
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Address to listen on. Another one admits other machines and needs a token.",
-)
-@click.option(
-    "--token",
-    envvar="FINETUNEKIT_TOKEN",
-    show_envvar=True,
-    help="Token that requests must send. Prefer the variable, since options are visible in process lists.",
-)
-@click.option("--name", "names", multiple=True, help="Another host name of the server. Repeatable.")
+@server_options(8001)
 @out_option
 @trust_option
 def command(

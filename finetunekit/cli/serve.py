@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetunekit.cli.common import make_progress, out_option, trust_option
+from finetunekit.cli.common import make_progress, out_option, server_options, trust_option
 
 if TYPE_CHECKING:
     from finetunekit.serving.served import Served
@@ -17,22 +17,7 @@ if TYPE_CHECKING:
 
 @click.command("serve")
 @click.argument("run")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 chooses a free one."
-)
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Address to listen on. Another one admits other machines and needs a token.",
-)
-@click.option(
-    "--token",
-    envvar="FINETUNEKIT_TOKEN",
-    show_envvar=True,
-    help="Token that requests must send. Prefer the variable, since options are visible in process lists.",
-)
-@click.option("--name", "names", multiple=True, help="Another host name of the server. Repeatable.")
+@server_options(8000)
 @click.option("--runtime", metavar="NAME", help="Answer with an export of RUN: onnx or litert. Loads no TensorFlow.")
 @click.option(
     "--max-photos", type=click.IntRange(1, 100_000), default=256, show_default=True, help="Photos in progress at once."

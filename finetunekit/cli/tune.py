@@ -51,8 +51,7 @@ def command(
 
     The preset itself is the first trial; Optuna proposes the others. The test split stays closed until the winner is
     run on it once. If it is interrupted, the same command continues; run several times at once, it shares the trials.
-    The last line on
-    stdout is the page.
+    The last line on stdout is the path of the page.
     """
     from finetunekit.experiments.tuning import run_tune
 
