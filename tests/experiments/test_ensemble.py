@@ -64,8 +64,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FINETUNEKIT_CACHE", str(folder / "cache"))
         patch.setenv("FINETUNEKIT_STATE", str(folder / "state"))
-        html = "reports=[{name: html}]"
-        solved = train("name=solved", *SOLVED, html), train("name=solved", *SOLVED, seed=1)
+        whole = ("reports=[{name: html}]", "insights={baselines: true, gradcam_photos: 1}")
+        solved = train("name=solved", *SOLVED, *whole), train("name=solved", *SOLVED, seed=1)
         larger = train("name=larger", "weights={mode: random}", "pixels.size_px=10", "stages[0].epochs=1")
         folds = (train("train.folds=3", "train.fold=1", *SOLVED), train("train.folds=3", "train.fold=3", *SOLVED))
         return Made(folder, solved, larger, folds, join(*solved), join(solved[0], larger), join(*folds))
@@ -83,6 +83,7 @@ def test_runs_of_one_plan_in_one_basin_become_one_network_of_mean_weights(made: 
     assert names
     assert all(np.allclose(both[name], (first[name] + second[name]) / 2, atol=1e-7) for name in names)
     assert any("averaged into one network" in note for note in run.metrics["notes"])
+    assert {"baselines.json", "next_steps.json"} <= {file.name for file in run.path.iterdir()}
 
 
 def test_other_runs_become_one_network_of_mean_probabilities_each_with_its_own_pixels(made: Made) -> None:

@@ -242,6 +242,7 @@ class EnsemblePipeline(RunPipeline):
         self.progress.say(f"saved {self.path}; its scores follow")
         # only now: until then an error leaves no folder behind
         self.record.state["stages"] = self.members[self.shared.base].state["stages"]
+        self.record.write_state()
         predict = partial(self._predict, index, photos, classifier)
         metrics = score_run(self.plan, index, predict, (), self.record, self.progress)
         metrics |= self._told(index, words)
