@@ -6,7 +6,8 @@ A run of a preset passes every photo through the frozen network and solves its l
 solved for each resplit by the same code, with the stage's own options: mirror images, repeats, and `evaluate.flip`. What a preset does
 after its first stage is left out. The resplits are those of `bench_recipes.py`. Validation photos are used for nothing.
 
---plain adds `plain_probe.py` on the same photos: what a user writes in fifteen lines. Intervals are Student's t over resplits, which share
+--unit-length adds each preset once more, the features of every photo divided by their length. --plain adds `plain_probe.py` on the same
+photos: what a user writes in fifteen lines. Intervals are Student's t over resplits, which share
 photos, so that they are somewhat too narrow; ratios are of mean log losses, differences are paired.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 
@@ -51,6 +53,8 @@ class Probe:
         self.probe, self.stage, self.flip = open_probe(plan, index, progress), stage, plan.config.evaluate.flip
         self.features = np.concatenate([self.probe.split(split)[0] for split in SPLITS])
         self.mirrored = _mirrored(self.probe) if stage.mirror or self.flip else self.features
+        if plan.config.head.options.get("unit_length"):
+            self.features, self.mirrored = of_length_one(self.features), of_length_one(self.mirrored)
         self.labels = np.concatenate([self.probe.split(split)[1] for split in SPLITS])
         self.classes = len(index.classes)
         paths = [photo.path for split in SPLITS for photo in index.split(split)]
@@ -64,6 +68,19 @@ class Probe:
         fit, _ = fit_chosen(rows, np.tile(labels, len(looks)), self.classes, recipe, groups=groups)
         shares = fit.probabilities(self.features[test])
         return (shares + fit.probabilities(self.mirrored[test])) / 2 if self.flip else shares
+
+
+def of_length_one(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each photo's features divided by their length, times the square root of their number."""
+    scale = np.sqrt(features.shape[1]) / np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features * scale, np.float32)
+
+
+def with_unit_length(probe: Probe) -> Probe:
+    """The same preset on features of length one."""
+    other = copy(probe)
+    other.features, other.mirrored = of_length_one(probe.features), of_length_one(probe.mirrored)
+    return other
 
 
 def _mirrored(probe: ProbeFeatures) -> NDArray[np.float32]:
@@ -97,17 +114,19 @@ def show_scores(name: str, scores: Sequence[tuple[int, int, float]], fit_s: floa
     right, photos = sum(one[0] for one in scores), sum(one[1] for one in scores)
     shares = show_mean([100 * one[0] / one[1] for one in scores], 2)
     losses = show_mean([one[2] for one in scores], 4)
-    return f"  {name:16} right {right}/{photos} = {shares} %   log loss {losses}   {fit_s / len(scores):.1f} s a fit"
+    return f"  {name:20} right {right}/{photos} = {shares} %   log loss {losses}   {fit_s / len(scores):.1f} s a fit"
 
 
-def show_ratio(name: str, scores: Sequence[tuple[int, int, float]], plain: Sequence[tuple[int, int, float]]) -> str:
-    """One line: a preset beside the plain script."""
-    own, other = ([one[2] for one in scores] for scores in (scores, plain))
+def show_ratio(
+    name: str, scores: Sequence[tuple[int, int, float]], others: Sequence[tuple[int, int, float]], beside: str
+) -> str:
+    """One line: a contestant beside another."""
+    own, other = ([one[2] for one in scores] for scores in (scores, others))
     paired = [a - b for a, b in zip(own, other, strict=True)]
     higher = sum(difference > 0 for difference in paired)
     ratio = sum(own) / sum(other)
     return (
-        f"  {name:16} / {PLAIN}: {ratio:.2f}   difference {show_mean(paired, 4)}   higher in {higher} of {len(paired)}"
+        f"  {name:20} / {beside}: {ratio:.2f}   difference {show_mean(paired, 4)}   higher in {higher} of {len(paired)}"
     )
 
 
@@ -126,7 +145,10 @@ def run_variant(
         with one_thread():  # as ours are fitted; on two threads of a busy machine scikit-learn's waits most of the time
             of[name] = [score(ask, probe, split) for split in splits]
         yield show_scores(name, of[name], time.perf_counter() - started)
-    yield from (show_ratio(name, of[name], of[PLAIN]) for name in probes if plain is not None)
+    yield from (show_ratio(name, of[name], of[PLAIN], PLAIN) for name in probes if plain is not None)
+    for name in probes:
+        if (other := f"{name}, length 1") in probes:
+            yield show_ratio(other, of[other], of[name], name)
 
 
 def main() -> None:
@@ -135,6 +157,7 @@ def main() -> None:
     parser.add_argument("--resplits", type=int, default=10)
     parser.add_argument("--variants", default="as-is,px75,per20")
     parser.add_argument("--presets", default="fast")
+    parser.add_argument("--unit-length", action="store_true", help="each preset on features of length one as well")
     parser.add_argument("--plain", action="store_true", help="the plain script as well")
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="a.b=VALUE")
     asked = parser.parse_args()
@@ -146,6 +169,8 @@ def main() -> None:
         if source_px not in known:
             shrink = [f"pixels.source_px={source_px}"] if source_px else []
             probes = {name: Probe(data, name, [*asked.settings, *shrink]) for name in asked.presets.split(",")}
+            if asked.unit_length:
+                probes |= {f"{name}, length 1": with_unit_length(probe) for name, probe in probes.items()}
             paths = list(next(iter(probes.values())).row)
             known[source_px] = probes, plain_contestant(paths, source_px) if asked.plain else None
         splits = [split_again(photos, number, size_of(variant, "per")) for number in range(asked.resplits)]

@@ -10,9 +10,9 @@ Every run is a process of its own; its time is from the command to the saved mod
 before. What is done is kept in --out, and a second call goes on where the first was stopped. Two runs of one resplit are scored on the same
 photos, so differences are paired. Intervals are Student's t over resplits; resplits share photos, so that they are somewhat too narrow.
 
-`tuned-now` is the fine-tuning of `best` on one network, kept whether it pays or not; `tuned-before` is what it was: six blocks with all
-their kernels, from fresh pixels. The recipe `plain-probe` is `plain_probe.py`: what a user writes in fifteen lines, as a process of its
-own as well.
+`best-of-one` is `best` on one network; `tuned-now` is its fine-tuning, kept whether it pays or not; `tuned-before` is what that was: six
+blocks with all their kernels, from fresh pixels. The recipe `plain-probe` is `plain_probe.py`: what a user writes in fifteen lines, as a
+process of its own as well.
 
 --plain runs the plain Keras script of the experiment beside it on --data, its whole job extrapolated as in bench_job.py.
 """
@@ -39,13 +39,15 @@ from finetunekit.config.planning import prepare
 from finetunekit.system.files import write_whole
 from finetunekit.system.user_dirs import CACHE_VARIABLE, STATE_VARIABLE
 
-ALWAYS_TUNED = ("backbone={name: efficientnet_lite0}", "pixels.size_px=224", "stages[1].cross_fit=null")
+ONE_NETWORK = ("backbone={name: efficientnet_lite0}", "pixels.size_px=224")
+ALWAYS_TUNED = (*ONE_NETWORK, "head={name: linear}", "stages[1].cross_fit=null")
 #: Recipe → preset and settings; the plain script has none.
 RECIPES: dict[str, tuple[str, tuple[str, ...]]] = {
     "plain-probe": ("", ()),
     "fast": ("fast", ()),
     "small-data": ("small-data", ()),
     "best": ("best", ()),
+    "best-of-one": ("best", ONE_NETWORK),
     "tuned-before": (
         "best",
         (*ALWAYS_TUNED, "cache={mode: exact}", "stages[1].freeze={name: last_blocks, n: 6, depthwise: true}"),
@@ -59,6 +61,7 @@ PAIRS = (
     ("fast", "plain-probe"),
     ("small-data", "plain-probe"),
     ("best", "small-data"),
+    ("best-of-one", "fast"),
     ("tuned-now", "tuned-before"),
     ("tuned-before", "fast"),
     ("tuned-now", "fast"),

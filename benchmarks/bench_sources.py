@@ -1,6 +1,6 @@
 """What probes lose on sources that they were not trained on: features of one network and of two, of two sizes, brought to one length.
 
-    python benchmarks/bench_sources.py --data DIR --sources FILE.tsv
+    python benchmarks/bench_sources.py --data DIR --sources FILE.tsv [--only NAME ...]
 
 --sources names the source of each photo in its columns `file` (its path below the folder of FILE) and `source_repo`. Each source without
 which every class still has photos is left out in turn: the probe is solved on the photos of the others, as `run --leave-out each` solves
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from bench_probe import Probe
+from bench_probe import Probe, of_length_one
 from common import describe_machine, new_parser
 from numpy.typing import NDArray
 
@@ -34,12 +34,6 @@ def as_they_are(features: Features) -> Features:
     return features
 
 
-def of_length_one(features: Features) -> Features:
-    """Each photo's features divided by their length, times the square root of their number."""
-    scale = np.sqrt(features.shape[1]) / np.linalg.norm(features, axis=1, keepdims=True)
-    return np.asarray(features * scale, np.float32)
-
-
 def square_roots(features: Features) -> Features:
     """Roots with their signs, which bring large values closer; then of length one (Perronnin et al. 2010, ECCV, section 3)."""
     return of_length_one(np.asarray(np.sign(features) * np.sqrt(np.abs(features)), np.float32))
@@ -52,10 +46,12 @@ class Contestant:
     Attributes:
         parts: Names of probes whose features are joined.
         normalise: Applied to each part.
+        joined: Applied to all parts together.
     """
 
     parts: tuple[str, ...]
     normalise: Callable[[Features], Features] = as_they_are
+    joined: Callable[[Features], Features] = as_they_are
 
 
 #: Name → preset and settings.
@@ -76,7 +72,9 @@ CONTESTANTS: dict[str, Contestant] = {
     "Lite0 and Lite2, crop and whole": Contestant(("lite0", "lite2", "lite0-whole", "lite2-whole")),
     "Lite0, Lite2, Lite0 at 160 and 320": Contestant(("lite0", "lite2", "lite0-160", "lite0-320")),
     "Lite0, of length one": Contestant(("lite0",), of_length_one),
-    "Lite0 and Lite2, of length one": Contestant(("lite0", "lite2"), of_length_one),
+    "Lite0 and Lite2, each of length one": Contestant(("lite0", "lite2"), of_length_one),
+    "Lite0 and Lite2, joined to length one": Contestant(("lite0", "lite2"), joined=of_length_one),
+    "Lite2, of length one": Contestant(("lite2",), of_length_one),
     "Lite0 and Lite2, square roots": Contestant(("lite0", "lite2"), square_roots),
 }
 
@@ -99,7 +97,9 @@ def ask(
     """Solve on some photos, and answer the others, `(photos, classes)`: photo and mirror image both times."""
     one = next(iter(probes.values()))
     looks = [
-        np.concatenate([contestant.normalise(getattr(probes[part], look)) for part in contestant.parts], axis=1)
+        contestant.joined(
+            np.concatenate([contestant.normalise(getattr(probes[part], look)) for part in contestant.parts], axis=1)
+        )
         for look in ("features", "mirrored")
     ]
     recipe = Recipe(one.stage.solver, one.stage.penalty, one.stage.folds, repeats=one.stage.repeats)
@@ -126,10 +126,12 @@ def show(name: str, shares: NDArray[np.float64], labels: NDArray[np.int64], firs
 def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of class folders, with or without splits")
+    parser.add_argument("--only", metavar="NAME", action="append", help="these contestants only, the first among them")
     parser.add_argument("--sources", type=Path, required=True, help="table of the photos' sources, separated by tabs")
     asked = parser.parse_args()
     print(describe_machine(), flush=True)
-    probes = {name: Probe(asked.data.resolve(), preset, settings) for name, (preset, settings) in PARTS.items()}
+    wanted = dict.fromkeys(part for name in asked.only or CONTESTANTS for part in CONTESTANTS[name].parts)
+    probes = {name: Probe(asked.data.resolve(), *PARTS[name]) for name in wanted}
     one, known = next(iter(probes.values())), read_sources(asked.sources)
     sources = np.array([known[path] for path in one.row])
     left_out = [s for s in np.unique(sources) if can_be_left_out(one.labels, sources == s)]
@@ -137,7 +139,8 @@ def main() -> None:
         print(f"  left out: {source}, {int((sources == source).sum())} photos")
     labels = np.concatenate([one.labels[sources == source] for source in left_out])
     first = np.zeros(0)
-    for name, contestant in CONTESTANTS.items():
+    for name in asked.only or CONTESTANTS:
+        contestant = CONTESTANTS[name]
         answers = [ask(contestant, probes, sources != source, sources.tolist()) for source in left_out]
         shares = np.concatenate(answers)
         first = first if len(first) else photo_log_losses(shares, labels)

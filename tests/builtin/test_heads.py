@@ -27,6 +27,7 @@ ALL = ("map", "tokens", "vector")
     [
         (build_linear, LinearOptions(dropout=0.3), ALL),
         (build_linear, LinearOptions(tokens="first"), ALL),
+        (build_linear, LinearOptions(unit_length=True), ALL),
         (build_mlp, MlpOptions(hidden=(5, 4), dropout=0.2, activation="gelu"), ALL),
         (build_attention_pool, AttentionPoolOptions(heads=3, dropout=0.2), ("map", "tokens")),
     ],
@@ -51,6 +52,15 @@ def test_linear_is_the_mean_times_a_matrix() -> None:
     model = model_of(build_linear, LinearOptions(), x.shape[1:], "map")
     kernel, bias = weights_of(model, "logits")
     np.testing.assert_allclose(model(x), x.mean(axis=(1, 2)) @ kernel + bias, atol=1e-5)
+
+
+def test_features_of_length_one_do_not_tell_how_strong_they_were() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32)
+    model = model_of(build_linear, LinearOptions(unit_length=True), x.shape[1:], "vector")
+    kernel, bias = weights_of(model, "logits")
+    expected = x / np.linalg.norm(x, axis=1, keepdims=True) * 5**0.5 @ kernel + bias
+    np.testing.assert_allclose(model(x), expected, atol=1e-5)
+    np.testing.assert_allclose(model(3 * x), expected, atol=1e-5)
 
 
 def test_first_token_alone_is_read_where_asked_for() -> None:

@@ -25,6 +25,11 @@ class LinearOptions(Options):
 
     tokens: _Tokens = Field("mean", description=_TOKENS)
     dropout: float = Field(0.0, ge=0, lt=1, description="Fraction of pooled features dropped during training.")
+    unit_length: bool = Field(
+        False,
+        description="Divide each photo's pooled features by their length, times the square root of their number: what kind of features a "
+        "photo has counts, and not how strong they are.",
+    )
 
 
 class MlpOptions(Options):
@@ -58,7 +63,7 @@ def build_linear(options: LinearOptions, features: Features, num_classes: int) -
     """Pool features to one vector and project it to class logits: a linear probe where the backbone is frozen.
 
     Args:
-        options: Dropout as a fraction of features in [0, 1), and how tokens are pooled.
+        options: Dropout as a fraction of features in [0, 1), how tokens are pooled, and whether features are brought to one length.
         features: Backbone output of any kind, float32 or bfloat16: a map is averaged, a vector taken as it is.
         num_classes: At least 2.
 
@@ -66,9 +71,10 @@ def build_linear(options: LinearOptions, features: Features, num_classes: int) -
         Logits, `(batch, num_classes)`, float32 even under mixed precision; no softmax.
 
     Source: Lin et al. 2014, section 3.2 (global average pooling), arXiv:1312.4400; the mean of tokens or the class token as in
-    Dosovitskiy et al. 2021, appendix D.3, arXiv:2010.11929.
+    Dosovitskiy et al. 2021, appendix D.3, arXiv:2010.11929; features of length one as in Perronnin et al. 2010, section 3.1, ECCV.
     """
-    return _logits(_pooled(features, options.tokens), options.dropout, num_classes)
+    pooled = _pooled(features, options.tokens)
+    return _logits(_of_length_one(pooled) if options.unit_length else pooled, options.dropout, num_classes)
 
 
 def build_mlp(options: MlpOptions, features: Features, num_classes: int) -> keras.KerasTensor:
@@ -140,6 +146,14 @@ def _pooled(features: Features, tokens: _Tokens) -> Any:
         is_mean = tokens == "mean"
         return keras.layers.GlobalAveragePooling1D(name="gap")(features.tensor) if is_mean else features.tensor[:, 0]
     return features.tensor
+
+
+def _of_length_one(x: Any) -> Any:
+    """Vectors divided by their length, times the square root of their number of channels, so that a channel's size stays near 1."""
+    import keras
+
+    x = keras.layers.UnitNormalization(dtype="float32", name="unit_length")(x)
+    return keras.layers.Rescaling(x.shape[-1] ** 0.5, dtype="float32", name="channel_scale")(x)
 
 
 def _logits(x: Any, dropout: float, num_classes: int) -> keras.KerasTensor:
