@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,9 @@ class Prefix(Protocol):
     def boundary(self) -> tuple[str, ...]:
         """Names of the operations whose outputs they are."""
         ...
+
+
+AnyPrefix = TypeVar("AnyPrefix", bound=Prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,10 +250,10 @@ def _describe(operation: Any) -> list[Any]:
     return [type(operation).__name__, {k: v for k, v in config.items() if k not in {"name", "trainable"}}]
 
 
-class Extractor:
+class Extractor(Generic[AnyPrefix]):
     """Runs one prefix over the batches of any number of entries; its graph is built with the first."""
 
-    def __init__(self, cut: Prefix) -> None:
+    def __init__(self, cut: AnyPrefix) -> None:
         """Take a prefix of `(batch, size, size, 3)` float32."""
         self.cut = cut
 

@@ -19,13 +19,16 @@ Grade = Literal["bitwise", "close", "refused"]
 CLOSE = 1e-5
 
 
-def check_cut(cut: Cut, model: keras.Model, x: NDArray[np.float32]) -> tuple[Grade, float]:
-    """Compare logits by way of the cut with logits of the whole network, at two batch sizes and in training mode.
+def check_cut(
+    extract: Extractor[Cut], model: keras.Model, x: NDArray[np.float32], *, is_trained: bool = True
+) -> tuple[Grade, float]:
+    """Compare logits by way of the cut with logits of the whole network; at two batch sizes and in training mode where it is trained.
 
     Args:
-        cut: Of `model`.
+        extract: Of a cut of `model`.
         model: The whole network.
         x: A batch of its input.
+        is_trained: Whether what follows is trained, in batches of other sizes; what is solved only reads features.
 
     Returns:
         `bitwise` (equal), `close` (at most 1e-5 of the largest logit apart) or `refused`, and the relative difference.
@@ -40,18 +43,13 @@ def check_cut(cut: Cut, model: keras.Model, x: NDArray[np.float32]) -> tuple[Gra
         outputs = graph(*tf.nest.flatten(given))
         return [np.asarray(tf.cast(t, tf.float32)) for t in tf.nest.flatten(outputs)]
 
-    (features,) = Extractor(cut)(iter([x]))
-    kept = [np.asarray(f, np.float32) for f in features]
-    few = max(1, len(x) // 3)
-    checks = [
-        *zip(
-            flat(model, x, False),
-            flat(cut.suffix, list(features) if len(features) > 1 else features[0], False),
-            strict=True,
-        ),
-        *zip([f[:few] for f in kept], flat(cut.prefix, x[:few], False), strict=True),
-        *zip(kept, flat(cut.prefix, x, True), strict=True),
-    ]
+    cut, (features,) = extract.cut, extract(iter([x]))
+    after = flat(cut.suffix, list(features) if len(features) > 1 else features[0], False)
+    checks = [*zip(flat(model, x, False), after, strict=True)]
+    if is_trained:
+        kept, few = [np.asarray(f, np.float32) for f in features], max(1, len(x) // 3)
+        checks += zip([f[:few] for f in kept], flat(cut.prefix, x[:few], False), strict=True)
+        checks += zip(kept, flat(cut.prefix, x, True), strict=True)
     difference = max(_relative_difference(a, b) for a, b in checks)
     return ("bitwise" if difference == 0 else "close" if difference <= CLOSE else "refused"), difference
 

@@ -12,7 +12,7 @@ from finetunekit.config.plan import Plan
 from finetunekit.data.augmentation import AugmentComponent, Augmenter
 from finetunekit.data.decoded_photos import DecodedPhotos
 from finetunekit.errors import RunError
-from finetunekit.models.feature_cache import EXTRACTION_BATCH, Arrays, prefix_signature
+from finetunekit.models.feature_cache import EXTRACTION_BATCH, Arrays, Extractor, prefix_signature
 from finetunekit.models.forward import SUFFIX_BATCH, Answers, answer_photos, input_batches, make_answering
 from finetunekit.models.freezing import Freezing, freeze_layers
 from finetunekit.models.frozen_prefix import Cut, find_cut
@@ -63,7 +63,9 @@ def prepare_stage(context: StageContext, number: int) -> Prepared:
     if cut is None:
         why = "the whole network is computed at every draw"
         return _without_cut(context, freezing, why)
-    grade, difference = check_cut(cut, classifier.logits, _sample(context))
+    extract = Extractor(cut)
+    is_trained = context.plan.stages[number].config.kind == "fit"
+    grade, difference = check_cut(extract, classifier.logits, _sample(context), is_trained=is_trained)
     if grade == "refused" or (grade == "close" and config.cache.require == "bitwise"):
         line = f"its self-check is '{grade}' (logits differ by {difference:.1e}, relative)"
         if config.cache.require == "bitwise":
@@ -71,7 +73,7 @@ def prepare_stage(context: StageContext, number: int) -> Prepared:
                 f"cache: {line}; cache.require asks for bitwise. Set cache.require: close, or cache.mode: off."
             )
         return _without_cut(context, freezing, line)
-    return _with_cut(context, number, freezing, cut, f"{grade} at {', '.join(cut.boundary)}")
+    return _with_cut(context, number, freezing, extract, f"{grade} at {', '.join(cut.boundary)}")
 
 
 def _pixel_feed(context: StageContext) -> PixelFeed:
@@ -97,15 +99,15 @@ def _without_cut(context: StageContext, freezing: Freezing, why: str) -> Prepare
     return Prepared(model, freezing, _pixel_feed(context), answer, None, f"cache off: {why}")
 
 
-def _with_cut(context: StageContext, number: int, freezing: Freezing, cut: Cut, grade: str) -> Prepared:
-    config = context.plan.config
+def _with_cut(context: StageContext, number: int, freezing: Freezing, extract: Extractor[Cut], grade: str) -> Prepared:
+    config, cut = context.plan.config, extract.cut
     signature = [*prefix_signature(cut, context.pixel_parts, context.precision)]
     forward = make_answering(cut.suffix, SUFFIX_BATCH)
     known: dict[tuple[str, ...], Arrays] = {}
 
     def features(photos: DecodedPhotos, what: str) -> Arrays:
         if photos.sha256 not in known:
-            known[photos.sha256] = plain_features(context, cut, signature, photos, what)
+            known[photos.sha256] = plain_features(context, extract, signature, photos, what)
         return known[photos.sha256]
 
     is_banked = config.cache.mode == "bank" and context.augmenter is not None
@@ -116,14 +118,14 @@ def _with_cut(context: StageContext, number: int, freezing: Freezing, cut: Cut, 
         mode = f"cache exact ({grade}): no augmentation, each photo computed once"
     elif is_banked:
         made = bank_size(context.plan, number, len(context.train.labels))
-        feed = _feature_feed(context, bank_features(context, cut, signature, made))
+        feed = _feature_feed(context, bank_features(context, extract, signature, made))
         how = "reused" if made == config.cache.views else "none drawn twice"
         mode = f"cache bank ({grade}): {made} views of each photo, {how}"
     else:
         feed = _pixel_feed(context)
         mode = f"cache exact ({grade}): fresh views every epoch"
     model = cut.suffix if isinstance(feed, FeatureFeed) else context.classifier.logits
-    return Prepared(model, freezing, feed, lambda photos, what: forward(*features(photos, what)), cut, mode)
+    return Prepared(model, freezing, feed, lambda photos, what: forward(*features(photos, what)), extract, mode)
 
 
 def _sample(context: StageContext) -> NDArray[np.float32]:

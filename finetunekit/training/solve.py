@@ -208,10 +208,10 @@ def _cut_features(context: StageContext, prepared: Prepared, look: DecodedPhotos
             for batch in batches:
                 yield tuple(np.asarray(array) for array in views.rows(np.full_like(batch, view), batch))
         return
-    assert prepared.cut is not None  # asked for features of a cut only
-    signature = prefix_signature(prepared.cut, context.pixel_parts, context.precision)
+    assert prepared.extract is not None  # asked for features of a cut only
+    signature = prefix_signature(prepared.extract.cut, context.pixel_parts, context.precision)
     kept = plain_features(
-        context, prepared.cut, signature, look, "train" if look is context.train else "mirrored train"
+        context, prepared.extract, signature, look, "train" if look is context.train else "mirrored train"
     )
     for batch in batches:
         yield tuple(array[batch[0] : batch[-1] + 1] for array in kept)

@@ -14,7 +14,7 @@ from finetunekit.config.plan import Plan
 from finetunekit.data.augmentation import Augmenter
 from finetunekit.data.decoded_photos import DecodedPhotos
 from finetunekit.models.classifier import Classifier
-from finetunekit.models.feature_cache import FeatureCache
+from finetunekit.models.feature_cache import Extractor, FeatureCache
 from finetunekit.models.forward import Answers
 from finetunekit.models.freezing import Freezing
 from finetunekit.models.frozen_prefix import Cut
@@ -37,7 +37,7 @@ class Prepared:
         feed: Training batches.
         answer: Photos and what messages call them → logits of the network as it is now, `(photos, classes)` float32, and in the same pass
             what its last layer reads, `(photos, channels)` float32; None in place of it where it reads no vector.
-        cut: Where the frozen prefix ends; None if the whole network is computed each time.
+        extract: Runs the frozen prefix; None if the whole network is computed each time.
         mode: One line: how features are reused, for the first lines of the run.
     """
 
@@ -45,8 +45,13 @@ class Prepared:
     freezing: Freezing
     feed: Feed
     answer: Callable[[DecodedPhotos, str], Answers]
-    cut: Cut | None
+    extract: Extractor[Cut] | None
     mode: str
+
+    @property
+    def cut(self) -> Cut | None:
+        """Where the frozen prefix ends; None if the whole network is computed each time."""
+        return None if self.extract is None else self.extract.cut
 
     def predict(self, photos: DecodedPhotos, what: str) -> NDArray[np.float32]:
         """Logits of the network as it is now, `(photos, classes)` float32; `what` is how messages call the photos."""

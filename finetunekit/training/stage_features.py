@@ -21,12 +21,12 @@ from finetunekit.training.stage_context import StageContext
 
 
 def plain_features(
-    context: StageContext, cut: Cut, signature: Sequence[Any], photos: DecodedPhotos, what: str
+    context: StageContext, extract: Extractor[Cut], signature: Sequence[Any], photos: DecodedPhotos, what: str
 ) -> Arrays:
     """Features of un-augmented photos, from the cache where they are there; one array a boundary tensor, `(photos, ...)`."""
     key = plain_key(signature, photos.sha256)
     batches = input_batches(photos.pixels, context.contract)
-    return _cached(context, Extractor(cut), key, batches, len(photos.pixels), f"{what} photos")
+    return _cached(context, extract, key, batches, len(photos.pixels), f"{what} photos")
 
 
 def bank_size(plan: Plan, number: int, photos: int) -> int:
@@ -47,7 +47,7 @@ def bank_size(plan: Plan, number: int, photos: int) -> int:
     return views_drawn(photos=photos, draws=draws, views=config.cache.views, seed=config.seed, epochs=epochs)
 
 
-def bank_features(context: StageContext, cut: Cut, signature: Sequence[Any], views: int) -> list[Arrays]:
+def bank_features(context: StageContext, extract: Extractor[Cut], signature: Sequence[Any], views: int) -> list[Arrays]:
     """Features of the first `views` views of each training photo, a list entry a view, from the cache where they are there.
 
     Raises:
@@ -58,12 +58,11 @@ def bank_features(context: StageContext, cut: Cut, signature: Sequence[Any], vie
     ids = np.array([int(sha[:15], 16) for sha in photos.sha256], dtype=np.int64)
     keys = bank_keys(context.draws.view_seed, len(ids), views, photo_ids=ids)
     augment = [[c.name, c.options.model_dump(mode="json"), str(c.registered.origin)] for c in context.plan.augment]
-    extractor = Extractor(cut)
     made = []
     for view in range(views):
         key = features_key([*signature, "view", augment, list(photos.sha256), keys[:, view].tolist()])
         batches = _view_batches(context, keys[:, view])
-        made.append(_cached(context, extractor, key, batches, len(ids), f"view {view + 1} of {views}"))
+        made.append(_cached(context, extract, key, batches, len(ids), f"view {view + 1} of {views}"))
     return made
 
 
@@ -90,7 +89,7 @@ def _check_bankable(context: StageContext) -> None:
 
 def _cached(
     context: StageContext,
-    extractor: Extractor,
+    extract: Extractor[Cut],
     key: str,
     batches: Iterator[NDArray[np.float32]],
     photos: int,
@@ -104,10 +103,10 @@ def _cached(
     def counted() -> Iterator[Arrays]:
         done = 0
         with closing(prefetched(batches)) as ready:
-            for features in extractor(ready):
+            for features in extract(ready):
                 done += len(features[0])
                 count(done, photos)
                 yield features
 
-    boundary = ", ".join(extractor.cut.boundary)
+    boundary = ", ".join(extract.cut.boundary)
     return context.cache.put(key, counted(), photos, f"{context.plan.backbone.name} to {boundary}, {what}")

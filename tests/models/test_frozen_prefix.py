@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from finetunekit.models.feature_cache import Extractor
 from finetunekit.models.frozen_prefix import find_cut
 from finetunekit.models.prefix_check import check_cut
 
@@ -40,7 +41,7 @@ def batch(count: int = 6) -> Any:
 def same_logits(model: Any) -> None:
     cut = find_cut(model)
     assert cut is not None
-    assert check_cut(cut, model, batch()) == ("bitwise", 0.0)
+    assert check_cut(Extractor(cut), model, batch()) == ("bitwise", 0.0)
 
 
 def test_a_chain_is_cut_before_its_first_trainable_layer() -> None:
@@ -122,7 +123,7 @@ def test_a_resnet_is_cut_on_its_graph() -> None:
     assert cut is not None
     assert len(cut.boundary) == 2
     x = np.random.default_rng(0).random((6, 32, 32, 3), dtype=np.float32)
-    grade, difference = check_cut(cut, model, x)
+    grade, difference = check_cut(Extractor(cut), model, x)
     assert grade in {"bitwise", "close"}, difference
 
 
@@ -137,4 +138,4 @@ def test_a_layer_that_hides_its_dice_is_refused_by_the_self_check() -> None:
     model = freeze(chain(conv("a"), Hidden(name="hidden"), conv("b")), "a")
     cut = find_cut(model)
     assert cut is not None
-    assert check_cut(cut, model, batch())[0] == "refused"
+    assert check_cut(Extractor(cut), model, batch())[0] == "refused"
