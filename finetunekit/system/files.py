@@ -28,17 +28,23 @@ MOST_BYTES = 256 * 2**20
 
 @contextmanager
 def work_in(folder: str | None) -> Iterator[None]:
-    """Work in a folder; where it is not known or gone, in the one that is. Modules are not imported from it."""
+    """Work in a folder; where it is not known or gone, in the one that is. Modules are not imported from it.
+
+    Afterwards the folder is the former one, unless that was deleted meanwhile, as a run is that was refused before it began.
+    """
     if folder is None or not Path(folder).is_dir():
         yield
         return
     before = list(sys.path)
     sys.path[:] = [part or os.getcwd() for part in before]  # in a notebook '' stands for the working folder
+    there = os.getcwd()
+    os.chdir(folder)
     try:
-        with contextlib.chdir(folder):
-            yield
+        yield
     finally:
         sys.path[:] = before
+        if os.path.isdir(there):
+            os.chdir(there)
 
 
 class NotRegularError(OSError):

@@ -62,20 +62,21 @@ class SharedStep:
         inputs = batch.x if isinstance(batch.x, list) else [batch.x]
         weights = np.ones(size, np.float32) if weights is None else weights
         starts = deal(np.array([share.start for share in shares], np.int32), each_one(len(shares)))
-        if size not in self._steps:
-            self._steps[size] = self._build(size)
         dealt = [deal(x, shares) for x in inputs], deal(batch.y, shares), deal(weights, shares), starts
+        if size not in self._steps:
+            self._steps[size] = self._build(size, dealt)
         with lost_processes(self._devices):
             found = self._steps[size](*dealt)
         loss, log_loss, accuracy = self._devices.strategy.experimental_local_results(found)[0].numpy().tolist()
         return loss, log_loss, accuracy
 
-    def _build(self, size: int) -> Callable[..., Any]:
+    def _build(self, size: int, dealt: tuple[Any, ...]) -> Callable[..., Any]:
         import tensorflow as tf
 
         on_one, strategy = partial(self._on_one_device, size), self._devices.strategy
-        step: Callable[..., Any] = tf.function(lambda *dealt: strategy.run(on_one, dealt), autograph=False)
-        return step
+        step = tf.function(lambda *given: strategy.run(on_one, given), autograph=False)
+        traced: Callable[..., Any] = step.get_concrete_function(*dealt)
+        return traced
 
     def _on_one_device(self, size: int, x: list[Any], y: Any, weights: Any, start: Any) -> Any:
         import keras

@@ -25,6 +25,7 @@ from finetunekit.errors import ConfigError, FinetuneKitError, PluginError, RunEr
 from finetunekit.runs.folder import FORMAT, WAITING, FinishedRun, read_status
 from finetunekit.runs.folder import SEEDS as SEEDS_FILE
 from finetunekit.runs.reproducibility import compare_bits
+from finetunekit.system.files import work_in
 from finetunekit.system.progress import Progress
 from finetunekit.testing import tiny_job
 from finetunekit.testing.contract import choose
@@ -344,6 +345,21 @@ def test_when_the_driver_is_interrupted_its_processes_stop_and_resume_goes_on_to
     assert_same(reference, group)
 
 
+def test_a_refusal_is_heard_although_the_run_folder_that_it_was_started_in_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+
+    @work_in(str(tmp_path))
+    def refuse() -> None:
+        (tmp_path / "run").rmdir()
+        raise ConfigError("no")
+
+    with pytest.raises(ConfigError, match="no"):
+        refuse()
+
+
 # ---- several processes for one run -----------------------------------------------------------------------------------------------
 
 PART = """
@@ -365,6 +381,8 @@ while True:  # until the helper listens
 if not begun.exists():
     begun.touch()
     other.sendall(b"x")
+    if "HELPER" != "pass":
+        other.recv(1)  # the helper has ended, or will in a moment
     FIRST
 """
 
@@ -380,12 +398,17 @@ if not begun.exists():
             ["its process was killed by SIGKILL; resumed"],
         ),
         ("print('no photos here'); sys.exit(2)", "signal.pause()", "no photos here", []),
+        ("print('no photos here'); sys.exit(2)", "print('lost'); sys.exit(4)", "no photos here", []),
+        ("print('lost'); sys.exit(4)", "print('not finite'); sys.exit(4)", "not finite", []),
+        ("sys.exit(70)", "print('no batch'); sys.exit(2)", "no batch", []),
     ],
 )
 def test_processes_that_share_a_run_hear_of_each_other_and_end_together(
-    helper: str, first: str, error: str | None, said: list[str], tmp_path: Path
+    helper: str, first: str, error: str | None, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from finetunekit_builtin.executors import ProcessesOptions, build_processes
+    from finetunekit_builtin.executors import ProcessesOptions, build_processes, processes
+
+    monkeypatch.setattr(processes, "NOTICE_S", 0.0 if "pause" in first else 60.0)
 
     text = PART.replace("HELPER", helper).replace("FIRST", first)
     shared = Job(tmp_path, "shared", ("-c", text), lambda: None, is_divisible=True)

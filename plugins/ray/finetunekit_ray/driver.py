@@ -329,13 +329,16 @@ class _Session:
 
         is_over = bool(ray.wait([reference], timeout=0)[0])
         done: dict[str, Any] | None = ray.get(reference) if is_over else None
-        if done is not None and (done["exit_code"] == 0 or not handed.helpers):
+        if done is not None and (done["exit_code"] != RunError.exit_code or not handed.helpers):
             return done
         ended = ray.wait(list(handed.helpers), timeout=NOTICE_S)[0]
         if not ended:
             assert done is not None  # the job or a helper has ended
             return done
-        return {key: value for key, value in ray.get(ended[0]).items() if key != "folder"}
+        helped = ray.get(ended[0])
+        if done is not None and helped["exit_code"] == RunError.exit_code:  # that of both
+            return done
+        return {key: value for key, value in helped.items() if key != "folder"}
 
     def _begin_again(self, handed: _Handed, exc: Exception) -> Outcome | None:
         job, said = handed.job, _said(exc)

@@ -33,6 +33,8 @@ MEMORY_VARIABLE = "FINETUNEKIT_MEMORY_GB"
 THREADS_VARIABLE = "TF_NUM_INTRAOP_THREADS"
 _PROCESSORS_A_RUN = 4
 _INTERRUPTED = 130
+NOTICE_S = 10.0
+"""How long a process may take to notice that one of those that it works with has ended."""
 PATIENCE_S = 30.0
 """How long a run that is told to stop may take to keep what it has; an epoch's checkpoint is there already."""
 
@@ -102,9 +104,12 @@ class _Process:
             threading.Thread(target=self._watch, args=(helper,), daemon=True).start()
 
     def _watch(self, helper: _Helper) -> None:
-        """The others cannot go on without one that has ended: its epochs are in the folder."""
+        """The others cannot go on without one that has ended. Most notice and say why; what was done is in the folder."""
         helper.process.wait()
-        self._end(self.process)
+        try:
+            self.process.wait(NOTICE_S)
+        except subprocess.TimeoutExpired:
+            self._end(self.process)
 
     def _read(self, hear: Callable[[str | None], None]) -> None:
         assert self.process.stderr is not None
@@ -152,10 +157,20 @@ class _Process:
         codes = [self.process.returncode, *(helper.process.poll() or 0 for helper in self.helpers)]
         return -min(0, *codes)
 
-    def outcome(self, killed_by: int, refusals: Sequence[tuple[int, str]]) -> Outcome:
-        """How the job ended, once the process has; `refusals`: of its helpers, exit codes and why."""
+    def refusals(self) -> list[tuple[int, str]]:
+        """Exit codes and words of helpers that could be why it has ended; a `RunError` of a helper is what all of them ended with."""
         code = self.process.returncode
-        if code and refusals:
+        if code == RunError.exit_code:  # maybe because a helper is gone, which this side may not know yet
+            for helper in self.helpers:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    helper.process.wait(NOTICE_S)
+        found = [refusal for helper in self.helpers if (refusal := helper.refusal())]
+        return [one for one in found if one[0] != RunError.exit_code and (code < 0 or code == RunError.exit_code)]
+
+    def outcome(self, killed_by: int, refusals: Sequence[tuple[int, str]]) -> Outcome:
+        """How the job ended, once the process has."""
+        code = self.process.returncode
+        if refusals:
             return Outcome.of_process(self.job, *refusals[0])
         if killed_by and code:
             times = "" if self.deaths == 0 else f" {self.deaths + 1} times, the last time"
@@ -302,7 +317,7 @@ class _Processes:
                 say(f"{self.under_way[number].job.label}: {line}")
             return None
         one = self.under_way.pop(number)
-        refusals = [refusal for helper in one.helpers if (refusal := helper.refusal())]
+        refusals = one.refusals()
         killed_by = one.killed_by()
         outcome = one.outcome(killed_by, refusals)
         one.close()
