@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from finetunekit.config.plan import PlannedStage
 from finetunekit.errors import PluginError, RunError, did_you_mean
 from finetunekit.models.classifier import Classifier
+from finetunekit.models.layer_names import is_lora
 from finetunekit.plugins.components import call_builder, component_label, shown_value
 from finetunekit.types import Backbone, FreezeDecision, LayerInfo, LayerRate
 
@@ -198,12 +199,16 @@ def apply_decision(model: keras.Model, backbone: keras.Model, decision: Mapping[
         is_leaf = not layer._flatten_layers(include_self=False, recursive=False)
         if is_leaf:
             layer.trainable = rate > 0
+        has_lora = any(map(is_lora, own_variables(layer)))
         for variable in own_variables(layer):
-            if not is_leaf and variable.trainable:
-                variable.trainable = rate > 0
-            if rate == 0:
+            own_rate = (
+                0.0 if has_lora and not is_lora(variable) else rate
+            )  # what LoRA was added to stays as it was pretrained
+            if variable.trainable and (not is_leaf or own_rate == 0):
+                variable.trainable = own_rate > 0
+            if own_rate == 0:
                 frozen.add(id(variable))
-            rates[variable.path] = rate
+            rates[variable.path] = own_rate
     return _check_applied(model, frozen, rates)
 
 

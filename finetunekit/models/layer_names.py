@@ -27,6 +27,11 @@ def member_of(name: str) -> str:
     return found.group() if found else ""
 
 
+def is_lora(variable: keras.Variable) -> bool:
+    """Whether Keras' `enable_lora` added a weight to a layer: it has no pretrained array, and trains in place of what it was added to."""
+    return str(variable.name).startswith("lora_")
+
+
 def count_names_anew(model: keras.Model) -> None:
     """Number unnamed operations of a model from the first again: `conv2d`, `conv2d_1`, … in the order in which they were made.
 

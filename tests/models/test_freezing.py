@@ -144,3 +144,31 @@ def test_nothing_trainable_is_an_error() -> None:
 def test_leaf_layers_follow_the_graph() -> None:
     backbone = vgg16()
     assert [layer.name for _, layer in leaf_layers(backbone)] == [layer.name for layer in backbone.layers]
+
+
+def test_where_lora_was_added_only_what_it_added_trains() -> None:
+    import keras
+    import numpy as np
+
+    from finetunekit.models.weights import fit_arrays
+
+    pixels = keras.Input((4, 4, 3))
+    hidden = keras.layers.Dense(6, name="query")
+    plain = keras.layers.Dense(6, name="other")
+    backbone = keras.Model(pixels, plain(hidden(pixels)))
+    arrays = {name: np.ones(v.shape, np.float32) for name, v in zip(
+        ("query/kernel", "query/bias", "other/kernel", "other/bias"), backbone.weights, strict=True
+    )}  # fmt: skip
+    fit_arrays(backbone, arrays, origin="test")
+    before = backbone(np.ones((1, 4, 4, 3), np.float32)).numpy()
+    hidden.enable_lora(2)
+    fit_arrays(backbone, arrays, origin="test")
+    np.testing.assert_array_equal(backbone(np.ones((1, 4, 4, 3), np.float32)), before, "it begins as nothing")
+    for _ in range(2):  # a later stage sets every flag again
+        rates = apply_decision(
+            with_head(backbone), backbone, {layer.path: 1.0 for layer in describe_layers(Backbone(backbone))}
+        )
+        assert {name for name in rates if name.startswith("query")} == {"query/lora_kernel_a", "query/lora_kernel_b"}
+        assert {"other/kernel", "other/bias"} <= set(rates)
+    frozen = {layer.path: 0.0 for layer in describe_layers(Backbone(backbone))}
+    assert not [name for name in apply_decision(with_head(backbone), backbone, frozen) if "lora" in name]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from finetunekit.errors import WeightsError
+from finetunekit.models.layer_names import is_lora
 from finetunekit.models.weights.cache import ResolvedWeights, StoredArrays
 from finetunekit.types import Arrays, BackboneSpec, PretrainedTop
 
@@ -18,7 +19,7 @@ SHOWN_PROBLEMS = 4
 
 
 def fit_arrays(model: keras.Model, arrays: Arrays, *, origin: str, top: PretrainedTop | None = None) -> None:
-    """Assign every weight of a backbone. Nothing is assigned unless everything fits.
+    """Assign every weight of a backbone. Nothing is assigned unless everything fits; what LoRA adds keeps its initial values.
 
     Args:
         model: Backbone as its builder returned it.
@@ -29,7 +30,11 @@ def fit_arrays(model: keras.Model, arrays: Arrays, *, origin: str, top: Pretrain
     Raises:
         WeightsError: If a weight has no array, an array has no weight, or shapes differ; the first few are named.
     """
-    variables = named_variables(model, origin)
+    variables = {
+        name: variable
+        for name, variable in named_variables(model, origin).items()
+        if name in arrays or not is_lora(variable)
+    }
     missing = [f"no array for {name}" for name in variables if name not in arrays]
     of_top = {top.kernel, top.bias} if top else set()
     unused = [f"no weight for array {name}" for name in arrays if name not in variables and name not in of_top]

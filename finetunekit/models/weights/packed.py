@@ -167,7 +167,10 @@ def check_contract(contract: Contract, backbone: str, options: Mapping[str, Any]
     """
     if contract.backbone != backbone:
         raise WeightsError(f"these arrays are for the backbone '{contract.backbone}', the plan's is '{backbone}'.")
-    odd = [key for key, value in contract.options.items() if _last_part(options.get(key)) != _last_part(value)]
+    compared = {
+        key: value for key, value in contract.options.items() if not key.startswith("lora_")
+    }  # adds weights of its own
+    odd = [key for key, value in compared.items() if _last_part(options.get(key)) != _last_part(value)]
     if odd:
         key = odd[0]
         raise WeightsError(

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from finetunekit import Backbone, BackboneSpec, Options, PixelContract, PluginError, WeightSource
 
 if TYPE_CHECKING:
@@ -17,7 +19,14 @@ DISTRIBUTION = "finetunekit-kerashub"
 
 
 class HubOptions(Options):
-    """A network of KerasHub by name has no options: its features are the tokens of its last layer."""
+    """Options of a network of KerasHub; its features are the tokens of its last layer."""
+
+    lora_rank: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Rank of the matrices that LoRA adds to the queries and values of attention; 0: none. Only they train there.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,7 @@ def build_hub(network: HubNetwork, options: HubOptions, image_size_px: int) -> B
 
     Args:
         network: Which one.
-        options: None.
+        options: Whether LoRA is added.
         image_size_px: Side of the square input; the native size only, for which the position embeddings are fetched.
 
     Returns:
@@ -72,15 +81,15 @@ def build_hub(network: HubNetwork, options: HubOptions, image_size_px: int) -> B
             f"{network.name}: takes {native_px} px only; pixels.size_px is {image_size_px}. For other sizes: backbone: {{name: kerashub, "
             f"preset: {network.preset}}}."
         )
-    return _build(network, image_size_px, load_weights=False)
+    return _build(network, image_size_px, load_weights=False, lora_rank=options.lora_rank)
 
 
-def _build(network: HubNetwork, size_px: int, *, load_weights: bool) -> Backbone:
+def _build(network: HubNetwork, size_px: int, *, load_weights: bool, lora_rank: int = 0) -> Backbone:
     try:
         from finetunekit_kerashub.network import build_preset
     except ImportError as exc:
         raise PluginError(f"{network.name}: needs KerasHub ({exc}). Install it: pip install {DISTRIBUTION}") from exc
-    built: Backbone = build_preset(network.preset, "spatial", size_px, load_weights=load_weights)
+    built: Backbone = build_preset(network.preset, "spatial", size_px, load_weights=load_weights, lora_rank=lora_rank)
     return built
 
 

@@ -25,6 +25,12 @@ class KerasHubOptions(Options):
         default="spatial",
         description="spatial: the last feature map or tokens; pooled: the vector that the preset computes from them.",
     )
+    lora_rank: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="Rank of the matrices that LoRA adds to the queries and values of attention; 0: none. Only they train there.",
+    )
 
 
 @hookimpl
@@ -49,7 +55,9 @@ def build_kerashub(options: KerasHubOptions, image_size_px: int) -> Backbone:
     """
     from finetunekit_kerashub.network import build_preset
 
-    return build_preset(options.preset, options.features, image_size_px, load_weights=False)
+    return build_preset(
+        options.preset, options.features, image_size_px, load_weights=False, lora_rank=options.lora_rank
+    )
 
 
 SPEC = BackboneSpec(

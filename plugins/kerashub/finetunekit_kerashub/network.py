@@ -16,11 +16,13 @@ KINDS: dict[int, Kind] = {4: "map", 3: "tokens", 2: "vector"}
 #: Networks of images and text keep the former under one of these names.
 IMAGE_PARTS = ("vision_encoder", "image_encoder")
 NAME = "preset"
+#: Layers that give queries and values, in KerasHub's networks.
+ATTENTION = ("query", "value", "query_dense", "value_dense", "query_proj", "value_proj", "q_proj", "v_proj")
 #: A numbered part of a network: `layers_3`, `encoder_block_1`, `stack0_block2`, `stage_2`.
 _NUMBERED = re.compile(r"(layer|block|stack|stage)s?_?(\d+)")
 
 
-def build_preset(preset: str, features: str, size_px: int, *, load_weights: bool) -> Backbone:
+def build_preset(preset: str, features: str, size_px: int, *, load_weights: bool, lora_rank: int = 0) -> Backbone:
     """Build the image part of a preset behind its own rescaling.
 
     Args:
@@ -28,6 +30,7 @@ def build_preset(preset: str, features: str, size_px: int, *, load_weights: bool
         features: `spatial` or `pooled`.
         size_px: Side of the square input.
         load_weights: Whether KerasHub loads its pretrained weights; the engine loads weights itself and wants none.
+        lora_rank: Of the matrices added to the attention layers; 0: none are added.
 
     Returns:
         Model `(batch, size_px, size_px, 3)` RGB in [0, 255] → features, what they are, and the network's numbered parts as blocks.
@@ -43,7 +46,26 @@ def build_preset(preset: str, features: str, size_px: int, *, load_weights: bool
     x = keras.layers.Rescaling(scale, offset, dtype="float32", name="preset_pixels")(pixels)
     output = inner(dict.fromkeys(inner.input, x) if isinstance(inner.input, dict) else x)
     model = keras.Model(pixels, output, name="kerashub")
+    if lora_rank:
+        _add_lora(model, preset, lora_rank)
     return Backbone(model=model, kind=KINDS[len(output.shape)], blocks=_blocks(path for path, _ in leaf_layers(model)))
+
+
+def _add_lora(model: keras.Model, preset: str, rank: int) -> None:
+    """Add low-rank matrices to the queries and values of attention, which start as nothing.
+
+    Raises:
+        PluginError: If the network has no attention.
+
+    Source: Hu et al. 2021, "LoRA", arXiv:2106.09685, section 4.2 and table 5 (queries and values).
+    """
+    adapted = [layer for path, layer in leaf_layers(model) if path.rsplit("/", 1)[-1] in ATTENTION]
+    if not adapted:
+        raise PluginError(
+            f"kerashub: preset '{preset}' has no attention that LoRA could be added to; leave out lora_rank."
+        )
+    for layer in adapted:
+        layer.enable_lora(rank)
 
 
 def rescaling_of(preset: str) -> tuple[Any, Any]:

@@ -88,6 +88,17 @@ def test_a_description_without_weights_builds_the_network_where_no_hub_is(dinov2
     fit_arrays(backbone.model, StoredArrays(tmp_path / "dinov2.npz"), origin="test")
 
 
+def test_lora_is_added_to_queries_and_values_and_changes_nothing_at_first(dinov2: Path, tmp_path: Path) -> None:
+    assert main([str(dinov2), str(tmp_path / "dinov2.npz"), "--size", "28"]) == 0
+    plain, adapted = (build_kerashub(KerasHubOptions(preset=str(dinov2), lora_rank=rank), 28) for rank in (0, 2))
+    for backbone in (plain, adapted):
+        fit_arrays(backbone.model, StoredArrays(tmp_path / "dinov2.npz"), origin="test")
+    np.testing.assert_array_equal(features(adapted.model), features(plain.model))
+    added = [variable for variable in adapted.model.weights if variable.name.startswith("lora_")]
+    assert len(added) == 2 * 2 * 2  # two layers, queries and values, two matrices each
+    assert adapted.model.count_params() - plain.model.count_params() == sum(int(np.prod(v.shape)) for v in added)
+
+
 def test_dinov2_keeps_the_contract(dinov2: Path) -> None:
     import dataclasses
 
@@ -115,6 +126,8 @@ def test_a_feature_map_stays_a_map(tmp_path: Path) -> None:
     assert (backbone.kind, backbone.model.output_shape) == ("map", (None, 7, 7, 64))
     with pytest.raises(PluginError, match=r"pools nothing itself; set backbone.features: spatial"):
         build_kerashub(KerasHubOptions(preset=str(tmp_path / "resnet"), features="pooled"), 28)
+    with pytest.raises(PluginError, match=r"has no attention that LoRA could be added to; leave out lora_rank"):
+        build_kerashub(KerasHubOptions(preset=str(tmp_path / "resnet"), lora_rank=2), 28)
 
 
 def test_a_preset_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
