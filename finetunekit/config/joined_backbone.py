@@ -90,15 +90,34 @@ def _build(parts: Sequence[Chosen], options: Options, image_size_px: int) -> Bac
     for part in parts:
         built = call_builder(part, spec_of(part).native_size_px)
         prefix = layer_prefix(part)
-        part_model = keras.models.clone_model(built.model, clone_function=partial(renamed, prefix))
-        # `call`, not a call: layer by layer, so that freezing, cache and Grad-CAM find them
-        features = part_model.call(_fed(pixels, part, image_size_px))
+        features = _repeated(built.model, _fed(pixels, part, image_size_px), prefix)
         vectors.append(_pooled(features, built.kind, prefix))
         blocks.append({block: tuple(prefix + path for path in paths) for block, paths in built.blocks.items()})
     joined = keras.layers.Concatenate(name="joined", dtype="float32")(vectors)
-    # made anew, so that each layer is in one graph only
-    model = keras.models.clone_model(keras.Model(pixels, joined, name="joined_backbone"))
-    return Backbone(model=model, kind="vector", blocks=_merged(blocks))
+    return Backbone(model=keras.Model(pixels, joined, name="joined_backbone"), kind="vector", blocks=_merged(blocks))
+
+
+def _repeated(model: keras.Model, fed: keras.KerasTensor, prefix: str) -> keras.KerasTensor:
+    """What copies of a model's layers make of another input, layer by layer, so that freezing, cache and Grad-CAM find them.
+
+    `clone_model` would copy them for an input of its own, and they would have to be copied once more to be in one graph only.
+    """
+    import keras
+
+    flat = keras.Model(model.inputs, model.outputs)
+    made, copies = {id(flat.inputs[0]): fed}, dict[int, Any]()
+    for depth in sorted(flat._nodes_by_depth, reverse=True):
+        for node in flat._nodes_by_depth[depth]:
+            if node.is_input:
+                continue
+            operation = node.operation
+            if isinstance(operation, keras.Layer):
+                operation = copies.get(id(operation)) or renamed(prefix, operation)
+                copies[id(node.operation)] = operation
+            args, kwargs = node.arguments.fill_in(made)
+            outputs = keras.tree.flatten(operation(*args, **kwargs))
+            made.update(zip(map(id, node.outputs), outputs, strict=True))
+    return made[id(flat.outputs[0])]
 
 
 def renamed(prefix: str, layer: Any) -> Any:
