@@ -222,12 +222,17 @@ def test_processes_that_train_one_network_together_give_its_bits_but_for_roundin
     what: str, cluster: Cluster, folder: Path, reference: Path
 ) -> None:
     write_plugin(folder, what.strip())
-    out = "together" if what == KILL_WORKER else "helped"
-    group, said = on_ray(cluster, folder, out, processes_per_run=2)
-    assert "seed 6: its process, worker or node was lost; resumed at its last epoch" in said
-    assert len(seed_6(group).state["resumed"]) == 1
-    assert seed_6(group).environment["training_devices"] == "process 1 CPU:0, process 2 CPU:0"
-    assert compare_bits(seed_6(reference), seed_6(group)).largest < 1e-6
+    given = {"address": cluster.address, "cpus_per_run": 2, "processes_per_run": 2}
+    settings = [part for key, value in given.items() for part in ("--set", f"executor.{key}={json.dumps(value)}")]
+    out = f"together-{what == KILL_WORKER}"
+    done = invoke(folder, "run", "tiny.yaml", "--seed", "6", "--on", "ray", *settings, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "tiny: its process, worker or node was lost; resumed at its last epoch" in done.stderr
+    (path,) = (folder / out).iterdir()
+    run = FinishedRun(path)
+    assert len(run.state["resumed"]) == 1
+    assert run.environment["training_devices"] == "process 1 CPU:0, process 2 CPU:0"
+    assert compare_bits(seed_6(reference), run).largest < 1e-6
 
 
 def blind_outline(path: str, real: Any = worker.outline) -> tuple[str, int]:
