@@ -49,7 +49,11 @@ def _notes(plan: Plan) -> list[str]:
         [f"train.folds: {train.folds} such runs, each tested on another fold"] if train.folds and not train.fold else []
     )
     who = "all devices of this machine" if train.devices == "all" else f"{train.devices} devices"
-    shared = [] if train.devices == 1 else [f"train.devices: {who} share each batch of {train.batch_size} photos"]
+    shared = (
+        []
+        if train.devices == 1
+        else [f"train.devices: {who} share each batch of {train.batch_size} photos; --layers times one"]
+    )
     return [f"note: {note}" for note in (*several, *shared, *impurity_notes(plan))]
 
 

@@ -193,6 +193,12 @@ def test_a_run_that_two_devices_began_and_one_ended_is_the_run_of_one(finished_r
     assert compare_bits(alone, run).largest < TOLERANCE
 
 
+def test_the_plan_shows_devices(tiny_yaml: Path) -> None:
+    done = CliRunner().invoke(main, ["plan", str(tiny_yaml), "--set", "train.devices=all"])
+    assert "  devices: all\n" in done.stdout
+    assert "note: train.devices: all devices of this machine share each batch of 5 photos" in done.stdout
+
+
 def test_another_number_of_devices_is_no_other_recipe() -> None:
     keys = {config_key({"seed": 1, "train": {"batch_size": 8, "devices": devices}}) for devices in (1, 2, "all")}
     assert keys == {config_key({"seed": 2, "train": {"batch_size": 8}})}
