@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
@@ -108,7 +109,7 @@ def ensemble(
     check_members(members)
     shared = share_input(members)
     base = members[shared.base]
-    name = name or f"{base.state['name'][:80]}-ensemble"
+    name = name or f"{re.sub(r'-(seed|fold)-[0-9]+$', '', base.state['name'])[:80]}-ensemble"
     with work_in(base.state["folder"]):
         settings = _settings(members, shared, name)
         plan, host = reopen_plan(base.path / CONFIG, settings=settings, progress=progress, trust=trust)
