@@ -66,8 +66,10 @@ class DecodedPhotos:
         """These photos with other pixels, such as their mirror images; cached features know the two apart."""
         if pixels is self.pixels:
             return self
-        digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-        return replace(self, pixels=pixels, sha256=tuple(f"{sha} as {digest}" for sha in self.sha256))
+        digest = hashlib.sha256()
+        for photo in pixels:  # a mirror image is a view of the photo: it is copied alone
+            digest.update(np.ascontiguousarray(photo).data)
+        return replace(self, pixels=pixels, sha256=tuple(f"{sha} as {digest.hexdigest()}" for sha in self.sha256))
 
 
 class PixelStore:

@@ -229,8 +229,10 @@ class RunPipeline:
         if self.config.data.audit.gate == "off":
             return
         from finetunekit.data.audit.gate import audit_index, check_gate
+        from finetunekit.system.memory import return_memory
 
         report = audit_index(index, measured, known, self.config, self.progress)
+        return_memory()  # outlines of photos took as much as their pixels
         self.record.note(AUDIT, to_json(report.to_dict(most=200)))
         check_gate(report, self.plan.source, self.progress)
 

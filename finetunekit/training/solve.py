@@ -177,7 +177,7 @@ def _stacked(blocks: Iterator[NDArray[np.float32]], rows: int) -> NDArray[np.flo
 
 def mirrored(photos: DecodedPhotos) -> DecodedPhotos:
     """The photos' mirror images."""
-    return photos.with_pixels(np.ascontiguousarray(photos.pixels[:, :, ::-1]))
+    return photos.with_pixels(photos.pixels[:, :, ::-1])
 
 
 def _inputs(

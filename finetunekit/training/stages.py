@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from finetunekit.training.prepare_stage import prepare_stage
 from finetunekit.training.run_log import RunLog
 from finetunekit.training.solve import run_solve
 from finetunekit.training.stage_context import Prepared, StageContext
-from finetunekit.training.stage_job import FitJob, SolveJob, StageState
+from finetunekit.training.stage_job import FitJob, Row, SolveJob, StageState
 from finetunekit.training.stage_record import UNTRAINED, StageRecord
 from finetunekit.training.validation import Validator
 from finetunekit.types import VALID
@@ -72,9 +73,21 @@ class Training:
                 self._run_stage(number, prepared, record, left)
             rows = tuple(log.rows[begun:])
             self.events.after_stage(record.name, rows)
+            self._say_so_far(number, rows)
         if devices is not None:
             devices.agree(END)
         return prepared
+
+    def _say_so_far(self, number: int, rows: Sequence[Row]) -> None:
+        """What a probe answers already, where stages follow that take far longer."""
+        following = self.context.plan.stages[number + 1 :]
+        if self.context.plan.stages[number].config.kind != "solve" or not rows or not following:
+            return
+        right, photos = int(rows[-1]["val_photos_correct"]), int(rows[-1]["val_photos"])
+        names = ", ".join(stage.config.name for stage in following)
+        self.context.progress.say(
+            f"so far: {right} of {photos} validation photos right ({right / photos:.1%}); goes on with {names}"
+        )
 
     def _pays(self, number: int, prepared: Prepared, record: StageRecord) -> bool:
         """Whether a stage that is tried first is worth running; so is every other."""
