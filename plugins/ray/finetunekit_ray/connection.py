@@ -81,7 +81,13 @@ def _connect(address: str | None) -> None:
     options: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
     if address is None:
         options["include_dashboard"] = False
-    ray.init(address or "local", **options)
+    try:
+        ray.init(address or "local", **options)
+    except ConnectionAbortedError:
+        if not (address or "").startswith(_CLIENT):
+            raise
+        # a head gives the server that it starts for each client 30 s, which are too few on a busy machine; the next start is a quicker one
+        ray.init(address, **options)
 
 
 def _put_back(handler: Any) -> None:

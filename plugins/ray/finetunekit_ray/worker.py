@@ -226,6 +226,10 @@ def _ask_to_stop(process: subprocess.Popen[bytes]) -> None:
 def _environment(given: Mapping[str, str], threads: int) -> dict[str, str]:
     """That of the node, without what Ray sets for tasks of its own, and with what steers a run on the machine that asked."""
     kept = {name: value for name, value in os.environ.items() if name not in _SET_BY_RAY}
+    if (
+        kept.get("CUDA_VISIBLE_DEVICES") == ""
+    ):  # by Ray before 2.60, where no GPU is set aside for a run; later it leaves that alone
+        del kept["CUDA_VISIBLE_DEVICES"]
     if threads != len(os.sched_getaffinity(0)):
         kept["TF_NUM_INTRAOP_THREADS"] = str(threads)
     return {**kept, **given}

@@ -150,7 +150,7 @@ def check_contract_in_a_process(options: str) -> None:
     program = f"""
 from finetunekit_ray import RayOptions, build_ray
 from finetunekit.testing import check_executor
-check_executor(build_ray, RayOptions(cpus_per_run=1, timeout_s=60, {options}))
+check_executor(build_ray, RayOptions(cpus_per_run=1, timeout_s=120, {options}))
 """
     path = os.pathsep.join(map(str, (Path(finetunekit_ray.__file__).parents[1], os.environ.get("PYTHONPATH", ""))))
     environment = {**os.environ, "PYTHONPATH": path}

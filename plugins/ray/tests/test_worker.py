@@ -6,11 +6,13 @@ import importlib.metadata
 import json
 import os
 import socket
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
-from finetunekit_ray import RayOptions, build_ray, worker
+from finetunekit_ray import RayOptions, build_ray, connection, worker
 from finetunekit_ray.connection import connected
 
 from finetunekit import ConfigError, FinetuneKitError
@@ -85,13 +87,14 @@ def test_a_job_is_carried_out_in_its_folder_with_what_steers_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as Ray sets it
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as Ray before 2.60 does
     code = (
         "import json, os, pathlib; pathlib.Path('seen').write_text(json.dumps(dict(os.environ))); print('no', end='')"
     )
     done = carry_out(tmp_path, "-c", f"{code}; raise SystemExit(4)", threads=3)
     assert (done["exit_code"], done["answer"]) == (4, "no")
     seen = json.loads((tmp_path / "seen").read_text())
-    assert "OMP_NUM_THREADS" not in seen
+    assert not {"OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"} & seen.keys()
     assert (seen["ASKED"], seen["TF_NUM_INTRAOP_THREADS"]) == ("here", "3")
     carry_out(tmp_path, "-c", code, threads=len(os.sched_getaffinity(0)))
     assert "TF_NUM_INTRAOP_THREADS" not in json.loads((tmp_path / "seen").read_text())
@@ -155,3 +158,19 @@ def test_a_head_that_cannot_be_reached_is_said_at_once() -> None:
             words = rf"{scheme}{address}: the head cannot be reached \(Connection refused\)\. Is it running \({start}\)"
             with pytest.raises(FinetuneKitError, match=words), connected(scheme + address, 5.0):
                 pass
+
+
+@pytest.mark.parametrize(("address", "tries"), [("ray://head:10001", 2), ("head:6379", 1)])
+def test_a_head_whose_server_for_a_client_starts_too_slowly_is_asked_once_more(
+    address: str, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def init(place: str, **_: Any) -> None:
+        asked.append(place)
+        raise ConnectionAbortedError("Starting Ray client server failed")
+
+    monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(init=init))
+    with pytest.raises(ConnectionAbortedError):
+        connection._connect(address)
+    assert asked == [address] * tries
