@@ -257,7 +257,10 @@ def shares_of(size: int, devices: int) -> tuple[slice, ...]:
 def device_line(devices: Devices, batch_size: int) -> str:
     """What a run says of its devices before it trains."""
     rows = [share.stop - share.start for share in shares_of(batch_size, devices.count)]
-    return f"{devices.count} devices train together ({', '.join(devices.names)}), {_range(rows)} photos of a batch each"
+    line = f"{devices.count} devices train together ({', '.join(devices.names)}), {_range(rows)} photos of a batch each"
+    if devices.processes == 1:
+        return line
+    return f"{line}; TensorFlow listens on every network interface for that, and asks nobody who they are"
 
 
 def _range(counts: Sequence[int]) -> str:

@@ -59,7 +59,7 @@ class ProcessesOptions(Options):
         ge=1,
         le=1024,
         description="Processes that train one network together, each with `train.devices` devices and its own copy of the photos; they "
-        "share each batch.",
+        "share each batch. Only in a network that you trust: TensorFlow listens there and asks nobody who they are.",
     )
     restarts: int = Field(
         2, ge=0, le=100, description="How many times a run whose process was killed is resumed from its last epoch."
