@@ -32,7 +32,7 @@ class RayOptions(Options):
         ge=1,
         le=1024,
         description="Processes, on different nodes where there are some, that train one network together, each with `cpus_per_run` and "
-        "`gpus_per_run`; they share each batch.",
+        "`gpus_per_run`; they share each batch. Only in a network that you trust: TensorFlow listens there and asks nobody who they are.",
     )
     threads: int | None = Field(
         None,
