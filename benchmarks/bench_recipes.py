@@ -40,7 +40,7 @@ from finetunekit.system.files import write_whole
 from finetunekit.system.user_dirs import CACHE_VARIABLE, STATE_VARIABLE
 
 ONE_NETWORK = ("backbone={name: efficientnet_lite0}", "pixels.size_px=224")
-ALWAYS_TUNED = (*ONE_NETWORK, "head={name: linear}", "stages[1].cross_fit=null")
+ALWAYS_TUNED = (*ONE_NETWORK, "head={name: linear, unit_length: false}", "stages[1].cross_fit=null")
 #: Recipe → preset and settings; the plain script has none.
 RECIPES: dict[str, tuple[str, tuple[str, ...]]] = {
     "plain-probe": ("", ()),
