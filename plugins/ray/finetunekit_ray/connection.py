@@ -31,29 +31,29 @@ def connected(address: str | None, timeout_s: float) -> Iterator[None]:
     if found:
         _knock(found, timeout_s)
     drawn = random.getstate()
-    with _token_by_default(is_local=not found):
-        import ray
+    _token_by_default(is_local=not found)
+    import ray
 
-        if ray.is_initialized():
-            yield
-            return
-        handler = signal.getsignal(signal.SIGTERM)
+    if ray.is_initialized():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        _within(timeout_s if found else None, lambda: _connect(found))
+    except FinetuneKitError:
+        raise
+    except Exception as exc:
+        raise FinetuneKitError(f"{_shown(found)}: cannot be used: {_first_line(exc)}") from exc
+    finally:
+        _put_back(handler)
+        random.setstate(drawn)  # Ray draws its names and ports from it
+    with _silenced():
         try:
-            _within(timeout_s if found else None, lambda: _connect(found))
-        except FinetuneKitError:
-            raise
-        except Exception as exc:
-            raise FinetuneKitError(f"{_shown(found)}: cannot be used: {_first_line(exc)}") from exc
+            yield
         finally:
-            _put_back(handler)
-            random.setstate(drawn)  # Ray draws its names and ports from it
-        with _silenced():
-            try:
-                yield
-            finally:
-                drawn = random.getstate()
-                ray.shutdown()
-                random.setstate(drawn)
+            drawn = random.getstate()
+            ray.shutdown()
+            random.setstate(drawn)
 
 
 @contextlib.contextmanager
@@ -96,18 +96,14 @@ def _put_back(handler: Any) -> None:
         signal.signal(signal.SIGTERM, handler)
 
 
-@contextlib.contextmanager
-def _token_by_default(*, is_local: bool) -> Iterator[None]:
-    """A Ray of this machine's own asks for a token: Ray 2.59 sees to that by itself, an older one where it is told before it is loaded."""
+def _token_by_default(*, is_local: bool) -> None:
+    """A Ray of this machine's own asks for a token: Ray 2.59 sees to that by itself, an older one where it is told before it is loaded.
+
+    It stays told: the process has decided for good how it authenticates, and what a second Ray of its own starts has to agree.
+    """
     version = tuple(map(int, importlib.metadata.version("ray").split(".")[:2]))
-    if not is_local or "RAY_AUTH_MODE" in os.environ or version >= (2, 59) or "ray" in sys.modules:
-        yield
-        return
-    os.environ["RAY_AUTH_MODE"] = "token"
-    try:
-        yield
-    finally:
-        del os.environ["RAY_AUTH_MODE"]
+    if is_local and "RAY_AUTH_MODE" not in os.environ and version < (2, 59) and "ray" not in sys.modules:
+        os.environ["RAY_AUTH_MODE"] = "token"
 
 
 def _knock(address: str, timeout_s: float) -> None:
