@@ -21,6 +21,7 @@ from finetunekit.system.environment import prepare_tensorflow, resolve_precision
 from finetunekit.system.progress import Progress
 from finetunekit.training.prepare_stage import build_augmenter, draws_views
 from finetunekit.training.sampling import draw_epoch
+from finetunekit.training.solve import find_last_dense
 from finetunekit.training.stage_features import bank_size
 from finetunekit.training.step_timing import StageTimes, time_saving, time_stage
 from finetunekit.types import DISPLAY, SPLITS, TRAIN, VALID
@@ -250,6 +251,8 @@ class _Work:
         config, logits = self.plan.config, self.classifier.logits
         stage = self.plan.stages[number].config
         freezing = freeze_layers(self.classifier, self.plan.stages[number])
+        if stage.kind == "solve":
+            find_last_dense(self.classifier, self.plan, number)
         cut = None if config.cache.mode == "off" else find_cut(logits)
         uses = count_uses(logits)
         whole, before = total_multiply_adds(uses), total_multiply_adds(count_uses(cut.prefix)) if cut else 0

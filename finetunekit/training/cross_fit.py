@@ -84,7 +84,7 @@ class _Folds:
         features = np.concatenate([look[rows] for look in self.inputs])
         labels = np.tile(self.context.train.labels[rows], len(self.inputs))
         fit, _ = fit_chosen(features, labels, self.context.num_classes, recipe)
-        layer = find_last_dense(self.context, self.number).layer
+        layer = find_last_dense(self.context.classifier, self.context.plan, self.number).layer
         layer.kernel.assign(fit.kernel)
         layer.bias.assign(fit.bias)
 

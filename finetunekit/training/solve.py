@@ -32,6 +32,9 @@ from finetunekit.training.stage_job import Row, SolveJob, StageState
 if TYPE_CHECKING:
     import keras
 
+    from finetunekit.config.plan import Plan
+    from finetunekit.models.classifier import Classifier
+
 
 @dataclass(frozen=True, slots=True)
 class LastDense:
@@ -46,22 +49,30 @@ class LastDense:
     inputs: keras.KerasTensor
 
 
-def find_last_dense(context: StageContext, number: int) -> LastDense:
-    """The layer that gives the logits.
+def find_last_dense(classifier: Classifier, plan: Plan, number: int) -> LastDense:
+    """The layer that gives the logits, for a stage that has frozen the backbone.
 
     Raises:
-        ConfigError: If it is no Dense layer of the usual kind, so that nothing can be written into it.
+        ConfigError: If it is no Dense layer of the usual kind, so that nothing can be written into it, or if the head has other weights
+            that no stage trains.
     """
     import keras
 
-    history = context.classifier.logits.outputs[0]._keras_history
-    layer = history.operation
+    history = classifier.logits.outputs[0]._keras_history
+    layer, label = history.operation, component_label(plan.head)
     is_plain = isinstance(layer, keras.layers.Dense) and layer.use_bias
     is_plain = is_plain and layer.activation is keras.activations.linear and len(layer.kernel.shape) == 2
     if not is_plain:
         raise ConfigError(
-            f"stages[{number}].kind: solve writes a Dense layer with a bias; {component_label(context.plan.head)} ends in "
+            f"stages[{number}].kind: solve writes a Dense layer with a bias; {label} ends in "
             f"{type(layer).__name__} '{layer.name}'. Use a head that ends in one, such as linear, or kind: fit."
+        )
+    written = {id(weight) for weight in layer.weights}
+    left = [weight for weight in classifier.logits.trainable_variables if id(weight) not in written]
+    if left and all(stage.config.kind == "solve" for stage in plan.stages):
+        raise ConfigError(
+            f"stages[{number}].kind: solve writes the last Dense layer only; the {len(left)} other arrays of weights of {label}, such as "
+            f"{left[0].path}, would stay as they were drawn. Add a stage of kind: fit, which trains the whole head."
         )
     return LastDense(layer, layer._inbound_nodes[history.node_index].input_tensors[0])
 
@@ -85,7 +96,7 @@ def run_solve(job: SolveJob, context: StageContext, prepared: Prepared, number: 
         RunError: If the features tell no two photos apart, or the photos are too few to leave any out.
     """
     started = time.perf_counter()
-    dense = find_last_dense(context, number)
+    dense = find_last_dense(context.classifier, context.plan, number)
     stage = job.stage
     recipe = Recipe(stage.solver, stage.penalty, stage.folds, context.plan.config.seed, stage.repeats)
     counter = job.progress.counter(f"{job.stage.name}: choosing the penalty, fits")

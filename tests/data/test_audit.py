@@ -17,6 +17,7 @@ from finetunekit.data.audit import duplicates
 from finetunekit.data.audit.audit import audit_listing
 from finetunekit.data.audit.equal_pixels import equal_pixels
 from finetunekit.data.audit.findings import AuditReport, Finding
+from finetunekit.data.audit.relation import Relation
 from finetunekit.data.known_photos import open_known_photos
 from finetunekit.system.progress import Progress
 from finetunekit.types import PhotoListing
@@ -78,8 +79,19 @@ def test_a_second_look_decodes_and_compares_nothing_and_finds_the_same(
         second = look(root)
     assert (first.decoded, second.decoded) == (45, 0)
     assert first.findings == second.findings != ()
+    listing = list_all(root)
+    turned = audit(replace(listing, photos=listing.photos[::-1]))
+    assert [sorted(group) for group in paths(only(turned, "leak"))] == paths(only(first, "leak"))
     (root / "test/cat/copy.jpg").unlink()
     assert look(root).findings == ()  # other photos are compared anew
+
+
+def test_what_was_done_to_a_photo_is_told_from_either_file() -> None:
+    crop = Relation(False, 1, 0.0, "crop", is_covered=False, is_inverted=False)
+    assert crop.words() == "turned by a quarter, a crop"
+    assert crop.reversed().words() == "turned by a quarter, with more around it, as in a collage"
+    assert crop.reversed().reversed() == crop
+    assert replace(crop, extent="frame").reversed().words() == "turned by a quarter, without its border"
 
 
 def framed(image: Image.Image) -> Image.Image:

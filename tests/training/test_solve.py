@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import write_tiny_weights
 
+from finetunekit.cli import main
 from finetunekit.config.plan_text import plan_lines
 from finetunekit.config.planning import prepare
 from finetunekit.config.training_sections import SolveStage
@@ -89,10 +91,11 @@ def test_a_mirrored_stage_is_solved_on_both_looks_at_a_photo(tiny_yaml: Path) ->
 
 @pytest.mark.parametrize("cache", ["cache={mode: exact}", "cache={mode: off}", "cache={mode: bank, views: 3}"])
 def test_any_head_whose_last_layer_is_dense_is_solved_whatever_the_cache(tiny_yaml: Path, cache: str) -> None:
-    finished, _ = ran(tiny_yaml, cache, f"stages=[{SOLVE}]")  # gap_dense, augmented
+    first = "{epochs: 1, freeze: {name: all}}"
+    finished, _ = ran(tiny_yaml, cache, f"stages=[{first}, {SOLVE}]")  # gap_dense, augmented
     kernel, _ = saved_dense(finished)
     assert kernel.shape == (8, 3)
-    solved = finished.state["stages"][0]["solve"]
+    solved = finished.state["stages"][1]["solve"]
     assert solved["views"] == (3 if "bank" in cache else 1)
     assert solved["channels"] == 8
     assert finished.metrics["train"]["accuracy"]["value"] > 0.6
@@ -315,6 +318,18 @@ def test_a_head_without_a_last_dense_layer_is_refused(tiny_yaml: Path) -> None:
     settings = (f"plugins=[{tiny}, {plugin}]", "head=null", "head={name: odd}", f"stages=[{SOLVE}]")
     with pytest.raises(ConfigError, match=r"stages\[0\].kind: solve writes a Dense layer .* GlobalAveragePooling2D"):
         ran(tiny_yaml, *settings)
+
+
+def test_a_head_with_other_weights_that_no_stage_trains_is_refused(tiny_yaml: Path) -> None:
+    settings = ["head={name: gap_dense, units: 4}", f"stages=[{SOLVE}]"]
+    with pytest.raises(
+        ConfigError, match=r"the 2 other arrays of weights of head 'gap_dense'.* would stay as they were"
+    ):
+        ran(tiny_yaml, *settings)
+    asked = [part for setting in settings for part in ("--set", setting)]
+    planned = CliRunner().invoke(main, ["plan", str(tiny_yaml), *asked, "--layers"])
+    assert planned.exit_code == 2
+    assert "Add a stage of kind: fit, which trains the whole head." in planned.stderr
 
 
 def test_another_contract_than_the_backbones_is_said_and_measured(tiny_yaml: Path) -> None:

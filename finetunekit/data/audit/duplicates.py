@@ -26,7 +26,7 @@ LEAST_CONTRAST = 3.0
 LEAST_PX = 16
 _CHUNK = 512
 #: Change it whenever other pairs could be found: comparisons that were kept under another number are made again.
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,9 @@ class DuplicatePair:
 
     def words(self, *, is_reversed: bool = False) -> str:
         """The second file as the first one's photo; reversed, the first as the second's."""
-        return "the same file" if self.relation is None else self.relation.words(is_reversed=is_reversed)
+        if self.relation is None:
+            return "the same file"
+        return (self.relation.reversed() if is_reversed else self.relation).words()
 
 
 def find_pairs(
@@ -76,11 +78,19 @@ def find_pairs(
         if first.setdefault(name, position) != position:
             pairs.append(DuplicatePair(first[name], position, None, 1.0))
     is_telling = (contrast >= LEAST_CONTRAST) & (sizes_px.max(axis=1) >= LEAST_PX)
-    distinct = np.array([p for p in first.values() if is_telling[p]], np.int64)
+    # by content: the same photos in another order have the same pairs
+    distinct = np.array([position for _, position in sorted(first.items()) if is_telling[position]], np.int64)
     for near in _near_pairs_kept([sha256[p] for p in distinct], sizes_px[distinct], known, count):
-        one, other = int(distinct[near.first]), int(distinct[near.second])
-        pairs.append(DuplicatePair(one, other, near.relation, near.likeness))
+        pairs.append(
+            _in_order(dataclasses.replace(near, first=int(distinct[near.first]), second=int(distinct[near.second])))
+        )
     return sorted(pairs, key=lambda pair: (pair.first, pair.second))
+
+
+def _in_order(pair: DuplicatePair) -> DuplicatePair:
+    if pair.first < pair.second or pair.relation is None:
+        return pair
+    return DuplicatePair(pair.second, pair.first, pair.relation.reversed(), pair.likeness)
 
 
 def _near_pairs_kept(

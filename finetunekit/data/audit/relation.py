@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ class Relation:
         quarters: Quarter turns, 0 to 3, after mirroring.
         degrees: Turned by besides, 0 to 45; 0 where it is straight.
         extent: `whole`; `crop`: the second file shows a part of the first; `frame`: the first lies in a plain frame in the second;
-            `more`: the second shows the first and more; `overlap`: each shows what the other does not.
+            `more`: the second shows the first and more; `overlap`: each shows what the other does not. `unframed`: `frame` reversed.
         is_covered: Something lies on one of the photos.
         is_inverted: Bright is dark.
     """
@@ -40,24 +40,32 @@ class Relation:
     is_covered: bool
     is_inverted: bool
 
-    def words(self, *, is_reversed: bool = False) -> str:
-        """The second file as the first one's photo; reversed, the first as the second's."""
+    def words(self) -> str:
+        """The second file as the first one's photo."""
         words = [
-            word for word in (_turn(self.is_mirrored, self.quarters), self._angle(), self._extent(is_reversed)) if word
+            word for word in (_turn(self.is_mirrored, self.quarters), self._angle(), _EXTENTS[self.extent]) if word
         ]
         words += ["partly covered"] * self.is_covered + ["inverted"] * self.is_inverted
         return ", ".join(words) or "the same photo, saved again"
 
+    def reversed(self) -> Relation:
+        """The first file as the second one's photo."""
+        quarters = self.quarters if self.is_mirrored else -self.quarters % 4
+        return replace(self, quarters=quarters, extent=_REVERSED.get(self.extent, self.extent))
+
     def _angle(self) -> str:
         return f"rotated by {self.degrees:.0f}°" if self.degrees else ""
 
-    def _extent(self, is_reversed: bool) -> str:
-        words = {"crop": "a crop", "frame": "with a border", "more": _MORE, "overlap": "another part of it"}
-        other = {"crop": _MORE, "frame": "without its border", "more": "a crop"}
-        return (words | other if is_reversed else words).get(self.extent, "")
 
-
-_MORE = "with more around it, as in a collage"
+_EXTENTS = {
+    "whole": "",
+    "crop": "a crop",
+    "more": "with more around it, as in a collage",
+    "frame": "with a border",
+    "unframed": "without its border",
+    "overlap": "another part of it",
+}
+_REVERSED = {"crop": "more", "more": "crop", "frame": "unframed", "unframed": "frame"}
 
 
 def relate(
