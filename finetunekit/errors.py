@@ -96,6 +96,11 @@ def error_of(exit_code: int, text: str) -> FinetuneKitError:
 _SHORT = 5
 
 
+def _is_slip(received: str, name: str) -> bool:
+    """Whether only the last letter is another one: `rum` for `run`."""
+    return len(name) > 2 and len(received) == len(name) and received[:-1] == name[:-1]
+
+
 def _likeness(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one, other).ratio()
 
@@ -119,6 +124,7 @@ def did_you_mean(received: str, choices: Iterable[str]) -> str:
     near = [
         name for name in close if max(len(name), len(received)) > _SHORT or _likeness(received.lower(), name) >= 0.7
     ]
+    near = [name for name in close if _is_slip(received.lower(), name)] or near
     if turned or near:
         return f" Did you mean '{lowered[turned or near[0]]}'?"
     if not names:

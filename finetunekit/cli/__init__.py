@@ -59,7 +59,7 @@ _SECTIONS = {
         "runs": ("runs", "List, show and prune runs."),
         "track": ("track", "Send a run, or what is missing of it, to trackers."),
         "resume": ("resume", "Resume a run that was killed; it ends with the same bits."),
-        "weights": ("weights", "List, fetch, find and pack pretrained weights."),
+        "weights": ("weights", "List, fetch, locate and pack pretrained weights."),
         "cache": ("cache", "List and clear cached features."),
     },
 }

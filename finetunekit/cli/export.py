@@ -10,6 +10,7 @@ import click
 from finetunekit.cli.common import (
     WholeLines,
     json_option,
+    load_host,
     make_progress,
     out_option,
     print_json,
@@ -37,7 +38,7 @@ def command() -> None:
 
 @command.command("run")
 @click.argument("run")
-@click.option("--to", required=True, metavar="NAME", help="Exporter: litert, onnx, savedmodel, keras, or a plugin's.")
+@click.option("--to", metavar="NAME", help="Exporter: litert, onnx, savedmodel, keras, or a plugin's.")
 @click.option("--quantize", metavar="HOW", help="Precision, if the exporter offers it: fp16 or int8.")
 @click.option(
     "--input",
@@ -59,7 +60,7 @@ def command() -> None:
 def export_run(
     *,
     run: str,
-    to: str,
+    to: str | None,
     quantize: str | None,
     takes: str | None,
     options: tuple[str, ...],
@@ -75,8 +76,11 @@ def export_run(
     If they are too far apart, nothing is left behind and the exit code is 5.
     """
     from finetunekit.engine.export import load, plan_export
+    from finetunekit.errors import ConfigError, did_you_mean
     from finetunekit.evaluation.predictor import find_network
 
+    if to is None:
+        raise ConfigError(f"--to: name a format.{did_you_mean('', load_host().registries['exporter'])}")
     progress = make_progress()
     finished = find_network(run, out=out)
     given = {"quantize": quantize, "input": takes, **_options(options)}

@@ -42,7 +42,7 @@ def list_all(out: str, as_json: bool) -> None:
         print_json([_plain(entry) for entry in entries])
         return
     if not entries:
-        print_lines([f"no runs in {out}. Make one: finetunekit run felidae4"])
+        print_lines([f"no runs in {out}. Make one: finetunekit run PHOTOS/"])
         return
     rows = [(e.path.name, e.status, _epochs(e), _score(e), f"{e.size_bytes / 1e6:.1f}") for e in entries]
     print_table(rows, ("run", "status", "epochs", "test", "MB"), right=(3, 4))

@@ -21,7 +21,7 @@ from finetunekit.errors import WeightsError
 
 @click.group("weights", cls=WholeLines)
 def command() -> None:
-    """List, fetch, find and pack pretrained weights."""
+    """List, fetch, locate and pack pretrained weights."""
 
 
 def _backbone(name: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 
 from finetunekit.config.yaml_source import KeyPath, Places, parse_path, parse_yaml, plain, read_yaml, show_path
 from finetunekit.errors import ConfigError, UnknownComponentError, did_you_mean
+from finetunekit.system.formatting import counted
 from finetunekit.system.user_dirs import expand_home
 from finetunekit.types import Origin
 
@@ -301,6 +302,11 @@ def _check_maps(values: Mapping[str, Any], path: KeyPath, where: str) -> None:
         owner = owner.get(part)
         if owner is None:
             return
+        if isinstance(owner, list):
+            example = show_path((*path[:depth], 0, *path[depth:]))
+            raise ConfigError(
+                f"{where}: {show_path(path[:depth])} is a list of {counted(len(owner), 'item')}. Name one of them, such as {example}."
+            )
         if not isinstance(owner, dict):
             raise ConfigError(f"{where}: {show_path(path[:depth])} is not a map.")
 

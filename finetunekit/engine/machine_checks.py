@@ -191,7 +191,7 @@ def _weights(host: PluginHost) -> Finding:
     here = [name for name, entry in entries if entry.spec and weights_availability(name, entry.spec).is_on_disk]
     names = f" ({', '.join(here)})" if here else ""
     others = len(entries) - len(here)
-    detail = f"{counted(len(here), 'backbone')} here{names}; to get {counted(others, 'other')}: finetunekit backbones"
+    detail = f"{counted(len(here), 'backbone')} here{names}; {others} more can be fetched: finetunekit backbones"
     return Finding("weights", True, detail)
 
 

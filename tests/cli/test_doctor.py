@@ -27,7 +27,7 @@ def test_doctor_looks_at_everything_without_network(own_cache: Path) -> None:
     assert {"python", "tensorflow", "bfloat16", "plugins", "cache folder", "state folder", "fonts"} <= set(findings)
     assert findings["tensorflow"].is_ok
     assert "Keras" in findings["tensorflow"].detail
-    assert re.match(r"0 backbones here; to get \d+ others: finetunekit backbones", findings["weights"].detail)
+    assert re.match(r"0 backbones here; \d+ more can be fetched: finetunekit backbones", findings["weights"].detail)
     assert len([what for what in findings if what.startswith("weights")]) == 1
     assert not any(what.startswith(("hub", "package index")) for what in findings)
 

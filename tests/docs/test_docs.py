@@ -97,6 +97,19 @@ def test_the_sample_head_builds_logits_and_refuses_what_it_does_not_understand()
         head.build(options, Features(features, "tokens"), 4)
 
 
+def test_the_sample_layer_is_trained_with_its_head() -> None:
+    import keras
+
+    head = load_plugins(pytest.fail, files=[SAMPLES / "my_layer.py"]).find("head", "gated", "test")
+    features = keras.Input((3, 3, 8))
+    model = keras.Model(features, head.build(head.options(), Features(features, "map"), 4))
+    assert [weight.path for weight in model.trainable_variables] == [
+        "gate/kernel", "gate/bias", "logits/kernel", "logits/bias",
+    ]  # fmt: skip
+    with pytest.raises(PluginError, match="this backbone gives tokens"):
+        head.build(head.options(), Features(features, "tokens"), 4)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_lead_to_files_that_are_there(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)

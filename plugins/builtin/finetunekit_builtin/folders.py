@@ -137,7 +137,8 @@ def _check_class_folders(folder: Path, contents: FolderContents) -> list[str]:
     if contents.photos:
         return [
             f"{plain(folder)}: {counted(len(contents.photos), 'photo')} but no class folders."
-            f" Put the photos of each class into a separate folder, {plain(folder.name)}/<class>/."
+            f" Put the photos of each class into a separate folder, {plain(folder.name)}/<class>/; or, if {plain(folder.name)} is one of"
+            f" the classes, give the folder that holds it, {plain(folder.parent)}."
         ]
     return [f"{plain(folder)}: no photos and no class folders in it. Put photos into {plain(folder.name)}/<class>/."]
 
@@ -153,7 +154,9 @@ def _check_splittable(folder: Path, photos: int, scanner: Scanner, options: Fold
     if not photos:
         return [_empty_class(folder, scanner)]
     if options.split and photos < FEWEST_TO_SPLIT:
-        return [f"{plain(folder)}: {photos} photos cannot be split into train, valid and test. At least 3 are needed."]
+        return [
+            f"{plain(folder)}: {counted(photos, 'photo')} cannot be split into train, valid and test. At least 3 are needed."
+        ]
     return []
 
 

@@ -42,7 +42,10 @@ def _write(servable: Servable, folder: Path) -> Exported:
 
     strange = sorted(set(_not_of_keras(keras.saving.serialize_keras_object(servable.network))))
     if strange:
-        raise ExportError(f"keras: {', '.join(strange)}: not of Keras itself; such a file does not load elsewhere.")
+        raise ExportError(
+            f"keras: {', '.join(strange)}: not of Keras itself; such a file does not load elsewhere. Export to onnx, litert or savedmodel, "
+            "which write what a layer computes."
+        )
     model = _served(servable)
     model.save(folder / FILE)
     contract = {
