@@ -46,6 +46,8 @@ def test_what_to_expect_is_rounded_outwards(low: float, high: float, shown: str)
     [
         ("grean", ("green", "red"), "green"),
         ("rnu", ("run", "runs"), "run"),
+        ("rum", ("resume", "run"), "run"),
+        ("car", ("rat", "bat"), None),
         ("bleu", ("blue", "black"), "blue"),
         ("felidae5", ("felidae4", "small-data"), "felidae4"),
         ("cat", ("rat", "bat"), None),
