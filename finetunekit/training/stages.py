@@ -12,6 +12,7 @@ from finetunekit.models.layer_table import layer_table
 from finetunekit.runs.folder import PLAN, FinishedRun
 from finetunekit.runs.run_record import RunRecord
 from finetunekit.system.files import to_json, write_whole
+from finetunekit.system.formatting import show_percent
 from finetunekit.system.memory import free_models
 from finetunekit.training.callbacks import build_callbacks
 from finetunekit.training.cross_fit import cross_fit
@@ -86,7 +87,7 @@ class Training:
         right, photos = int(rows[-1]["val_photos_correct"]), int(rows[-1]["val_photos"])
         names = ", ".join(stage.config.name for stage in following)
         self.context.progress.say(
-            f"so far: {right} of {photos} validation photos right ({right / photos:.1%}); goes on with {names}"
+            f"so far: {right} of {photos} validation photos right ({show_percent(right / photos)}); goes on with {names}"
         )
 
     def _pays(self, number: int, prepared: Prepared, record: StageRecord) -> bool:
