@@ -69,8 +69,8 @@ def _calibration_words(fit: TemperatureFit) -> str:
             f"validation photos with caution ({found}); it changes no answer."
         )
     return (
-        f"Probabilities are given out as the network computes them: {fit.photos:,} validation photos do not show that another temperature than "
-        f"1 would serve better ({found})."
+        f"Probabilities are given out as the network computes them: {fit.photos:,} validation photos do not show that another temperature "
+        f"than 1 would serve better ({found})."
     )
 
 

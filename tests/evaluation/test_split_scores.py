@@ -40,7 +40,10 @@ def test_few_photos_leave_the_temperature_at_1_and_say_why(wrong: tuple[int, ...
     own, labels = split_arrays(answers(wrong, 12, confidence=0.9), CLASSES, "test")
     found = fit_calibration(own, labels, [str(i) for i in range(12)])
     assert found["temperature"] == 1.0
-    assert "12 validation photos do not show that another temperature than 1 would serve better (best fit" in found["words"]
+    assert (
+        "12 validation photos do not show that another temperature than 1 would serve better (best fit"
+        in found["words"]
+    )
 
 
 def test_both_scores_stand_in_the_metrics() -> None:
