@@ -91,7 +91,7 @@ def test_many_rows_are_counted_and_names_are_escaped(loaded: LoadedRun, photo: P
 
 def test_completion_offers_what_a_notebook_needs_and_nothing_internal() -> None:
     offered = {name for name in dir(ftk) if not name.startswith("_")}
-    assert offered == {"audit", "compare", "load", "probe", "run"}
+    assert offered == {"audit", "compare", "ensemble", "load", "probe", "run"}
     assert all(callable(getattr(ftk, name)) for name in offered)
 
 

@@ -144,28 +144,35 @@ def test_a_run_tells_by_what_it_kept(copied_run: Path, tmp_path: Path) -> None:
     assert [value["is_unlike"] for value in values] == [False, True]
 
 
-@pytest.mark.parametrize("head", ["linear", "map", "scaled", "two"])
-def test_features_are_what_the_last_layer_with_weights_reads(head: str) -> None:
+@pytest.mark.parametrize("head", ["linear", "map", "scaled", "two", "apart", "product"])
+def test_features_are_what_the_last_layers_with_weights_read(head: str) -> None:
     import keras
 
     from finetunekit.models.forward import make_answering
 
     pixels = keras.Input((4, 4, 3))
-    pooled = keras.layers.GlobalAveragePooling2D()(pixels)
+    pooled, largest = keras.layers.GlobalAveragePooling2D()(pixels), keras.layers.GlobalMaxPooling2D()(pixels)
     logits = {
         "linear": lambda: keras.layers.Dense(2)(keras.layers.Dropout(0.5)(pooled)),
         "map": lambda: keras.layers.GlobalAveragePooling2D()(keras.layers.Dense(2)(pixels)),
         "scaled": lambda: keras.layers.Rescaling(2.0)(keras.layers.Dense(2)(pooled)),
         "two": lambda: keras.layers.Add()([keras.layers.Dense(2)(pooled), keras.layers.Dense(2)(pooled)]),
+        "apart": lambda: keras.layers.Add()([keras.layers.Dense(2)(pooled), keras.layers.Dense(2)(largest)]),
+        "product": lambda: keras.layers.Multiply()([pooled, largest]),
     }[head]()
     model = keras.Model(pixels, logits)
     photos = np.random.default_rng(0).random((5, 4, 4, 3)).astype(np.float32)
     given, features = make_answering(model, 2)(photos)
     np.testing.assert_allclose(given, model.predict(photos, verbose=0), rtol=1e-5)
-    if head == "two":
+    mean, greatest = photos.mean(axis=(1, 2)), photos.max(axis=(1, 2))
+    if head == "product":
         assert features is None
+    elif head == "apart":
+        np.testing.assert_allclose(
+            features, np.concatenate([unit_length(mean), unit_length(greatest)], axis=1), rtol=1e-4
+        )
     else:
-        np.testing.assert_allclose(features, photos.mean(axis=(1, 2)), rtol=1e-5)
+        np.testing.assert_allclose(features, mean, rtol=1e-5)
 
 
 def test_a_photo_is_as_unlike_whichever_photos_came_with_it() -> None:
