@@ -26,7 +26,7 @@ Float64 = NDArray[np.float64]
 #: What a model says of a photo: its row of probabilities, and how unlike the photo is.
 Raw: TypeAlias = tuple[Float64, float | None]
 #: Batches smaller than the network's usual one that are tried, see `_checked_sizes`.
-SMALLER = (1, 4)
+SMALLER = (1, 2, 4, 8)
 _CHECKED_PHOTOS = 8
 
 
@@ -158,8 +158,9 @@ class ServedRun:
         self._fitting = fitting_of(config["pixels"])
         self._max_pixels = config["data"]["max_photo_pixels"]
         self._contract = contract_from(loaded.run.state["pixels"])
-        self.most = EXTRACTION_BATCH
-        self._forwards = _checked_sizes(loaded, self._fitting["size_px"])
+        self._looks = 2 if config.get("evaluate", {}).get("flip", False) else 1  # at a photo: its mirror image as well
+        self.most = EXTRACTION_BATCH // self._looks
+        self._forwards = _checked_sizes(loaded, self._fitting["size_px"], self._looks)
         self._map_layer = map_layer_of(loaded)
         self._sets = functools.lru_cache(maxsize=16)(loaded.sets)
         self.about = _about_run(loaded, self._map_layer is not None)
@@ -174,8 +175,10 @@ class ServedRun:
 
     def answer(self, photos: Sequence[Pixels]) -> Sequence[Raw]:
         """As `LoadedRun.predict` asks, to the bit; how unlike each photo is, by itself."""
-        size = next(size for size in self._forwards if size >= len(photos) or size == self.most)
-        rows, traits = self._loaded.ask(np.stack(photos), self._forwards[size])
+        wanted = self._looks * len(photos)
+        rows, traits = self._loaded.ask(
+            np.stack(photos), next(self._forwards[n] for n in self._forwards if n >= wanted)
+        )
         alone = [None if traits is None else traits.take(np.array([i])) for i in range(len(photos))]
         return [(row, self._loaded.unlike(one, 1)[0]) for row, one in zip(rows, alone, strict=True)]
 
@@ -226,7 +229,7 @@ def _label(label: str | None, probability: float, is_unlike: bool, asked: Asked)
     return None if is_abstaining else label
 
 
-def _checked_sizes(loaded: LoadedRun, size_px: int) -> dict[int, Any]:
+def _checked_sizes(loaded: LoadedRun, size_px: int, least: int) -> dict[int, Any]:
     """Forward passes by size of their batch, smallest first: the usual one, and those that gave the same bits on this machine.
 
     `predict` always pads to the usual size. A smaller batch saves a photo that comes alone most of the time, but kernels may add up
@@ -239,7 +242,7 @@ def _checked_sizes(loaded: LoadedRun, size_px: int) -> dict[int, Any]:
     photos = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     usual = make_answering(loaded.model, EXTRACTION_BATCH)
     expected = loaded.ask(photos, usual)
-    smaller = {size: make_answering(loaded.model, size) for size in SMALLER}
+    smaller = {size: make_answering(loaded.model, size) for size in SMALLER if size >= least}
     same = {size: forward for size, forward in smaller.items() if _are_equal(loaded.ask(photos, forward), expected)}
     return {**same, EXTRACTION_BATCH: usual}
 
