@@ -279,7 +279,8 @@ def test_no_two_of_the_drawn_stand_in_photos_are_one(tmp_path: Path) -> None:
 def test_photos_smaller_than_the_input_and_very_long_ones_are_counted(root: Path) -> None:
     save(draw_photo(905, (640, 160)), root / "train/cat/long.jpg")
     report = look(root, fed_px=120)
-    assert only(report, "small").severity == "warning"
+    assert only(report, "small").severity == "note"
+    assert only(look(root, fed_px=250), "small").severity == "warning"
     assert only(report, "small").title == "44 photos of 45 smaller than the 120 px they are fed at"
     assert paths(only(report, "long")) == [["train/cat/long.jpg"]]
 

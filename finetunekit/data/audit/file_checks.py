@@ -131,12 +131,12 @@ def check_sizes(photos: AuditedPhotos, fed_px: int | None) -> Iterator[Finding]:
     """Photos smaller than the network's input, and photos much longer than wide."""
     width, height = photos.traits["width_px"].astype(np.int64), photos.traits["height_px"].astype(np.int64)
     if fed_px is not None:
-        small = np.flatnonzero(np.minimum(width, height) < fed_px)
+        shorter = np.minimum(width, height)
+        small = np.flatnonzero(shorter < fed_px)
         if len(small):
-            share = len(small) / len(width)
             yield Finding(
                 "small",
-                "warning" if share >= 0.5 else "note",
+                "warning" if np.median(shorter) < fed_px / 2 else "note",
                 f"{photos_of(len(small))} of {len(width):,} smaller than the {fed_px} px they are fed at",
                 "Enlarging adds no detail: a smaller pixels.size_px costs less and may score the same.",
                 tuple((see(photos.readable[i], f"{width[i]} x {height[i]} px"),) for i in small),
