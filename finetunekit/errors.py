@@ -124,7 +124,8 @@ def did_you_mean(received: str, choices: Iterable[str]) -> str:
     near = [
         name for name in close if max(len(name), len(received)) > _SHORT or _likeness(received.lower(), name) >= 0.7
     ]
-    near = [name for name in close if _is_slip(received.lower(), name)] or near
+    if near:  # a longer word is less likely to be meant than one whose last letter alone is another
+        near = [name for name in close if _is_slip(received.lower(), name)] or near
     if turned or near:
         return f" Did you mean '{lowered[turned or near[0]]}'?"
     if not names:

@@ -48,6 +48,7 @@ def test_what_to_expect_is_rounded_outwards(low: float, high: float, shown: str)
         ("rnu", ("run", "runs"), "run"),
         ("rum", ("resume", "run"), "run"),
         ("car", ("rat", "bat"), None),
+        ("cat", ("car", "dog"), None),
         ("bleu", ("blue", "black"), "blue"),
         ("felidae5", ("felidae4", "small-data"), "felidae4"),
         ("cat", ("rat", "bat"), None),
