@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +21,8 @@ FLAGS = (
     "--disable-extensions", "--no-first-run", "--no-default-browser-check", "--disable-dev-shm-usage", "--hide-scrollbars",
     "--force-color-profile=srgb", "--remote-debugging-pipe", "about:blank",
 )  # fmt: skip
+#: A page whose condition never comes true, or a browser that hangs, must not hold up the tests for ever.
+LONGEST_SILENCE_S = 120
 
 
 def find_chromium() -> str | None:
@@ -112,6 +115,8 @@ class Browser:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._unread:
+            if not select.select([self.from_browser], [], [], LONGEST_SILENCE_S)[0]:
+                raise RuntimeError(f"the browser has said nothing for {LONGEST_SILENCE_S} s")
             part = os.read(self.from_browser, 1 << 20)
             if not part:
                 raise RuntimeError("the browser has ended")

@@ -56,13 +56,30 @@ def list_weights(as_json: bool) -> None:
 
 
 @command.command("fetch")
-@click.argument("backbone")
-def fetch(backbone: str) -> None:
-    """Fetch and verify BACKBONE's weights, so that a later run needs no network."""
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+def fetch(names: tuple[str, ...]) -> None:
+    """Fetch and verify weights, so that a later run needs no network.
+
+    NAME is a backbone, or a preset (name or path) whose backbones are meant. The paths go to stdout, a line each.
+    """
     from finetunekit.models.weights import resolve_weights
 
-    found = resolve_weights(backbone, _backbone(backbone), explicit=None, say=make_progress().say)
-    print_lines([found.path])
+    wanted = dict.fromkeys(backbone for name in names for backbone in backbones_of(name))
+    specs = {backbone: _backbone(backbone) for backbone in wanted}
+    for backbone, spec in specs.items():
+        print_lines([resolve_weights(backbone, spec, explicit=None, say=make_progress().say).path])
+
+
+def backbones_of(name: str) -> list[str]:
+    """The backbone of that name, or those of the preset that a name or a path means."""
+    from finetunekit.config.planning import prepare
+    from finetunekit.config.preset import is_path
+
+    host = load_host()
+    if name in host.registries["backbone"] or not (is_path(name) or name in host.presets):
+        return [name]
+    plan = prepare(name, progress=make_progress())[0]
+    return list(plan.config.backbones) or [plan.backbone.name]
 
 
 @command.command("where")

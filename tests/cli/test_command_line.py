@@ -17,6 +17,7 @@ from helpers_plugins import SMALL, command, invoke, write
 
 from finetunekit import __version__, errors
 from finetunekit.cli import main
+from finetunekit.cli.weights import backbones_of
 
 VERBS = main.list_commands(click.Context(main))
 SUBVERBS = ("presets list", "presets show", "plugins list", "weights list", "weights fetch", "weights where")
@@ -152,6 +153,8 @@ def test_a_file_of_nearly_that_name_is_suggested(folder: Path) -> None:
             1,
             "error: vgg16: no verified weights here. Fetch them: finetunekit weights fetch vgg16",
         ),
+        (("weights", "fetch", "vgg61"), 2, "error: weights: unknown backbone 'vgg61'. Did you mean 'vgg16'?"),
+        (("weights", "fetch", "gone.yaml"), 2, "error: gone.yaml: no such file."),
         (("weights", "where", "vgg61"), 2, "error: weights: unknown backbone 'vgg61'. Did you mean 'vgg16'?"),
         (("presets", "show", "felidae"), 2, "error: unknown preset 'felidae'. Did you mean 'felidae4'?"),
     ],
@@ -216,6 +219,19 @@ def test_weights_are_listed_with_licence_and_sources() -> None:
     assert (row["cached"], row["path"], row["licence"]) == (False, None, "CC-BY-4.0")
     assert "Oxford" in row["attribution"]
     assert any(source.startswith("package_index: ") for source in row["sources"])
+
+
+@pytest.mark.parametrize(
+    ("name", "backbones"),
+    [
+        ("vgg16", ["vgg16"]),
+        ("felidae4", ["vgg16"]),
+        ("small-data", ["efficientnet_lite0", "efficientnet_lite2"]),
+        ("vgg61", ["vgg61"]),
+    ],
+)
+def test_weights_to_fetch_are_named_by_a_backbone_or_a_preset(name: str, backbones: list[str]) -> None:
+    assert backbones_of(name) == backbones
 
 
 def test_planning_leaves_nothing_behind(folder: Path) -> None:
