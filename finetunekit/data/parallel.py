@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import TypeAlias, TypeVar
@@ -83,12 +82,20 @@ def _in_turn(
     """What `work` makes of each batch, in order; only a few batches are handed over ahead."""
     size = max(1, min(LARGEST_BATCH, len(items) // (workers * WAITING)))
     batches = (items[start : start + size] for start in range(0, len(items), size))
+    yield from ahead(pool, work, batches, workers * WAITING)
+
+
+def ahead(
+    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], most: int
+) -> Iterator[Result]:
+    """What `work` makes of each item, in their order; items are taken as they are handed over, `most` of them ahead."""
     waiting: deque[Future[Result]] = deque()
-    for batch in itertools.islice(batches, workers * WAITING):
-        waiting.append(pool.submit(work, batch))
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) == most:
+            yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
-        waiting.extend(pool.submit(work, batch) for batch in itertools.islice(batches, 1))
 
 
 def bounded(problems: Sequence[str]) -> tuple[str, ...]:

@@ -257,6 +257,10 @@ class Extractor(Generic[AnyPrefix]):
         """Take a prefix of `(batch, size, size, 3)` float32."""
         self.cut = cut
 
+    def prepare(self) -> None:
+        """Build the graph now, so that several threads may call."""
+        _ = self._graph
+
     def __call__(self, batches: Iterator[NDArray[np.float32]]) -> Iterator[Arrays]:
         """Run it.
 

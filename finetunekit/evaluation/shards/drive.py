@@ -16,7 +16,7 @@ from finetunekit.data.remote_photos import is_remote
 from finetunekit.errors import DataError, RunFolderError
 from finetunekit.evaluation.shards.bucket import open_bucket
 from finetunekit.evaluation.shards.jobs import Job
-from finetunekit.evaluation.shards.work import CHUNK, Shard, ShardPhoto, work_on_shard
+from finetunekit.evaluation.shards.work import Shard, ShardPhoto, work_on_shard
 from finetunekit.evaluation.shards.workers import open_worker
 from finetunekit.system.files import locked
 from finetunekit.system.formatting import counted, show_duration
@@ -24,7 +24,7 @@ from finetunekit.system.parquet import check_pyarrow
 from finetunekit.system.progress import Progress
 from finetunekit.system.shard_folder import LOCK, UNREADABLE, ShardFolder, ShardRecord
 
-SHARD_PHOTOS = 16 * CHUNK
+SHARD_PHOTOS = 4096
 _MOST_LINES = 100
 """Lines that a job says of its shards, at most."""
 

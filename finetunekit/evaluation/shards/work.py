@@ -6,18 +6,20 @@ It knows of no other shard and nothing of who calls it: it may run in any proces
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finetunekit.config.moved_inputs import MovedInputs, absolute
 from finetunekit.data.decode import decode_stream, fit_photo
-from finetunekit.data.parallel import in_order
+from finetunekit.data.parallel import ahead, in_order
 from finetunekit.data.photo_file import (
     PhotoFile,
     check_file_size,
@@ -33,11 +35,17 @@ from finetunekit.system.formatting import escaped
 from finetunekit.system.parquet import parquet_bytes
 from finetunekit.system.shard_folder import ROWS, UNREADABLE, ShardFolder, ShardRecord
 
-CHUNK = 256
-"""Photos that the network is asked about at once, as `predict` asks: while it computes, the next ones are decoded."""
+_CHUNK = 64
+"""Photos that a thread asks the network about: while it computes, the next ones are decoded."""
 _MOST_THREADS, _FAR_THREADS = 8, 32
 """That decode; and those where photos come over a network, for which most of them wait."""
+_PASSES = 2
+"""Through the network at a time: while one waits for the last processor to finish a layer, the other computes."""
 _LABELS = ("label", "split", "group")
+
+
+_Attempt: TypeAlias = "tuple[ShardPhoto, tuple[tuple[_Read, ...], tuple[str, ...]]]"
+"""A photo, and what was read of it or why nothing was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +105,27 @@ def work_on_shard(
     """
     parts: list[dict[str, Any]] = []
     unreadable: list[tuple[str, str]] = []
+    done = 0
+    for rows, problems in _answered(worker, shard):
+        parts += rows
+        unreadable += problems
+        done += sum(len(part["path"]) for part in rows) + len(problems)
+        count(done)
+    contents = {ROWS: _table_bytes(worker, parts)}
+    if unreadable:
+        contents[UNREADABLE] = _side_table(unreadable)
+    sha256 = ShardFolder(folder).keep(shard.number, contents)
+    return ShardRecord(shard.number, done - len(unreadable), len(unreadable), sha256, processor_name())
+
+
+def _answered(worker: Worker, shard: Shard) -> Iterator[tuple[list[dict[str, Any]], list[tuple[str, str]]]]:
+    """Chunk by chunk: rows, if any photo of it could be read, and why the others could not."""
+
+    def answer(chunk: Sequence[_Attempt]) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+        read = [found for _, (result, _) in chunk for found in result]
+        problems = [(photo.path, _reason(photo, shard.place(photo), lines)) for photo, (_, lines) in chunk if lines]
+        return [_rows(worker, read)] if read else [], problems
+
     is_far = any(is_remote(photo.path) for photo in shard.photos)
     threads = _FAR_THREADS if is_far else min(_MOST_THREADS, available_cpus())
     with (
@@ -104,33 +133,14 @@ def work_on_shard(
         closing(
             in_order(lambda photo: _read(photo, shard.place(photo), worker), shard.photos, workers=threads)
         ) as attempts,
+        ThreadPoolExecutor(_PASSES, thread_name_prefix="passes") as pool,
     ):
-        done = 0
-        for chunk in _chunks(zip(shard.photos, attempts, strict=True)):
-            read = [found for _, (result, _) in chunk for found in result]
-            unreadable += [
-                (photo.path, _reason(photo, shard.place(photo), lines)) for photo, (_, lines) in chunk if lines
-            ]
-            if read:
-                parts.append(_rows(worker, read))
-            done += len(chunk)
-            count(done)
-    contents = {ROWS: _table_bytes(worker, parts)}
-    if unreadable:
-        contents[UNREADABLE] = _side_table(unreadable)
-    sha256 = ShardFolder(folder).keep(shard.number, contents)
-    rows = len(shard.photos) - len(unreadable)
-    return ShardRecord(shard.number, rows, len(unreadable), sha256, processor_name())
+        chunks = _chunks(zip(shard.photos, attempts, strict=True))
+        yield from ahead(pool, answer, chunks, _PASSES + 1)
 
 
 def _chunks(attempts: Iterator[Any]) -> Iterator[list[Any]]:
-    chunk: list[Any] = []
-    for one in attempts:
-        chunk.append(one)
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
+    while chunk := list(itertools.islice(attempts, _CHUNK)):
         yield chunk
 
 

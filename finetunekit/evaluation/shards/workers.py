@@ -49,7 +49,7 @@ class Worker(Protocol):
         ...
 
     def answer(self, paths: Sequence[Path], squares: NDArray[np.uint8]) -> Columns:
-        """Rows of photos.
+        """Rows of photos. Called from several threads.
 
         Args:
             paths: What they are called.
@@ -86,6 +86,7 @@ class _Featurer:
         pooled = pool_backbone(backbone, precision)
         self._contract = contract_of(plan.config.pixels, plan.spec)
         self._extract, self._dtype = Extractor(pooled), np.dtype(job.dtype)
+        self._extract.prepare()
         self.fitting, self.max_pixels = fitting_of(plan.config.pixels), plan.config.data.max_photo_pixels
         parts = pixel_parts(plan.config.pixels, self._contract)
         outputs, digest, *_ = prefix_signature(pooled, parts, precision)
