@@ -126,6 +126,9 @@ def test_another_question_in_the_same_folder_is_refused_in_one_line(photos: Path
         write(photos, out)
     with pytest.raises(ConfigError, match=r"is not empty and holds no shards. Choose a new folder"):
         write(photos, photos)
+    with pytest.raises(ConfigError, match=r"answers.csv: is the name of a file.* Name one, such as answers.$"):
+        write(photos, tmp_path / "answers.csv")
+    assert not (tmp_path / "answers.csv").exists()
 
 
 def test_photos_that_cannot_be_read_stand_in_a_side_table_with_the_reason(photos: Path, tmp_path: Path) -> None:

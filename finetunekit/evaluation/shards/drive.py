@@ -13,7 +13,7 @@ from typing import Any
 
 from finetunekit.config.moved_inputs import MovedInputs
 from finetunekit.data.remote_photos import is_remote
-from finetunekit.errors import DataError, RunFolderError
+from finetunekit.errors import ConfigError, DataError, RunFolderError
 from finetunekit.evaluation.shards.bucket import open_bucket
 from finetunekit.evaluation.shards.jobs import Job
 from finetunekit.evaluation.shards.work import Shard, ShardPhoto, work_on_shard
@@ -25,6 +25,7 @@ from finetunekit.system.progress import Progress
 from finetunekit.system.shard_folder import LOCK, UNREADABLE, ShardFolder, ShardRecord
 
 SHARD_PHOTOS = 4096
+_FILES = (".csv", ".tsv", ".json", ".jsonl", ".xlsx")
 _MOST_LINES = 100
 """Lines that a job says of its shards, at most."""
 
@@ -96,11 +97,15 @@ def write_shards(
             this process, one after the other.
 
     Raises:
-        ConfigError: If pyarrow is missing, or the folder holds something else.
+        ConfigError: If pyarrow is missing, the folder has a file's name, or it holds something else.
         DataError: If no photo at all can be read.
         RunFolderError: If the folder cannot be written, or another process writes it.
     """
     check_pyarrow(f"{folder}")
+    if Path(folder).suffix.lower() in _FILES:
+        raise ConfigError(
+            f"{folder}: is the name of a file, and shards of Parquet go into a folder. Name one, such as {Path(folder).stem}."
+        )
     shards = [
         Shard(number, tuple(photos[start : start + shard_photos]))
         for number, start in enumerate(range(0, len(photos), shard_photos))
