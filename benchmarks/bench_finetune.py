@@ -1,6 +1,6 @@
 """The fine-tuning step of a network of depthwise convolutions: where its time goes, and what each way to shorten it gains, in one run.
 
-    python benchmarks/bench_finetune.py [--preset best] [--set a.b=VALUE ...] [--batch 16] [--rounds 8] [--profile]
+    python benchmarks/bench_finetune.py [--preset best] [--set a.b=VALUE ...] [--batch 16] [--rounds 8] [--profile] [--peers-python PYTHON]
 
 Every contestant trains the same network from random weights and random input, one step after the other in turns, so that a busy machine
 slows all alike. The first is the step as TensorFlow computes it: the last six blocks of the network, from pixels. Then, one on top of the
@@ -8,23 +8,31 @@ other: frozen BatchNorm folded into the convolutions before it (`folded_norms`),
 at the cut. Photos per second leave out decoding, augmentation, the making of features and validation. The last two lines are forward
 passes, as for features and answers, without folding and with it.
 
+--peers-python names the interpreter of an environment with torch and timm (see bench_peers.py) and adds a plain PyTorch loop: the same
+layers of EfficientNet-Lite0, from pixels and from features, in PyTorch's own layout of tensors and in its channels-last one. Each of ours
+is then divided by the faster of the two loops that train the same layers from pixels, which is what a loop does that keeps no features, and
+by the faster of those that keep them.
+
 --profile prints how a step's time divides among kinds of operations, summed over threads.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import subprocess
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from common import describe_machine, new_parser, show_spread
+from common import BENCHMARKS, describe_machine, new_parser, show_spread
 
 from finetunekit.config.planning import prepare
 from finetunekit.system.environment import start_tensorflow
@@ -57,6 +65,11 @@ class Contestant:
         parts += [] if self.depthwise else ["depthwise frozen"]
         return ", ".join(parts)
 
+    def loop_name(self, layout: str) -> str:
+        """The PyTorch loop that trains the same."""
+        frozen = "" if self.depthwise else ", depthwise frozen"
+        return f"PyTorch{layout}, {self.blocks} blocks from {'features' if self.is_cut else 'pixels'}{frozen}"
+
 
 CONTESTANTS = (
     Contestant(6, depthwise=True, folded=False, is_cut=False),
@@ -67,6 +80,15 @@ CONTESTANTS = (
     Contestant(3, depthwise=False, folded=True, is_cut=True),
     Contestant(2, depthwise=False, folded=True, is_cut=True),
 )
+#: What the PyTorch loop trains: what ours trains, from pixels as plain loops do, and once from features.
+LOOPS = (
+    Contestant(6, depthwise=True, folded=False, is_cut=False),
+    Contestant(6, depthwise=False, folded=False, is_cut=False),
+    Contestant(3, depthwise=True, folded=False, is_cut=False),
+    Contestant(3, depthwise=False, folded=False, is_cut=False),
+    Contestant(3, depthwise=False, folded=False, is_cut=True),
+)
+LAYOUTS = ("", " channels-last")
 
 
 def build_step(contestant: Contestant, asked: argparse.Namespace) -> Callable[[], object]:
@@ -110,6 +132,41 @@ def forward_steps(asked: argparse.Namespace) -> dict[str, Callable[[], object]]:
     plain = tf.function(lambda x: model(x, training=False)).get_concrete_function(x)
     folded = trace_forward(model, tf.TensorSpec(x.shape, tf.float32))
     return {"forward": lambda: plain(x).numpy(), "forward, BatchNorm folded": lambda: folded(x).numpy()}
+
+
+@contextmanager
+def pytorch_loops(asked: argparse.Namespace) -> Iterator[dict[str, Callable[[], object]]]:
+    """Steps of a plain PyTorch loop in a process of its own, which waits while others take theirs."""
+    command = [asked.peers_python, BENCHMARKS / "plain_finetune.py", "--batch", str(asked.batch)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield {
+            contestant.loop_name(layout): partial(_ask, process, contestant, bool(layout))
+            for contestant in LOOPS
+            for layout in LAYOUTS
+        }
+        process.communicate()
+
+
+def _ask(process: subprocess.Popen[str], contestant: Contestant, channels_last: bool) -> None:
+    asked = {"blocks": contestant.blocks, "depthwise": contestant.depthwise, "is_cut": contestant.is_cut}
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps({**asked, "channels_last": channels_last}) + "\n")
+    process.stdin.flush()
+    if process.stdout.readline() != "done\n":
+        raise RuntimeError("the PyTorch loop ended; its message is above")
+
+
+def show_beside_loops(found: Mapping[str, list[float]]) -> Iterator[str]:
+    """Each of ours beside the loops that train the same layers, in the layout that is faster."""
+    yield "\nbeside a PyTorch loop that trains the same layers, in its faster layout:"
+    for contestant in CONTESTANTS:
+        ours = statistics.median(found[contestant.name])
+        for start, is_cut in (("pixels", False), ("features", True)):
+            plain = Contestant(contestant.blocks, contestant.depthwise, folded=False, is_cut=is_cut)
+            loops = [found[name] for name in map(plain.loop_name, LAYOUTS) if name in found]
+            if loops and contestant.is_cut >= is_cut:
+                yield f"  {contestant.name:62} from {start:8} {ours / max(map(statistics.median, loops)):.2f} x"
 
 
 def rates(steps: Mapping[str, Callable[[], object]], rounds: int, batch: int) -> dict[str, list[float]]:
@@ -168,16 +225,20 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--peers-python", metavar="PYTHON", help="interpreter with torch and timm; adds a PyTorch loop")
     asked = parser.parse_args()
     print(describe_machine(), flush=True)
     start_tensorflow()
     steps = {contestant.name: build_step(contestant, asked) for contestant in CONTESTANTS}
     forward = forward_steps(asked)
-    found = rates({**steps, **forward}, asked.rounds, asked.batch)
+    with pytorch_loops(asked) if asked.peers_python else nullcontext({}) as loops:
+        found = rates({**steps, **loops, **forward}, asked.rounds, asked.batch)
     for name, values in found.items():
         first = found["forward" if name in forward else CONTESTANTS[0].name]
         ratio = statistics.median(values) / statistics.median(first)
         print(f"  {name:62} {show_spread(values, 0):>20} photos/s   {ratio:.2f} x", flush=True)
+    if asked.peers_python:
+        print(*show_beside_loops(found), sep="\n")
     if asked.profile:
         for contestant in (CONTESTANTS[0], CONTESTANTS[5]):
             show_profile(contestant.name, kinds_of_operations(steps[contestant.name]))

@@ -87,17 +87,27 @@ class Cell:
         return f"{self.task}-{self.variant}-{self.resplit}-{self.recipe}"
 
 
+def kept_file(cell: Cell, out: Path) -> Path:
+    """Where a cell's report is kept. A preset that was changed has another, so that it is run anew."""
+    preset, settings = RECIPES[cell.recipe]
+    asked = prepare(preset, settings=settings)[0].config.model_dump_json() if preset else ""
+    return out / "cells" / f"{cell.name}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}.json"
+
+
+def write_cell_table(cell: Cell, root: Path, out: Path) -> Path:
+    """Write the resplit of a cell as a table; returns its path."""
+    split = split_again(find_photos(root), cell.resplit, size_of(cell.variant, "per"))
+    return write_table(split, out / "tables" / f"{cell.task}-{cell.variant}-{cell.resplit}.csv")
+
+
 def run_cell(cell: Cell, root: Path, out: Path) -> dict[str, Any]:
     """Run one cell, or read what an earlier call kept of it."""
     preset, settings = RECIPES[cell.recipe]
-    # a preset that was changed is run anew
-    asked = prepare(preset, settings=settings)[0].config.model_dump_json() if preset else ""
-    kept = out / "cells" / f"{cell.name}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}.json"
+    kept = kept_file(cell, out)
     if kept.is_file():
         known: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
         return known
-    split = split_again(find_photos(root), cell.resplit, size_of(cell.variant, "per"))
-    table = write_table(split, out / "tables" / f"{cell.task}-{cell.variant}-{cell.resplit}.csv")
+    table = write_cell_table(cell, root, out)
     source = {"source": "table", "root": str(table), "options": {"allow_outside": True}, "otherwise": None}
     chosen = [f"data.{key}={json.dumps(value)}" for key, value in source.items()]
     if source_px := size_of(cell.variant, "px"):
@@ -109,7 +119,8 @@ def run_cell(cell: Cell, root: Path, out: Path) -> dict[str, Any]:
         plain = [BENCHMARKS / "plain_probe.py", table, *([f"--source-px={source_px}"] if source_px else [])]
         started = time.time()
         child = run_child([BENCHMARKS / "recipe_job.py", *arguments] if preset else plain, variables)
-        report = {**child.report, "saved_s": child.report["saved_at"] - started, "whole_s": child.whole_s}
+        seconds = {"saved_s": child.report["saved_at"] - started, "whole_s": child.whole_s}
+        report = {**child.report, **seconds, "peak_bytes": child.peak_bytes}
         shutil.rmtree(cache)
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_whole(kept, json.dumps(report, indent=2) + "\n")

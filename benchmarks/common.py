@@ -125,7 +125,11 @@ class Child:
 
 
 def run_child(
-    arguments: Sequence[str | Path], variables: Mapping[str, str] | None = None, *, is_shown: bool = False
+    arguments: Sequence[str | Path],
+    variables: Mapping[str, str] | None = None,
+    *,
+    is_shown: bool = False,
+    python: str | Path = sys.executable,
 ) -> Child:
     """Run one Python process to its end, alone.
 
@@ -133,11 +137,12 @@ def run_child(
         arguments: Script and its arguments; its last line on stdout must be JSON.
         variables: Added to the environment.
         is_shown: Let its stderr through; else it is kept and shown only if the process fails.
+        python: The interpreter, for a child that has an environment of its own.
 
     Raises:
         RuntimeError: If it fails, with the end of what it said.
     """
-    command = [sys.executable, *(str(argument) for argument in arguments)]
+    command = [str(python), *(str(argument) for argument in arguments)]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         started = time.perf_counter()
         process = subprocess.Popen(

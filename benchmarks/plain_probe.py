@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import resource
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,9 +38,48 @@ def load_square(path: Path, source_px: int | None = None) -> NDArray[np.float32]
     return (np.asarray(photo.crop((left, top, left + SIZE_PX, top + SIZE_PX)), np.float32) - 127) / 128
 
 
-def build_network() -> Any:
-    """EfficientNet-Lite0 with its ImageNet arrays, up to one vector a photo."""
-    import keras
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Photos of a split and their labels, `(photos,)` int64."""
+
+    paths: list[Path]
+    labels: NDArray[np.int64]
+
+
+def read_table(path: Path) -> tuple[list[str], dict[str, Split]]:
+    """Classes in alphabetical order, and the splits of a table of file_name, label and split."""
+    with path.open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    names = sorted({row["label"] for row in rows})
+    splits = {}
+    for split in ("train", "valid", "test"):
+        chosen = [row for row in rows if row["split"] == split]
+        labels = np.array([names.index(row["label"]) for row in chosen], np.int64)
+        splits[split] = Split([Path(row["file_name"]) for row in chosen], labels)
+    return names, splits
+
+
+def describe_answers(shares: NDArray[np.floating], labels: NDArray[np.int64]) -> dict[str, Any]:
+    """Scores of probabilities, `(photos, classes)`."""
+    losses = -np.log(np.maximum(shares[np.arange(len(labels)), labels], 1e-12))
+    right = int((shares.argmax(axis=1) == labels).sum())
+    return {
+        "right": right,
+        "photos": len(labels),
+        "accuracy": right / len(labels),
+        "log_loss": float(losses.mean()),
+        "reverted": [],
+    }
+
+
+def cpu_seconds() -> float:
+    """Of this process and of the workers that it waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def build_base() -> Any:
+    """EfficientNet-Lite0 with its ImageNet arrays, up to its map `(batch, 7, 7, 1280)`."""
     from finetunekit_efficientnet_lite import SPECS
     from finetunekit_efficientnet_lite.network import LITE0, build_efficientnet_lite
 
@@ -47,7 +88,15 @@ def build_network() -> Any:
     model, spec = build_efficientnet_lite(LITE0, SIZE_PX).model, SPECS[LITE0]
     found = resolve_weights(LITE0.name, spec, explicit=None, say=lambda _: None)
     fit_arrays(model, StoredArrays(found.path), origin=LITE0.name, top=spec.top)
-    return keras.Model(model.input, keras.layers.GlobalAveragePooling2D()(model.output))
+    return model
+
+
+def build_network() -> Any:
+    """The same up to one vector a photo."""
+    import keras
+
+    base = build_base()
+    return keras.Model(base.input, keras.layers.GlobalAveragePooling2D()(base.output))
 
 
 def extract(
@@ -58,13 +107,18 @@ def extract(
     return np.concatenate([network.predict_on_batch(batch) for batch in squares])
 
 
+def fit_probe(train: NDArray[np.float32], labels: NDArray[np.int64]) -> Any:
+    """scikit-learn's logistic regression by its defaults."""
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(max_iter=1000).fit(train, labels)
+
+
 def fit_and_ask(
     train: NDArray[np.float32], labels: NDArray[np.int64], test: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Probabilities of test photos, `(photos, classes)`, by scikit-learn's defaults."""
-    from sklearn.linear_model import LogisticRegression
-
-    shares: NDArray[np.float64] = LogisticRegression(max_iter=1000).fit(train, labels).predict_proba(test)
+    """Probabilities of test photos, `(photos, classes)`."""
+    shares: NDArray[np.float64] = fit_probe(train, labels).predict_proba(test)
     return shares
 
 
@@ -74,21 +128,13 @@ def main() -> None:
     parser.add_argument("--source-px", type=int, help="shrink photos to this long side first")
     asked = parser.parse_args()
     load = partial(load_square, source_px=asked.source_px)
-    rows = list(csv.DictReader(asked.table.open(encoding="utf-8")))
-    names = sorted({row["label"] for row in rows})
-    network, of = build_network(), {}
-    for split in ("train", "test"):
-        chosen = [row for row in rows if row["split"] == split]
-        of[split] = (
-            extract(network, [Path(row["file_name"]) for row in chosen], load),
-            np.array([names.index(row["label"]) for row in chosen]),
-        )
-    shares = fit_and_ask(*of["train"], of["test"][0])
-    labels = of["test"][1]
-    losses = -np.log(np.maximum(shares[np.arange(len(labels)), labels], 1e-12))
-    right = int((shares.argmax(axis=1) == labels).sum())
-    scores = {"right": right, "photos": len(labels), "accuracy": right / len(labels), "log_loss": float(losses.mean())}
-    print(json.dumps({**scores, "reverted": [], "cpu_s": time.process_time(), "saved_at": time.time()}))
+    _, splits = read_table(asked.table)
+    network = build_network()
+    probe = fit_probe(extract(network, splits["train"].paths, load), splits["train"].labels)
+    saved_at = time.time()
+    shares = probe.predict_proba(extract(network, splits["test"].paths, load))
+    scores = describe_answers(shares, splits["test"].labels)
+    print(json.dumps({**scores, "cpu_s": cpu_seconds(), "saved_at": saved_at}))
 
 
 if __name__ == "__main__":
