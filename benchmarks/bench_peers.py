@@ -198,7 +198,12 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(asked.tasks, asked.out.resolve(), asked.peers_python)
     if not asked.table:
-        print(describe_machine(), show_versions(asked.peers_python) if asked.peers_python else "", flush=True)
+        print(
+            describe_machine(),
+            *([show_versions(asked.peers_python)] if asked.peers_python else []),
+            sep="\n",
+            flush=True,
+        )
         run_missing(bench, asked)
     shown = [n for name in asked.contestants for n in ((name, AUGMENTED) if name == "fastai" else (name,))]
     for task in asked.tasks:
