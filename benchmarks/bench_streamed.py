@@ -84,7 +84,7 @@ def run_one(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
             self.passes += what.startswith("pass ")
 
     progress, started = Counted(is_quiet=True), time.perf_counter()
-    shards = open_feature_shards(folder, progress)
+    shards = open_feature_shards(str(folder), progress)
     read_s = time.perf_counter() - started
     classes, labels = np.unique(np.array(shards.label), return_inverse=True)
     rows, started, cpu_started = np.arange(len(labels)), time.perf_counter(), time.process_time()

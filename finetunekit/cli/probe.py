@@ -19,7 +19,7 @@ def _or_features(function: Callable[..., Any]) -> Callable[..., Any]:
     """`--features`, in place of a preset and its candidates."""
 
     @functools.wraps(function)
-    def choose(*, features: tuple[Path, ...], seed: int | None, folds: int, as_json: bool, **of_preset: Any) -> None:
+    def choose(*, features: tuple[str, ...], seed: int | None, folds: int, as_json: bool, **of_preset: Any) -> None:
         if not features:
             function(seed=seed, folds=folds, as_json=as_json, **of_preset)
             return
@@ -32,9 +32,8 @@ def _or_features(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--features",
         multiple=True,
-        type=click.Path(path_type=Path),
         metavar="DIR",
-        help="Features that `finetunekit features` wrote, instead of PRESET. Repeatable.",
+        help="Features that `finetunekit features` wrote, in a folder or at an address (s3://…), instead of PRESET. Repeatable.",
     )(choose)
 
 

@@ -39,7 +39,8 @@ def command(
     cross-validation or of sources left out, or its name.
 
     At most the unfinished epoch is repeated, and the run ends with the same bits as one that was never stopped. If
-    the configuration, photos, weights, versions or machine have changed, it says what changed and stops.
+    the configuration, photos, weights, versions or machine have changed, it says what changed and stops. It goes on
+    where it was started (--on), in several processes too; --on local goes on in this one.
     """
     import finetunekit as ftk
     from finetunekit.engine.api import resume
@@ -56,9 +57,9 @@ def command(
         found = kinds[file.name](group, is_forced=force, on=on, progress=progress, trust=trust)
         echo_run_group(found, as_json=as_json)
         return
-    if on is not None:
-        raise click.UsageError("--on: a single run is resumed in this process; use it for the folder of several runs.")
-    result = resume(run, out=out, is_forced=force, progress=progress, trust=trust, devices=devices)
+    if on is not None and devices is not None:
+        raise click.UsageError("--devices: are of this process; leave out --on.")
+    result = resume(run, out=out, on=on, is_forced=force, progress=progress, trust=trust, devices=devices)
     if as_json:
         print_json({"path": result.path, "metrics": result.metrics})
         return

@@ -29,13 +29,14 @@ class MovedInputs:
     places: Mapping[Path, Path] = dataclasses.field(default_factory=dict)
 
     def here(self, plan: Plan) -> Plan:
-        """The plan with photos, lists and weights where they lie here."""
+        """The plan with photos, lists, weights and features where they lie here; its configuration says of features what was asked."""
         if not self.places:
             return plan
         config, source = plan.config, plan.data_source
         sections = {"data": self._moved(config.data), "weights": self._moved(config.weights)}
         moved = dataclasses.replace(source, options=self._moved(source.options))
-        return dataclasses.replace(plan, config=config.model_copy(update=sections), data_source=moved)
+        stages = tuple(dataclasses.replace(stage, config=self._moved(stage.config)) for stage in plan.stages)
+        return dataclasses.replace(plan, config=config.model_copy(update=sections), data_source=moved, stages=stages)
 
     def as_asked(self, path: Path) -> Path:
         """Where something that lies here lies where the run was asked for."""

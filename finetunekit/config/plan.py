@@ -134,6 +134,11 @@ class Plan:
     plugin_files: tuple[PluginFile, ...]
 
     @property
+    def is_carried_out_here(self) -> bool:
+        """Whether its executor is the default: this process."""
+        return bool(self.executor.name == RunConfig.model_fields[EXECUTOR].default.name)
+
+    @property
     def network(self) -> PlannedNetwork:
         """What its network is built from."""
         return PlannedNetwork(self.backbone, self.head, self.config.pixels.size_px, self.config.name)

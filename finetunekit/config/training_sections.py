@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from finetunekit.system.secrets import PASSWORD, has_password
+
 
 class Section(BaseModel):
     """Base of every section: frozen, strict, unknown keys refused."""
@@ -182,8 +184,8 @@ class SolveStage(Section):
     features: str | None = Field(
         None,
         min_length=1,
-        description="Folder that `finetunekit features` wrote, relative to the working directory: its training rows are solved on in the "
-        "place of the run's training photos.",
+        description="Folder that `finetunekit features` wrote, relative to the working directory, or its address (s3://…): its "
+        "training rows are solved on in the place of the run's training photos.",
     )
     revert_unless_better: bool = Field(False, description=_REVERT)
 
@@ -191,6 +193,8 @@ class SolveStage(Section):
     def _check_features(self) -> Self:
         if self.features is not None and self.mirror:
             raise ValueError("mirror is of photos, and with `features` none are looked at; leave one out")
+        if self.features is not None and has_password(self.features):
+            raise ValueError(PASSWORD)
         return self
 
     @property

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from finetunekit.data.photo_file import photo_suffixes
 from finetunekit.data.scanning import is_clutter
-from finetunekit.errors import ConfigError, DataError
+from finetunekit.errors import DataError
 from finetunekit.system.formatting import counted, escaped, one_line
-from finetunekit.system.secrets import has_password
-
-INSTALL = "pip install 'finetunekit[remote]'"
-
-
-def is_remote(text: str) -> bool:
-    """Whether a text is an address and no path."""
-    return "://" in text
+from finetunekit.system.storage import find_storage
 
 
 def find_remote_photos(url: str) -> tuple[list[str], list[str]]:
@@ -31,8 +22,6 @@ def find_remote_photos(url: str) -> tuple[list[str], list[str]]:
         ConfigError: If what reaches such storage is not installed, or a password stands in the address.
         DataError: If it cannot be listed, or holds no photo.
     """
-    if has_password(url):
-        raise ConfigError("an address with a password is refused, since paths are written. Give it in the environment.")
     storage, path = find_storage(url)
     try:
         found = sorted(storage.find(path))
@@ -64,21 +53,3 @@ def read_remote_photo(url: str, *, most_bytes: int) -> bytes:
     except Exception as exc:
         # as above
         raise DataError(f"{escaped(url)}: cannot be read ({one_line(exc)}).") from exc
-
-
-def find_storage(url: str) -> tuple[Any, str]:
-    """What reaches an address, and the path that it means there.
-
-    Raises:
-        ConfigError: If what reaches such storage is not installed.
-        DataError: If there is no such storage.
-    """
-    try:
-        from fsspec.core import url_to_fs
-
-        found: tuple[Any, str] = url_to_fs(url)
-    except ImportError as exc:
-        raise ConfigError(f"{escaped(url)}: needs more to be reached ({one_line(exc)}): {INSTALL}") from exc
-    except ValueError as exc:
-        raise DataError(f"{escaped(url)}: is no address of storage that is known ({one_line(exc)}).") from exc
-    return found

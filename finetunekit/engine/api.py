@@ -15,7 +15,7 @@ from finetunekit.config.moved_inputs import MovedInputs
 from finetunekit.config.own_photos import choose_preset
 from finetunekit.config.plan import EXECUTOR, Plan
 from finetunekit.config.planning import prepare
-from finetunekit.config.preset import setting_texts
+from finetunekit.config.preset import setting_text, setting_texts
 from finetunekit.engine.pipeline import RunPipeline
 from finetunekit.engine.result import RunResult
 from finetunekit.engine.write_reports import write_reports
@@ -94,12 +94,11 @@ def resume(
     run: str | Path,
     *,
     out: str | Path = "runs",
+    on: str | None = None,
     is_forced: bool = False,
     progress: Progress | None = None,
     trust: bool = False,
-    places: Mapping[Path, Path] | None = None,
     devices: int | None = None,
-    together: Together | None = None,
 ) -> RunResult:
     """Take up a run that was killed, was interrupted or failed, at the epoch that was under way.
 
@@ -109,12 +108,11 @@ def resume(
     Args:
         run: The run folder, or its name under `out`.
         out: Folder of runs.
+        on: Name or address of the executor that carries it out from now on; default: the one that did.
         is_forced: Go on although configuration, photos, weights, versions or machine changed.
         progress: Where progress is printed; default: stderr, or a live line in a notebook.
         trust: Run plugin files that came with the run, although this user did not start it here.
-        places: Path of what it reads, where it was asked for → where that lies here.
-        devices: How many go on with it together, in place of `train.devices`; that is a change, which has to be forced.
-        together: Where other processes help to train it.
+        devices: How many of this process go on with it together, in place of `train.devices`; that is a change, which has to be forced.
 
     Returns:
         The run's folder, metrics and summary.
@@ -125,6 +123,39 @@ def resume(
     """
     progress = progress or default_progress()
     path = find_run(run, Path(out)).resolve()
+    state = FinishedRun(path).state
+    if devices is None and state["status"] != "finished" and (on or state.get(EXECUTOR)):
+        noted = (setting_text(EXECUTOR, state[EXECUTOR]),) if state.get(EXECUTOR) else ()
+        with run_from(path):
+            settings = (*noted, *executor_settings(on))
+            plan, _ = reopen_plan(path / CONFIG, settings=settings, progress=progress, trust=trust)
+            if not plan.is_carried_out_here:
+                from finetunekit.engine.jobs import carry_out_again
+
+                refuse_ensemble(path)
+                return carry_out_again(path, plan, progress, is_forced=is_forced)
+    return take_up(path, is_forced=is_forced, progress=progress, trust=trust, devices=devices)
+
+
+def take_up(
+    run: Path,
+    *,
+    is_forced: bool,
+    progress: Progress,
+    trust: bool,
+    places: Mapping[Path, Path] | None = None,
+    devices: int | None = None,
+    together: Together | None = None,
+) -> RunResult:
+    """Resume a run, or begin one that waits, in this process; see `resume`.
+
+    Args:
+        run: The run folder.
+        is_forced: As for `resume`, and so are `progress`, `trust` and `devices`.
+        places: Path of what it reads, where it was asked for → where that lies here.
+        together: Where other processes help to train it.
+    """
+    path = find_run(run, Path()).resolve()
     with locked(path), run_from(path):
         sweep(path)
         if FinishedRun(path).state["status"] != "finished":

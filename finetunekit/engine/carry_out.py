@@ -9,7 +9,7 @@ import contextlib
 import sys
 from pathlib import Path
 
-from finetunekit.engine.api import help_to_train, resume
+from finetunekit.engine.api import help_to_train, take_up
 from finetunekit.engine.job_process import answer_for, places_of, together_of, wait_for_the_end
 from finetunekit.runs.folder import STATE
 from finetunekit.system.files import LOCK, file_lock
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
             return
         _wait_for_the_last_one(Path())
         is_forced = "--force" in arguments
-        resume(Path(), is_forced=is_forced, trust=True, progress=progress, places=places, together=together)
+        take_up(Path(), is_forced=is_forced, trust=True, progress=progress, places=places, together=together)
 
     return answer_for(work, together)
 

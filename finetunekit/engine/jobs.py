@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from finetunekit._version import __version__
-from finetunekit.config.executor_choice import without_executor
+from finetunekit.config.executor_choice import executor_values, without_executor
 from finetunekit.config.moved_inputs import absolute
 from finetunekit.config.plan import Chosen, Plan
-from finetunekit.engine.api import check_is_one_run, resume
+from finetunekit.engine.api import check_is_one_run, take_up
 from finetunekit.engine.result import RunResult, read_result
 from finetunekit.errors import FinetuneKitError, PluginError, RunFolderError
 from finetunekit.plugins.components import call_builder, component_label, shown_value
@@ -25,6 +25,7 @@ from finetunekit.runs.trust import note_started
 from finetunekit.system.formatting import one_line
 from finetunekit.system.progress import Progress
 from finetunekit.system.resource_check import network_budget
+from finetunekit.system.storage import is_remote
 from finetunekit.system.user_dirs import cache_dir
 from finetunekit.types import Executor, Job, Origin, Outcome
 
@@ -37,7 +38,14 @@ _MODULE = "finetunekit.engine.carry_out"
 
 
 def new_job(
-    plan: Plan, settings: Sequence[str], out: Path, *, label: str, progress: Progress, group: str | None = None
+    plan: Plan,
+    settings: Sequence[str],
+    out: Path,
+    *,
+    label: str,
+    progress: Progress,
+    group: str | None = None,
+    is_alone: bool = False,
 ) -> Job:
     """Make the folder of a run that nobody has begun.
 
@@ -48,13 +56,15 @@ def new_job(
         label: For the user.
         progress: Of the run where it is carried out in this process.
         group: Name of the folder of several runs that this one belongs to.
+        is_alone: Note the executor in `run.json`, so that it is resumed there; the folder of several runs does so for its own.
 
     Raises:
         ConfigError: If the plan is that of several runs.
         RunFolderError: If `out` cannot be written.
     """
     check_is_one_run(plan)
-    record = RunRecord.create(out, plan, without_executor(settings), group, status=WAITING)
+    executor = executor_values(plan.executor) if is_alone else None
+    record = RunRecord.create(out, plan, without_executor(settings), group, status=WAITING, executor=executor)
     note_started(plan.plugin_files, progress.say)
     return job_of(record.path, plan, label=label, progress=progress)
 
@@ -85,7 +95,7 @@ def job_of(path: Path, plan: Plan, *, label: str, progress: Progress, is_forced:
 
 
 def _carry_out_here(folder: Path, progress: Progress, *, is_forced: bool) -> None:
-    resume(folder, is_forced=is_forced, progress=progress, trust=True)
+    take_up(folder, is_forced=is_forced, progress=progress, trust=True)
 
 
 def _origins(plan: Plan) -> Iterator[Origin]:
@@ -96,7 +106,8 @@ def _inputs(plan: Plan) -> Iterator[Path]:
     """What a run reads besides its folder, which has copies of its plugin files, and besides what any machine can fetch."""
     data, weights = plan.config.data, plan.config.weights
     written = [stage.config.features for stage in plan.stages if stage.config.kind == "solve"]
-    yield from (absolute(text) for text in (data.root, weights.path, *data.exclude, *written) if text)
+    named = (text for text in (data.root, weights.path, *data.exclude, *written) if text and not is_remote(text))
+    yield from map(absolute, named)
     if data.root and absolute(data.root).is_file():
         yield from _listed_beside(plan, absolute(data.root))
 
@@ -210,9 +221,19 @@ def carry_out_alone(plan: Plan, settings: Sequence[str], out: Path, progress: Pr
     """Carry out one run where its configuration says; see `finetunekit.run`."""
 
     def jobs() -> Iterator[Job]:
-        yield new_job(plan, settings, out, label=plan.config.name, progress=progress)
+        yield new_job(plan, settings, out, label=plan.config.name, progress=progress, is_alone=True)
 
-    with contextlib.closing(carry_out(plan.executor, jobs(), progress)) as outcomes:
+    return _carried_out(plan, jobs(), progress)
+
+
+def carry_out_again(path: Path, plan: Plan, progress: Progress, *, is_forced: bool) -> RunResult:
+    """Resume one run where its plan says; see `finetunekit.engine.api.resume`."""
+    job = job_of(path, plan, label=plan.config.name, progress=progress, is_forced=is_forced)
+    return _carried_out(plan, iter([job]), progress)
+
+
+def _carried_out(plan: Plan, jobs: Iterator[Job], progress: Progress) -> RunResult:
+    with contextlib.closing(carry_out(plan.executor, jobs, progress)) as outcomes:
         (outcome,) = outcomes
     return result_of(outcome, progress)
 

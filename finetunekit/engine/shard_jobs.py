@@ -20,8 +20,6 @@ from finetunekit.config.executor_choice import executor_settings
 from finetunekit.config.moved_inputs import MovedInputs, absolute
 from finetunekit.config.plan import Chosen
 from finetunekit.config.planning import prepare
-from finetunekit.config.sections import RunConfig
-from finetunekit.data.remote_photos import is_remote
 from finetunekit.engine.jobs import LIBRARIES_BYTES, carry_out
 from finetunekit.errors import ConfigError, DataError, RunError
 from finetunekit.evaluation.shards import jobs as questions
@@ -35,6 +33,7 @@ from finetunekit.system.files import read_regular, work_in, write_whole
 from finetunekit.system.formatting import counted, one_line
 from finetunekit.system.progress import Progress
 from finetunekit.system.shard_folder import ROWS, ShardFolder, ShardRecord
+from finetunekit.system.storage import is_remote
 from finetunekit.types import Job, Outcome
 
 _JOBS, _TASK, _MADE, _MODULE = "jobs", "task.json", "made", "finetunekit.engine.carry_out_shards"
@@ -75,9 +74,8 @@ def make_shards(data: str, on: str | None, settings: Sequence[str], progress: Pr
     Raises:
         ConfigError: If there is no such executor, or an option of it is wrong.
     """
-    executor = prepare(questions.BASE, settings=[*executor_settings(on), *settings], progress=progress)[0].executor
-    is_default = executor.name == RunConfig.model_fields["executor"].default.name
-    return None if is_default else make_on(executor, data)
+    plan, _ = prepare(questions.BASE, settings=[*executor_settings(on), *settings], progress=progress)
+    return None if plan.is_carried_out_here else make_on(plan.executor, data)
 
 
 def make_on(executor: Chosen, data: str) -> Make:

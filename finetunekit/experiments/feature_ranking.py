@@ -1,10 +1,9 @@
-"""Probes on features that are written already: folders of shards in place of candidates of a preset."""
+"""Probes on features that are written already: shards in folders or at addresses in place of candidates of a preset."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +16,11 @@ from finetunekit.system.formatting import counted
 from finetunekit.system.progress import Progress
 
 
-def rank_features(folders: Sequence[Path], progress: Progress, *, folds: int = 5, seed: int = 0) -> Ranking:
-    """Rank folders of features of the same photos by a probe on each; labelled training and validation photos are used, no test photo.
+def rank_features(places: Sequence[str], progress: Progress, *, folds: int = 5, seed: int = 0) -> Ranking:
+    """Rank features of the same photos by a probe on each; labelled training and validation photos are used, no test photo.
 
     Args:
-        folders: That `finetunekit features` wrote.
+        places: Folders or addresses that `finetunekit features` wrote to.
         progress: Says what is under way.
         folds: Outer and inner folds.
         seed: Of the folds.
@@ -31,9 +30,9 @@ def rank_features(folders: Sequence[Path], progress: Progress, *, folds: int = 5
         DataError: If a folder is not finished or damaged, or its photos have no labels.
     """
     opened = []
-    for folder in folders:
+    for place in places:
         started = time.perf_counter()
-        opened.append((open_feature_shards(folder, progress), started, time.perf_counter()))
+        opened.append((open_feature_shards(place, progress), started, time.perf_counter()))
     if not same_photos([shards for shards, *_ in opened]):
         raise ConfigError(
             "--features: the folders hold other photos, or the same in another order. Make them from one list."
@@ -54,7 +53,7 @@ def _labelled(
     usable = [row for row in named if shards.split[row] in (*SPLITS_USED, None)]
     if not usable:
         raise DataError(
-            f"{shards.folder}: no labelled training or validation photos. Labels come from class folders or a column of a table."
+            f"{shards.place}: no labelled training or validation photos. Labels come from class folders or a column of a table."
         )
     left = len(shards.label) - len(usable)
     if left:
@@ -75,12 +74,12 @@ def _try(
     read_s: float,
 ) -> Tried:
     started = time.perf_counter()
-    count = progress.counter(f"{shards.folder.name}: cross-validation, outer folds")
+    count = progress.counter(f"{shards.name}: cross-validation, outer folds")
     recipe, groups = Recipe(folds=folds, seed=seed), shards.groups(rows)
     try:
         nested = cross_validate(shards.take(rows), labels, classes, recipe, groups=groups, count=count)
     except ValueError as exc:
-        raise DataError(f"{shards.folder}: {exc}.") from exc
+        raise DataError(f"{shards.place}: {exc}.") from exc
     pixels, network = shards.manifest["pixels"], shards.manifest["network"]
     row = RankedProbe(
         backbone=shards.manifest["backbone"],

@@ -1,4 +1,5 @@
-"""Features that `finetunekit features` wrote, read back: shards against their checksums, numbers into one array that may lie on disk."""
+"""Features that `finetunekit features` wrote, read back from a folder or an address: shards against their checksums, numbers into one array
+that may lie on disk."""
 
 from __future__ import annotations
 
@@ -6,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from finetunekit.errors import ConfigError, DataError
 from finetunekit.models.linear_probe.linear import ProbeFeatures
 from finetunekit.models.linear_probe.streamed import FeatureRows
-from finetunekit.system.files import read_regular
-from finetunekit.system.formatting import escaped, one_line
+from finetunekit.system.formatting import counted, escaped, one_line, show_bytes
 from finetunekit.system.memory import scratch_array
 from finetunekit.system.parquet import check_pyarrow, read_parquet
 from finetunekit.system.progress import Progress
+from finetunekit.system.shard_bucket import reading_shards
 from finetunekit.system.shard_folder import ShardFolder, ShardRecord, shard_file
 
 IN_MEMORY_VALUES = 2**28
@@ -33,7 +33,7 @@ class FeatureShards:
     """Rows of features, in the order in which they were written.
 
     Attributes:
-        folder: Where they lie.
+        place: Where they lie, a folder or an address.
         manifest: What was asked when they were made, and of which network they are.
         values: `(photos, channels)` float32 or float16, maybe mapped.
         label: Of each photo, and so are the others; None where it was not known.
@@ -43,7 +43,7 @@ class FeatureShards:
         show: Told what is under way, now and then.
     """
 
-    folder: Path
+    place: str
     manifest: Mapping[str, Any]
     values: NDArray[Any]
     label: Sequence[str | None]
@@ -51,6 +51,11 @@ class FeatureShards:
     group: Sequence[str | None]
     sha256: Sequence[str]
     progress: Progress
+
+    @property
+    def name(self) -> str:
+        """Of the folder."""
+        return short_name(self.place)
 
     def take(self, rows: NDArray[np.int64]) -> ProbeFeatures:
         """Features of some rows, ascending: float32 in memory, or what is read from disk where they are very many."""
@@ -64,22 +69,30 @@ class FeatureShards:
         return [self.group[row] or self.sha256[row] for row in rows]
 
 
-def open_feature_shards(folder: Path, progress: Progress) -> FeatureShards:
-    """Read a folder of features; each file is compared with its checksum first.
+def short_name(place: str) -> str:
+    """What a folder or an address is called in a line of progress."""
+    return escaped(place.rstrip("/").rpartition("/")[2])
+
+
+def open_feature_shards(place: str, progress: Progress) -> FeatureShards:
+    """Read features; each file is compared with its checksum first. What lies at an address is read anew each time.
 
     Args:
-        folder: That `finetunekit features` wrote.
+        place: Folder or address that `finetunekit features` wrote to.
         progress: Says how far it is.
 
     Raises:
-        ConfigError: If pyarrow is missing, or the folder holds no features.
-        DataError: If it is not finished, or a shard is damaged.
-        RunFolderError: If its records are damaged.
+        ConfigError: If pyarrow is missing, or there are no features.
+        DataError: If they are not finished, or a shard is damaged.
+        RunFolderError: If their records are damaged, or their storage cannot be reached.
     """
-    shown = escaped(str(folder))
-    check_pyarrow(shown)
-    shards = ShardFolder(folder)
-    manifest = shards.manifest()
+    check_pyarrow(escaped(place))
+    with reading_shards(place) as shards:
+        return _read(place, shards, progress)
+
+
+def _read(place: str, shards: ShardFolder, progress: Progress) -> FeatureShards:
+    shown, manifest = shards.shown, shards.manifest()
     if manifest is None or manifest.get("kind") != "features":
         raise ConfigError(
             f"{shown}: holds no features. Make some: finetunekit features PHOTOS --backbone NAME --out DIR"
@@ -91,18 +104,20 @@ def open_feature_shards(folder: Path, progress: Progress) -> FeatureShards:
     channels, dtype = _shape(manifest, shown)
     if rows == 0:
         raise DataError(f"{shown}: has no rows.")
+    if size_bytes := shards.rows_bytes():
+        progress.say(f"reading {counted(len(records), 'shard')} of {shown} over the network, {show_bytes(size_bytes)}")
     values = scratch_array((rows, channels), dtype)
     texts: dict[str, list[Any]] = {name: [] for name in _TEXTS}
-    count, done = progress.counter(f"reading {folder.name}"), 0
+    count, done = progress.counter(f"reading {short_name(place)}"), 0
     for number in sorted(records):
-        part = _read_shard(folder, records[number])
-        found = _features(part, folder, records[number], channels)
+        part = _read_shard(shards, records[number])
+        found = _features(part, shards, records[number], channels)
         values[done : done + len(found)] = found
         for name in _TEXTS:
             texts[name].extend(part[name].to_pylist())
         done += len(found)
         count(done, rows)
-    return FeatureShards(folder, manifest, values, progress=progress, **texts)
+    return FeatureShards(place, manifest, values, progress=progress, **texts)
 
 
 def _shape(manifest: Mapping[str, Any], shown: str) -> tuple[int, str]:
@@ -115,30 +130,30 @@ def _shape(manifest: Mapping[str, Any], shown: str) -> tuple[int, str]:
     return channels, dtype
 
 
-def _read_shard(folder: Path, record: ShardRecord) -> Any:
+def _read_shard(shards: ShardFolder, record: ShardRecord) -> Any:
     """The columns that are needed, of a file that matches its checksum."""
     name = shard_file("rows", record.shard)
     try:
-        content = read_regular(folder / name, most_bytes=_LARGEST_SHARD_BYTES)
+        content = shards.content(name, most_bytes=_LARGEST_SHARD_BYTES)
         if hashlib.sha256(content).hexdigest() != record.sha256.get(name):
             raise ValueError("it does not match its checksum")
         return read_parquet(content, ("features", *_TEXTS))
     except (OSError, ValueError) as exc:
-        raise _damaged(folder / name, exc) from exc
+        raise _damaged(shards, name, exc) from exc
 
 
-def _features(part: Any, folder: Path, record: ShardRecord, channels: int) -> NDArray[Any]:
+def _features(part: Any, shards: ShardFolder, record: ShardRecord, channels: int) -> NDArray[Any]:
     column = part["features"].combine_chunks()
     values = column.flatten().to_numpy(zero_copy_only=False)
     if len(values) != record.rows * channels:
-        raise _damaged(folder / shard_file("rows", record.shard), "its rows are others than its record says")
+        raise _damaged(shards, shard_file("rows", record.shard), "its rows are others than its record says")
     found: NDArray[Any] = values.reshape(record.rows, channels)
     return found
 
 
-def _damaged(file: Path, why: object) -> DataError:
+def _damaged(shards: ShardFolder, name: str, why: object) -> DataError:
     return DataError(
-        f"{escaped(str(file))}: is damaged ({one_line(why)}). The command that made it makes it again; the others stay."
+        f"{shards.shown}/{name}: is damaged ({one_line(why)}). The command that made it makes it again; the others stay."
     )
 
 

@@ -44,7 +44,14 @@ class RunRecord:
 
     @classmethod
     def create(
-        cls, out: Path, plan: Plan, settings: Sequence[str], group: str | None = None, *, status: str = "running"
+        cls,
+        out: Path,
+        plan: Plan,
+        settings: Sequence[str],
+        group: str | None = None,
+        *,
+        status: str = "running",
+        executor: Mapping[str, Any] | None = None,
     ) -> Self:
         """Make the folder of a new run; from its first moment on it holds enough to begin again wherever the run is killed.
 
@@ -54,6 +61,7 @@ class RunRecord:
             settings: The user's `--set` texts.
             group: Name of the folder of several runs that this one belongs to; None: it stands alone.
             status: `running`, or `waiting` where another process is to begin it.
+            executor: What carries it out, as a configuration names it, for whoever resumes it; None: this process, or that of its group.
 
         Raises:
             RunFolderError: If `out` cannot be written.
@@ -70,6 +78,7 @@ class RunRecord:
             "group_key": _group_key(out) if group else None,
             "git": git_state(),
             "started": _now(),
+            **({"executor": dict(executor)} if executor else {}),
         }
         files = {CONFIG: config_text(plan), PLAN: to_json(plan.to_dict()), STATE: to_json(state)}
         copies = {file.kept_name: file.content for file in plan.plugin_files}

@@ -14,6 +14,7 @@ _ASSIGNED = re.compile(
     re.IGNORECASE,
 )
 _HIDDEN = "***"
+PASSWORD = "an address with a password is refused, since paths are written. Give it in the environment."
 
 
 def has_password(address: str) -> bool:

@@ -161,6 +161,19 @@ class ShardFolder:
                 say(f"{self.shown}/{wrong}: {why}; shard {number} is made again.")
         return found
 
+    def content(self, name: str, *, most_bytes: int) -> bytes:
+        """All of a file.
+
+        Raises:
+            OSError: If there is none, it cannot be read, or it is larger than `most_bytes`.
+            RunFolderError: If its storage cannot be reached.
+        """
+        return read_regular(self.path / name, most_bytes=most_bytes)
+
+    def rows_bytes(self) -> int:
+        """Of the files that hold rows, where they have to come over a network; 0 where they are here."""
+        return 0
+
     def checksum(self, name: str) -> str | None:
         """SHA-256 of a file of a shard; None where it cannot be read."""
         try:

@@ -101,7 +101,9 @@ def run_solve(job: SolveJob, context: StageContext, prepared: Prepared, number: 
     recipe = Recipe(stage.solver, stage.penalty, stage.folds, context.plan.config.seed, stage.repeats)
     counter = job.progress.counter(f"{job.stage.name}: choosing the penalty, fits")
     asked = (
-        _of_photos(job, context, prepared, dense, recipe) if stage.features is None else _written(job, context, dense)
+        _of_photos(job, context, prepared, dense, recipe)
+        if stage.features is None
+        else _written(job, context, dense, number)
     )
     features, photos = asked.features, len(asked.labels)
     try:
@@ -156,10 +158,13 @@ def _of_photos(job: SolveJob, context: StageContext, prepared: Prepared, dense: 
     return _Asked(_stacked(blocks, views * len(labels)), labels, groups, views, {})
 
 
-def _written(job: SolveJob, context: StageContext, dense: LastDense) -> _Asked:
+def _written(job: SolveJob, context: StageContext, dense: LastDense, number: int) -> _Asked:
+    asked = context.plan.config.stages[number]
+    assert asked.kind == "solve"
     assert job.stage.features is not None  # asked for features that were written
     found = written_features(job.stage.name, job.stage.features, context, dense.inputs)
-    return _Asked(found.features, found.labels, found.groups, 1, {"features": found.record})
+    record = {"folder": asked.features, **found.record}  # where the user said that they are
+    return _Asked(found.features, found.labels, found.groups, 1, {"features": record})
 
 
 def _check_photos(stage: str, labels: NDArray[np.int64], recipe: Recipe, groups: Sequence[str]) -> None:

@@ -14,7 +14,6 @@ from finetunekit.models.feature_cache import prefix_signature
 from finetunekit.models.feature_shards import FeatureShards, open_feature_shards
 from finetunekit.models.linear_probe.linear import ProbeFeatures
 from finetunekit.system.formatting import counted, escaped
-from finetunekit.system.user_dirs import expand_home
 from finetunekit.training.stage_context import StageContext
 from finetunekit.types import TRAIN
 
@@ -52,7 +51,7 @@ def written_features(stage: str, folder: str, context: StageContext, inputs: ker
 
     Args:
         stage: Its name, for messages.
-        folder: That `finetunekit features` wrote, relative to the working directory.
+        folder: That `finetunekit features` wrote, relative to the working directory; or its address.
         context: The run's.
         inputs: What the layer to be solved reads, `(batch, channels)`.
 
@@ -61,7 +60,7 @@ def written_features(stage: str, folder: str, context: StageContext, inputs: ker
         DataError: If it is not finished, or a shard is damaged.
         RunError: If the features are of another network or other pixels, labels are no classes of the run, or a class has no row.
     """
-    shards = open_feature_shards(expand_home(folder), context.progress)
+    shards = open_feature_shards(folder, context.progress)
     for what, there, here in _differences(shards, context, inputs):
         raise RunError(
             f"stage {stage}: {escaped(folder)} holds features of another network ({what}: {there} there, {here} here)."
@@ -82,7 +81,6 @@ def written_features(stage: str, folder: str, context: StageContext, inputs: ker
         + (f"; {counted(left_out, 'row')} of photos that it validates or tests on left out" if left_out else "")
     )
     record = {
-        "folder": folder,
         "rows": len(rows),
         "left_out": left_out,
         "photos_sha256": shards.manifest["photos_sha256"],

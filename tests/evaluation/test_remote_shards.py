@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from finetunekit.errors import ConfigError, DataError, RunFolderError
 from finetunekit.evaluation.shards.drive import Making, Written, make_here, write_shards
 from finetunekit.evaluation.shards.jobs import features_job
 from finetunekit.evaluation.shards.photos import labelled_photos
+from finetunekit.experiments.feature_ranking import rank_features
 from finetunekit.system.progress import Progress
 from finetunekit.system.shard_folder import ShardRecord
 
@@ -139,6 +141,31 @@ def test_what_was_made_before_a_stop_is_recorded_there(memory: Any, photos: Path
     assert write(photos, "memory://out").made == 2
 
 
+def check_probed_there(storage: Any, root: str, url: str, here: Path) -> None:
+    """A probe on shards at an address is that on the same shards in a folder; what is wrong with them is one line."""
+    said = io.StringIO()
+    found = rank_features([url, str(here)], Progress(said), folds=2)
+    assert "reading 3 shards of " + url + " over the network, " in said.getvalue()
+    assert found.ranked[0].score == found.ranked[1].score
+    storage.pipe_file(f"{root}/rows/part-00001.parquet", b"damaged")
+    with pytest.raises(DataError, match=rf"{url}/rows/part-00001.parquet: is damaged \(it does not match its"):
+        rank_features([url], QUIET)
+    storage.rm(f"{root}/rows/part-00001.parquet")
+    with pytest.raises(DataError, match=rf"{url}/rows/part-00001.parquet: is damaged \(.*no such file"):
+        rank_features([url], QUIET)
+    with pytest.raises(ConfigError, match=rf"{url}/none: holds no features. Make some"):
+        rank_features([f"{url}/none"], QUIET)
+
+
+def test_features_at_an_address_are_probed_as_those_in_a_folder(memory: Any, photos: Path, tmp_path: Path) -> None:
+    labelled = labelled_photos(str(photos), (), QUIET, is_unlabelled=False)
+    write_shards(
+        features_job("tiny", settings=TINY_NETWORK, dtype="float16"), labelled, tmp_path / "f", QUIET, shard_photos=10
+    )
+    memory.put(str(tmp_path / "f"), "/out", recursive=True)
+    check_probed_there(memory, "/out", "memory://out", tmp_path / "f")
+
+
 @pytest.mark.slow
 def test_a_bucket_is_read_over_http(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the client of S3, from a server on loopback."""
@@ -155,6 +182,13 @@ def test_a_bucket_is_read_over_http(photos: Path, tmp_path: Path, monkeypatch: p
         upload(storage, photos, "bucket/photos")
         compare("s3://bucket/photos", photos, tmp_path)
         check_written_there(storage, "bucket/out", "s3://bucket/out", photos, tmp_path)
+        storage.rm("bucket/out", recursive=True)
+        labelled = labelled_photos(str(photos), (), QUIET, is_unlabelled=False)
+        for out in ("s3://bucket/out", tmp_path / "labelled"):
+            write_shards(
+                features_job("tiny", settings=TINY_NETWORK, dtype="float16"), labelled, out, QUIET, shard_photos=10
+            )
+        check_probed_there(storage, "bucket/out", "s3://bucket/out", tmp_path / "labelled")
         with pytest.raises(RunFolderError, match=r"s3://none/out: cannot be "):
             write(photos, "s3://none/out")
         with pytest.raises(DataError, match=r"s3://none/photos: "):

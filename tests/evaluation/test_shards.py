@@ -224,10 +224,10 @@ def test_probe_ranks_features_as_it_ranks_the_preset_they_come_from(tiny_yaml: P
     write(photos, out / "float16", of=job(dtype="float16"))
     plan, _ = prepare(tiny_yaml, settings=["pixels={resize: bicubic, fit: crop, contract: backbone}"])
     known = rank_probes([plan], index_listing(plan, list_photos(plan, QUIET), QUIET), QUIET, folds=3, left_out={})
-    found = rank_features([out / "float32"], QUIET, folds=3)
+    found = rank_features([str(out / "float32")], QUIET, folds=3)
     assert found.ranked[0].score == known.ranked[0].score
     assert (found.ranked[0].backbone, found.ranked[0].size_px, found.classes) == ("tiny", 8, known.classes)
-    assert len(rank_features([out / "float32", out / "float16"], QUIET, folds=3).ranked) == 2
+    assert len(rank_features([str(out / "float32"), str(out / "float16")], QUIET, folds=3).ranked) == 2
     done = CliRunner().invoke(main, ["probe", "--features", str(out / "float16"), "--folds", "3"])
     assert "6 rows without a label or of the test split are not looked at" in done.stderr
     assert "tiny" in done.stdout, done.output
@@ -242,11 +242,11 @@ def test_features_on_disk_are_probed_to_the_same_optimum(
     from finetunekit.models import feature_shards
 
     write(photos, tmp_path / "f", of=job(dtype="float16"))
-    shards = feature_shards.open_feature_shards(tmp_path / "f", QUIET)
+    shards = feature_shards.open_feature_shards(str(tmp_path / "f"), QUIET)
     assert (shards.values.shape, shards.values.dtype) == ((24, 4), np.dtype(np.float16))
-    known = rank_features([tmp_path / "f"], QUIET, folds=3).ranked[0].score
+    known = rank_features([str(tmp_path / "f")], QUIET, folds=3).ranked[0].score
     monkeypatch.setattr(feature_shards, "IN_MEMORY_VALUES", 10)
-    found = rank_features([tmp_path / "f"], QUIET, folds=3).ranked[0].score
+    found = rank_features([str(tmp_path / "f")], QUIET, folds=3).ranked[0].score
     assert found.correct == pytest.approx(known.correct, abs=3)  # the penalty is chosen by one inner fold
 
 
@@ -257,10 +257,10 @@ def test_folders_that_hold_no_whole_features_are_refused(photos: Path, tmp_path:
     with pytest.raises(KeyboardInterrupt):
         write(photos, out, Heard(interrupt_at="shard 1"))
     with pytest.raises(DataError, match=r"is not finished. The command that started it continues"):
-        open_feature_shards(out, QUIET)
+        open_feature_shards(str(out), QUIET)
     write(photos, out)
     (out / "rows/part-00001.parquet").write_bytes(b"other")
     with pytest.raises(DataError, match=r"part-00001.parquet: is damaged \(it does not match its checksum\)"):
-        open_feature_shards(out, QUIET)
+        open_feature_shards(str(out), QUIET)
     with pytest.raises(ConfigError, match=r"holds no features. Make some: finetunekit features"):
-        open_feature_shards(photos, QUIET)
+        open_feature_shards(str(photos), QUIET)

@@ -245,7 +245,7 @@ def test_a_run_that_nobody_has_begun_waits_and_is_begun_as_a_new_one(tiny_yaml: 
 def test_photos_that_lie_elsewhere_are_read_there_and_noted_where_they_were_asked_for(
     tiny_yaml: Path, own_cache: Path
 ) -> None:
-    from finetunekit.engine.api import resume
+    from finetunekit.engine.api import take_up
     from finetunekit.engine.jobs import new_job
 
     settings = ("reports=[]", "stages[0].epochs=1", "data.root=photos")
@@ -254,10 +254,56 @@ def test_photos_that_lie_elsewhere_are_read_there_and_noted_where_they_were_aske
         job = new_job(plan, settings, Path("runs"), label="tiny", progress=QUIET)
     asked = tiny_yaml.parent / "photos"
     here = asked.rename(tiny_yaml.parent / "elsewhere")
-    run = FinishedRun(resume(job.folder, progress=QUIET, places={asked: here}).path)
+    run = FinishedRun(take_up(job.folder, is_forced=False, progress=QUIET, trust=False, places={asked: here}).path)
     assert run.config["data"]["root"] == "photos"
     assert run.state["photo_root"] == str(asked)
     assert str(here) not in "".join((run.path / name).read_text() for name in ("config.yaml", "plan.json", "run.json"))
+
+
+#: It loses what it is given first, and carries out what it is given again.
+LOSING = """
+from finetunekit import Options, Outcome, RunError, hookimpl
+class LosingOptions(Options):
+    words: str = "none"
+class Losing:
+    def __init__(self, options):
+        self.words = options.words
+    def run(self, jobs, say):
+        for job in jobs:
+            lost = job.folder / "lost"
+            say(f"{self.words}: {'again' if lost.exists() else 'first'}")
+            if lost.exists():
+                job.here()
+                yield Outcome(job)
+            else:
+                lost.touch()
+                yield Outcome(job, RunError("it was lost"))
+@hookimpl
+def register_executors(register):
+    register("losing", Losing, LosingOptions)
+"""
+
+
+def test_a_run_is_resumed_where_it_was_started_or_where_it_is_told(tiny_yaml: Path, own_cache: Path) -> None:
+    folder = tiny_yaml.parent
+    (folder / "losing.py").write_text(LOSING)
+    text = tiny_yaml.read_text().replace("plugins: [", "plugins: [losing.py, ").replace("epochs: 2", "epochs: 1")
+    tiny_yaml.write_text(text + "reports: []\n")
+    given = ["tiny.yaml", "--on", "losing", "--set", "executor.words=as it was told"]
+    lost = invoke(folder, "run", *given, "--out", "one")
+    assert (lost.exit_code, "it was lost" in lost.stderr) == (4, True), lost.output
+    (path,) = (folder / "one").iterdir()
+    assert FinishedRun(path).state["executor"] == {"name": "losing", "words": "as it was told"}
+    assert "executor" not in FinishedRun(path).config
+    done = invoke(folder, "resume", str(path))
+    assert (done.exit_code, "as it was told: again" in done.stderr) == (0, True), done.output
+    assert invoke(folder, "run", *given, "--out", "other").exit_code == 4
+    (other,) = (folder / "other").iterdir()
+    refused = invoke(folder, "resume", str(other), "--on", "losing", "--devices", "1")
+    assert (refused.exit_code, "--devices: are of this process" in refused.output) == (2, True)
+    done = invoke(folder, "resume", str(other), "--on", "local")
+    assert (done.exit_code, "as it was told" in done.stderr) == (0, False), done.output
+    assert list(differences(path, other)) == []
 
 
 #: Once in its life, after the first epoch of the second seed, it does what it is told.
@@ -418,17 +464,34 @@ def test_processes_that_share_a_run_hear_of_each_other_and_end_together(
     assert [line.removeprefix("shared: ") for line in heard if "at a time" not in line] == said
 
 
+STOP = AT_SEED_6.replace('"seed-6" in run_path.name and ', "").format(what="os.kill(os.getppid(), signal.SIGINT)")
+
+
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(tiny_yaml: Path) -> None:
     solved_first = (
         "[{kind: solve, name: head}, {name: tune, epochs: 2, cross_fit: 3, optimizer: {learning_rate: 0.01}}]"
     )
     settings = ["head={name: linear}", "augment=[]", f"stages={solved_first}", "executor.processes_per_run=2"]
+    (tiny_yaml.parent / "at.py").write_text(STOP)
     runs = []
-    for on in ("local", "processes"):
-        given = settings if on == "processes" else settings[:-1]
-        result = ftk.run(tiny_yaml, on=on, settings=given, out=tiny_yaml.parent / on, progress=QUIET)
+    for on, given, out in (("local", settings[:-1], "alone"), ("processes", settings, "two")):
+        result = ftk.run(tiny_yaml, on=on, settings=given, out=tiny_yaml.parent / out, progress=QUIET)
         runs.append(FinishedRun(result.path))
-    assert runs[1].environment["training_devices"] == "process 1 CPU:0, process 2 CPU:0"
-    assert len(runs[1].epochs) == len(runs[0].epochs)
-    assert compare_bits(*runs).largest < 1e-6
+    tiny_yaml.write_text(tiny_yaml.read_text().replace("plugins: [", "plugins: [at.py, "))
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ftk.run(tiny_yaml, on="processes", settings=settings, out=tiny_yaml.parent / "stopped", progress=QUIET)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    (stopped,) = (tiny_yaml.parent / "stopped").iterdir()
+    assert read_status(stopped) == "interrupted"
+    assert invoke(tiny_yaml.parent, "resume", str(stopped)).exit_code == 0
+    runs.append(FinishedRun(stopped))
+    for run in runs[1:]:
+        assert run.environment["training_devices"] == "process 1 CPU:0, process 2 CPU:0"
+        assert len(run.epochs) == len(runs[0].epochs)
+        assert compare_bits(runs[0], run).largest < 1e-6
+    assert compare_bits(runs[1], runs[2]).largest == 0.0
+    assert len(runs[2].state["resumed"]) == 1

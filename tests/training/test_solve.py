@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from conftest import write_tiny_weights
 
 from finetunekit.cli import main
+from finetunekit.config.moved_inputs import MovedInputs
 from finetunekit.config.plan_text import plan_lines
 from finetunekit.config.planning import prepare
 from finetunekit.config.training_sections import SolveStage
@@ -395,15 +396,21 @@ def written(tiny_yaml: Path, table: Path | None = None, *settings: str) -> Path:
 def test_written_features_are_solved_as_the_photos_are_but_for_those_that_the_run_is_tested_on(
     tiny_yaml: Path, photos: Path
 ) -> None:
+    """They lie on a storage of fsspec's that lives in this process."""
     from finetunekit.data.listing import index_listing, list_photos
 
+    storage = pytest.importorskip("fsspec").filesystem("memory")
     table = tiny_yaml.parent / "all.csv"
     named = [f"{path.relative_to(photos.parent)},{path.parent.name}" for path in sorted(photos.rglob("*.png"))]
     table.write_text("\n".join(["path,label", *named]) + "\n")  # which knows of no splits
-    stage = f"{{kind: solve, penalty: 0.01, features: {written(tiny_yaml, table)}}}"
+    storage.put(str(written(tiny_yaml, table)), "/solved", recursive=True)
+    stage = "{kind: solve, penalty: 0.01, features: 'memory://solved'}"
     finished, shown = ran(tiny_yaml, *LINEAR, f"stages=[{stage}]")
+    storage.rm("/solved", recursive=True)
+    assert "reading 3 shards of memory://solved over the network, " in shown
     assert "12 rows of photos that it validates or tests on left out" in shown
     record = finished.state["stages"][0]["solve"]
+    assert record["features"]["folder"] == "memory://solved"
     assert (record["features"]["rows"], record["features"]["left_out"], record["photos"]) == (12, 12, 12)
     quiet = Progress(is_quiet=True)
     plan, _ = prepare(tiny_yaml, settings=LINEAR)
@@ -413,11 +420,22 @@ def test_written_features_are_solved_as_the_photos_are_but_for_those_that_the_ru
         np.testing.assert_array_equal(found, expected)
 
 
+def test_written_features_that_lie_elsewhere_are_read_there(tiny_yaml: Path) -> None:
+    asked, here = tiny_yaml.parent / "lite0", tiny_yaml.parent / "elsewhere"
+    stages = "stages=[{kind: solve, features: lite0}, {kind: solve, features: 's3://bucket/lite0'}]"
+    plan, _ = prepare(tiny_yaml, settings=[*LINEAR, stages])
+    moved = MovedInputs(tiny_yaml.parent, {asked: here}).here(plan)
+    assert [stage.config.features for stage in moved.stages] == [str(here), "s3://bucket/lite0"]  # type: ignore[union-attr]
+    assert moved.config.stages == plan.config.stages
+
+
 def test_features_of_another_network_or_other_classes_are_refused(tiny_yaml: Path, photos: Path) -> None:
     stage = f"{{kind: solve, penalty: 0.01, features: {written(tiny_yaml, None, 'pixels.resize=bilinear')}}}"
     with pytest.raises(RunError, match=r"features of another network \(pixels: .*bilinear.* there, .*nearest.* here\)"):
         ran(tiny_yaml, *LINEAR, f"stages=[{stage}]")
     with pytest.raises(ConfigError, match="mirror is of photos, and with `features` none are looked at"):
         prepare(tiny_yaml, settings=["stages=[{kind: solve, mirror: true, features: x}]"])
+    with pytest.raises(ConfigError, match="an address with a password is refused"):
+        prepare(tiny_yaml, settings=["stages=[{kind: solve, features: 's3://me:secret@bucket/x'}]"])
     with pytest.raises(ConfigError, match="holds no features"):
         ran(tiny_yaml, *LINEAR, f"stages=[{{kind: solve, features: {photos}}}]")

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from finetunekit.config.moved_inputs import MovedInputs
-from finetunekit.data.remote_photos import is_remote
 from finetunekit.errors import ConfigError, DataError, RunFolderError
-from finetunekit.evaluation.shards.bucket import open_bucket
 from finetunekit.evaluation.shards.jobs import Job
 from finetunekit.evaluation.shards.work import Shard, ShardPhoto, work_on_shard
 from finetunekit.evaluation.shards.workers import open_worker
@@ -22,7 +20,9 @@ from finetunekit.system.files import locked
 from finetunekit.system.formatting import counted, show_duration
 from finetunekit.system.parquet import check_pyarrow
 from finetunekit.system.progress import Progress
+from finetunekit.system.shard_bucket import open_bucket
 from finetunekit.system.shard_folder import LOCK, UNREADABLE, ShardFolder, ShardRecord
+from finetunekit.system.storage import is_remote
 
 SHARD_PHOTOS = 4096
 _FILES = (".csv", ".tsv", ".json", ".jsonl", ".xlsx")
@@ -90,7 +90,7 @@ def write_shards(
     Args:
         job: What is asked of each photo.
         photos: In order; another call has to bring the same ones in the same order.
-        folder: Where shards go, a folder or an address; see `finetunekit.system.shard_folder` and `finetunekit.evaluation.shards.bucket`.
+        folder: Where shards go, a folder or an address; see `finetunekit.system.shard_folder` and `finetunekit.system.shard_bucket`.
         progress: Says what is under way and how long it will take.
         shard_photos: Photos a shard, a multiple of 256.
         make: Makes the shards that are left and gives back what to record of each, in any order, once its files are in place; None: in

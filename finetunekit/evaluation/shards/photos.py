@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from finetunekit.data.photo_paths import find_photos
 from finetunekit.data.profile.photo_set import open_photo_set
-from finetunekit.data.remote_photos import find_remote_photos, is_remote
+from finetunekit.data.remote_photos import find_remote_photos
 from finetunekit.data.scanning import Scanner
 from finetunekit.errors import ConfigError
 from finetunekit.evaluation.shards.work import ShardPhoto
 from finetunekit.system.progress import Progress
+from finetunekit.system.storage import is_remote
 from finetunekit.system.user_dirs import expand_home
 
 

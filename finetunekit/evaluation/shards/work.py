@@ -28,12 +28,13 @@ from finetunekit.data.photo_file import (
     open_photo_file,
     pillow_guard,
 )
-from finetunekit.data.remote_photos import is_remote, read_remote_photo
+from finetunekit.data.remote_photos import read_remote_photo
 from finetunekit.evaluation.shards.workers import Worker
 from finetunekit.system.environment import available_cpus, processor_name
 from finetunekit.system.formatting import escaped
 from finetunekit.system.parquet import parquet_bytes
 from finetunekit.system.shard_folder import ROWS, UNREADABLE, ShardFolder, ShardRecord
+from finetunekit.system.storage import is_remote
 
 _CHUNK = 64
 """Photos that a thread asks the network about: while it computes, the next ones are decoded."""

@@ -235,6 +235,27 @@ def test_processes_that_train_one_network_together_give_its_bits_but_for_roundin
     assert compare_bits(seed_6(reference), run).largest < 1e-6
 
 
+def test_processes_that_train_one_network_together_do_so_again_after_the_driver_was_interrupted(
+    cluster: Cluster, folder: Path, reference: Path
+) -> None:
+    write_plugin(folder, f"os.kill({os.getpid()}, signal.SIGINT); wait()")
+    given = {"address": cluster.address, "cpus_per_run": 2, "processes_per_run": 2}
+    settings = [part for key, value in given.items() for part in ("--set", f"executor.{key}={json.dumps(value)}")]
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        done = invoke(folder, "run", "tiny.yaml", "--seed", "6", "--on", "ray", *settings, "--out", "together-stopped")
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert done.exit_code == 130, done.output
+    (path,) = (folder / "together-stopped").iterdir()
+    resumed = invoke(folder, "resume", str(path))
+    assert resumed.exit_code == 0, resumed.output
+    run = FinishedRun(path)
+    assert len(run.state["resumed"]) == 1
+    assert run.environment["training_devices"] == "process 1 CPU:0, process 2 CPU:0"
+    assert compare_bits(seed_6(reference), run).largest < 1e-6
+
+
 def blind_outline(path: str, real: Any = worker.outline) -> tuple[str, int]:
     """On a node, what lies outside of what it keeps itself is not seen."""
     found: tuple[str, int] = ("nothing", 0) if "RAY_RAYLET_PID" in os.environ else real(path)

@@ -7,20 +7,22 @@ another machine can continue, and makes at most those shards again whose line it
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from finetunekit.data.remote_photos import find_storage
-from finetunekit.errors import ConfigError, RunFolderError
+from finetunekit.errors import RunFolderError
 from finetunekit.system.files import write_whole
 from finetunekit.system.formatting import escaped, one_line
-from finetunekit.system.secrets import has_password
-from finetunekit.system.shard_folder import LOCK, MANIFEST, RECORDS, ShardFolder, ShardRecord
-from finetunekit.system.user_dirs import cache_dir
+from finetunekit.system.shard_folder import LOCK, MANIFEST, RECORDS, ROWS, ShardFolder, ShardRecord
+from finetunekit.system.storage import find_storage, is_remote
+from finetunekit.system.user_dirs import cache_dir, expand_home
 
 _CHUNK_BYTES = 1 << 20
 _PART = 100
@@ -105,6 +107,25 @@ class BucketShards(ShardFolder):
         if self.unwritten:
             self._send_records()
 
+    def content(self, name: str, *, most_bytes: int) -> bytes:
+        """See `ShardFolder`."""
+        with self._reaching("read"):
+            try:
+                found = bytes(self.storage.cat_file(f"{self.root}/{name}", start=0, end=most_bytes + 1))
+            except FileNotFoundError:
+                found = None
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, "no such file", name)
+        if len(found) > most_bytes:
+            raise OSError(errno.EFBIG, f"it is larger than {most_bytes:,} bytes", name)
+        return found
+
+    def rows_bytes(self) -> int:
+        """See `ShardFolder`."""
+        with self._reaching("listed"):
+            files = self.storage.find(f"{self.root}/{ROWS}", detail=True).values()
+        return sum(int(file["size"] or 0) for file in files)
+
     def checksum(self, name: str) -> str | None:
         """See `ShardFolder`."""
         digest = hashlib.sha256()
@@ -141,8 +162,26 @@ def open_bucket(url: str) -> BucketShards:
         ConfigError: If what reaches such storage is not installed, or a password stands in the address.
         DataError: If there is no such storage.
     """
-    if has_password(url):
-        raise ConfigError("an address with a password is refused, since paths are written. Give it in the environment.")
+    return _bucket(url, cache_dir() / "to-buckets" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16])
+
+
+@contextmanager
+def reading_shards(place: str) -> Iterator[ShardFolder]:
+    """Shards that are read and not written, in a folder or at an address: what is said of them is here, their files come when asked for.
+
+    Raises:
+        As `open_bucket`.
+        RunFolderError: If the storage cannot be reached.
+    """
+    if not is_remote(place):
+        yield ShardFolder(expand_home(place))
+        return
+    with tempfile.TemporaryDirectory(prefix="finetunekit-shards-") as scratch:
+        shards = _bucket(place, Path(scratch))
+        shards.fetch()
+        yield shards
+
+
+def _bucket(url: str, folder: Path) -> BucketShards:
     storage, root = find_storage(url)
-    folder = cache_dir() / "to-buckets" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
     return BucketShards(folder, url, storage, root.rstrip("/"))
