@@ -1,12 +1,12 @@
 """What it costs to write the features of many photos as shards, beside the forward pass alone.
 
-    python benchmarks/bench_shards.py [--photos 1000,10000] [--px 224] [--size 224] [--shard-photos 1024] [--turns 3]
+    python benchmarks/bench_shards.py [--photos 1000,10000] [--px 224] [--size 224] [--shard-photos 1024] [--turns 3] [--no-kill]
 
 Drawn JPEGs of `--px` pixels, no two files alike; EfficientNet-Lite0 with random weights at `--size` pixels. For each number of photos, in
 a process of its own: the forward pass alone on batches that are in memory (`--turns` times, before and after), then `features`; and again
 into another folder, where the process is killed by SIGKILL after two shards and the job taken up by another. Printed: photos a second of
 both, seconds and CPU seconds a photo, memory of its own (RssAnon) when a quarter and when all of the photos were done, and whether the
-folder of the killed job has the same bytes. `--huge N` also runs N photos of 32 px at 32 px.
+folder of the killed job has the same bytes; `--no-kill` leaves that out. `plugins/ray/benchmarks/bench_lost_node.py` loses a whole node.
 
 On a machine where others work, the rates follow what they leave. What share of the CPU time is the forward pass's says what share of its
 rate is reached where all processors are busy with it. Ends with 1 if bytes differ.
@@ -138,7 +138,7 @@ def measure(photos: int, asked: argparse.Namespace) -> dict[str, Any]:
         command += ["--shard-photos", str(asked.shard_photos), *(["--verbose"] if asked.verbose else [])]
         report = run_child(command, is_shown=asked.verbose).report
         print(describe(report), flush=True)
-        report["is_same"] = killed_and_resumed(folder, asked, command)
+        report["is_same"] = asked.no_kill or killed_and_resumed(folder, asked, command)
         return report
     finally:
         shutil.rmtree(folder)
@@ -165,7 +165,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224, help="side of the network's input")
     parser.add_argument("--shard-photos", type=int, default=256)
     parser.add_argument("--turns", type=int, default=3, help="of the forward pass alone, before and after")
-    parser.add_argument("--huge", type=int, metavar="N", help="also N photos of 32 px at 32 px, in shards of 4096")
+    parser.add_argument(
+        "--no-kill", action="store_true", help="do not make the features a second time, killed on the way"
+    )
     parser.add_argument("--folder", type=Path, help="where photos and shards lie while it runs")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
@@ -182,12 +184,9 @@ def main() -> None:
         stop_children_too()
         print(describe_machine())
         found = [measure(int(photos), asked) for photos in asked.photos.split(",")]
-        if asked.huge:
-            asked.px, asked.size, asked.shard_photos = 32, 32, 4096
-            found.append(measure(asked.huge, asked))
-        elif len(found) > 1:
+        for one in found[1:]:
             print(
-                f"a photo costs {found[-1]['cpu_s'] / found[0]['cpu_s']:.2f} times the CPU time of the first number's"
+                f"{one['photos']:,} photos: {one['cpu_s'] / found[0]['cpu_s']:.2f} times the CPU time a photo of the first number"
             )
         if not all(one["is_same"] for one in found):
             raise SystemExit(1)

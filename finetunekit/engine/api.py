@@ -15,7 +15,7 @@ from finetunekit.config.moved_inputs import MovedInputs
 from finetunekit.config.own_photos import choose_preset
 from finetunekit.config.plan import EXECUTOR, Plan
 from finetunekit.config.planning import prepare
-from finetunekit.config.preset import setting_text, setting_texts
+from finetunekit.config.preset import setting_texts
 from finetunekit.engine.pipeline import RunPipeline
 from finetunekit.engine.result import RunResult
 from finetunekit.engine.write_reports import write_reports
@@ -25,7 +25,7 @@ from finetunekit.reports.notebook import default_progress
 from finetunekit.runs.folder import BASELINES, CONFIG, NEXT_STEPS, PLAN, STATE, FinishedRun, find_run, run_from
 from finetunekit.runs.reopening import reopen_plan
 from finetunekit.runs.run_record import RunRecord
-from finetunekit.runs.trust import note_started
+from finetunekit.runs.trust import executor_that_resumes, note_started
 from finetunekit.system.files import locked, sweep, to_json, write_whole
 from finetunekit.system.progress import Progress
 
@@ -125,9 +125,8 @@ def resume(
     path = find_run(run, Path(out)).resolve()
     state = FinishedRun(path).state
     if devices is None and state["status"] != "finished" and (on or state.get(EXECUTOR)):
-        noted = (setting_text(EXECUTOR, state[EXECUTOR]),) if state.get(EXECUTOR) else ()
+        settings = executor_that_resumes(path, state.get(EXECUTOR, {}), on, trust=trust)
         with run_from(path):
-            settings = (*noted, *executor_settings(on))
             plan, _ = reopen_plan(path / CONFIG, settings=settings, progress=progress, trust=trust)
             if not plan.is_carried_out_here:
                 from finetunekit.engine.jobs import carry_out_again

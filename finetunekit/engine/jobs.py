@@ -65,7 +65,7 @@ def new_job(
     check_is_one_run(plan)
     executor = executor_values(plan.executor) if is_alone else None
     record = RunRecord.create(out, plan, without_executor(settings), group, status=WAITING, executor=executor)
-    note_started(plan.plugin_files, progress.say)
+    note_started(plan.plugin_files, progress.say, executor)
     return job_of(record.path, plan, label=label, progress=progress)
 
 

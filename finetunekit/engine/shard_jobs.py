@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import operator
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -40,6 +41,7 @@ _JOBS, _TASK, _MADE, _MODULE = "jobs", "task.json", "made", "finetunekit.engine.
 MOST_SHARDS = 16
 """Of one job: enough that starting a process costs little beside them."""
 _FEWEST_JOBS = 8
+_FIELDS = operator.attrgetter(*(field.name for field in fields(ShardPhoto)))
 _KINDS: Mapping[str, type[questions.Job]] = {
     "features": questions.FeaturesJob,
     "predictions": questions.PredictionsJob,
@@ -137,7 +139,7 @@ def _new_job(making: Making, shards: Sequence[Shard], needs: _Needs) -> Job:
         "job": dataclasses.asdict(job),
         "asked": dict(making.asked),
         "started_in": os.getcwd(),
-        "shards": [{"number": one.number, "photos": [astuple(photo) for photo in one.photos]} for one in shards],
+        "shards": [{"number": one.number, "photos": list(map(_FIELDS, one.photos))} for one in shards],
     }
     write_whole(folder / _TASK, json.dumps(task))
     label = f"shard {shards[0].number}" if len(shards) == 1 else f"shards {shards[0].number} to {shards[-1].number}"
@@ -175,7 +177,8 @@ def _photo_folder(shards: Sequence[Shard], data: str) -> Path:
     Raises:
         ConfigError: If nothing but the root of the file system does.
     """
-    folder = Path(os.path.commonpath([absolute(photo.path).parent for shard in shards for photo in shard.photos]))
+    folders = {os.path.dirname(photo.path) for shard in shards for photo in shard.photos}
+    folder = Path(os.path.commonpath([absolute(folder) for folder in folders]))
     if folder == folder.parent:
         raise ConfigError(f"{data}: its photos lie in no common folder, which --on needs to look for them elsewhere.")
     return folder

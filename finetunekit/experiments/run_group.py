@@ -14,9 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from finetunekit.config.executor_choice import executor_settings, executor_values, without_executor
-from finetunekit.config.plan import EXECUTOR, Chosen, Plan, config_text
-from finetunekit.config.preset import setting_text
+from finetunekit.config.executor_choice import executor_values, without_executor
+from finetunekit.config.plan import Chosen, Plan, config_text
 from finetunekit.engine.jobs import carry_out, job_of, new_job, result_of
 from finetunekit.engine.result import RunResult, read_result
 from finetunekit.errors import FinetuneKitError, RunError, RunFolderError
@@ -36,7 +35,7 @@ from finetunekit.runs.folder import (
 from finetunekit.runs.reopening import reopen_plan
 from finetunekit.runs.reproducibility import processor_lines
 from finetunekit.runs.run_files import read_json_file
-from finetunekit.runs.trust import note_started
+from finetunekit.runs.trust import executor_that_resumes, note_started
 from finetunekit.system.files import locked, to_json, work_in, write_whole
 from finetunekit.system.formatting import counted, show_duration
 from finetunekit.system.progress import Progress
@@ -370,7 +369,7 @@ def make_group_folder(
     contents: dict[str, str | bytes] = {plugin.kept_name: plugin.content for plugin in plan.plugin_files}
     contents |= {file: to_json(state), config_path(out, file).name: config, **files}
     path = new_run_path(out, f"{name}-{noun}", contents)
-    note_started(plan.plugin_files, progress.say)
+    note_started(plan.plugin_files, progress.say, state["executor"])
     return path, state
 
 
@@ -378,7 +377,7 @@ def reopen_group(
     path: Path, state: Mapping[str, Any], file: str, on: str | None, progress: Progress, *, trust: bool
 ) -> Plan:
     """The plan that a group's members vary, with the executor that carried them out, or another where `on` names one."""
-    settings = (setting_text(EXECUTOR, state["executor"]), *executor_settings(on))
+    settings = executor_that_resumes(path, state["executor"], on, trust=trust)
     return reopen_plan(config_path(path, file), settings=settings, progress=progress, trust=trust)[0]
 
 

@@ -26,12 +26,25 @@ def standardise(images: Any, contract: PixelContract) -> Any:
 
     if contract.order == "bgr":
         images = images[..., ::-1]
+    if not isinstance(images, np.ndarray):
+        return _in_steps(images, contract, 1)
+    *outer, width, channels = images.shape
+    rows = images.reshape(
+        *outer, width * channels
+    )  # an innermost loop over three channels would take ten times as long
+    return _in_steps(rows, contract, width).reshape(images.shape)
+
+
+def _in_steps(images: Any, contract: PixelContract, repeats: int) -> Any:
+    """A contract's scale, mean and std, on images whose last axis is the channels so many times."""
+    import numpy as np
+
     if contract.scale != 1:
         images = images * np.float32(contract.scale)
     if any(contract.mean):
-        images = images - np.asarray(contract.mean, np.float32)
+        images = images - np.tile(np.asarray(contract.mean, np.float32), repeats)
     if any(value != 1 for value in contract.std):
-        images = images / np.asarray(contract.std, np.float32)
+        images = images / np.tile(np.asarray(contract.std, np.float32), repeats)
     return images
 
 

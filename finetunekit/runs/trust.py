@@ -1,35 +1,45 @@
 """Whether plugin files that a run folder names, or brings along, may be run: those that this user has started a run with here.
 
-Each is marked by its place and by its content, so that a run that is moved or copied is known by the copies it holds, and a file that its
-author changes is known by where it lies. One line a file in `<state folder>/started.jsonl`. What is installed is the user's own anyway.
+So it is with the address of the cluster that a folder says its runs go on at. Each file is marked by its place and by its content, so that
+a run that is moved or copied is known by the copies it holds, and a file that its author changes is known by where it lies. One line a file
+in `<state folder>/started.jsonl`. What is installed is the user's own anyway.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import finetunekit
+from finetunekit.config.executor_choice import executor_settings
+from finetunekit.config.plan import EXECUTOR
+from finetunekit.config.preset import setting_text
 from finetunekit.errors import ConfigError, RunFolderError
 from finetunekit.plugins.files import PluginFile, read_plugin
 from finetunekit.system.files import append_line, read_regular
+from finetunekit.system.formatting import escaped
 from finetunekit.system.user_dirs import state_dir
 
 _OURS = Path(finetunekit.__file__).resolve().parent
 Mark = tuple[str, str]
-"""Path of a plugin file, and the SHA-256 of its content."""
+"""Path of a plugin file, and the SHA-256 of its content; or an address, and `executor`."""
 
 
-def note_started(files: Sequence[PluginFile], warn: Callable[[str], None]) -> None:
-    """Mark plugin files as those of a run that this user starts here.
+def note_started(
+    files: Sequence[PluginFile], warn: Callable[[str], None], executor: Mapping[str, Any] | None = None
+) -> None:
+    """Mark plugin files, and the address of an executor, as those of a run that this user starts here.
 
     Args:
         files: As they were loaded.
         warn: Hears that marks cannot be written.
+        executor: That carries it out, as a configuration names it.
     """
     try:
-        new = {(str(file.path), file.sha256) for file in files} - (_marks() if files else set())
+        used = {(str(file.path), file.sha256) for file in files} | _address_mark(executor or {})
+        new = used - (_marks() if used else set())
         for path, digest in sorted(new):
             marks_path().parent.mkdir(parents=True, exist_ok=True)
             append_line(marks_path(), json.dumps({"path": path, "sha256": digest}) + "\n")
@@ -63,6 +73,32 @@ def refuse_strange_code(folder: Path, files: Sequence[tuple[Path, Path]]) -> Non
             f"{folder}: was not started here by you, and this would run Python that comes with it: {', '.join(map(str, strange))}. "
             "Read it first; then add --trust, in Python trust=True."
         )
+
+
+def executor_that_resumes(folder: Path, noted: Mapping[str, Any], on: str | None, *, trust: bool) -> tuple[str, ...]:
+    """`--set` texts of the executor that a run, or a folder of several, goes on with.
+
+    Args:
+        folder: Of it.
+        noted: The executor that it was started with, as a configuration names it; empty: none.
+        on: What `--on` says; None: nothing.
+        trust: Connect to the address that is noted, although this user did not start it here.
+
+    Raises:
+        ConfigError: If it would connect to an address that this user has started nothing at.
+    """
+    chosen = executor_settings(on)
+    is_as_noted = bool(noted) and not any("address" in text for text in chosen) and on in (None, noted["name"])
+    if is_as_noted and not trust and (strange := _address_mark(noted) - _marks()):
+        raise ConfigError(
+            f"{folder}: was not started here by you, and would go on at {escaped(next(iter(strange))[0])}. "
+            "Say where with --on; or add --trust, in Python trust=True."
+        )
+    return (*((setting_text(EXECUTOR, dict(noted)),) if noted else ()), *chosen)
+
+
+def _address_mark(executor: Mapping[str, Any]) -> set[Mark]:
+    return {(str(executor["address"]), EXECUTOR)} if executor.get("address") else set()
 
 
 def _may_run(path: Path, place: Path, marks: set[Mark]) -> bool:

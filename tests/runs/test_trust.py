@@ -10,6 +10,7 @@ import pytest
 from helpers_plugins import invoke
 
 import finetunekit as ftk
+from finetunekit.config.executor_choice import executor_settings
 from finetunekit.errors import ConfigError
 from finetunekit.plugins.files import PluginFile
 from finetunekit.runs import trust
@@ -115,3 +116,17 @@ def test_marks_that_cannot_be_written_or_read_are_said(tmp_path: Path, monkeypat
     (tmp_path / "torn").write_text('null\n[]\n{"path": "torn\n')
     with pytest.raises(ConfigError, match="was not started here"):
         trust.refuse_strange_code(tmp_path, [(plugin, plugin)])
+
+
+def test_nothing_connects_to_the_address_that_a_stranger_s_run_names(tmp_path: Path, marks: Path) -> None:
+    noted = {"name": "ray", "address": "ray://head:1", "workers": 3}
+    for on in (None, "ray"):
+        with pytest.raises(ConfigError, match=r"not started here by you, and would go on at ray://head:1\. Say where"):
+            trust.executor_that_resumes(tmp_path, noted, on, trust=False)
+    for on in ("local", "ray://mine:1"):
+        assert trust.executor_that_resumes(tmp_path, noted, on, trust=False)[-1] == executor_settings(on)[-1]
+    assert trust.executor_that_resumes(tmp_path, {"name": "processes"}, None, trust=False)
+    assert trust.executor_that_resumes(tmp_path, {}, None, trust=False) == ()
+    trusted = trust.executor_that_resumes(tmp_path, noted, None, trust=True)
+    trust.note_started((), print, noted)
+    assert trust.executor_that_resumes(tmp_path, noted, None, trust=False) == trusted

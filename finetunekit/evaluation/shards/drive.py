@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ def _told_to_go_on() -> Iterator[None]:
 def _photos_asked(photos: Sequence[ShardPhoto], shard_photos: int) -> dict[str, Any]:
     digest = hashlib.sha256()
     for photo in photos:
-        digest.update(json.dumps(astuple(photo)).encode() + b"\n")
+        digest.update(json.dumps([photo.path, photo.label, photo.split, photo.group]).encode() + b"\n")
     return {"photos": len(photos), "photos_sha256": digest.hexdigest(), "shard_photos": shard_photos}
 
 

@@ -67,12 +67,17 @@ def outline(path: str) -> tuple[str, int]:
 def _files(path: str) -> list[tuple[str, int]]:
     if os.path.isfile(path):
         return [("", os.path.getsize(path))]
-    found = []
-    for folder, _, names in os.walk(path):
-        for name in names:
-            file = os.path.join(folder, name)
-            with contextlib.suppress(OSError):  # a link that leads nowhere
-                found.append((os.path.relpath(file, path), os.path.getsize(file)))
+    found, folders = [], [""]
+    while folders:
+        below = folders.pop()
+        with contextlib.suppress(OSError), os.scandir(os.path.join(path, below)) as entries:
+            for entry in entries:
+                name = os.path.join(below, entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(name)
+                elif not entry.is_dir():
+                    with contextlib.suppress(OSError):  # a link that leads nowhere
+                        found.append((name, entry.stat().st_size))
     return sorted(found)
 
 
