@@ -25,11 +25,11 @@ Answers = tuple[NDArray[np.float32], NDArray[np.float32] | None]
 
 
 def input_batches(
-    photos: NDArray[np.uint8], contract: PixelContract, size: int = EXTRACTION_BATCH
+    photos: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], contract: PixelContract, size: int = EXTRACTION_BATCH
 ) -> Iterator[NDArray[np.float32]]:
-    """Un-augmented photos as standardised batches, `(at most size, height, width, 3)` float32, in order."""
+    """Un-augmented photos, in one array or many, as standardised batches `(at most size, height, width, 3)` float32, in order."""
     for start in range(0, len(photos), size):
-        yield as_input(photos[start : start + size], contract)
+        yield as_input(np.asarray(photos[start : start + size]), contract)
 
 
 def make_forward(model: keras.Model, batch_size: int) -> Callable[..., NDArray[np.float32]]:

@@ -203,6 +203,7 @@ class PluginHost:
         if name in registry:
             return registry[name]
         hint = did_you_mean(name, registry)
+        hint += "" if hint.startswith(" Did") else " If a plugin brings it, install that plugin."
         if self.broken:
             hint += " Not loaded: " + "; ".join(f"{b.origin.plugin} ({b.origin}): {b.reason}" for b in self.broken)
         raise UnknownComponentError(f"{where}: unknown {kind} '{name}'.{hint}")

@@ -127,7 +127,8 @@ def test_an_executor_that_is_not_there_is_named_before_photos_are_looked_for(tmp
     asked = ["features", str(tmp_path / "none"), "--backbone", "efficientnet_lite0", "--out", str(tmp_path / "f")]
     done = CliRunner().invoke(main, [*asked, "--on", "nowhere"])
     assert done.exit_code == 2
-    assert "unknown executor 'nowhere'" in done.stderr
+    said = "unknown executor 'nowhere'. Allowed: local, processes. If a plugin brings it, install that plugin."
+    assert said in done.stderr
     done = CliRunner().invoke(main, ["predict", "last", "photo.jpg", "--on", "processes"])
     assert (done.exit_code, "--on and --set go with --data" in done.output) == (2, True)
     asked = ["predict", "last", "--data", "photos", "--out", "p", "--set"]

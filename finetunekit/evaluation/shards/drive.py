@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from finetunekit.config.moved_inputs import MovedInputs
 from finetunekit.errors import ConfigError, DataError, RunFolderError
 from finetunekit.evaluation.shards.jobs import Job
-from finetunekit.evaluation.shards.work import Shard, ShardPhoto, work_on_shard
+from finetunekit.evaluation.shards.work import Shard, ShardPhoto, work_on_shards
 from finetunekit.evaluation.shards.workers import open_worker
 from finetunekit.system.files import locked
 from finetunekit.system.formatting import counted, show_duration
@@ -171,27 +171,23 @@ def make_here(making: Making, moved: MovedInputs | None = None) -> Iterator[Shar
     shards, folder, progress = making.shards, making.folder.path, making.progress
     worker = open_worker(making.job, progress, moved)
     making.begin(worker.signature)
-    photos, before = sum(len(shard.photos) for shard in shards), 0
+    photos, done = sum(len(shard.photos) for shard in shards), 0
     count, often, started = progress.counter("photos"), -(-len(shards) // _MOST_LINES), time.monotonic()
-    for number, shard in enumerate(shards, start=1):
-        record = work_on_shard(worker, shard, folder, _shifted(count, before, photos))
-        before += len(shard.photos)
-        if number % often == 0 or number == len(shards):
-            bad = f", {record.unreadable} unreadable" if record.unreadable else ""
-            progress.say(
-                f"shard {record.shard}: {counted(record.rows, 'row')}{bad}; {how_far(started, before, photos)}"
-            )
-        yield record
+    with closing(work_on_shards(worker, shards, folder, lambda number: count(number, photos))) as records:
+        for number, record in enumerate(records, start=1):
+            done += record.rows + record.unreadable
+            if number % often == 0 or number == len(shards):
+                bad = f", {record.unreadable} unreadable" if record.unreadable else ""
+                progress.say(
+                    f"shard {record.shard}: {counted(record.rows, 'row')}{bad}; {how_far(started, done, photos)}"
+                )
+            yield record
 
 
 def how_far(started: float, done: int, photos: int) -> str:
     """`4,096 of 100,000 photos, 20 min 05 s left`, by how long the first ones took."""
     left_s = (time.monotonic() - started) / done * (photos - done)
     return f"{done:,} of {photos:,} photos" + (f", {show_duration(left_s)} left" if done < photos else "")
-
-
-def _shifted(count: Callable[[int, int], None], before: int, photos: int) -> Callable[[int], None]:
-    return lambda done: count(before + done, photos)
 
 
 def _summary(folder: Path | str, shown: str, records: dict[int, ShardRecord], made: int, progress: Progress) -> Written:

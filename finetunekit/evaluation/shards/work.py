@@ -1,13 +1,15 @@
-"""One shard: photo files in, one whole Parquet file out, and a side table of those that could not be read.
+"""Shards: photo files in, for each shard one whole Parquet file out, and a side table of those that could not be read.
 
-It knows of no other shard and nothing of who calls it: it may run in any process on any machine that sees the photos and the folder.
+Nothing is known here of who asks for them: this may run in any process on any machine that sees the photos and the folder. Photos of the
+next shard are decoded, and answered for, while this one is written.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -87,62 +89,86 @@ class _Read:
     square: NDArray[np.uint8]
 
 
-def work_on_shard(
-    worker: Worker, shard: Shard, folder: Path, count: Callable[[int], None] = lambda _: None
-) -> ShardRecord:
-    """Decode, ask and write. Photos wait decoded in a bounded number, so that memory does not grow with the shard.
+def work_on_shards(
+    worker: Worker, shards: Sequence[Shard], folder: Path, count: Callable[[int], None] = lambda _: None
+) -> Generator[ShardRecord]:
+    """Decode, ask and write. Photos wait decoded in a bounded number, so that memory does not grow with their number.
 
     Args:
         worker: The network.
-        shard: Its photos.
+        shards: In order.
         folder: Of all shards; see `finetunekit.system.shard_folder`.
-        count: Told how many of its photos are done, now and then.
+        count: Told how many photos of all of them are done, now and then.
 
-    Returns:
-        What to record of it.
+    Yields:
+        What to record of each, once its files are written.
 
     Raises:
         RunFolderError: If a file cannot be written.
     """
-    parts: list[dict[str, Any]] = []
-    unreadable: list[tuple[str, str]] = []
     done = 0
-    for rows, problems in _answered(worker, shard):
-        parts += rows
-        unreadable += problems
-        done += sum(len(part["path"]) for part in rows) + len(problems)
-        count(done)
+    with closing(_answered(worker, shards)) as answers:
+        for shard in shards:
+            parts: list[dict[str, Any]] = []
+            unreadable: list[tuple[str, str]] = []
+            for rows, problems in itertools.islice(answers, -(-len(shard.photos) // _CHUNK)):
+                parts += rows
+                unreadable += problems
+                done += sum(len(part["path"]) for part in rows) + len(problems)
+                count(done)
+            yield _written(worker, shard, folder, parts, unreadable)
+
+
+def _written(
+    worker: Worker,
+    shard: Shard,
+    folder: Path,
+    parts: Sequence[dict[str, Any]],
+    unreadable: Sequence[tuple[str, str]],
+) -> ShardRecord:
     contents = {ROWS: _table_bytes(worker, parts)}
     if unreadable:
         contents[UNREADABLE] = _side_table(unreadable)
     sha256 = ShardFolder(folder).keep(shard.number, contents)
-    return ShardRecord(shard.number, done - len(unreadable), len(unreadable), sha256, processor_name())
+    return ShardRecord(shard.number, len(shard.photos) - len(unreadable), len(unreadable), sha256, processor_name())
 
 
-def _answered(worker: Worker, shard: Shard) -> Iterator[tuple[list[dict[str, Any]], list[tuple[str, str]]]]:
-    """Chunk by chunk: rows, if any photo of it could be read, and why the others could not."""
+def _answered(worker: Worker, shards: Sequence[Shard]) -> Generator[tuple[list[dict[str, Any]], list[tuple[str, str]]]]:
+    """Chunk by chunk, none of which spans two shards: rows, if any photo of it could be read, and why the others could not."""
 
-    def answer(chunk: Sequence[_Attempt]) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
-        read = [found for _, (result, _) in chunk for found in result]
-        problems = [(photo.path, _reason(photo, shard.place(photo), lines)) for photo, (_, lines) in chunk if lines]
+    def answer(chunk: tuple[Shard, Sequence[_Attempt]]) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+        shard, attempts = chunk
+        read = [found for _, (result, _) in attempts for found in result]
+        problems = [(photo.path, _reason(photo, shard.place(photo), lines)) for photo, (_, lines) in attempts if lines]
         return [_rows(worker, read)] if read else [], problems
 
-    is_far = any(is_remote(photo.path) for photo in shard.photos)
-    threads = _FAR_THREADS if is_far else min(_MOST_THREADS, available_cpus())
     with (
         pillow_guard(worker.max_pixels),
-        closing(
-            in_order(lambda photo: _read(photo, shard.place(photo), worker), shard.photos, workers=threads)
-        ) as attempts,
+        closing(_read_ahead(worker, shards)) as attempts,
         ThreadPoolExecutor(_PASSES, thread_name_prefix="passes") as pool,
     ):
-        chunks = _chunks(zip(shard.photos, attempts, strict=True))
-        yield from ahead(pool, answer, chunks, _PASSES + 1)
+        yield from ahead(pool, answer, _chunks(shards, attempts), _PASSES + 1)
 
 
-def _chunks(attempts: Iterator[Any]) -> Iterator[list[Any]]:
-    while chunk := list(itertools.islice(attempts, _CHUNK)):
-        yield chunk
+def _read_ahead(worker: Worker, shards: Sequence[Shard]) -> Generator[tuple[tuple[_Read, ...], tuple[str, ...]]]:
+    """Photos of all shards in order, a bounded number of them ahead of whoever takes them."""
+    ends = list(itertools.accumulate(len(shard.photos) for shard in shards))
+
+    def read(number: int) -> _Read:
+        at = bisect_right(ends, number)
+        photo = shards[at].photos[number - ends[at]]  # counted from its end
+        return _read(photo, shards[at].place(photo), worker)
+
+    is_far = any(is_remote(photo.path) for shard in shards for photo in shard.photos)
+    threads = _FAR_THREADS if is_far else min(_MOST_THREADS, available_cpus())
+    return in_order(read, range(ends[-1] if ends else 0), workers=threads)
+
+
+def _chunks(shards: Sequence[Shard], attempts: Iterator[Any]) -> Iterator[tuple[Shard, list[_Attempt]]]:
+    for shard in shards:
+        tried = zip(shard.photos, attempts)  # noqa: B905 - of the attempts, those of the next shard are left
+        while chunk := list(itertools.islice(tried, _CHUNK)):
+            yield shard, chunk
 
 
 def _read(photo: ShardPhoto, path: Path, worker: Worker) -> _Read:
@@ -172,7 +198,7 @@ def _reason(photo: ShardPhoto, path: Path, lines: Sequence[str]) -> str:
 
 
 def _rows(worker: Worker, read: Sequence[_Read]) -> dict[str, Any]:
-    answers = worker.answer([Path(one.photo.path) for one in read], np.stack([one.square for one in read]))
+    answers = worker.answer([Path(one.photo.path) for one in read], [one.square for one in read])
     labels = {name: [getattr(one.photo, name) for one in read] for name in _labels(worker)}
     return {"path": [one.photo.path for one in read], "sha256": [one.sha256 for one in read], **labels, **answers}
 

@@ -48,12 +48,12 @@ class Worker(Protocol):
         """Its columns, as name and `pyarrow.DataType`."""
         ...
 
-    def answer(self, paths: Sequence[Path], squares: NDArray[np.uint8]) -> Columns:
+    def answer(self, paths: Sequence[Path], squares: Sequence[NDArray[np.uint8]]) -> Columns:
         """Rows of photos. Called from several threads.
 
         Args:
             paths: What they are called.
-            squares: `(photos, size, size, 3)` uint8 RGB, at least one.
+            squares: Of each, `(size, size, 3)` uint8 RGB, at least one.
         """
         ...
 
@@ -105,7 +105,7 @@ class _Featurer:
 
         return [("features", pa.list_(pa.from_numpy_dtype(self._dtype), self._channels))]
 
-    def answer(self, paths: Sequence[Path], squares: NDArray[np.uint8]) -> Columns:
+    def answer(self, paths: Sequence[Path], squares: Sequence[NDArray[np.uint8]]) -> Columns:
         from finetunekit.models.forward import input_batches
         from finetunekit.training.batches import prefetched
 
@@ -144,11 +144,11 @@ class _Predictor:
             *((f"in_set_{name}", truth) for name in (self._run.classes if self._sets else ())),
         ]
 
-    def answer(self, paths: Sequence[Path], squares: NDArray[np.uint8]) -> Columns:
+    def answer(self, paths: Sequence[Path], squares: Sequence[NDArray[np.uint8]]) -> Columns:
         from finetunekit.evaluation.predictor import withheld
 
         run, job = self._run, self._job
-        uncalibrated, traits = run.ask(squares)
+        uncalibrated, traits = run.ask(np.stack(squares))
         rows = list(
             withheld(
                 run.predictions(paths, uncalibrated, run.unlike(traits, len(paths)), self._sets),
