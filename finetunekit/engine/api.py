@@ -123,7 +123,8 @@ def resume(
     """
     progress = progress or default_progress()
     path = find_run(run, Path(out)).resolve()
-    state = FinishedRun(path).state
+    with locked(path):  # nobody else carries it out
+        state = FinishedRun(path).state
     if devices is None and state["status"] != "finished" and (on or state.get(EXECUTOR)):
         settings = executor_that_resumes(path, state.get(EXECUTOR, {}), on, trust=trust)
         with run_from(path):

@@ -75,6 +75,8 @@ class _Handed:
         deaths: How often a worker or a node of it was lost before.
         helpers: Where other processes carry it out together with it: reference to what comes of one → its carrier.
         group: Where all of them have their places; None: there is one.
+        begun: References to answers that all of its processes give once they have begun.
+        nodes: That were alive when it was handed out.
     """
 
     job: Job
@@ -83,6 +85,21 @@ class _Handed:
     deaths: int
     helpers: Mapping[Any, Any] = field(default_factory=dict)
     group: Any = None
+    begun: Sequence[Any] = ()
+    nodes: frozenset[str] = frozenset()
+
+    def never_ran(self) -> bool:
+        """Whether it was sent to a node that is dead, which the cluster did not know yet."""
+        import ray
+
+        if self.nodes <= _alive_ids(ray):
+            return False
+        answered, waiting = ray.wait(list(self.begun), num_returns=len(self.begun), timeout=0)
+        try:
+            ray.get(answered)
+        except ray.exceptions.RayError:
+            return True
+        return bool(waiting)
 
     def end(self) -> None:
         """End all of its processes."""
@@ -253,10 +270,11 @@ class _Session:
         if options.threads is not None:
             steering[_THREADS] = str(options.threads)
         threads = int(steering.get(_THREADS, available_cpus()))
+        begun, nodes = [carrier.begun.remote() for carrier in carriers], _alive_ids(ray)
         given = str(job.folder), packed, job.arguments, carried, steering, threads
         first, *others = (one.carry_out.remote(*given, part, *addresses) for part, one in enumerate(carriers))
         helpers = dict(zip(others, carriers[1:], strict=True))
-        self.under_way[first] = _Handed(job, carriers[0], is_shared, deaths, helpers, group)
+        self.under_way[first] = _Handed(job, carriers[0], is_shared, deaths, helpers, group, begun, nodes)
 
     def _group(self, job: Job, parts: int) -> Any:
         """Places for all processes of a job, had at once or not at all."""
@@ -342,14 +360,17 @@ class _Session:
 
     def _begin_again(self, handed: _Handed, exc: Exception) -> Outcome | None:
         job, said = handed.job, _said(exc)
+        if handed.never_ran():
+            self._hand_out(job, is_shared=handed.is_shared, deaths=handed.deaths)
+            return None
         is_memory = type(exc).__name__ == "OutOfMemoryError"
         why = "its node had no memory left" if is_memory else "its process, worker or node was lost"
         if handed.deaths >= self.options.restarts:
             times = f" {handed.deaths + 1} times" if handed.deaths else ""
             cure = " Set executor.cpus_per_run higher, so that fewer share a node." if is_memory else ""
             return Outcome(job, RunError(f"{job.label}: {why}{times} ({said}).{cure}"))
-        where = "at its last epoch" if handed.is_shared else "from its beginning"
-        self.say(f"{job.label}: {why}; resumed {where}")
+        again = "resumed" if handed.is_shared else "begun again"
+        self.say(f"{job.label}: {why}; {again}")
         self._hand_out(job, is_shared=handed.is_shared, deaths=handed.deaths + 1)
         return None
 
@@ -396,6 +417,10 @@ class _Session:
 
 def _alive(ray: Any) -> list[Mapping[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
+
+
+def _alive_ids(ray: Any) -> frozenset[str]:
+    return frozenset(node["NodeID"] for node in _alive(ray))
 
 
 def _bring_home(packed: bytes | None, folder: Path) -> None:

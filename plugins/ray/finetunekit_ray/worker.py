@@ -178,6 +178,10 @@ class Carrier:
             done = self._run(command, copy, child)
             return {**done, "folder": pack(copy, is_dated=True) if os.path.isdir(copy) else None}
 
+    def begun(self) -> bool:
+        """Answers once there is a process to answer."""
+        return True
+
     def address(self) -> str:
         """Where this node can be reached by the others, free a moment ago."""
         import ray
