@@ -18,6 +18,7 @@ from finetunekit import FinetuneKitError
 
 T = TypeVar("T")
 _CLIENT = "ray://"
+_TOKEN = "If it asks for a token, say so here: RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH."
 
 
 @contextlib.contextmanager
@@ -43,7 +44,8 @@ def connected(address: str | None, timeout_s: float) -> Iterator[None]:
     except FinetuneKitError:
         raise
     except Exception as exc:
-        raise FinetuneKitError(f"{_shown(found)}: cannot be used: {_first_line(exc)}") from exc
+        hint = f". {_TOKEN}" if found and isinstance(exc, ConnectionError) else ""
+        raise FinetuneKitError(f"{_shown(found)}: cannot be used: {_first_line(exc)}{hint}") from exc
     finally:
         _put_back(handler)
         random.setstate(drawn)  # Ray draws its names and ports from it
@@ -101,8 +103,9 @@ def _token_by_default(*, is_local: bool) -> None:
 
     It stays told: the process has decided for good how it authenticates, and what a second Ray of its own starts has to agree.
     """
-    version = tuple(map(int, importlib.metadata.version("ray").split(".")[:2]))
-    if is_local and "RAY_AUTH_MODE" not in os.environ and version < (2, 59) and "ray" not in sys.modules:
+    if not is_local or "RAY_AUTH_MODE" in os.environ or "ray" in sys.modules:
+        return
+    if tuple(map(int, importlib.metadata.version("ray").split(".")[:2])) < (2, 59):
         os.environ["RAY_AUTH_MODE"] = "token"
 
 

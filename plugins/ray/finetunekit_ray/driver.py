@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ PATIENCE_S = 40.0
 ANSWER_S = 5.0
 NOTICE_S = 15.0
 """How long a lost helper may be noticed after the process that it helped has said so."""
+_SLOWER = 10.0
+"""Times as long as this machine a node may take to list the photos, of which there may be millions."""
 LOOK_S = 30.0
 """How often it is looked at whether there still is a node."""
 _INTERRUPTED = 130
@@ -170,8 +173,10 @@ class _Session:
         is_known = self.is_shared is not None and job.requires.items() <= self.installed.items()
         if is_known and not reads:
             return
+        started = time.monotonic()
         outlines = {path: worker.outline(path)[0] for path in reads}
-        found = self._ask_every_node(job, outlines)
+        allowed_s = self.options.timeout_s + _SLOWER * (time.monotonic() - started)
+        found = self._ask_every_node(job, outlines, allowed_s)
         problems = [f"node {one['node']} {', '.join(one['lacking'])}" for one in found if one["lacking"]]
         if problems:
             raise ConfigError([f"{problem}. Install there what is installed here." for problem in problems])
@@ -184,7 +189,7 @@ class _Session:
             blind = [one["node"] for one in found if path in one["unseen"]]
             self.known[path] = self._pack(path, outlined, blind) if blind else None
 
-    def _ask_every_node(self, job: Job, outlines: Mapping[str, str]) -> list[dict[str, Any]]:
+    def _ask_every_node(self, job: Job, outlines: Mapping[str, str], allowed_s: float) -> list[dict[str, Any]]:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -200,10 +205,10 @@ class _Session:
                 ).remote(dict(job.requires), dict(outlines), str(mark))
                 for node in self._fitting_nodes(job)
             ]
-            answers: list[dict[str, Any]] = ray.get(references, timeout=self.options.timeout_s)
+            answers: list[dict[str, Any]] = ray.get(references, timeout=allowed_s)
         except ray.exceptions.GetTimeoutError as exc:
             raise FinetuneKitError(
-                f"not every node has answered within {self.options.timeout_s:g} s. Set executor.timeout_s higher."
+                f"not every node has answered within {allowed_s:.0f} s. Set executor.timeout_s higher."
             ) from exc
         except ray.exceptions.RayError as exc:
             raise FinetuneKitError(f"a node cannot be used: {_said(exc)}") from exc

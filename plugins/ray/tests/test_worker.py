@@ -160,6 +160,18 @@ def test_a_head_that_cannot_be_reached_is_said_at_once() -> None:
                 pass
 
 
+def test_a_head_that_takes_nobody_may_ask_for_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(place: str, **_: Any) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(init=init, is_initialized=lambda: False))
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        words = rf"{address}: cannot be used: ConnectionError: Failed to .*\. If it asks for a token, say so here: RAY_AUTH_MODE"
+        with pytest.raises(FinetuneKitError, match=words), connected(address, 5.0):
+            pass
+
+
 @pytest.mark.parametrize(("address", "tries"), [("ray://head:10001", 2), ("head:6379", 1)])
 def test_a_head_whose_server_for_a_client_starts_too_slowly_is_asked_once_more(
     address: str, tries: int, monkeypatch: pytest.MonkeyPatch
