@@ -5,8 +5,8 @@
 Drawn JPEGs of `--px` pixels, no two files alike; EfficientNet-Lite0 with random weights at `--px` pixels. For each number of photos but
 the last: features by one process, as `benchmarks/bench_shards.py` measures it. For the last number: a cluster of this machine's own, a head
 that carries out nothing and two nodes of a processor each. When a third of the shards is there, one node is killed with everything that
-runs on it, by SIGKILL. Then the shards of its job are made again, in one process that nothing happens to, and compared byte by byte; with
-`--whole`, so are all others.
+runs on it, by SIGKILL, and another one joins. Then the shards of its job are made again, in one process that nothing happens to, and
+compared byte by byte; with `--whole`, so are all others.
 
 CPU seconds a photo are those of making shards: without the start of processes, which is paid once a job, and with the command's own work
 (names, records, checksums). Photos and shards stay in `--folder`, if one is given, and the same command takes up what is there. Ends with 1
@@ -67,7 +67,8 @@ class Watch:
 
     Attributes:
         out: Where the shards go.
-        node: Of the cluster, that is killed.
+        cluster: Of two nodes.
+        node: Of it, that is killed.
         at: Number of shards that are there then.
         seen: Process → shards and CPU seconds, when its first shard was there and when it was seen last.
         folders: Process → the folder of its job.
@@ -76,6 +77,7 @@ class Watch:
     """
 
     out: Path
+    cluster: Any
     node: Any
     at: int
     seen: dict[int, tuple[tuple[int, float], tuple[int, float]]] = field(default_factory=dict)
@@ -95,6 +97,7 @@ class Watch:
                 for pid in [*descendants(raylet), raylet]:
                     os.kill(pid, signal.SIGKILL)
                 self.killed_at = there
+                self.cluster.add_node(num_cpus=1)
 
     def _look(self, pid: int) -> None:
         try:
@@ -136,7 +139,7 @@ def on_two_nodes(folder: Path, photos: int, asked: argparse.Namespace) -> list[i
     )
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-        watch = Watch(out, nodes[1], -(-photos // asked.shard_photos) // 3)
+        watch = Watch(out, cluster, nodes[1], -(-photos // asked.shard_photos) // 3)
         watcher = threading.Thread(target=watch.go_on, args=(is_over,))
         watcher.start()
         cpu_started = time.process_time()
@@ -150,7 +153,7 @@ def on_two_nodes(folder: Path, photos: int, asked: argparse.Namespace) -> list[i
     making, whole = watch.cpu_s(asked.shard_photos), time.perf_counter() - started
     quarter = watch.memory[len(watch.memory) // 4]
     print(
-        f"{photos:,} photos on two nodes, one killed at {watch.killed_at} shards: {whole:.0f} s\n"
+        f"{photos:,} photos on two nodes, one killed at {watch.killed_at} shards and replaced: {whole:.0f} s\n"
         f"  {1e3 * making:.2f} ms of CPU a photo, and {1e3 * cpu_s:.3f} of the command's own\n"
         f"  memory of the command {quarter / 1e6:.0f} MB after a quarter, {watch.memory[-1] / 1e6:.0f} MB at the end\n"
         + "\n".join(f"  {line}" for line in lost),

@@ -227,6 +227,8 @@ class _Session:
         nodes = self._nodes_with_room(job)
         if not nodes:
             have = [node["Resources"] for node in _alive(ray)]
+            if not have:
+                raise ConfigError("no node of the cluster has processors. Add one: ray start --address=HEAD:6379")
             cpus, memory = (max((int(one.get(key, 0)) for one in have), default=0) for key in ("CPU", "memory"))
             raise ConfigError(
                 f"no node has room for a run: it needs {counted(self.options.cpus_per_run, 'processor')}, "
