@@ -1,17 +1,20 @@
 """VGG16's frozen part by other engines: photos a second and how far the features are off, beside TensorFlow, in turn within one run.
 
-    pip install onnx onnxruntime openvino torch
+    pip install onnx onnxruntime openvino torch ai-edge-litert
     python benchmarks/bench_engines.py [--rounds 10]
 
-A batch of 32 photos at 100 px up to `block4_pool`, two precisions where an engine has them, ReLU and bias included, from pixels in an
-array to features in an array. Weights are drawn: speed does not hang on them. An engine that is not installed is left out and named.
+A batch of 32 photos at 100 px up to `block4_pool`, each precision that an engine has, ReLU and bias included, from pixels in an array to
+features in an array. Weights are drawn: speed does not hang on them; in int8, scales are those of 32 drawn photos. TensorFlow has no int8
+convolution on processors: such engines are compared with its bfloat16. An engine that is not installed is left out and named.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -40,23 +43,58 @@ def draw_arrays() -> dict[str, NDArray[np.float32]]:
     return found
 
 
+def draw_photos() -> NDArray[np.float32]:
+    """`(photos, height, width, 3)` in [0, 1)."""
+    return np.random.default_rng(1).random((BATCH_SIZE, SIDE_PX, SIDE_PX, 3), dtype=np.float32)
+
+
 def _ends_block(number: int) -> bool:
     return number + 1 == len(PREFIX) or PREFIX[number + 1].side_px != PREFIX[number].side_px
 
 
 def tensorflow_engine(arrays: Arrays, precision: str) -> Engine:
     """Keras' own VGG16, as finetunekit computes features."""
-    import keras
     import tensorflow as tf
+
+    prefix = _keras_prefix(arrays, precision)
+    call = tf.function(lambda x: tf.cast(prefix(x, training=False), tf.float32))
+
+    def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        features: NDArray[np.float32] = call(x).numpy()
+        return features
+
+    return run
+
+
+def _keras_prefix(arrays: Arrays, precision: str) -> Any:
+    import keras
 
     with precision_scope(precision):
         whole = keras.applications.VGG16(include_top=False, weights=None, input_shape=(SIDE_PX, SIDE_PX, 3))
     prefix = keras.Model(whole.input, whole.get_layer("block4_pool").output)
     fit_arrays(prefix, arrays, origin="drawn")
-    call = tf.function(lambda x: tf.cast(prefix(x, training=False), tf.float32))
+    return prefix
+
+
+def litert_engine(arrays: Arrays, precision: str) -> Engine:
+    """LiteRT's kernels for processors, quantised by TensorFlow's converter."""
+    import tensorflow as tf
+    from ai_edge_litert.interpreter import Interpreter
+
+    assert precision == "int8"
+    converter = tf.lite.TFLiteConverter.from_keras_model(_keras_prefix(arrays, "float32"))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([photo[np.newaxis]] for photo in draw_photos())
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    interpreter = Interpreter(model_content=converter.convert(), num_threads=available_cpus())
+    (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(taken["index"], (BATCH_SIZE, SIDE_PX, SIDE_PX, 3))
+    interpreter.allocate_tensors()
 
     def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        features: NDArray[np.float32] = call(x).numpy()
+        interpreter.set_tensor(taken["index"], x)
+        interpreter.invoke()
+        features: NDArray[np.float32] = interpreter.get_tensor(given["index"])
         return features
 
     return run
@@ -126,15 +164,34 @@ def openvino_engine(arrays: Arrays, precision: str) -> Engine:
     return _channels_first(lambda x: request.infer({0: x})[0])
 
 
+def int8_bytes(arrays: Arrays) -> bytes:
+    """The ONNX model with 8-bit convolutions, scales by channel for weights, by ONNX Runtime's quantizer."""
+    import onnx
+    from onnxruntime import quantization
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = [draw_photos().transpose(0, 3, 1, 2)]
+
+        def get_next(self) -> dict[str, Any] | None:
+            return {"photos": self.left.pop()} if self.left else None
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "int8.onnx")
+        model = onnx.load_from_string(onnx_bytes(arrays))
+        quantization.quantize_static(model, path, Reader(), per_channel=True)
+        return path.read_bytes()
+
+
 def onnxruntime_engine(arrays: Arrays, precision: str) -> Engine:
     """ONNX Runtime's own processor kernels; it has none for bfloat16 convolutions."""
     import onnxruntime
 
-    assert precision == "float32"
+    model = {"float32": onnx_bytes, "int8": int8_bytes}[precision](arrays)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_cpus()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would take time from the others
-    session = onnxruntime.InferenceSession(onnx_bytes(arrays), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return _channels_first(lambda x: session.run(None, {"photos": x})[0])
 
 
@@ -150,7 +207,8 @@ ENGINES: Sequence[tuple[str, tuple[str, ...], tuple[str, ...], Callable[[Arrays,
     ("TensorFlow", ("tensorflow",), BOTH, tensorflow_engine),
     ("PyTorch", ("torch",), BOTH, torch_engine),
     ("OpenVINO", ("openvino", "onnx"), BOTH, openvino_engine),
-    ("ONNX Runtime", ("onnxruntime", "onnx"), ("float32",), onnxruntime_engine),
+    ("ONNX Runtime", ("onnxruntime", "onnx"), ("float32", "int8"), onnxruntime_engine),
+    ("LiteRT", ("ai_edge_litert",), ("int8",), litert_engine),
 )
 """Name, modules it needs, precisions, how it is built."""
 
@@ -173,7 +231,7 @@ def main() -> None:
     print(describe_machine())
     start_tensorflow()
     engines = dict(build_engines())
-    x = np.random.default_rng(1).random((BATCH_SIZE, SIDE_PX, SIDE_PX, 3), dtype=np.float32)
+    x = draw_photos()
     features = {key: engine(x) for key, engine in engines.items()}
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in engines}
     for number in range(rounds + 1):
@@ -185,10 +243,11 @@ def main() -> None:
     reference = features["TensorFlow", "float32"]
     for (name, precision), times in seconds.items():
         off = float(np.abs(features[name, precision] - reference).mean() / np.abs(reference).mean())
-        faster = [own / other for own, other in zip(seconds["TensorFlow", precision], times, strict=True)]
+        beside = precision if precision in BOTH else "bfloat16"
+        faster = [own / other for own, other in zip(seconds["TensorFlow", beside], times, strict=True)]
         each_ms = show_spread([1e3 * s / BATCH_SIZE for s in times])
         print(
-            f"{name:13} {precision:9} {each_ms:>24} ms a photo  {show_spread(faster, 2):>20} times TensorFlow's speed"
+            f"{name:13} {precision:9} {each_ms:>24} ms a photo  {show_spread(faster, 2):>20} times TensorFlow's speed in {beside}"
             f"  off by {off:.1e} of a feature's mean size"
         )
 

@@ -3,14 +3,15 @@
     python benchmarks/bench_growth.py RUN [--sizes 1000x10,10000x10,100000x10,1000x1000,5000x1000]
 
 RUN is any finished run. Its folder is copied, its predictions are replaced by drawn ones of so many photos and classes, and they are scored
-and reported as a run does it, each size in a process of its own. Exponents compare sizes of one number of classes: 1 means that each photo
+and reported as a run does it, each in a process of its own. Exponents compare sizes of one number of classes: 1 means that each photo
 costs the same.
 
-Photos themselves: `bench_index.py` (decoding, hashing), `bench_audit.py --scale` (audit), `bench_scale.py` (whole runs, their memory).
+Photos themselves: `bench_growth_photos.py` (listing, decoding, audit, extraction, solving); whole runs, their memory: `bench_scale.py`.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import hashlib
 import json
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import describe_machine, new_parser, run_child
+from common import describe_machine, growth_exponent, new_parser, run_child, stop_children_too
 
 _SHARES = {"train": 0.6, "valid": 0.2, "test": 0.2}
 
@@ -41,24 +42,26 @@ def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--sizes", default="1000x10,10000x10,100000x10,1000x1000,5000x1000")
-    parser.add_argument("--one", action="store_true")
+    parser.add_argument("--one", choices=["score", "report"], help=argparse.SUPPRESS)
+    parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     sizes = [Size(*map(int, text.split("x"))) for text in asked.sizes.split(",")]
     if asked.one:
-        print(json.dumps(measure(asked.run, sizes[0])))
+        print(json.dumps(score(asked.run, asked.into, sizes[0]) if asked.one == "score" else report(asked.into)))
         return
+    stop_children_too()
     print(describe_machine(), file=sys.stderr)
     print(
-        "| photos | classes | scores, s | exponent | report, s | exponent | page, MB | peak, MB |\n|---|---|---|---|---|---|---|---|"
+        "| photos | classes | scores, s | exponent | report, s | exponent | page, MB | peak of the report, MB |\n"
+        "|---|---|---|---|---|---|---|---|"
     )
     before: dict[int, tuple[Size, Mapping[str, float]]] = {}
     for size in sizes:
-        child = run_child([__file__, str(asked.run), "--one", "--sizes", f"{size.photos}x{size.classes}"])
-        found = child.report
+        found, peak_bytes = measure(asked.run, size)
         powers = [_exponent(before.get(size.classes), size, found, name) for name in ("scores_s", "report_s")]
         cells = [found["scores_s"], powers[0], found["report_s"], powers[1], found["page_mb"]]
         shown = " | ".join(f"{cell:.2f}" if cell is not None else "" for cell in cells)
-        print(f"| {size.photos:,} | {size.classes:,} | {shown} | {child.peak_bytes / 1e6:.0f} |", flush=True)
+        print(f"| {size.photos:,} | {size.classes:,} | {shown} | {peak_bytes / 1e6:.0f} |", flush=True)
         before[size.classes] = size, found
 
 
@@ -67,29 +70,39 @@ def _exponent(
 ) -> float | None:
     if before is None:
         return None
-    return math.log(found[name] / before[1][name]) / math.log(now.photos / before[0].photos)
+    return growth_exponent((before[0].photos, before[1][name]), (now.photos, found[name]))
 
 
-def measure(run: Path, size: Size) -> dict[str, float]:
-    """Processor seconds of scores and reports of one size, and how large the page is."""
-    from finetunekit.engine.api import rebuild_reports
+def measure(run: Path, size: Size) -> tuple[dict[str, float], int]:
+    """What one size costs, and the report's peak memory: it is made by a process that has drawn nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [__file__, run, "--sizes", f"{size.photos}x{size.classes}", "--into", f"{folder}/run", "--one"]
+        scored, reported = (run_child([*command, step]) for step in ("score", "report"))
+    return {**scored.report, **reported.report}, reported.peak_bytes
+
+
+def score(run: Path, copy: Path, size: Size) -> dict[str, float]:
+    """Processor seconds of the scores of drawn predictions, which a copy of the run then holds."""
     from finetunekit.evaluation.scores import score_splits
 
     classes = tuple(f"class{i:04d}" for i in range(size.classes))
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, "run")
-        shutil.copytree(run, copy, ignore=shutil.ignore_patterns("model.*", "reports", "train_features*"))
-        rows = [row for split in _SHARES for row in _drawn(split, int(size.photos * _SHARES[split]), classes)]
-        started = time.process_time()
-        scores = score_splits(rows, classes, tuple(_SHARES))
-        scores_s = time.process_time() - started
-        _write(copy, rows, classes, scores)
-        del rows
-        started = time.process_time()
-        rebuild_reports(copy)
-        report_s = time.process_time() - started
-        page_mb = (copy / "reports" / "report.html").stat().st_size / 1e6
-    return {"scores_s": scores_s, "report_s": report_s, "page_mb": page_mb}
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("model.*", "reports", "train_features*"))
+    rows = [row for split in _SHARES for row in _drawn(split, int(size.photos * _SHARES[split]), classes)]
+    started = time.process_time()
+    scores = score_splits(rows, classes, tuple(_SHARES))
+    scores_s = time.process_time() - started
+    _write(copy, rows, classes, scores)
+    return {"scores_s": scores_s}
+
+
+def report(run: Path) -> dict[str, float]:
+    """Processor seconds of all reports of a run, and how large its page is."""
+    from finetunekit.engine.api import rebuild_reports
+
+    started = time.process_time()
+    rebuild_reports(run)
+    report_s = time.process_time() - started
+    return {"report_s": report_s, "page_mb": (run / "reports" / "report.html").stat().st_size / 1e6}
 
 
 def _drawn(split: str, photos: int, classes: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import os
 import platform
 import re
@@ -252,6 +253,11 @@ def describe_machine() -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("tensorflow", "keras"))
     noise = f"load average {load:.2f} before the start" + (": NOISY, others are working" if load > 0.5 else "")
     return f"{processor_name()}, {available_cpus()} CPUs, {platform.system()}, {versions}; {noise}"
+
+
+def growth_exponent(before: tuple[float, float], now: tuple[float, float]) -> float:
+    """By which power of the size a cost grows from one (size, cost) to the next: 1 where all cost the same."""
+    return math.log(now[1] / before[1]) / math.log(now[0] / before[0])
 
 
 def show_spread(values: Sequence[float], digits: int = 1) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import functools
 import io
 import itertools
 import json
@@ -16,11 +17,9 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from finetunekit.errors import RunFolderError
-
-Row = TypeVar("Row", bound=dict[str, str])
 
 MOST_BYTES = 256 * 2**20
 """Of a file that is read into memory whole, unless its reader knows better."""
@@ -195,12 +194,32 @@ def append_line(path: Path, line: str) -> None:
 
 
 def to_json(value: Any) -> str:
-    """Indented JSON that ends in a newline; non-finite numbers are refused, since JSON has none.
+    """Indented JSON that ends in a newline, a list of numbers on one line; non-finite numbers are refused, since JSON has none.
 
     Letters that steer a terminal or turn text around, and bytes of names that are no UTF-8, are JSON escapes: the same values, read back.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_jsonable)
+    text = "".join(_indented(value, "\n"))
     return _HARMFUL.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+
+
+def _indented(value: Any, end: str) -> Iterator[str]:
+    """JSON of a value, every line but the first begun by `end`: a line feed and blanks."""
+    if isinstance(value, Mapping) and value:
+        start = "{"
+        for key, inner in value.items():
+            yield f"{start}{end}  {_one_line(key) if isinstance(key, str) else _one_line(_one_line(key))}: "
+            yield from _indented(inner, end + "  ")
+            start = ","
+        yield f"{end}}}"
+    elif isinstance(value, (list, tuple)) and not _NUMBERS.issuperset(map(type, value)):
+        start = "["
+        for inner in value:
+            yield f"{start}{end}  "
+            yield from _indented(inner, end + "  ")
+            start = ","
+        yield f"{end}]"
+    else:
+        yield _one_line(value)
 
 
 def _jsonable(value: Any) -> Any:
@@ -209,6 +228,10 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is not JSON: {value!r}")
+
+
+_NUMBERS = frozenset((int, float))
+_one_line = functools.partial(json.dumps, ensure_ascii=False, allow_nan=False, default=_jsonable)
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
@@ -224,22 +247,42 @@ def _csv_line(values: Iterable[Any]) -> str:
     return stream.getvalue()[:-2] + "\n"
 
 
-def read_csv(text: str, kind: type[Row] = dict) -> list[Row]:  # type: ignore[assignment]  # dict is a Row
+def read_csv(text: str) -> list[dict[str, str]]:
     """Rows of CSV that `to_csv` wrote, every text as it was.
 
     Args:
         text: Header and rows.
-        kind: Of each row.
 
     Raises:
         ValueError: If a row has more or fewer cells than the header.
         csv.Error: If it is not CSV.
     """
-    rows: Iterator[list[str]] = filter(None, csv.reader(io.StringIO(text, newline="")))
-    if "'" in text:
-        rows = ([from_cell(cell) for cell in row] for row in rows)
+    rows = read_cells(io.StringIO(text, newline="\n"))
     header = next(rows, [])
-    return [kind(zip(header, row, strict=True)) for row in rows]
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def read_cells(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Rows of CSV that `to_csv` wrote, the header first, one after the other.
+
+    Args:
+        lines: Of the file, each with its line end, which is a line feed.
+
+    Raises:
+        csv.Error: If it is not CSV.
+    """
+    has_quotes = False
+
+    def noted() -> Iterator[str]:
+        nonlocal has_quotes
+        for line in lines:
+            has_quotes = has_quotes or "'" in line
+            yield line
+
+    for row in csv.reader(noted()):
+        if row:
+            yield [from_cell(cell) for cell in row] if has_quotes else row
+        has_quotes = False
 
 
 def to_cell(value: Any) -> Any:

@@ -16,6 +16,7 @@ from finetunekit import FinishedRun
 from finetunekit.errors import FinetuneKitError, RunFolderError
 from finetunekit.runs.run_files import read_json_file, read_table_file
 from finetunekit.runs.run_list import describe_run
+from finetunekit.system.files import to_csv, to_json
 
 READERS: dict[str, Callable[[FinishedRun], object]] = {
     "run.json": lambda run: run.state,
@@ -85,6 +86,35 @@ def test_rows_that_do_not_fit_their_header_are_one_line(content: bytes, tmp_path
     (tmp_path / "photos.csv").write_bytes(content)
     with pytest.raises(RunFolderError, match=r"photos\.csv: .*damaged"):
         read_table_file(tmp_path / "photos.csv")
+
+
+def test_json_has_lists_of_numbers_on_one_line_and_reads_back(tmp_path: Path) -> None:
+    value = {"counts": [[1, 2], [3, 4]], "names": ["a", "b"], "empty": [{}, []], "mixed": [1, True, None], 5: (0.5,)}
+    text = to_json(value)
+    assert text.splitlines()[1:5] == ['  "counts": [', "    [1, 2],", "    [3, 4]", "  ],"]
+    assert '    "a",\n' in text
+    assert json.loads(text) == json.loads(json.dumps(value))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        to_json({"x": [1.0, float("nan")]})
+
+
+def test_rows_of_many_columns_read_as_those_of_few(tmp_path: Path) -> None:
+    row = {f"column {i}": f"{i}, \n'=\x1f" if i == 70 else str(i) for i in range(100)}
+    path = tmp_path / "predictions.csv"
+    path.write_text(to_csv([row, row | {"column 70": "=x"}], tuple(row)), encoding="utf-8")
+    first, second = read_table_file(path)
+    assert first == row
+    assert (second["column 70"], second["column 99"], second.get("column 70"), second.get("no")) == (
+        "=x",
+        "99",
+        "=x",
+        None,
+    )
+    assert list(second) == list(row)
+    assert "column 99" in second
+    assert "no" not in second
+    with pytest.raises(RunFolderError, match=r"predictions\.csv: has no 'no'"):
+        second["no"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes are POSIX")

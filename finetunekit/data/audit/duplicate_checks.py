@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from finetunekit.data.audit.duplicates import DuplicatePair, clusters
 from finetunekit.data.audit.findings import Exclusion, Finding, Seen, Severity, exclude, see
@@ -15,12 +15,13 @@ _STAYS = (TEST, VALID, TRAIN)
 
 def check_duplicates(photos: Sequence[IndexedPhoto], pairs: Sequence[DuplicatePair]) -> Iterator[Finding]:
     """One finding each on leaks, contradictory labels and copies within a split, with every cluster of files of one photo."""
-    told = {(pair.first, pair.second): pair for pair in pairs}
+    told = _told_of(pairs)
     leaks, conflicts, copies = _Collected(), _Collected(), _Collected()
     for cluster in clusters(len(photos), pairs):
         ordered = sorted(cluster, key=lambda position: (_STAYS.index(photos[position].split), position))
         members = [photos[position] for position in ordered]
-        seen = tuple(see(photos[position], _how(position, ordered, told)) for position in ordered)
+        place = {position: number for number, position in enumerate(ordered)}
+        seen = tuple(see(photos[position], _how(position, place, told.get(position, {}))) for position in ordered)
         if len({photo.label for photo in members}) > 1:
             labels = ", ".join(sorted({photo.label for photo in members}))
             conflicts.add(seen, [exclude(photo, f"one photo labelled {labels}: which is right?") for photo in members])
@@ -85,14 +86,23 @@ def _is_leak(members: Sequence[IndexedPhoto]) -> bool:
     return len({photo.split for photo in members}) > 1
 
 
-def _how(position: int, ordered: Sequence[int], told: dict[tuple[int, int], DuplicatePair]) -> str:
+def _told_of(pairs: Sequence[DuplicatePair]) -> dict[int, dict[int, DuplicatePair]]:
+    """Of each photo the pairs that it is in, by the other photo."""
+    told: dict[int, dict[int, DuplicatePair]] = {}
+    for pair in pairs:
+        told.setdefault(pair.first, {})[pair.second] = pair
+        told.setdefault(pair.second, {})[pair.first] = pair
+    return told
+
+
+def _how(position: int, place: Mapping[int, int], told: Mapping[int, DuplicatePair]) -> str:
     """How a file of a cluster is told to be the photo of the first one, or of another where it was not compared with the first."""
-    for other in ordered[: ordered.index(position)]:
-        pair = told.get((min(position, other), max(position, other)))
-        if pair is not None:
-            words = pair.words(is_reversed=position < other)
-            return words if pair.relation is None else f"{words} ({pair.likeness:.2f})"
-    return ""
+    earlier = [other for other in told if place[other] < place[position]]
+    if not earlier:
+        return ""
+    other = min(earlier, key=lambda one: place[one])
+    words = told[other].words(is_reversed=position < other)
+    return words if told[other].relation is None else f"{words} ({told[other].likeness:.2f})"
 
 
 def _reason(photo: IndexedPhoto, stays: IndexedPhoto) -> str:

@@ -24,12 +24,14 @@ from finetunekit.reports.figures import (
 from .options import ConfusionMatrixOptions
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
     from finetunekit import FinishedRun
 
-    Counts = tuple[tuple[int, ...], ...]
+    Counts = NDArray[np.int64]
 
 SHADES = 20
 MAX_COLUMNS = 24
@@ -56,20 +58,21 @@ def build_confusion_matrix(options: ConfusionMatrixOptions, run: FinishedRun) ->
 
 def _counts(split: str, run: FinishedRun) -> Counts:
     """Counts (true class, predicted class): the engine's where the metrics have them, else of the prediction rows."""
+    import numpy as np
+
     scored = run.metrics.get(split) or {}
     known = scored.get("confusion") if isinstance(scored, Mapping) else None
     if known is not None:
-        return tuple(tuple(int(n) for n in row) for row in known)
+        return np.array(known, np.int64)
     index = {name: i for i, name in enumerate(run.classes)}
-    counts = [[0] * len(index) for _ in index]
     rows = [row for row in run.split_predictions(split) if row["true"] in index]
     if not rows:
         raise RunError(
             f"confusion_matrix: predictions.csv has no labelled photo of split '{split}'. Choose another with `split`."
         )
-    for row in rows:
-        counts[index[row["true"]]][index[row["predicted"]]] += 1
-    return tuple(map(tuple, counts))
+    counts = np.zeros((len(index), len(index)), np.int64)
+    np.add.at(counts, tuple(zip(*((index[row["true"]], index[row["predicted"]]) for row in rows), strict=True)), 1)
+    return counts
 
 
 def _table(counts: Counts, classes: Sequence[str]) -> bytes:
@@ -77,7 +80,7 @@ def _table(counts: Counts, classes: Sequence[str]) -> bytes:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["true \\ predicted", *map(to_cell, classes), "photos"])
     for name, row in zip(classes, counts, strict=True):
-        writer.writerow([to_cell(name), *row, sum(row)])
+        writer.writerow([to_cell(name), *row.tolist(), row.sum()])
     return stream.getvalue().encode(errors="surrogateescape")
 
 
@@ -85,7 +88,7 @@ def draw_confusion_matrix(counts: Counts, classes: Sequence[str], split: str, *,
     """A square of cells, rows true and columns predicted, shaded by the share of the row.
 
     Args:
-        counts: Photos, (true class, predicted class).
+        counts: Photos, `(true class, predicted class)`.
         classes: Class names in order.
         split: Named in the title.
         is_titled: Whether the title is written above it, which makes a matrix of few classes wider.
@@ -94,7 +97,7 @@ def draw_confusion_matrix(counts: Counts, classes: Sequence[str], split: str, *,
         The figure: counts and row percentages up to 12 classes, counts up to 30, shades alone beyond.
     """
     names = [one_line(name) for name in classes]
-    total, right = sum(map(sum, counts)), sum(row[i] for i, row in enumerate(counts))
+    total, right = counts.sum(), counts.trace()
     title = f"Confusion matrix, {split} split: {right} of {total} photos right"
     name = "confusion-matrix" if split == "test" else f"confusion-matrix-{split}"
     draw = partial(_draw, counts=counts, names=names, title=title if is_titled else "")
@@ -109,7 +112,9 @@ def _draw(figure: Figure, counts: Counts, names: Sequence[str], title: str) -> N
     cell = 64 if n <= 6 else 48 if n <= 12 else 30 if n <= 30 else 12 if n <= 100 else max(1200 / n, 1)
     axes = axes_at(figure, 0, 0, n * cell, n * cell)
     colours = matplotlib.colormaps["Blues"].resampled(SHADES)
-    shown = axes.imshow([[_shade(count, row) for count in row] for row in counts], colours, vmin=0, vmax=1)
+    shades = _shades(counts)
+    # Cells as they are: matplotlib would take long to smooth a matrix of many classes, and hide single photos.
+    shown = axes.imshow(shades, colours, vmin=0, vmax=1, interpolation="nearest")
     every = 1 if n <= 30 else 10
     edges = [i - 0.5 for i in (*range(0, n, every), n)]
     axes.hlines(edges, -0.5, n - 0.5, GRID, linewidth=1)
@@ -119,7 +124,7 @@ def _draw(figure: Figure, counts: Counts, names: Sequence[str], title: str) -> N
     axes.grid(visible=False)
     _draw_names(axes, counts, names, cell)
     if n <= 30:
-        _draw_numbers(axes, counts, cell, is_with_percent=n <= 12)
+        _draw_numbers(axes, counts, shades, cell, is_with_percent=n <= 12)
     scale = figure.colorbar(
         shown, axes_at(figure, 0, n * cell + 36, 160, 12), orientation="horizontal", ticks=[0, 0.5, 1]
     )
@@ -139,9 +144,9 @@ def _draw(figure: Figure, counts: Counts, names: Sequence[str], title: str) -> N
 
 
 def _draw_names(axes: Axes, counts: Counts, names: Sequence[str], cell_px: float) -> None:
-    """Names along both sides, all up to 100, else about a hundred of them; the number of photos at the other end of the row."""
+    """Names along both sides, all up to 100, else about fifty of them; the number of photos at the other end of the row."""
     font = 14 if len(names) <= 12 else 12 if len(names) <= 30 else 10
-    shown = range(0, len(names), max(1, -(-len(names) // 100)))
+    shown = range(0, len(names), 1 if len(names) <= 100 else -(-len(names) // 50))
     labels = [shortened(names[i], MAX_COLUMNS) for i in shown]
     is_turned = any(terminal_width(label) * font * 0.65 > cell_px - 4 for label in labels)
     turned: dict[str, Any] = {}
@@ -160,11 +165,13 @@ def _draw_names(axes: Axes, counts: Counts, names: Sequence[str], cell_px: float
     for i, row, column in zip(shown, axes.yaxis.get_major_ticks(), axes.xaxis.get_major_ticks(), strict=True):
         row.label1.set_gid(keep_whole(names[i]))
         column.label2.set_gid(keep_whole(names[i]))
-        axes.text(right, i, str(sum(counts[i])), fontsize=font, color=MUTED, va="center")
+        axes.text(right, i, str(counts[i].sum()), fontsize=font, color=MUTED, va="center")
 
 
-def _draw_numbers(axes: Axes, counts: Counts, cell_px: float, *, is_with_percent: bool) -> None:
-    for i, row in enumerate(counts):
+def _draw_numbers(
+    axes: Axes, counts: Counts, shades: NDArray[np.float64], cell_px: float, *, is_with_percent: bool
+) -> None:
+    for i, row in enumerate(counts.tolist()):
         for j, count in enumerate(row):
             if not count and (not is_with_percent or i != j):
                 continue
@@ -172,7 +179,7 @@ def _draw_numbers(axes: Axes, counts: Counts, cell_px: float, *, is_with_percent
             style: dict[str, Any] = {
                 "ha": "center",
                 "va": "center",
-                "color": "#fefefe" if _shade(count, row) > 0.55 else "#111111",
+                "color": "#fefefe" if shades[i, j] > 0.55 else "#111111",
             }
             size = min(cell_px * 0.32, cell_px * 1.3 / len(str(count)))
             is_two = is_with_percent and sum(row) > 0
@@ -183,14 +190,16 @@ def _draw_numbers(axes: Axes, counts: Counts, cell_px: float, *, is_with_percent
                 axes.text(j, i + 0.24, f"{100 * count / sum(row):.0f} %", size=cell_px * 0.2, **style)
 
 
-def _shade(count: int, row: Sequence[int]) -> float:
-    """Share of the row; any photo at all is one shade at least."""
-    return max(1 / SHADES, count / sum(row)) if count else 0.0
+def _shades(counts: Counts) -> NDArray[np.float64]:
+    """Shares of the rows; any photo at all is one shade at least."""
+    shares: NDArray[np.float64] = counts / counts.sum(axis=1, keepdims=True).clip(1)
+    shares[(counts > 0) & (shares < 1 / SHADES)] = 1 / SHADES
+    return shares
 
 
 def _description(counts: Counts, names: Sequence[str], most: int = 5) -> str:
     """What stands out: the largest confusions, in words."""
-    wrong = sorted([(-c, i, j) for i, row in enumerate(counts) for j, c in enumerate(row) if c and i != j])
-    mistakes = [f"{-c} of {sum(counts[i])} {names[i]} called {names[j]}" for c, i, j in wrong[:most]]
+    wrong = sorted((-int(counts[i, j]), i, j) for i, j in zip(*counts.nonzero(), strict=True) if i != j)
+    mistakes = [f"{-c} of {counts[i].sum()} {names[i]} called {names[j]}" for c, i, j in wrong[:most]]
     found = "Largest confusions: " + "; ".join(mistakes) if mistakes else "No photo was called by another class's name"
     return f"Rows are true classes, columns predicted classes, {len(names)} of each. {found}."

@@ -83,10 +83,12 @@ def _run_command(run: FinishedRun) -> str:
 
 def _figures(run: FinishedRun) -> dict[str, Any]:
     """What the run's scores can be drawn as; nothing where it has none."""
+    import numpy as np
+
     test = run.metrics.get("test") or {}
-    counts = tuple(tuple(int(n) for n in row) for row in test.get("confusion") or ())
+    counts = np.array(test.get("confusion") or (), np.int64)
     return {
         "curves": [] if is_solved(run) or not run.epochs else [draw_curve(run.epochs, column) for column in UNITS],
-        "confusion": draw_confusion_matrix(counts, run.classes, "test", is_titled=False) if counts else None,
+        "confusion": draw_confusion_matrix(counts, run.classes, "test", is_titled=False) if len(counts) else None,
         "reliability": draw_reliability(test["calibration"], "test") if test.get("calibration") else None,
     }

@@ -41,13 +41,12 @@ def count_photos(run: FinishedRun) -> dict[str, Any] | None:
 
 def samples(run: FinishedRun, per_class: int) -> list[Row]:
     """Training photos of each class."""
-    train = [row for row in _photos(run) if row["split"] == "train"]
+    train: dict[str, list[Row]] = {name: [] for name in run.classes[:MOST_SAMPLES]}
+    for row in _photos(run):
+        if row["split"] == "train" and row["label"] in train:
+            train[row["label"]].append(row)
     per_class = min(per_class, max(1, MOST_SAMPLES // len(run.classes)))
-    return [
-        row
-        for name in run.classes[:MOST_SAMPLES]
-        for row in choose((row for row in train if row["label"] == name), per_class, run)
-    ]
+    return [row for rows in train.values() for row in choose(rows, per_class, run)]
 
 
 def choose(rows: Iterable[Row], count: int, run: FinishedRun) -> list[Row]:
