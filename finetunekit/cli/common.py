@@ -6,10 +6,11 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import os
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -244,11 +245,22 @@ def screen_width() -> int:
 
 def make_progress(*, is_quiet: bool = False) -> Progress:
     """Progress on stderr; its bar is taken away when the command ends, before an error is printed."""
-    progress = Progress(sys.stderr, is_quiet=is_quiet)
+    progress = Progress(None if is_quiet else _own_stderr(), is_quiet=is_quiet)
     context = click.get_current_context(silent=True)
     if context is not None:
         context.call_on_close(progress.close)
     return progress
+
+
+def _own_stderr() -> TextIO:
+    """stderr by a descriptor of its own: what is written to the usual one is held back while TensorFlow is loaded in a thread."""
+    try:
+        if sys.stderr.fileno() != 2:
+            return sys.stderr
+        kept = os.dup(2)
+    except (OSError, ValueError):  # a stream in memory, or a process without a stderr
+        return sys.stderr
+    return open(kept, "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors, closefd=False)
 
 
 def load_host() -> Any:

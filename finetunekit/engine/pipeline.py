@@ -6,6 +6,8 @@ import dataclasses
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,12 +36,14 @@ from finetunekit.runs.folder import (
     note_seconds,
 )
 from finetunekit.runs.run_record import RunRecord
+from finetunekit.system.beside import begin
 from finetunekit.system.files import replacing, to_csv, to_json
 from finetunekit.system.formatting import one_line
 from finetunekit.system.progress import Progress
 from finetunekit.types import SPLITS, TRAIN, VALID
 
 if TYPE_CHECKING:
+    from finetunekit.data.audit.findings import AuditReport
     from finetunekit.data.decoded_photos import Miniatures, PixelStore
     from finetunekit.data.index import PhotoIndex
     from finetunekit.data.known_photos import KnownPhotos, Measurements
@@ -85,6 +89,7 @@ class RunPipeline:
         self.events = RunEvents(plan, host, record.path, progress.say)
         self.rows: Sequence[Mapping[str, Any]] = ()
         self.miniatures: Miniatures | None = None
+        self._auditing: Future[AuditReport] | None = None
 
     # ---- the steps ---------------------------------------------------------------------------------------------------------------
 
@@ -116,6 +121,7 @@ class RunPipeline:
         from finetunekit.training.train_along import train_along
 
         index, photos = self._read_photos()
+        self._hear_audit()
         context = build_context(self.moved.here(self.plan), index, photos, self.record, self.progress, self.together)
         assert context.devices is not None  # they are together
         train_along(context, context.devices)
@@ -148,7 +154,7 @@ class RunPipeline:
         metrics, inputs = self._train_and_score()
         if not (self.config.evaluate.test and self.config.insights.baselines):
             return metrics
-        free_models()  # the baselines look at the pretrained network, not at what was made of it
+        free_models()  # the baselines look at the pretrained network, not at what training made of it
         return write_baselines(self.path, inputs, metrics, self.backbones)
 
     def _train_and_score(self) -> tuple[dict[str, Any], BaselineInputs]:
@@ -156,9 +162,12 @@ class RunPipeline:
         from finetunekit.engine.build import build_context, check_pixels
         from finetunekit.engine.score import predict_split, score_run
         from finetunekit.evaluation.diagnostics import baseline_inputs, write_gradcam
+        from finetunekit.system.environment import loaded_beside
 
-        index, photos = self._read_photos()
+        index, photos = self._read_photos(beside=loaded_beside)
         context = build_context(self.moved.here(self.plan), index, photos, self.record, self.progress, self.together)
+        if self.config.data.audit.gate == "error" or context.contract != self.plan.spec.pixels:
+            self._hear_audit()  # before anything is computed for a run that may be refused, or said of its photos
         check_pixels(context, index, self.record)
         prepared = self._train(context)
         self._save_model(context)
@@ -172,8 +181,14 @@ class RunPipeline:
 
     # ---- photos ------------------------------------------------------------------------------------------------------------------
 
-    def _read_photos(self) -> tuple[PhotoIndex, PixelStore]:
-        """List, measure, index and audit the photos; the pixels of those that are decoded for it are kept for what follows."""
+    def _read_photos(
+        self, beside: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> tuple[PhotoIndex, PixelStore]:
+        """List, measure and index the photos, and begin to audit them; the pixels of those that are decoded for it are kept.
+
+        Args:
+            beside: What is done while they are measured.
+        """
         from finetunekit.data.index import photo_order
         from finetunekit.data.known_photos import open_known_photos
 
@@ -186,12 +201,14 @@ class RunPipeline:
             self.progress.say(f"note: {note}")
         photos = self._pixel_store()
         photos.expect((record.path, record.split) for record in sorted(listing.photos, key=photo_order))
-        with open_known_photos(self.progress.say) as known:
-            measured = measure_listing(self.plan, listing, known, self.progress, photos.put)
-            index = self._index(listing, measured)
+        with ExitStack() as stack:
+            known = stack.enter_context(open_known_photos(self.progress.say))
+            with beside():
+                measured = measure_listing(self.plan, listing, known, self.progress, photos.put)
+                index = self._index(listing, measured)
             self._note_photos(index, changed)
-            if not (self.path / AUDIT).is_file():
-                self._audit(index, measured, known)
+            if self.config.data.audit.gate != "off" and not (self.path / AUDIT).is_file():
+                self._begin_audit(partial(self._audit, index, measured, known, stack.pop_all()))
         return index, photos.bind(index)
 
     def _index(self, listing: PhotoListing, measured: Measurements) -> PhotoIndex:
@@ -224,15 +241,27 @@ class RunPipeline:
         self.record.write_state()
         self.progress.say(describe_photos(index))
 
-    def _audit(self, index: PhotoIndex, measured: Measurements, known: KnownPhotos) -> None:
-        """Look at the photos before anything is trained on them; a resumed run need not, if it did so when it began."""
-        if self.config.data.audit.gate == "off":
-            return
-        from finetunekit.data.audit.gate import audit_index, check_gate
+    def _begin_audit(self, audit: Callable[[], AuditReport]) -> None:
+        """Look at the photos in a thread, before anything is trained on them; a resumed run need not, if it did so when it began."""
+        self._auditing = begin(audit, name="audit")
+
+    def _audit(self, index: PhotoIndex, measured: Measurements, known: KnownPhotos, held: ExitStack) -> AuditReport:
+        from finetunekit.data.audit.gate import audit_index
         from finetunekit.system.memory import return_memory
 
-        report = audit_index(index, measured, known, self.config, self.progress)
+        with held:
+            report = audit_index(index, measured, known, self.config, Progress(is_quiet=True))
         return_memory()  # outlines of photos took as much as their pixels
+        return report
+
+    def _hear_audit(self) -> None:
+        """Wait for what the audit found, say it once, and stop at errors."""
+        from finetunekit.data.audit.gate import check_gate
+
+        if self._auditing is None:
+            return
+        self.progress.show("waiting for the audit of the photos")
+        report, self._auditing = self._auditing.result(), None
         self.record.note(AUDIT, to_json(report.to_dict(most=200)))
         check_gate(report, self.plan.source, self.progress)
 
@@ -247,7 +276,7 @@ class RunPipeline:
         trial = read_trial(self.path, epochs=self.plan.epochs_before(len(self.plan.stages)), say=self.progress.say)
         log = RunLog(self.path, self.events, context.classifier, self.record.checkpoint, trial)
         try:
-            return Training(context, self.events, self.record, log).run()
+            return Training(context, self.events, self.record, log, self._hear_audit).run()
         except PrunedError:
             raise
         except BaseException:

@@ -144,19 +144,13 @@ def predict_split(
         split: Which photos.
     """
     from finetunekit.evaluation.likeness import traits_of
-    from finetunekit.models.forward import mean_over_flip
+    from finetunekit.models.forward import mean_probabilities
 
     progress.show(f"evaluating {split} photos")
     decoded = photos.split(split)
-    traits: list[Traits | None] = []
-
-    def ask(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits, found = answer(decoded.with_pixels(pixels), split)
-        traits.append(None if found is None else traits_of(found, logits))
-        return logits
-
-    probabilities = mean_over_flip(ask, decoded.pixels, is_flipped=plan.config.evaluate.flip)
-    return probabilities, traits[0]  # of the photos as they are, which come first
+    logits, found = answer(decoded, split)
+    mirrored = answer(decoded.mirrored(), split)[0] if plan.config.evaluate.flip else None
+    return mean_probabilities(logits, mirrored), None if found is None else traits_of(found, logits)
 
 
 def _keep_features(traits: Mapping[str, Traits], index: PhotoIndex, path: Path) -> dict[str, Any] | None:

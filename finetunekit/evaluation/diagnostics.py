@@ -35,15 +35,17 @@ def baseline_inputs(context: StageContext, index: PhotoIndex, photos: PixelStore
         photos: Their pixels.
         prepared: Its last stage.
     """
-    checked = checked_photos(context)
+    checked, plan = checked_photos(context), context.plan
+    is_pretrained = plan.config.weights.mode != "random" and all(stage.config.kind == "solve" for stage in plan.stages)
     return BaselineInputs(
-        plan=context.plan,
+        plan=plan,
         index=index,
         contract=context.contract,
         precision=context.precision,
         photos=photos,
         checked=checked[0].sha256 if checked else (),
         boundary=prepared.cut.boundary if prepared.cut else (),
+        backbone=context.classifier.backbone if is_pretrained else None,
         progress=context.progress,
     )
 

@@ -133,8 +133,10 @@ def _careful_cosines(vectors: NDArray[np.float16], features: NDArray[np.float32]
     The bits of a product of two matrices depend on how many rows it has; those of these sums do not: a photo's answer is the same whichever
     photos came with it.
     """
-    own = unit_length(features).astype(np.float64)
-    return np.sort((vectors.astype(np.float64) * own[:, None, :]).sum(axis=2), axis=1)
+    found = np.empty(vectors.shape[:2])
+    for row, photo in enumerate(unit_length(features).astype(np.float64)):  # one at a time: all of them take 100 MB
+        found[row] = (vectors[row].astype(np.float64) * photo).sum(axis=1)
+    return np.sort(found, axis=1)
 
 
 def _cosines(vectors: NDArray[np.float16], features: NDArray[np.float32]) -> NDArray[np.float64]:

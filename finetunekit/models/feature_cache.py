@@ -251,11 +251,17 @@ def _describe(operation: Any) -> list[Any]:
 
 
 class Extractor(Generic[AnyPrefix]):
-    """Runs one prefix over the batches of any number of entries; its graph is built with the first."""
+    """Runs one prefix over the batches of any number of entries; its graph is built with the first.
+
+    Attributes:
+        cut: The prefix.
+        batch_s: Seconds of each batch but the first, which builds the graph.
+    """
 
     def __init__(self, cut: AnyPrefix) -> None:
         """Take a prefix of `(batch, size, size, 3)` float32."""
         self.cut = cut
+        self.batch_s: list[float] = []
 
     def prepare(self) -> None:
         """Build the graph now, so that several threads may call."""
@@ -273,8 +279,12 @@ class Extractor(Generic[AnyPrefix]):
         import tensorflow as tf
 
         for batch in batches:
+            is_first, started = "_graph" not in vars(self), time.perf_counter()
             features = self._graph(tf.constant(pad_batch(batch, EXTRACTION_BATCH)))
-            yield tuple(t.numpy()[: len(batch)] for t in tf.nest.flatten(features))
+            arrays = tuple(t.numpy()[: len(batch)] for t in tf.nest.flatten(features))
+            if not is_first:
+                self.batch_s.append(time.perf_counter() - started)
+            yield arrays
 
     @cached_property
     def _graph(self) -> Callable[[Any], Any]:

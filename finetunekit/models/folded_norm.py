@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from finetunekit.models.branches import branch_by_branch
 from finetunekit.models.frozen_prefix import nodes_before
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ def trace_forward(model: keras.Model, *specs: Any) -> Any:
     """
     import tensorflow as tf
 
+    answer = branch_by_branch(model)
     with folded_norms(model, is_trained=False):
-        graph = tf.function(lambda *x: model(x[0] if len(x) == 1 else list(x), training=False))
+        graph = tf.function(lambda *x: answer(x[0] if len(x) == 1 else list(x)), autograph=False)
         return graph.get_concrete_function(*specs)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from finetunekit.models.branches import branch_by_branch
 from finetunekit.models.feature_cache import Extractor
 from finetunekit.models.folded_norm import folded_norms
 from finetunekit.models.frozen_prefix import Cut
@@ -38,8 +40,9 @@ def check_cut(
     def flat(forward: Any, x: Any, training: bool) -> list[NDArray[np.float32]]:
         # in a graph, as in training: fusing changes the rounding of bfloat16, folding that of float32
         given = tf.nest.map_structure(tf.convert_to_tensor, x)
+        answer = partial(forward, training=True) if training else branch_by_branch(forward)
         with folded_norms(forward, is_trained=training):
-            graph = tf.function(lambda inputs: forward(inputs, training=training)).get_concrete_function(given)
+            graph = tf.function(answer, autograph=False).get_concrete_function(given)
         outputs = graph(*tf.nest.flatten(given))
         return [np.asarray(tf.cast(t, tf.float32)) for t in tf.nest.flatten(outputs)]
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,15 @@ def start_tensorflow() -> None:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextlib.contextmanager
+def loaded_beside() -> Iterator[None]:
+    """TensorFlow is loaded in a thread, while something else is done that needs none of it; afterwards it is there."""
+    with ThreadPoolExecutor(1, thread_name_prefix="finetunekit-start") as pool:
+        loading = pool.submit(start_tensorflow)
+        yield
+        loading.result()
 
 
 @contextlib.contextmanager

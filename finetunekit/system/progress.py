@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
@@ -19,7 +20,10 @@ _BAR_COLUMNS = 24
 
 
 class Progress:
-    """Prints progress; quiet ones print nothing, and so do those whose stream fails. No bar off a terminal, no colour anywhere."""
+    """Prints progress, from any thread; quiet ones print nothing, and so do those whose stream fails.
+
+    No bar off a terminal, no colour anywhere.
+    """
 
     def __init__(self, stream: TextIO | None = None, *, is_quiet: bool = False) -> None:
         self._stream = stream or sys.stderr
@@ -27,6 +31,7 @@ class Progress:
         self._is_terminal = not is_quiet and self._stream.isatty()
         self._live: Live | None = None
         self._shown_at = float("-inf")
+        self._lock = threading.RLock()
 
     def say(self, line: str) -> None:
         """Print one whole line, wrapped between words on a terminal.
@@ -35,14 +40,15 @@ class Progress:
         """
         if self._is_quiet:
             return
-        self.close()
         whole = printable(" ".join(line.splitlines()))
         lines = wrap(whole, hanging=2, width=shutil.get_terminal_size().columns) if self._is_terminal else [whole]
-        try:
-            self._stream.write("".join(f"{self._encodable(part)}\n" for part in lines))
-            self._stream.flush()
-        except (OSError, ValueError):  # nobody reads it any more, or its disk is full: no reason to lose the job
-            self._is_quiet = True
+        with self._lock:
+            self.close()
+            try:
+                self._stream.write("".join(f"{self._encodable(part)}\n" for part in lines))
+                self._stream.flush()
+            except (OSError, ValueError):  # nobody reads it any more, or its disk is full: no reason to lose the job
+                self._is_quiet = True
 
     def show(self, what: str, done: int = 0, total: int | None = None, left_s: float | None = None) -> None:
         """Show what is done now, until the next line is said; a few times a second at most.
@@ -57,10 +63,11 @@ class Progress:
         if self._is_quiet or now - self._shown_at < _REFRESH_S:
             return
         self._shown_at = now
-        try:
-            self._draw(printable(what), done, total, "" if left_s is None else f"{show_duration(left_s)} left")
-        except OSError:
-            self._is_quiet = True
+        with self._lock:
+            try:
+                self._draw(printable(what), done, total, "" if left_s is None else f"{show_duration(left_s)} left")
+            except OSError:
+                self._is_quiet = True
 
     def counter(self, what: str) -> Callable[[int, int], None]:
         """A callback `(done, total)` that shows how far a job is, with the time left."""
@@ -75,12 +82,13 @@ class Progress:
 
     def close(self) -> None:
         """Take the bar away, so that what is printed next does not stand beside it. Progress may go on afterwards."""
-        live, self._live = self._live, None
-        if live is not None:
-            try:
-                live.stop()
-            except OSError:
-                self._is_quiet = True
+        with self._lock:
+            live, self._live = self._live, None
+            if live is not None:
+                try:
+                    live.stop()
+                except OSError:
+                    self._is_quiet = True
 
     def _draw(self, what: str, done: int, total: int | None, left: str) -> None:
         if not self._is_terminal:

@@ -27,7 +27,7 @@ from finetunekit.training.callbacks import build_callbacks
 from finetunekit.training.devices import FIT
 from finetunekit.training.fit import run_fit
 from finetunekit.training.losses import class_weights
-from finetunekit.training.solve import find_last_dense, mirrored
+from finetunekit.training.solve import find_last_dense
 from finetunekit.training.stage_context import Prepared, StageContext
 from finetunekit.training.stage_job import FitJob, Row, StageState
 from finetunekit.training.stage_record import StageRecord
@@ -167,7 +167,7 @@ def _deal(context: StageContext, stage: FitStage, folds: int) -> NDArray[np.int6
 
 def _head_inputs(context: StageContext, prepared: Prepared, number: int) -> tuple[NDArray[np.float32], ...]:
     solved = context.plan.stages[number - 1].config
-    looks = [context.train, mirrored(context.train)] if solved.kind == "solve" and solved.mirror else [context.train]
+    looks = [context.train, context.train.mirrored()] if solved.kind == "solve" and solved.mirror else [context.train]
     found = [prepared.answer(look, TRAIN if look is context.train else "mirrored train")[1] for look in looks]
     return tuple(features for features in found if features is not None)
 

@@ -18,6 +18,7 @@ from finetunekit.models.freezing import Freezing, freeze_layers
 from finetunekit.models.frozen_prefix import Cut, find_cut
 from finetunekit.models.prefix_check import check_cut
 from finetunekit.plugins.components import build_steps, component_label
+from finetunekit.system.memory import free_models
 from finetunekit.training.batches import FeatureFeed, Feed, MappedViews, PixelFeed
 from finetunekit.training.device_cache import find_accelerator, keep_photos, keep_views, max_bytes
 from finetunekit.training.stage_context import Prepared, StageContext
@@ -66,6 +67,7 @@ def prepare_stage(context: StageContext, number: int) -> Prepared:
     extract = Extractor(cut)
     is_trained = context.plan.stages[number].config.kind == "fit"
     grade, difference = check_cut(extract, classifier.logits, _sample(context), is_trained=is_trained)
+    free_models()  # the graphs that it was compared with
     if grade == "refused" or (grade == "close" and config.cache.require == "bitwise"):
         line = f"its self-check is '{grade}' (logits differ by {difference:.1e}, relative)"
         if config.cache.require == "bitwise":

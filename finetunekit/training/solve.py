@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from finetunekit.models.linear_probe.cross_validation import PenaltyChoice, Reci
 from finetunekit.models.linear_probe.linear import LinearFit, ProbeFeatures
 from finetunekit.plugins.components import component_label
 from finetunekit.statistics import logit_log_losses
+from finetunekit.system.beside import begin
 from finetunekit.system.formatting import counted
 from finetunekit.system.memory import scratch_array
 from finetunekit.training.batches import FeatureFeed
@@ -28,6 +30,7 @@ from finetunekit.training.solve_features import written_features
 from finetunekit.training.stage_context import Prepared, StageContext
 from finetunekit.training.stage_features import plain_features
 from finetunekit.training.stage_job import Row, SolveJob, StageState
+from finetunekit.types import VALID
 
 if TYPE_CHECKING:
     import keras
@@ -106,15 +109,22 @@ def run_solve(job: SolveJob, context: StageContext, prepared: Prepared, number: 
         else _written(job, context, dense, number)
     )
     features, photos = asked.features, len(asked.labels)
-    try:
-        fit, choice = fit_chosen(
+    fitting = begin(
+        partial(
+            fit_chosen,
             features,
             np.tile(asked.labels, asked.views),
             context.num_classes,
             recipe,
             groups=asked.groups * asked.views,
             count=counter,
-        )
+        ),
+        name="fit",
+    )
+    if prepared.cut is not None:  # fitting keeps one processor busy: the others compute what is needed next
+        prepared.predict(context.valid, VALID)
+    try:
+        fit, choice = fitting.result()
     except ValueError as exc:
         raise RunError(f"stage {job.stage.name}: {exc}.") from exc
     dense.layer.kernel.assign(fit.kernel)
@@ -152,7 +162,7 @@ class _Asked:
 def _of_photos(job: SolveJob, context: StageContext, prepared: Prepared, dense: LastDense, recipe: Recipe) -> _Asked:
     groups, labels = list(context.train.groups or context.train.sha256), context.train.labels
     _check_photos(job.stage.name, labels, recipe, groups)
-    looks = [context.train, mirrored(context.train)] if job.stage.mirror else [context.train]
+    looks = [context.train, context.train.mirrored()] if job.stage.mirror else [context.train]
     views = _count_views(prepared) * len(looks)
     blocks = chain.from_iterable(_inputs(context, prepared, dense, look) for look in looks)
     return _Asked(_stacked(blocks, views * len(labels)), labels, groups, views, {})
@@ -189,11 +199,6 @@ def _stacked(blocks: Iterator[NDArray[np.float32]], rows: int) -> NDArray[np.flo
         stacked[done : done + len(block)] = block
         done += len(block)
     return stacked
-
-
-def mirrored(photos: DecodedPhotos) -> DecodedPhotos:
-    """The photos' mirror images."""
-    return photos.with_pixels(photos.pixels[:, :, ::-1])
 
 
 def _inputs(

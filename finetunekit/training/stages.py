@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ from finetunekit.models.freezing import rule_lines
 from finetunekit.models.layer_table import layer_table
 from finetunekit.runs.folder import PLAN, FinishedRun
 from finetunekit.runs.run_record import RunRecord
+from finetunekit.statistics import wilson_interval
 from finetunekit.system.files import to_json, write_whole
-from finetunekit.system.formatting import show_percent
+from finetunekit.system.formatting import counted, show_expected, show_percent
 from finetunekit.system.memory import free_models
 from finetunekit.training.callbacks import build_callbacks
 from finetunekit.training.cross_fit import cross_fit
@@ -25,6 +27,7 @@ from finetunekit.training.solve import run_solve
 from finetunekit.training.stage_context import Prepared, StageContext
 from finetunekit.training.stage_job import FitJob, Row, SolveJob, StageState
 from finetunekit.training.stage_record import UNTRAINED, StageRecord
+from finetunekit.training.time_left import Pace, pace_of
 from finetunekit.training.validation import Validator
 from finetunekit.types import VALID
 
@@ -41,12 +44,14 @@ class Training:
         events: Hear of stages.
         record: The run's; gets a `stages` entry for each stage.
         log: Gets the epochs.
+        gate: Called before anything is said of a stage; it may refuse to go on.
     """
 
     context: StageContext
     events: RunEvents
     record: RunRecord
     log: RunLog
+    gate: Callable[[], None]
 
     def run(self) -> Prepared:
         """Train; see `run_fit` and `run_solve` for what it raises.
@@ -65,7 +70,11 @@ class Training:
             if devices is not None:  # what an earlier stage, or an earlier process, left
                 devices.agree(number)
                 devices.spread(self.context.classifier.logits.variables)
+            started = time.perf_counter()
             prepared = prepare_stage(self.context, number)
+            made_s = sum(prepared.extract.batch_s) if prepared.extract else 0.0
+            graphs_s = time.perf_counter() - started - made_s
+            self.gate()
             record = self._announce(number, prepared)
             self.events.stage_began()
             left = log.begin_stage(number, prepared.freezing.decision)
@@ -74,20 +83,23 @@ class Training:
                 self._run_stage(number, prepared, record, left)
             rows = tuple(log.rows[begun:])
             self.events.after_stage(record.name, rows)
-            self._say_so_far(number, rows)
+            self._say_so_far(number, rows, pace_of(prepared, graphs_s))
         if devices is not None:
             devices.agree(END)
         return prepared
 
-    def _say_so_far(self, number: int, rows: Sequence[Row]) -> None:
-        """What a probe answers already, where stages follow that take far longer."""
+    def _say_so_far(self, number: int, rows: Sequence[Row], pace: Pace | None) -> None:
+        """What a probe answers already, where stages follow that take far longer, and about how long they will take."""
         following = self.context.plan.stages[number + 1 :]
         if self.context.plan.stages[number].config.kind != "solve" or not rows or not following:
             return
         right, photos = int(rows[-1]["val_photos_correct"]), int(rows[-1]["val_photos"])
-        names = ", ".join(stage.config.name for stage in following)
+        names = " and ".join(stage.config.name for stage in following)
+        numbers = range(number + 1, len(self.context.plan.stages))
+        left = f" for {pace.words(self.context, numbers)}" if pace else ""
         self.context.progress.say(
-            f"so far: {right} of {photos} validation photos right ({show_percent(right / photos)}); goes on with {names}"
+            f"so far: {show_percent(right / photos)} ({show_expected(wilson_interval(right, photos))}) of "
+            f"{counted(photos, 'validation photo')} right; {names} {'goes' if len(following) == 1 else 'go'} on{left}"
         )
 
     def _pays(self, number: int, prepared: Prepared, record: StageRecord) -> bool:

@@ -96,20 +96,23 @@ def test_precision_is_resolved_only_where_it_is_auto() -> None:
     assert resolve_precision("auto") in {"float32", "bfloat16"}
 
 
-def test_tensorflow_starts_without_a_word_on_stderr_and_without_what_is_not_used() -> None:
+def test_tensorflow_starts_in_a_thread_without_a_word_on_stderr_and_without_what_is_not_used() -> None:
     environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     code = """
 import gc, sys
-from finetunekit.system.environment import start_tensorflow
+from finetunekit.cli.common import make_progress
+from finetunekit.system.environment import loaded_beside
 from finetunekit.system.lean_import import import_lean
 import_lean()
-start_tensorflow()
+with loaded_beside():
+    make_progress().say("reading photos")
 print(gc.isenabled(), gc.get_freeze_count() > 100_000, *sorted({"sklearn", "pandas", "matplotlib"} & set(sys.modules)))
 import sklearn
-print(sklearn.__name__)
+print(sklearn.__name__, *{"pandas", "matplotlib"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert (done.stdout, done.stderr) == ("True True\nsklearn\n", "")
+    assert done.stdout.splitlines() == ["True True", "sklearn"]
+    assert done.stderr == "reading photos\n"
 
 
 def test_only_the_thread_that_imports_tensorflow_does_without_optional_packages(
@@ -122,7 +125,7 @@ def test_only_the_thread_that_imports_tensorflow_does_without_optional_packages(
     finder = _WithoutOptional()
     assert finder.find_spec("pandas") is None, "nobody has asked for TensorFlow yet"
     finder.find_spec("tensorflow")
-    with pytest.raises(ModuleNotFoundError, match="No module named 'pandas' while TensorFlow is imported"):
+    with pytest.raises(ModuleNotFoundError, match="No module named 'pandas' while tensorflow is imported"):
         finder.find_spec("pandas")
     with ThreadPoolExecutor(1) as other:
         assert other.submit(finder.find_spec, "pandas").result() is None

@@ -88,7 +88,8 @@ def test_a_leak_stops_the_run_before_anything_is_trained(
         DataError, match=r"audit: leak: 1 photo is there as 2 files.*test/red/red-0\.png = train/red/again\.png"
     ):
         run(tiny_yaml, out=out, progress=QUIET)
-    assert not list(out.glob("*/model.keras"))
+    assert not out.exists()
+    assert not (own_cache / "features").exists(), "nothing is computed for a run that may be refused"
 
 
 def test_the_gate_lets_a_leak_pass_that_is_allowed_and_keeps_it_on_record(

@@ -46,9 +46,10 @@ def frozen_features(inputs: BaselineInputs, contract: PixelContract, precision: 
     Raises:
         WeightsError: If the pretrained weights cannot be had any more.
     """
-    plan = inputs.plan
-    backbone = build_backbone(plan.network, precision)
-    load_backbone_weights(plan, backbone, lambda _: None)
+    plan, backbone = inputs.plan, inputs.backbone
+    if backbone is None or precision != inputs.precision:
+        backbone = build_backbone(plan.network, precision)
+        load_backbone_weights(plan, backbone, lambda _: None)
     probe = probe_backbone(
         plan, inputs.index, backbone, precision, inputs.progress, contract=contract, photos=inputs.photos
     )

@@ -11,12 +11,12 @@ from finetunekit.config.plan import Plan
 from finetunekit.data.decoded_photos import PixelStore
 from finetunekit.data.index import PhotoIndex
 from finetunekit.system.progress import Progress
-from finetunekit.types import TEST, TRAIN, PixelContract
+from finetunekit.types import TEST, TRAIN, Backbone, PixelContract
 
 
 @dataclass(frozen=True, slots=True)
 class BaselineInputs:
-    """What the baselines are measured on: a trained run without its network, for which there may be no room beside the pretrained one.
+    """What the baselines are measured on: a run without what it trained, for which there may be no room beside the pretrained network.
 
     Attributes:
         plan: The run's plan.
@@ -26,6 +26,7 @@ class BaselineInputs:
         photos: Their pixels.
         checked: Content of the training photos that the pixel check had through the pretrained network.
         boundary: Where the frozen prefix of its last stage ended, whose cached features are used again; empty where there was none.
+        backbone: Its own, where that is the pretrained one still, since no stage trained any of it; else it is built and loaded again.
         progress: Says what is under way.
     """
 
@@ -36,6 +37,7 @@ class BaselineInputs:
     photos: PixelStore
     checked: tuple[str, ...]
     boundary: tuple[str, ...]
+    backbone: Backbone | None
     progress: Progress
 
     @property

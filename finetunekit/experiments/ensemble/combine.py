@@ -248,7 +248,9 @@ class EnsemblePipeline(RunPipeline):
         metrics = score_run(self.plan, index, predict, (), self.record, self.progress)
         metrics |= self._told(index, words)
         write_whole(self.path / METRICS, to_json(metrics))
-        inputs = BaselineInputs(self.plan, index, self.shared.contract, self.precision, photos, (), (), self.progress)
+        inputs = BaselineInputs(
+            self.plan, index, self.shared.contract, self.precision, photos, (), (), None, self.progress
+        )
         if self.config.evaluate.test and self.config.insights.gradcam_photos:
             metrics = write_gradcam(self.path, classifier, inputs, metrics)
         return metrics, inputs
