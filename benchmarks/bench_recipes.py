@@ -10,9 +10,12 @@ Every run is a process of its own; its time is from the command to the saved mod
 before. What is done is kept in --out, and a second call goes on where the first was stopped. Two runs of one resplit are scored on the same
 photos, so differences are paired. Intervals are Student's t over resplits; resplits share photos, so that they are somewhat too narrow.
 
-`best-of-one` is `best` on one network; `tuned-now` is its fine-tuning, kept whether it pays or not; `tuned-before` is what that was: six
-blocks with all their kernels, from fresh pixels. The recipe `plain-probe` is `plain_probe.py`: what a user writes in fifteen lines, as a
-process of its own as well.
+`best-of-one` is `best` on one network; `tuned-now` is its fine-tuning from the probe of `fast`, kept whether it pays or not;
+`tuned-before` is what that was: six blocks with all their kernels, from fresh pixels. The others are `best-of-one` with another
+fine-tuning, kept whether it pays or not: `tuned-slow` for three times as many epochs at a third of the rate; `tuned-by-layer` at a rate
+that falls from block to block over the last six; `tuned-rand` with RandAugment after the crops; `tuned-mixup` on blends of two crops, fresh
+ones each time; `tuned-norm` with the statistics of BatchNorm learnt from these photos. The recipe `plain-probe` is `plain_probe.py`: what a
+user writes in fifteen lines, as a process of its own as well.
 
 --plain runs the plain Keras script of the experiment beside it on --data, its whole job extrapolated as in bench_job.py.
 """
@@ -40,7 +43,9 @@ from finetunekit.system.files import write_whole
 from finetunekit.system.user_dirs import CACHE_VARIABLE, STATE_VARIABLE
 
 ONE_NETWORK = ("backbone={name: efficientnet_lite0}", "pixels.size_px=224")
-ALWAYS_TUNED = (*ONE_NETWORK, "head={name: linear, unit_length: false}", "stages[1].cross_fit=null")
+KEPT_TUNED = (*ONE_NETWORK, "stages[1].cross_fit=null")
+ALWAYS_TUNED = (*KEPT_TUNED, "head={name: linear, unit_length: false}")
+CROP = "{name: random_resized_crop, area: [0.5, 1.0]}"
 #: Recipe → preset and settings; the plain script has none.
 RECIPES: dict[str, tuple[str, tuple[str, ...]]] = {
     "plain-probe": ("", ()),
@@ -53,6 +58,14 @@ RECIPES: dict[str, tuple[str, tuple[str, ...]]] = {
         (*ALWAYS_TUNED, "cache={mode: exact}", "stages[1].freeze={name: last_blocks, n: 6, depthwise: true}"),
     ),
     "tuned-now": ("best", ALWAYS_TUNED),
+    "tuned-slow": ("best", (*KEPT_TUNED, "stages[1].epochs=18", "stages[1].optimizer.learning_rate=1e-3")),
+    "tuned-by-layer": ("best", (*KEPT_TUNED, "stages[1].freeze={name: layer_decay, decay: 0.65, blocks: 6}")),
+    "tuned-rand": ("best", (*KEPT_TUNED, f"augment=[{CROP}, {{name: flip}}, {{name: rand_augment}}]")),
+    "tuned-mixup": (
+        "best",
+        (*KEPT_TUNED, "cache={mode: exact}", f"augment=[{CROP}, {{name: flip}}, {{name: mixup}}]"),
+    ),
+    "tuned-norm": ("best", (*KEPT_TUNED, "stages[1].train_batch_norm=true", "stages[1].interpolate=1.0")),
     "felidae4-fast": ("felidae4-fast", ()),
     "felidae4-best": ("felidae4-best", ()),
 }
@@ -65,6 +78,7 @@ PAIRS = (
     ("tuned-now", "tuned-before"),
     ("tuned-before", "fast"),
     ("tuned-now", "fast"),
+    *((f"tuned-{how}", "best-of-one") for how in ("slow", "by-layer", "rand", "mixup", "norm")),
     ("felidae4-best", "felidae4-fast"),
 )
 #: Photos are split here without leaks; what baselines and reports add is not the recipe's.
