@@ -163,6 +163,7 @@ class RunPipeline:
         from finetunekit.engine.score import predict_split, score_run
         from finetunekit.evaluation.diagnostics import baseline_inputs, write_gradcam
         from finetunekit.system.environment import loaded_beside
+        from finetunekit.system.memory import free_models
 
         index, photos = self._read_photos(beside=loaded_beside)
         context = build_context(self.moved.here(self.plan), index, photos, self.record, self.progress, self.together)
@@ -171,6 +172,7 @@ class RunPipeline:
         check_pixels(context, index, self.record)
         prepared = self._train(context)
         self._save_model(context)
+        free_models()  # the graphs that were saved
         self.progress.say(f"saved {self.path / MODEL}; its scores, baselines and report follow")
         predict = partial(predict_split, self.plan, photos, prepared.answer, self.progress)
         metrics = score_run(self.plan, index, predict, self.rows, self.record, self.progress)
