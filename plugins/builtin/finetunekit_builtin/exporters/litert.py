@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from finetunekit import Exported, Exporter, ExportError, Options, Predict, Servable
+from finetunekit import Exported, Exporter, ExportError, Options, Predict, Servable, available_cpus
 from finetunekit_builtin.exporters.conversion import convert, need
 from finetunekit_builtin.exporters.litert_metadata import read_labels, with_metadata
 
@@ -95,7 +95,7 @@ def _write(options: LitertOptions, servable: Servable, folder: Path, *, is_mixed
 def _interpreter(path: Path) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
-    return Interpreter(model_path=str(path))
+    return Interpreter(model_path=str(path), num_threads=available_cpus())  # by itself it uses one
 
 
 def _operations(path: Path) -> Mapping[str, int]:
