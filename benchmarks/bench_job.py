@@ -72,6 +72,7 @@ def run_ours(mode: str, data: Path, effort: Effort, cache: Path) -> tuple[Job, d
     settings = (
         *MODES[mode].settings,
         f"data.root={json.dumps(str(data))}",
+        "data.audit={gate: warn}",  # the opponent trains on whatever photos there are
         f"stages[0].epochs={effort.epochs}",
         f"train.draws_per_epoch={effort.draws}",
         f"train.validation_draws={VALIDATION_DRAWS}",

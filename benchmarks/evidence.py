@@ -81,6 +81,9 @@ class Trial:
             f"data.root={json.dumps(self.data)}",
             "save.h5=false",
             "reports=[]",
+            "pixels.check_photos=0",
+            "insights={baselines: false, gradcam_photos: 0}",
+            "data.audit={gate: warn}",
         )
 
 

@@ -101,6 +101,7 @@ class Trial:
         """Over the preset's."""
         return (
             f"data.root={json.dumps(self.data)}",
+            "data.audit={gate: warn}",
             f"pixels.source_px={json.dumps(SOURCES[self.source])}",
             "pixels.check_photos=0",
             "insights={baselines: false, gradcam_photos: 0}",
