@@ -1,6 +1,7 @@
 """The fine-tuning step of a network of depthwise convolutions: where its time goes, and what each way to shorten it gains, in one run.
 
-    python benchmarks/bench_finetune.py [--preset best] [--set a.b=VALUE ...] [--batch 16] [--rounds 8] [--profile] [--peers-python PYTHON]
+    python benchmarks/bench_finetune.py [--preset best] [--set a.b=VALUE ...] [--batch 16] [--rounds 8] [--profile]
+        [--clock cpu] [--peers-python PYTHON]
 
 Every contestant trains the same network from random weights and random input, one step after the other in turns, so that a busy machine
 slows all alike. The first is the step as TensorFlow computes it: the last six blocks of the network, from pixels. Then, one on top of the
@@ -12,6 +13,9 @@ passes, as for features and answers, without folding and with it.
 layers of EfficientNet-Lite0, from pixels and from features, in PyTorch's own layout of tensors and in its channels-last one. Each of ours
 is then divided by the faster of the two loops that train the same layers from pixels, which is what a loop does that keeps no features, and
 by the faster of those that keep them.
+
+--clock cpu counts the CPU time of a step rather than what a clock on the wall says; use it on a machine where others work too, with the
+bench held to one CPU (`taskset -c 0`), so that no thread waits for another.
 
 --profile prints how a step's time divides among kinds of operations, summed over threads.
 """
@@ -39,6 +43,7 @@ from finetunekit.system.environment import start_tensorflow
 from finetunekit.system.progress import Progress
 
 CLASSES = 10
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,26 +140,28 @@ def forward_steps(asked: argparse.Namespace) -> dict[str, Callable[[], object]]:
 
 
 @contextmanager
-def pytorch_loops(asked: argparse.Namespace) -> Iterator[dict[str, Callable[[], object]]]:
-    """Steps of a plain PyTorch loop in a process of its own, which waits while others take theirs."""
+def pytorch_loops(asked: argparse.Namespace) -> Iterator[dict[str, Callable[[], float]]]:
+    """Seconds of a step of a plain PyTorch loop in a process of its own, which waits while others take theirs."""
     command = [asked.peers_python, BENCHMARKS / "plain_finetune.py", "--batch", str(asked.batch)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield {
-            contestant.loop_name(layout): partial(_ask, process, contestant, bool(layout))
+            contestant.loop_name(layout): partial(_ask, process, contestant, bool(layout), asked.clock)
             for contestant in LOOPS
             for layout in LAYOUTS
         }
         process.communicate()
 
 
-def _ask(process: subprocess.Popen[str], contestant: Contestant, channels_last: bool) -> None:
+def _ask(process: subprocess.Popen[str], contestant: Contestant, channels_last: bool, clock: str) -> float:
     asked = {"blocks": contestant.blocks, "depthwise": contestant.depthwise, "is_cut": contestant.is_cut}
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(json.dumps({**asked, "channels_last": channels_last}) + "\n")
     process.stdin.flush()
-    if process.stdout.readline() != "done\n":
+    answer = process.stdout.readline()
+    if not answer:
         raise RuntimeError("the PyTorch loop ended; its message is above")
+    return float(json.loads(answer)[clock])
 
 
 def show_beside_loops(found: Mapping[str, list[float]]) -> Iterator[str]:
@@ -169,15 +176,21 @@ def show_beside_loops(found: Mapping[str, list[float]]) -> Iterator[str]:
                 yield f"  {contestant.name:62} from {start:8} {ours / max(map(statistics.median, loops)):.2f} x"
 
 
-def rates(steps: Mapping[str, Callable[[], object]], rounds: int, batch: int) -> dict[str, list[float]]:
+def timed(step: Callable[[], object], clock: Callable[[], float]) -> float:
+    """Seconds of a step."""
+    started = clock()
+    step()
+    return clock() - started
+
+
+def rates(seconds: Mapping[str, Callable[[], float]], rounds: int, batch: int) -> dict[str, list[float]]:
     """Photos per second of each, in turns, a round unmeasured."""
-    found: dict[str, list[float]] = {name: [] for name in steps}
+    found: dict[str, list[float]] = {name: [] for name in seconds}
     for number in range(rounds + 1):
-        for name, step in steps.items():
-            started = time.perf_counter()
-            step()
+        for name, take in seconds.items():
+            taken = take()
             if number:
-                found[name].append(batch / (time.perf_counter() - started))
+                found[name].append(batch / taken)
     return found
 
 
@@ -225,6 +238,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall")
     parser.add_argument("--peers-python", metavar="PYTHON", help="interpreter with torch and timm; adds a PyTorch loop")
     asked = parser.parse_args()
     print(describe_machine(), flush=True)
@@ -232,7 +246,11 @@ def main() -> None:
     steps = {contestant.name: build_step(contestant, asked) for contestant in CONTESTANTS}
     forward = forward_steps(asked)
     with pytorch_loops(asked) if asked.peers_python else nullcontext({}) as loops:
-        found = rates({**steps, **loops, **forward}, asked.rounds, asked.batch)
+        clock = CLOCKS[asked.clock]
+        seconds, passes = (
+            {name: partial(timed, step, clock) for name, step in some.items()} for some in (steps, forward)
+        )
+        found = rates({**seconds, **loops, **passes}, asked.rounds, asked.batch)
     for name, values in found.items():
         first = found["forward" if name in forward else CONTESTANTS[0].name]
         ratio = statistics.median(values) / statistics.median(first)

@@ -3,8 +3,9 @@
     python benchmarks/plain_finetune.py --batch N
 
 Runs in an environment of its own that has torch and timm. It reads lines of JSON with `blocks`, `depthwise`, `is_cut` (what these mean is
-said in `bench_finetune.py`) and `channels_last` from stdin, takes that step, and answers with a line, so that the two take turns. BatchNorm
-is frozen, the optimizer is SGD with momentum and gradients are clipped, as they are there; weights and input are random.
+said in `bench_finetune.py`) and `channels_last` from stdin, takes that step, and answers with its seconds by the wall's clock and of CPU
+time, so that the two take turns. BatchNorm is frozen, the optimizer is SGD with momentum and gradients are clipped, as they are there;
+weights and input are random.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -72,8 +74,9 @@ def main() -> None:
     for line in sys.stdin:
         if line not in steps:
             steps[line] = build_step(asked.batch, **json.loads(line))
+        started, used = time.perf_counter(), time.process_time()
         steps[line]()
-        print("done", flush=True)
+        print(json.dumps({"wall": time.perf_counter() - started, "cpu": time.process_time() - used}), flush=True)
 
 
 if __name__ == "__main__":
