@@ -87,11 +87,7 @@ def _mirrored(probe: ProbeFeatures) -> NDArray[np.float32]:
     """Features of mirror images, split after split."""
     splits = [(split, probe.photos.split(split)) for split in SPLITS]
     return np.concatenate(
-        [
-            probe.features_of(photos.with_pixels(np.ascontiguousarray(photos.pixels[:, :, ::-1])), f"mirrored {split}")
-            for split, photos in splits
-            if len(photos.labels)
-        ]
+        [probe.features_of(photos.mirrored(), f"mirrored {split}") for split, photos in splits if len(photos.labels)]
     )
 
 

@@ -159,18 +159,19 @@ class SourceGroup(RunGroup):
 
     @cached_property
     def members(self) -> Sequence[Member]:
-        """The run on all photos first."""
+        """The run on all photos first. That sources are in several splits is what is asked here, and no mistake."""
         name = self.state["name"][:70]
+        allow = setting_text("data.audit.allow", sorted({*self.plan.config.data.audit.allow, "group"}))
         left = [
             Member(
                 f"{name}-without-{n}",
                 f"without '{escaped(source)}'",
                 f"{name}-without-{n}",
-                (setting_text("train.leave_out", source),),
+                (setting_text("train.leave_out", source), allow),
             )
             for n, source in enumerate(self.state["sources"], start=1)
         ]
-        return [Member(name, "all sources", name), *left]
+        return [Member(name, "all sources", name, (allow,)), *left]
 
     def accept(self, member: Member, result: RunResult, *, is_new: bool) -> None:
         """Of the runs without a source nobody wants the network; some of their test photos are of the usual test split."""
