@@ -165,7 +165,8 @@ class RunPipeline:
         from finetunekit.system.environment import loaded_beside
         from finetunekit.system.memory import free_models
 
-        index, photos = self._read_photos(beside=loaded_beside)
+        # processes that train together have to be told to TensorFlow before it wakes its devices
+        index, photos = self._read_photos(beside=nullcontext if self.together else loaded_beside)
         context = build_context(self.moved.here(self.plan), index, photos, self.record, self.progress, self.together)
         if self.config.data.audit.gate == "error" or context.contract != self.plan.spec.pixels:
             self._hear_audit()  # before anything is computed for a run that may be refused, or said of its photos

@@ -21,6 +21,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -67,22 +68,24 @@ class Watch:
 
     Attributes:
         out: Where the shards go.
-        cluster: Of two nodes.
-        node: Of it, that is killed.
+        address: Of the cluster.
+        node: Of the cluster, that is killed.
         at: Number of shards that are there then.
         seen: Process → shards and CPU seconds, when its first shard was there and when it was seen last.
         folders: Process → the folder of its job.
         killed_at: Shards that were there when the node was killed; 0: it was not.
+        third: The node that joins then.
         memory: Own memory of the asking process, second by second.
     """
 
     out: Path
-    cluster: Any
+    address: str
     node: Any
     at: int
     seen: dict[int, tuple[tuple[int, float], tuple[int, float]]] = field(default_factory=dict)
     folders: dict[int, Path] = field(default_factory=dict)
     killed_at: int = 0
+    third: subprocess.Popen[bytes] | None = None
     memory: list[int] = field(default_factory=list)
 
     def go_on(self, is_over: threading.Event) -> None:
@@ -97,7 +100,10 @@ class Watch:
                 for pid in [*descendants(raylet), raylet]:
                     os.kill(pid, signal.SIGKILL)
                 self.killed_at = there
-                self.cluster.add_node(num_cpus=1)
+                start = ["-m", "ray.scripts.scripts", "start", f"--address={self.address}", "--num-cpus=1", "--block"]
+                self.third = subprocess.Popen(
+                    [sys.executable, *start], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
 
     def _look(self, pid: int) -> None:
         try:
@@ -133,13 +139,11 @@ def on_two_nodes(folder: Path, photos: int, asked: argparse.Namespace) -> list[i
     from ray.cluster_utils import Cluster
 
     out, started = folder / "two-nodes", time.perf_counter()
-    cluster, is_over = (
-        Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}),
-        threading.Event(),
-    )
+    head, is_over = {"num_cpus": 0, "include_dashboard": False}, threading.Event()
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-        watch = Watch(out, cluster, nodes[1], -(-photos // asked.shard_photos) // 3)
+        watch = Watch(out, cluster.address, nodes[1], -(-photos // asked.shard_photos) // 3)
         watcher = threading.Thread(target=watch.go_on, args=(is_over,))
         watcher.start()
         cpu_started = time.process_time()
@@ -148,6 +152,9 @@ def on_two_nodes(folder: Path, photos: int, asked: argparse.Namespace) -> list[i
     finally:
         is_over.set()
         watcher.join()
+        if watch.third is not None:
+            watch.third.terminate()
+            watch.third.wait()
         cluster.shutdown()
     lost = [line for line in said if "was lost" in line]
     making, whole = watch.cpu_s(asked.shard_photos), time.perf_counter() - started
