@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +33,6 @@ from finetunekit.training.stage_record import StageRecord
 from finetunekit.training.validation import Validator
 from finetunekit.training.verdict import Verdict, judge
 from finetunekit.types import TRAIN
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
