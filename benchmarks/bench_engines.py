@@ -11,9 +11,11 @@ convolution on processors: such engines are compared with its bfloat16. An engin
 from __future__ import annotations
 
 import importlib.util
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -86,7 +88,9 @@ def litert_engine(arrays: Arrays, precision: str) -> Engine:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([photo[np.newaxis]] for photo in draw_photos())
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    interpreter = Interpreter(model_content=converter.convert(), num_threads=available_cpus())
+    with redirect_stdout(sys.stderr):
+        content = converter.convert()
+    interpreter = Interpreter(model_content=content, num_threads=available_cpus())
     (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
     interpreter.resize_tensor_input(taken["index"], (BATCH_SIZE, SIDE_PX, SIDE_PX, 3))
     interpreter.allocate_tensors()
