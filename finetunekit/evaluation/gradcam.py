@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: Decimals kept of a map; a thumbnail shows no more.
 DECIMALS = 3
-#: Photos at once: a gradient keeps what every layer made of them.
+#: Photos at once, few enough to hold what all layers make of them.
 _BATCH = 4
 MISSING = (
     "Grad-CAM needs a feature map of more than one place; this backbone gives none after its last layer with weights."
@@ -95,14 +95,20 @@ def gradcam_maps(
     import keras
     import tensorflow as tf
 
-    both = keras.Model(logits.inputs, [*layer.tensors, logits.outputs[0]])
+    before = keras.Model(logits.inputs, list(layer.tensors))
+    after = keras.Model(
+        [*layer.tensors, *logits.inputs], logits.outputs[0]
+    )  # members and branches without a map begin at the photo
     maps, start = [], 0
     for batch in input_batches(photos, contract, _BATCH):
         asked = tf.constant(list(classes[start : start + len(batch)]))
         pixels = tf.constant(batch)
+        features = tf.nest.flatten(
+            before(pixels, training=False)
+        )  # what is before the map is not recorded, which would hold all of it
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(pixels)  # so that everything after it is recorded, frozen layers too
-            *features, scores = both(pixels, training=False)
+            tape.watch(features)
+            scores = after([*features, pixels], training=False)
             # The gradient of a sum of logits: each photo's logit depends on that photo only.
             total = tf.reduce_sum(tf.gather(scores, asked, axis=1, batch_dims=1))
         maps.append(_scaled(sum(map(_heat, features, tape.gradient(total, features)))))
