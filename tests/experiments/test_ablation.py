@@ -240,7 +240,7 @@ def test_finished_cells_are_never_run_again_whoever_asked_for_them(
 ) -> None:
     asked: list[int] = []
     out = shutil.copytree(ablated.path, tmp_path / "moved")
-    monkeypatch.setattr("finetunekit.engine.jobs.resume", lambda *_, **__: asked.append(1))
+    monkeypatch.setattr("finetunekit.engine.jobs.take_up", lambda *_, **__: asked.append(1))
     again = ftk.run_ablation(ablated.preset, ["augmentation=off,on"], settings=FAST, seeds=2, out=out, progress=QUIET)
     assert not asked
     cells = ablated.printed["cells"]
@@ -299,14 +299,14 @@ def test_a_cell_that_cannot_train_is_noted_and_the_others_go_on(
 ) -> None:
     from finetunekit.engine import jobs
 
-    real = jobs.resume
+    real = jobs.take_up
 
     def diverge(folder: Path, **more: Any) -> ftk.RunResult:
         if ftk.FinishedRun(folder).config["stages"][0]["optimizer"]["learning_rate"] == 9:
             raise RunError("the loss is not finite")
         return real(folder, **more)
 
-    monkeypatch.setattr(jobs, "resume", diverge)
+    monkeypatch.setattr(jobs, "take_up", diverge)
     result = ftk.run_ablation(
         tiny_yaml,
         ["stages[0].optimizer.learning_rate=9"],

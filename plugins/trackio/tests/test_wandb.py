@@ -49,11 +49,20 @@ def items(found: Any) -> dict[str, Any]:
     return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in found.item}
 
 
+def rows_of(file: list[Any]) -> dict[int, dict[str, Any]]:
+    return {row["_step"]: row for row in (items(record.history) for record in file if record.HasField("history"))}
+
+
+def has_finished(file: list[Any]) -> bool:
+    return any(row.get("status") == "finished" for row in rows_of(file).values())
+
+
 def test_each_process_leaves_one_run_with_its_epochs_scores_and_files(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     tracked = tracked_tiny_run(TrackioTracker, OPTIONS, tmp_path, run=shared_tiny_run(tmp_path_factory))
-    killed, resumed = (list(records(file)) for file in sorted(tmp_path.rglob("*.wandb")))
+    found = [list(records(file)) for file in tmp_path.rglob("*.wandb")]
+    killed, resumed = sorted(found, key=has_finished)  # their names tell seconds apart, and no less
     (run,) = (record.run for record in resumed if record.HasField("run"))
     (before,) = (record.run for record in killed if record.HasField("run"))
     assert (run.project, run.run_id) == ("felids", before.run_id)
@@ -61,8 +70,7 @@ def test_each_process_leaves_one_run_with_its_epochs_scores_and_files(
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
     assert config["stages[0].optimizer.learning_rate"] == 0.05
     assert len(config["about.photos.sha256"]) == 64
-    rows = {row["_step"]: row for row in (items(record.history) for record in resumed if record.HasField("history"))}
-    last = {row["_step"]: row for row in (items(record.history) for record in killed if record.HasField("history"))}
+    rows, last = rows_of(resumed), rows_of(killed)
     for epoch in tracked.epochs:
         row = (last | rows)[int(epoch["epoch"])]
         assert row["epoch/val_loss"] == pytest.approx(float(epoch["val_loss"]))
