@@ -64,22 +64,24 @@ def fetch(names: tuple[str, ...]) -> None:
     """
     from finetunekit.models.weights import resolve_weights
 
-    wanted = dict.fromkeys(backbone for name in names for backbone in backbones_of(name))
-    specs = {backbone: _backbone(backbone) for backbone in wanted}
+    specs: dict[str, Any] = {}
+    for name in names:
+        backbones, host = backbones_of(name)
+        specs |= {backbone: host.find("backbone", backbone, "weights").spec for backbone in backbones}
     for backbone, spec in specs.items():
         print_lines([resolve_weights(backbone, spec, explicit=None, say=make_progress().say).path])
 
 
-def backbones_of(name: str) -> list[str]:
-    """The backbone of that name, or those of the preset that a name or a path means."""
+def backbones_of(name: str) -> tuple[list[str], Any]:
+    """The backbone of that name, or those of the preset that a name or a path means; and the plugins, the preset's own too."""
     from finetunekit.config.planning import prepare
     from finetunekit.config.preset import is_path
 
     host = load_host()
     if name in host.registries["backbone"] or not (is_path(name) or name in host.presets):
-        return [name]
-    plan = prepare(name, progress=make_progress())[0]
-    return list(plan.config.backbones) or [plan.backbone.name]
+        return [name], host
+    plan, host = prepare(name, progress=make_progress())
+    return list(plan.config.backbones) or [plan.backbone.name], host
 
 
 @command.command("where")

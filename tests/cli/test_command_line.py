@@ -19,6 +19,7 @@ from finetunekit import __version__, errors
 from finetunekit.cli import main
 from finetunekit.cli.weights import backbones_of
 
+SAMPLES = Path(__file__).parents[2] / "docs/plugins/samples"
 VERBS = main.list_commands(click.Context(main))
 SUBVERBS = ("presets list", "presets show", "plugins list", "weights list", "weights fetch", "weights where")
 
@@ -231,7 +232,12 @@ def test_weights_are_listed_with_licence_and_sources() -> None:
     ],
 )
 def test_weights_to_fetch_are_named_by_a_backbone_or_a_preset(name: str, backbones: list[str]) -> None:
-    assert backbones_of(name) == backbones
+    assert backbones_of(name)[0] == backbones
+
+
+def test_weights_of_a_backbone_that_a_presets_own_plugin_brings_are_looked_for() -> None:
+    names, host = backbones_of(str(SAMPLES / "my_application.yaml"))
+    assert [host.find("backbone", name, "weights").spec is not None for name in names] == [True]
 
 
 def test_planning_leaves_nothing_behind(folder: Path) -> None:
