@@ -96,16 +96,14 @@ def gradcam_maps(
     import tensorflow as tf
 
     before = keras.Model(logits.inputs, list(layer.tensors))
-    after = keras.Model(
-        [*layer.tensors, *logits.inputs], logits.outputs[0]
-    )  # members and branches without a map begin at the photo
+    # members and branches without a map begin at the photo
+    after = keras.Model([*layer.tensors, *logits.inputs], logits.outputs[0])
     maps, start = [], 0
     for batch in input_batches(photos, contract, _BATCH):
         asked = tf.constant(list(classes[start : start + len(batch)]))
         pixels = tf.constant(batch)
-        features = tf.nest.flatten(
-            before(pixels, training=False)
-        )  # what is before the map is not recorded, which would hold all of it
+        # outside the tape, which would hold all that comes before the map
+        features = tf.nest.flatten(before(pixels, training=False))
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(features)
             scores = after([*features, pixels], training=False)

@@ -29,9 +29,8 @@ def standardise(images: Any, contract: PixelContract) -> Any:
     if not isinstance(images, np.ndarray):
         return _in_steps(images, contract, 1)
     *outer, width, channels = images.shape
-    rows = images.reshape(
-        *outer, width * channels
-    )  # an innermost loop over three channels would take ten times as long
+    # an innermost loop over three channels would take ten times as long
+    rows = images.reshape(*outer, width * channels)
     return _in_steps(rows, contract, width).reshape(images.shape)
 
 
