@@ -178,11 +178,11 @@ class Bench:
 
     def _solve(self, looks: Sequence[Features], repeats: int, train: Rows, test: Rows) -> tuple[Shares, Shares]:
         one = self.one
-        recipe = Recipe(folds=one.stage.folds, repeats=repeats)
+        recipe = Recipe(folds=one.stage.folds, repeats=repeats, views=len(looks))
         rows, labels = np.concatenate([look[train] for look in looks]), np.tile(one.labels[train], len(looks))
         groups = [str(photo) for photo in train] * len(looks)
-        penalty = choose_penalty(rows, labels, one.classes, recipe, groups=groups).penalty
-        known = Recipe(penalty=penalty, folds=one.stage.folds)
+        mixture = choose_penalty(rows, labels, one.classes, recipe, groups=groups).mixture
+        known = Recipe(penalty=mixture, folds=one.stage.folds)
         left_out = cross_validate(rows, labels, one.classes, known, groups=groups).probabilities
         fit, _ = fit_chosen(rows, labels, one.classes, known)
         answers: Shares = np.mean([fit.probabilities(look[test]) for look in looks], axis=0)

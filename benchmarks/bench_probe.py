@@ -63,7 +63,9 @@ class Probe:
     def ask(self, train: NDArray[np.int64], labels: NDArray[np.int64], test: NDArray[np.int64]) -> NDArray[np.float64]:
         """Solve on training photos and answer test photos, as the preset does."""
         looks = [self.features, self.mirrored] if self.stage.mirror else [self.features]
-        recipe = Recipe(self.stage.solver, self.stage.penalty, self.stage.folds, repeats=self.stage.repeats)
+        recipe = Recipe(
+            self.stage.solver, self.stage.penalty, self.stage.folds, repeats=self.stage.repeats, views=len(looks)
+        )
         rows, groups = np.concatenate([look[train] for look in looks]), [str(i) for i in train] * len(looks)
         fit, _ = fit_chosen(rows, np.tile(labels, len(looks)), self.classes, recipe, groups=groups)
         shares = fit.probabilities(self.features[test])

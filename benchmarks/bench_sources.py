@@ -102,7 +102,7 @@ def ask(
         )
         for look in ("features", "mirrored")
     ]
-    recipe = Recipe(one.stage.solver, one.stage.penalty, one.stage.folds, repeats=one.stage.repeats)
+    recipe = Recipe(one.stage.solver, one.stage.penalty, one.stage.folds, repeats=one.stage.repeats, views=len(looks))
     names = [group for group, is_inside in zip(groups, train, strict=True) if is_inside] * len(looks)
     rows = np.concatenate([look[train] for look in looks])
     with one_thread():

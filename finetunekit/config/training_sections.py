@@ -169,7 +169,7 @@ class SolveStage(Section):
         gt=0,
         le=1e6,
         allow_inf_nan=False,
-        description="L2 penalty on standardised features; null: chosen by cross-validation on the training photos.",
+        description="L2 penalty on features of one scale; null: several, weighted by cross-validation on the training photos.",
     )
     folds: int = Field(5, ge=2, le=100, description="Folds of that cross-validation.")
     repeats: int = Field(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from finetunekit.system.formatting import counted, show_expected, show_percent, show_range
+from finetunekit.system.formatting import counted, show_expected, show_penalties, show_percent, show_range
 
 __all__ = [
     "NONE",
@@ -19,6 +19,7 @@ __all__ = [
     "percent",
     "seconds",
     "show_expected",
+    "show_penalties",
 ]
 
 NONE = "–"

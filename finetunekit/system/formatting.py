@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 
@@ -36,6 +36,12 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     """
     ending = "es" if noun.endswith(("s", "x", "z", "ch", "sh")) else "s"
     return f"{number:,} {noun if number == 1 else plural or noun + ending}"
+
+
+def show_penalties(mixture: Sequence[Sequence[float]]) -> str:
+    """`penalty 1.0e-02`, or of several with their weights, strongest first, `penalties 1.0e-02 to 3.2e-04, weighted`."""
+    first, last = mixture[0][0], mixture[-1][0]
+    return f"penalty {first:.1e}" if len(mixture) == 1 else f"penalties {first:.1e} to {last:.1e}, weighted"
 
 
 def show_percent(fraction: float) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from finetunekit.config.training_sections import FitStage, SolveStage
 from finetunekit.errors import RunError
 from finetunekit.models.linear_probe.cross_validation import Recipe, fit_chosen
+from finetunekit.models.linear_probe.linear import Mixture
 from finetunekit.models.weight_arrays import assign, copies
 from finetunekit.runs.run_record import RunRecord
 from finetunekit.statistics import logit_log_losses, stratified_folds
@@ -56,7 +57,7 @@ class _Folds:
         prepared: The stage.
         stage: Its section of the config.
         number: Of the stage, from 0.
-        penalty: Of the solved head before it.
+        penalties: Of the solved head before it, with their weights.
         inputs: What the head's last layer reads, of each look at the training photos, `(photos, channels)`.
     """
 
@@ -64,7 +65,7 @@ class _Folds:
     prepared: Prepared
     stage: FitStage
     number: int
-    penalty: float
+    penalties: Mixture
     inputs: tuple[NDArray[np.float32], ...]
 
     def losses(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -73,10 +74,10 @@ class _Folds:
         return logit_log_losses(logits, self.context.train.labels[rows])
 
     def solve(self, rows: NDArray[np.int64]) -> None:
-        """Solve the head on some of the training photos, as the stage before did on all, with its penalty."""
+        """Solve the head on some of the training photos, as the stage before did on all, with its penalties."""
         solved = self.context.plan.stages[self.number - 1].config
         assert isinstance(solved, SolveStage)  # checked with the configuration
-        recipe = Recipe(solved.solver, self.penalty, seed=self.context.plan.config.seed)
+        recipe = Recipe(solved.solver, self.penalties, seed=self.context.plan.config.seed)
         features = np.concatenate([look[rows] for look in self.inputs])
         labels = np.tile(self.context.train.labels[rows], len(self.inputs))
         fit, _ = fit_chosen(features, labels, self.context.num_classes, recipe)
@@ -109,14 +110,14 @@ class _Folds:
         free_models()
 
 
-def cross_fit(context: StageContext, prepared: Prepared, number: int, penalty: float) -> Verdict:
+def cross_fit(context: StageContext, prepared: Prepared, number: int, penalties: Mixture) -> Verdict:
     """Train a stage without each fold of the training photos, until it is known not to pay; the network is afterwards as it was.
 
     Args:
         context: What the stages share; the network holds what the stages before left.
         prepared: The stage.
         number: Of the stage, from 0; the one before it is solved.
-        penalty: With which that was solved.
+        penalties: With which that was solved, and their weights.
 
     Returns:
         The verdict on all photos that were left out. It is over after the first fold by which the loss does not fall.
@@ -128,7 +129,7 @@ def cross_fit(context: StageContext, prepared: Prepared, number: int, penalty: f
     assert isinstance(stage, FitStage)
     assert stage.cross_fit is not None  # asked for by the stage
     before = copies(context.classifier.logits.variables)
-    folds = _Folds(context, prepared, stage, number, penalty, _head_inputs(context, prepared, number))
+    folds = _Folds(context, prepared, stage, number, penalties, _head_inputs(context, prepared, number))
     fold = _deal(context, stage, stage.cross_fit)
     losses = np.full((2, len(fold)), np.nan)
     try:

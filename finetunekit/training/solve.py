@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from finetunekit.models.linear_probe.linear import LinearFit, ProbeFeatures
 from finetunekit.plugins.components import component_label
 from finetunekit.statistics import logit_log_losses
 from finetunekit.system.beside import begin
-from finetunekit.system.formatting import counted
+from finetunekit.system.formatting import counted, show_penalties
 from finetunekit.system.memory import scratch_array
 from finetunekit.training.batches import FeatureFeed
 from finetunekit.training.callbacks import callback_arrays, restore_callbacks
@@ -92,7 +92,7 @@ def run_solve(job: SolveJob, context: StageContext, prepared: Prepared, number: 
         number: Of the stage, from 0.
 
     Returns:
-        What `run.json` says of it: solver, penalty, cross-validated log loss, photos, views and channels.
+        What `run.json` says of it: solver, penalties with their weights, cross-validated log losses, photos, views and channels.
 
     Raises:
         ConfigError: If the head does not end in a Dense layer.
@@ -102,7 +102,7 @@ def run_solve(job: SolveJob, context: StageContext, prepared: Prepared, number: 
     dense = find_last_dense(context.classifier, context.plan, number)
     stage = job.stage
     recipe = Recipe(stage.solver, stage.penalty, stage.folds, context.plan.config.seed, stage.repeats)
-    counter = job.progress.counter(f"{job.stage.name}: choosing the penalty, fits")
+    counter = job.progress.counter(f"{job.stage.name}: weighing penalties, fits")
     asked = (
         _of_photos(job, context, prepared, dense, recipe)
         if stage.features is None
@@ -115,7 +115,7 @@ def run_solve(job: SolveJob, context: StageContext, prepared: Prepared, number: 
             features,
             np.tile(asked.labels, asked.views),
             context.num_classes,
-            recipe,
+            replace(recipe, views=asked.views),
             groups=asked.groups * asked.views,
             count=counter,
         ),
@@ -139,7 +139,7 @@ def run_solve(job: SolveJob, context: StageContext, prepared: Prepared, number: 
         callback.finish()
     return {
         "solver": fit.solver,
-        "penalty": fit.penalty,
+        "penalties": tuple(fit.mixture),
         "choice": asdict(choice) if choice else None,
         "photos": photos,
         "views": asked.views,
@@ -272,6 +272,6 @@ def _line(row: Row, fit: LinearFit, choice: PenaltyChoice | None, photos: int, v
     )
     many = f" x {views} views" if views > 1 else ""
     return (
-        f"solved ({fit.solver}{many})  penalty {fit.penalty:.1e}, {how}  "
+        f"solved ({fit.solver}{many})  {show_penalties(fit.mixture)}, {how}  "
         f"val {row['val_loss']:.4f} acc {row['val_accuracy']:6.1%}"
     )

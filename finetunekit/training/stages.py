@@ -108,7 +108,7 @@ class Training:
         if stage.kind == "solve" or stage.cross_fit is None:
             return True
         solved = self.record.state["stages"][number - 1]["solve"]
-        verdict = cross_fit(self.context, prepared, number, solved["penalty"])
+        verdict = cross_fit(self.context, prepared, number, solved["penalties"])
         record.judged(verdict, "training photos, each left out of the training that it judges")
         return verdict.is_better
 

@@ -87,15 +87,15 @@ def test_a_probe_whose_arrays_lie_on_disk_has_the_same_bits(
 
 
 def test_many_rows_are_taken_in_blocks_and_come_out_as_few_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    features = np.random.default_rng(0).normal(3, 2, size=(500, 6)).astype(np.float32)
+    features = np.random.default_rng(0).normal(3, [1, 1, 1, 1, 1, 20], size=(500, 6)).astype(np.float32)
     whole = scaling.scale_features(features)
     monkeypatch.setattr(scaling, "BLOCK", 7)
     parts = scaling.scale_features(features)
     np.testing.assert_allclose(parts.deviation, whole.deviation, rtol=1e-12)
     np.testing.assert_allclose(parts.values, whole.values, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(
-        whole.deviation, np.maximum(features.std(0, np.float64), np.sqrt(np.mean(features.var(0, np.float64))))
-    )
+    typical = np.sqrt(np.mean(features.var(0, np.float64)))
+    np.testing.assert_allclose(whole.deviation[:5], typical)
+    np.testing.assert_allclose(whole.values.std(0)[5], scaling.LOUDEST)  # brought down to that
     with pytest.raises(ValueError, match="must be finite"):
         scaling.scale_features(np.where(np.arange(500)[:, None] == 499, np.nan, features))
 

@@ -75,7 +75,7 @@ def test_a_solve_stage_keeps_one_row_and_says_what_it_chose(tiny_yaml: Path) -> 
     assert float(row["val_loss"]) == pytest.approx(finished.metrics["valid"]["log_loss"]["value"], abs=1e-6)
     solved = finished.state["stages"][0]["solve"]
     assert (solved["solver"], solved["photos"], solved["views"], solved["channels"]) == ("ridge", 12, 1, 4)
-    assert solved["choice"]["penalty"] == solved["penalty"]
+    assert solved["choice"]["mixture"] == solved["penalties"]
     assert f"3 folds of 12 photos: log loss {solved['choice']['log_loss']:.4f}" in shown
     assert set(finished.state["stages"][0]["decision"].values()) == {0.0}
 

@@ -1,4 +1,4 @@
-"""Choosing a penalty, and scores that the choice has not seen: stratified cross-validation that keeps groups together."""
+"""Weighing penalties, and scores that the weights have not seen: stratified cross-validation that keeps groups together."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from finetunekit.models.linear_probe.linear import (
     Fitter,
     LinearFit,
+    Mixture,
     ProbeFeatures,
     Solver,
     StreamedFitter,
@@ -20,14 +21,21 @@ from finetunekit.models.linear_probe.linear import (
 )
 from finetunekit.models.linear_probe.scaling import FloatArray, IntArray
 from finetunekit.models.linear_probe.streamed import FeatureRows
-from finetunekit.statistics import photo_log_losses, stratified_folds
+from finetunekit.statistics import photo_log_losses, softmax, stratified_folds
 from finetunekit.system.formatting import counted
 from finetunekit.system.threads import one_thread
 
 #: Two a decade, strongest first, so that each solution starts the next. Channels are on one scale, so the range fits any backbone.
 PENALTIES: tuple[float, ...] = tuple(float(10.0 ** (1 - i / 2)) for i in range(15))  # 10 … 1e-6
-#: Log loss has one minimum over the penalty but for noise: after this many weaker penalties without a better one, the search is over.
-PATIENCE = 2
+#: Log loss has one minimum over the penalty but for noise: the search is over after this many weaker penalties without a better one, as
+#: soon as the last is further than `NEGLIGIBLE` nats from the best one over all photos, which leaves it and those that follow no weight.
+PATIENCE, NEGLIGIBLE = 2, 5.0
+#: Up to so many photos none weaker than this is tried: its large weights, of photos that all are right, would rule the average.
+FEW, WEAKEST_OF_FEW = 1000, 1e-4
+#: Bayesian bootstraps over photos, of which weights are the mean.
+BOOTSTRAPS = 400
+#: Least weight: a penalty of less is not fitted on all the photos.
+LEAST_WEIGHT = 0.01
 
 #: Called with (fits done, fits at most).
 Count = Callable[[int, int], None]
@@ -35,11 +43,12 @@ Count = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class PenaltyChoice:
-    """What cross-validation chose.
+    """What cross-validation says of penalties.
 
     Attributes:
-        penalty: The one with the least log loss; no one-standard-error rule.
+        penalty: The one with the least log loss.
         log_loss: Its mean log loss over left-out photos, in nats. It was chosen for being low, so it is no score.
+        mixture: The penalties whose fits are averaged, with their weights, strongest first.
         folds: Number of folds that were left out in turn.
         tried: Penalty and log loss of each that was tried, strongest first.
         repeats: How often the folds were dealt.
@@ -47,6 +56,7 @@ class PenaltyChoice:
 
     penalty: float
     log_loss: float
+    mixture: tuple[tuple[float, float], ...]
     folds: int
     tried: tuple[tuple[float, float], ...]
     repeats: int = 1
@@ -58,17 +68,19 @@ class Recipe:
 
     Attributes:
         solver: `logistic` or `ridge`.
-        penalty: None: chosen by cross-validation.
+        penalty: One, or several with their weights. None: weighed by cross-validation.
         folds: Of that cross-validation; fewer where there are fewer groups.
         seed: Of the folds.
         repeats: How often it is repeated with other folds, whose losses are averaged.
+        views: How many rows each photo has: all photos as they are, then all of them seen otherwise, and so on.
     """
 
     solver: Solver = "logistic"
-    penalty: float | None = None
+    penalty: float | Mixture | None = None
     folds: int = 5
     seed: int = 0
     repeats: int = 1
+    views: int = 1
 
 
 @one_thread()
@@ -81,7 +93,10 @@ def choose_penalty(
     groups: Sequence[str] | None = None,
     count: Count | None = None,
 ) -> PenaltyChoice:
-    """Choose the penalty by cross-validated log loss on these photos alone.
+    """Weigh penalties by cross-validated log loss on these photos alone.
+
+    A few hundred photos do not tell apart penalties that are a factor of ten from each other, and the best of them on these photos is not
+    the best on others. So the fits of several are averaged, each as probable as it is to lose least on photos like these.
 
     Features that stay on disk are those of very many photos, whose log loss one fold tells well enough: of them one is left out.
 
@@ -95,6 +110,9 @@ def choose_penalty(
 
     Raises:
         ValueError: If an argument is impossible, or there are too few photos to leave any out.
+
+    Source: Yao, Vehtari, Simpson & Gelman 2018, "Using stacking to average Bayesian predictive distributions", section 3.4 (pseudo-BMA with
+        the Bayesian bootstrap), arXiv:1704.02030.
     """
     check_probe_labels(labels, len(features), classes)
     if not isinstance(features, FeatureRows):
@@ -107,9 +125,16 @@ def choose_penalty(
     if isinstance(features, FeatureRows):
         left_out, folds, repeats = left_out[:1], 1, 1
     fitters = [open_fitter(features[~is_out], labels[~is_out], classes, recipe.solver) for is_out in left_out]
-    tried = list(_search(fitters, left_out, features, labels, count))
+    losses = dict(_search(fitters, left_out, features, labels, recipe.views, count))
+    tried = tuple((penalty, float(each.mean())) for penalty, each in losses.items())
     penalty, log_loss = min(tried, key=lambda pair: pair[1])
-    return PenaltyChoice(penalty, log_loss, folds, tuple(tried), repeats)
+    by_photo = np.array(list(losses.values()))
+    if (
+        groups is not None and len(groups) == by_photo.shape[1] * recipe.views
+    ):  # photos of a group stand or fall together
+        by_photo = _summed(by_photo, groups[: by_photo.shape[1]])
+    mixture = _weigh(tuple(losses), by_photo, seed=recipe.seed)
+    return PenaltyChoice(penalty, log_loss, mixture, folds, tried, repeats)
 
 
 def _deal(
@@ -157,20 +182,45 @@ def _search(
     left_out: Sequence[NDArray[np.bool_]],
     features: ProbeFeatures,
     labels: IntArray,
+    views: int,
     count: Count | None,
-) -> Iterator[tuple[float, float]]:
-    best, worse, photos = float("inf"), 0, sum(int(is_out.sum()) for is_out in left_out)
+) -> Iterator[tuple[float, FloatArray]]:
+    """Penalties, strongest first, with the log loss of each photo, its mean over views and repeats."""
+    best, worse, often = float("inf"), 0, np.sum(left_out, axis=0)
+    is_asked = often[: len(labels) // views] > 0  # of very many photos only one fold is
     for position, penalty in enumerate(PENALTIES):
-        total = 0.0
+        rows: FloatArray = np.zeros(len(labels))
         for k, (fitter, is_out) in enumerate(zip(fitters, left_out, strict=True)):
             probabilities = fitter.fit(penalty).probabilities(features[is_out])
-            total += float(photo_log_losses(probabilities, labels[is_out]).sum())
+            rows[is_out] += photo_log_losses(probabilities, labels[is_out])
             if count:
                 count(position * len(fitters) + k + 1, len(PENALTIES) * len(fitters))
-        yield penalty, total / photos
+        losses: FloatArray = rows.reshape(views, -1).mean(axis=0)[is_asked] / often.max()
+        yield penalty, losses
+        total = float(losses.sum())
         best, worse = (total, 0) if total < best else (best, worse + 1)
-        if worse == PATIENCE:
+        is_over = worse >= PATIENCE and total - best > NEGLIGIBLE
+        if is_over or (penalty <= WEAKEST_OF_FEW and len(losses) <= FEW):
             return
+
+
+def _summed(losses: FloatArray, groups: Sequence[str]) -> FloatArray:
+    """Losses of photos, `(penalties, photos)`, of each group together, `(penalties, groups)`."""
+    place = np.unique(groups, return_inverse=True)[1]
+    return np.array([np.bincount(place, weights=each) for each in losses])
+
+
+def _weigh(penalties: Sequence[float], losses: FloatArray, *, seed: int) -> tuple[tuple[float, float], ...]:
+    """Penalties that bear weight: their likelihoods in each bootstrap, averaged over bootstraps of losses `(penalties, photos)`."""
+    generator = np.random.default_rng(seed)
+    shares: FloatArray = np.zeros(len(penalties))
+    for _ in range(BOOTSTRAPS):
+        counts: FloatArray = generator.exponential(size=losses.shape[1])  # how often each photo is drawn
+        shares += softmax(-(losses @ counts)[None] / counts.mean())[0]
+    shares[shares < LEAST_WEIGHT * BOOTSTRAPS] = 0.0
+    return tuple(
+        (penalty, float(share / shares.sum())) for penalty, share in zip(penalties, shares, strict=True) if share
+    )
 
 
 def fit_chosen(
@@ -182,7 +232,10 @@ def fit_chosen(
     groups: Sequence[str] | None = None,
     count: Count | None = None,
 ) -> tuple[LinearFit, PenaltyChoice | None]:
-    """Fit with the recipe's penalty, or else with the one that `choose_penalty` finds on these photos.
+    """Fit with the recipe's penalty, or else with those that `choose_penalty` weighs on these photos.
+
+    The fits of several penalties become one: their weights and biases, averaged. Its probabilities are then the geometric mean of theirs,
+    brought to a sum of 1.
 
     Args:
         features: `(photos, channels)` float.
@@ -198,12 +251,24 @@ def fit_chosen(
     Raises:
         ValueError: As `choose_penalty`.
     """
+    asked = recipe.penalty
+    if isinstance(asked, int | float):
+        return fit_linear(features, labels, classes, penalty=asked, solver=recipe.solver), None
     choice = None
-    if recipe.penalty is None:
+    if asked is None:
         choice = choose_penalty(features, labels, classes, recipe, groups=groups, count=count)
-    penalty = recipe.penalty if choice is None else choice.penalty
-    assert penalty is not None  # given, or chosen
-    return fit_linear(features, labels, classes, penalty=penalty, solver=recipe.solver), choice
+        asked = choice.mixture
+    return _fit_mixture(open_fitter(features, labels, classes, recipe.solver), asked, recipe.solver), choice
+
+
+@one_thread()
+def _fit_mixture(fitter: Fitter | StreamedFitter, mixture: Mixture, solver: Solver) -> LinearFit:
+    kernel: FloatArray | float = 0.0
+    bias: FloatArray | float = 0.0
+    for penalty, share in mixture:
+        fit = fitter.fit(penalty)
+        kernel, bias = kernel + share * fit.kernel.astype(np.float64), bias + share * fit.bias.astype(np.float64)
+    return LinearFit(np.asarray(kernel, np.float32), np.asarray(bias, np.float32), solver, mixture)
 
 
 @dataclass(frozen=True, slots=True)

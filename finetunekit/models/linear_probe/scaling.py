@@ -14,10 +14,10 @@ from finetunekit.system.memory import scratch_array
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 
-#: Least deviation of a channel, as a share of the typical one. Loud channels are brought down to the typical size, quiet ones are not blown
-#: up to it: on VGG16's features of felidae4, fed in four ways, that had a lower cross-validated log loss than full standardisation each
-#: time (0.099 against 0.122, 0.109/0.126, 0.437/0.462, 0.438/0.465), and than one scale for all channels (0.102, 0.110, 0.452, 0.443).
-DEVIATION_FLOOR = 1.0
+#: Largest deviation of a channel on that scale, where the typical one has 1: loud channels are brought down to it, quiet ones are not blown
+#: up. On two tasks of ten species and five animals with 10, 20 and up to 60 training photos of each, 1.5 had the least log loss on test
+#: photos, beside 1 (2 to 4 % more, on single networks) and no bound (2 % more).
+LOUDEST = 1.5
 BLOCK = 8192
 
 
@@ -29,7 +29,7 @@ class ScaledFeatures:
 
     Attributes:
         mean: `(channels,)` float64.
-        deviation: `(channels,)` float64, standard deviation of each channel, or of the typical one (root mean square) where that is more.
+        deviation: `(channels,)` float64, what each channel is divided by; see `LOUDEST`.
         values: `(photos, columns)` float64: the training photos; columns of mean 0.
         basis: `(channels, columns)` float64, orthonormal columns; None where columns are the channels.
     """
@@ -68,7 +68,7 @@ def scale_features(features: NDArray[Any]) -> ScaledFeatures:
     typical = float(np.sqrt(np.mean(deviation**2)))
     if typical == 0.0:
         raise ValueError("features are the same for every photo; nothing can be told from them")
-    deviation = np.maximum(deviation, DEVIATION_FLOOR * typical)
+    deviation = np.maximum(deviation / LOUDEST, typical)
     z /= deviation
     if len(z) >= z.shape[1]:
         return ScaledFeatures(mean, deviation, z, None)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetunekit.models.linear_probe.scaling import DEVIATION_FLOOR, FloatArray, IntArray
+from finetunekit.models.linear_probe.scaling import LOUDEST, FloatArray, IntArray
 from finetunekit.system.environment import available_cpus
 
 BLOCK = 2048
@@ -99,7 +99,7 @@ class StreamedLogistic:
         typical = float(np.sqrt(np.mean(deviation**2)))
         if typical == 0.0:
             raise ValueError("features are the same for every photo; nothing can be told from them")
-        return mean, np.maximum(deviation, DEVIATION_FLOOR * typical)
+        return mean, np.maximum(deviation / LOUDEST, typical)
 
     def fit(self, penalty: float) -> tuple[FloatArray, FloatArray]:
         """Weights `(channels, classes)` of features on one scale and bias `(classes,)`, both float64."""

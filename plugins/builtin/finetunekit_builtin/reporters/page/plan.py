@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from finetunekit.reports.words import counted
+from finetunekit.reports.words import counted, show_penalties
 
 from ..solved import is_solved
 
@@ -120,8 +120,8 @@ def _stages(run: FinishedRun) -> Iterator[tuple[str, str]]:
         text = f"{epochs}, {optimizer.get('name', '')}{rate}{momentum}; freezing: {freeze}"
         if stage.get("kind") == "solve":
             solved = modes[number].get("solve", {}) if number < len(modes) else {}
-            penalty = f", penalty {solved['penalty']:.1e}" if solved else ""
-            text = f"{stage['solver']} regression on frozen features, solved{penalty}"
+            penalties = f", {show_penalties(solved['penalties'])}" if solved else ""
+            text = f"{stage['solver']} regression on frozen features, solved{penalties}"
         yield f"stage {number + 1}, {stage['name']}", text
         if number < len(modes):
             yield "features", str(modes[number].get("mode", "–"))
