@@ -120,7 +120,7 @@ def cross_fit(context: StageContext, prepared: Prepared, number: int, penalties:
         penalties: With which that was solved, and their weights.
 
     Returns:
-        The verdict on all photos that were left out. It is over after the first fold by which the loss does not fall.
+        The verdict on all photos that were left out. It is over after the first fold by which nothing worth having is gained.
 
     Raises:
         RunError: If the photos are too few to leave any out; and as `run_fit`.
@@ -138,7 +138,7 @@ def cross_fit(context: StageContext, prepared: Prepared, number: int, penalties:
             assign(context.classifier.logits.variables, before)
             verdict = judge(*losses[:, fold <= k])
             context.progress.say(f"{stage.name}, tried on fold {k + 1} of {int(fold.max()) + 1}: {verdict.words()}")
-            if verdict.after >= verdict.before:
+            if not verdict.has_gained:
                 break
     finally:
         assign(context.classifier.logits.variables, before)

@@ -13,6 +13,8 @@ from finetunekit.statistics import PROBABILITY_FLOOR, mean_interval
 LEVEL = 0.95
 LARGEST = -float(np.log(PROBABILITY_FLOOR))
 """Nats that a log loss can have, and so the largest difference of two."""
+LEAST_GAIN = 0.001
+"""Nats; of photos that are right already, what a stage gains on top is not worth its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,14 @@ class Verdict:
     high: float
 
     @property
+    def has_gained(self) -> bool:
+        """Whether the mean fell by `LEAST_GAIN` or more; a loss that is not finite is not lower."""
+        return bool(np.isfinite(self.after)) and self.before - self.after >= LEAST_GAIN
+
+    @property
     def is_better(self) -> bool:
-        """Whether the whole interval lies below 0; a loss that is not finite is not lower."""
-        return bool(np.isfinite(self.after)) and self.high < 0
+        """Whether it gained, and the whole interval lies below 0."""
+        return self.has_gained and self.high < 0
 
     def words(self) -> str:
         """For a line: the losses, and the interval of their difference."""

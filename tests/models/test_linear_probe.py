@@ -147,6 +147,38 @@ def test_a_repeated_cross_validation_averages_over_other_folds() -> None:
     assert both.repeats == 2
 
 
+def test_a_fit_is_the_average_of_fits_with_several_penalties() -> None:
+    x, y = blobs(apart=0.4)
+    fit, choice = fit_chosen(x, y, 3)
+    assert choice is not None
+    assert len(choice.mixture) > 1  # sixty photos do not tell them apart
+    penalties, weights = zip(*choice.mixture, strict=True)
+    assert sum(weights) == pytest.approx(1)
+    assert min(weights) >= 0.01
+    assert choice.penalty in penalties
+    assert fit.penalty == penalties[np.argmax(weights)]
+    kernels = [fit_linear(x, y, 3, penalty=penalty, solver="logistic").kernel for penalty in penalties]
+    np.testing.assert_allclose(fit.kernel, np.average(kernels, axis=0, weights=weights), atol=2e-4)
+    again, none = fit_chosen(x, y, 3, Recipe(penalty=choice.mixture))
+    assert none is None
+    np.testing.assert_array_equal(again.kernel, fit.kernel)
+
+
+def test_more_photos_tell_penalties_apart() -> None:
+    few, many = (choose_penalty(*blobs(photos, apart=0.4), 3) for photos in (20, 1000))
+    heaviest = [max(weight for _, weight in choice.mixture) for choice in (few, many)]
+    assert heaviest[0] < heaviest[1]
+
+
+def test_views_of_a_photo_count_once() -> None:
+    x, y = blobs(apart=0.4)
+    rows, labels, groups = np.tile(x, (2, 1)), np.tile(y, 2), [str(i) for i in range(len(y))] * 2
+    once = choose_penalty(rows, labels, 3, Recipe(views=2), groups=groups)
+    as_more_photos = choose_penalty(rows, labels, 3, groups=groups)
+    assert dict(once.tried) == pytest.approx(dict(as_more_photos.tried))
+    assert max(weight for _, weight in once.mixture) < max(weight for _, weight in as_more_photos.mixture)
+
+
 def test_a_given_penalty_is_taken() -> None:
     x, y = blobs()
     fit, choice = fit_chosen(x, y, 3, Recipe(solver="ridge", penalty=0.5))

@@ -195,6 +195,9 @@ def test_trying_a_stage_first_needs_a_solved_one_before_it(tiny_yaml: Path, stag
 def test_a_verdict_of_one_photo_has_no_interval() -> None:
     verdict = judge(np.array([0.5]), np.array([0.1]))
     assert not verdict.is_better
+    hardly = judge(np.full(50, 0.0009), np.full(50, 0.0001))
+    assert hardly.high < 0
+    assert not (hardly.has_gained or hardly.is_better)
     assert "too few photos" in verdict.words()
 
 

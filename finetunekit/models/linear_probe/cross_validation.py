@@ -28,8 +28,8 @@ from finetunekit.system.threads import one_thread
 #: Two a decade, strongest first, so that each solution starts the next. Channels are on one scale, so the range fits any backbone.
 PENALTIES: tuple[float, ...] = tuple(float(10.0 ** (1 - i / 2)) for i in range(15))  # 10 … 1e-6
 #: Log loss has one minimum over the penalty but for noise: the search is over after this many weaker penalties without a better one, as
-#: soon as the last is further than `NEGLIGIBLE` nats from the best one over all photos, which leaves it and those that follow no weight.
-PATIENCE, NEGLIGIBLE = 2, 5.0
+#: soon as the last is further than `NEGLIGIBLE` nats from the best one over all photos, which leaves little weight to those that follow.
+PATIENCE, NEGLIGIBLE = 2, 2.0
 #: Up to so many photos none weaker than this is tried: its large weights, of photos that all are right, would rule the average.
 FEW, WEAKEST_OF_FEW = 1000, 1e-4
 #: Bayesian bootstraps over photos, of which weights are the mean.
@@ -215,7 +215,7 @@ def _weigh(penalties: Sequence[float], losses: FloatArray, *, seed: int) -> tupl
     generator = np.random.default_rng(seed)
     shares: FloatArray = np.zeros(len(penalties))
     for _ in range(BOOTSTRAPS):
-        counts: FloatArray = generator.exponential(size=losses.shape[1])  # how often each photo is drawn
+        counts: FloatArray = generator.exponential(size=(losses.shape[1],))  # how often each photo is drawn
         shares += softmax(-(losses @ counts)[None] / counts.mean())[0]
     shares[shares < LEAST_WEIGHT * BOOTSTRAPS] = 0.0
     return tuple(
