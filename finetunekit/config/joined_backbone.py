@@ -19,20 +19,23 @@ if TYPE_CHECKING:
 PLUS = "+"
 
 
-def join_backbones(parts: Sequence[Chosen]) -> Chosen:
+def join_backbones(parts: Sequence[Chosen], pixels: Mapping[str, Any]) -> Chosen:
     """Make one backbone of several.
 
     Args:
         parts: At least 2, of different names.
+        pixels: The section of that name.
 
     Returns:
-        A component that is built, planned and frozen as any backbone is: square photos of one size, RGB in [0, 255], to a vector. The photo
-        is cut as the part of the largest native size would have it.
+        A component that is built, planned and frozen as any backbone is: square photos of one size, RGB in [0, 255], to a vector. Where
+        photos are cropped as the networks were scored, the square is the largest crop that a part asks for, of which others see the middle.
     """
     name = PLUS.join(part.name for part in parts)
     origin = Origin("finetunekit", "finetunekit", __version__)
     spec = _spec([spec_of(part) for part in parts])
-    registered = Registered(name, partial(_build, tuple(parts)), Options, origin, spec)
+    is_own_crop = pixels.get("fit") == "crop" and pixels.get("crop_pct") in (None, spec.crop_pct)
+    shown = tuple(spec_of(part).crop_pct / spec.crop_pct if is_own_crop else 1.0 for part in parts)
+    registered = Registered(name, partial(_build, tuple(parts), shown), Options, origin, spec)
     return Chosen("backbone", registered, Options(), ("backbones",))
 
 
@@ -63,7 +66,7 @@ def _spec(specs: Sequence[BackboneSpec]) -> BackboneSpec:
         published=_all(f"{spec.title}: {spec.published}" for spec in specs),
         reference=_all(spec.reference for spec in specs),
         multiply_adds=None if None in costs else sum(filter(None, costs)),
-        crop_pct=largest.crop_pct,
+        crop_pct=max(spec.crop_pct for spec in specs),
     )
 
 
@@ -71,11 +74,12 @@ def _all(texts: Iterator[str]) -> str:
     return "; ".join(dict.fromkeys(texts))
 
 
-def _build(parts: Sequence[Chosen], options: Options, image_size_px: int) -> Backbone:
+def _build(parts: Sequence[Chosen], shown: Sequence[float], options: Options, image_size_px: int) -> Backbone:
     """Build every part for its native size, on one input.
 
     Args:
         parts: Which.
+        shown: How much of a side of the square each of them sees, at most 1.
         options: None.
         image_size_px: Side of the square input; a part of another size has it resized (bilinear) inside the network.
 
@@ -87,10 +91,10 @@ def _build(parts: Sequence[Chosen], options: Options, image_size_px: int) -> Bac
 
     pixels = keras.Input((image_size_px, image_size_px, 3), name="pixels")
     vectors, blocks = [], []
-    for part in parts:
+    for part, share in zip(parts, shown, strict=True):
         built = call_builder(part, spec_of(part).native_size_px)
         prefix = layer_prefix(part)
-        features = _repeated(built.model, _fed(pixels, part, image_size_px), prefix)
+        features = _repeated(built.model, _fed(pixels, part, image_size_px, share), prefix)
         vectors.append(_pooled(features, built.kind, prefix))
         blocks.append({block: tuple(prefix + path for path in paths) for block, paths in built.blocks.items()})
     joined = keras.layers.Concatenate(name="joined", dtype="float32")(vectors)
@@ -125,13 +129,15 @@ def renamed(prefix: str, layer: Any) -> Any:
     return type(layer).from_config({**layer.get_config(), "name": prefix + layer.name})
 
 
-def _fed(pixels: keras.KerasTensor, part: Chosen, size_px: int) -> keras.KerasTensor:
+def _fed(pixels: keras.KerasTensor, part: Chosen, size_px: int, share: float) -> keras.KerasTensor:
     """RGB in [0, 255] as the part was trained on: `(batch, native, native, 3)`, float32 under any precision."""
     import keras
 
     spec = spec_of(part)
-    native_px = spec.native_size_px
-    if native_px != size_px:
+    native_px, margin = spec.native_size_px, round((1 - share) * size_px / 2)
+    if margin:
+        pixels = keras.layers.Cropping2D(margin, name=f"{layer_prefix(part)}crop")(pixels)
+    if native_px != size_px - 2 * margin:
         # the operation, not the layer `Resizing`, whose `training=True` by default reaches every layer that is called after it
         pixels = keras.ops.image.resize(pixels, (native_px, native_px), interpolation="bilinear")
     return standardised(pixels, spec.pixels, layer_prefix(part))

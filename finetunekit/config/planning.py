@@ -174,7 +174,9 @@ class _Chooser:
             self.problems.append(f"{where}: backbone: is required.")
         if values.get("backbones"):
             parts = self._parts(values["backbones"])
-            return (join_backbones(parts) if parts else None), parts
+            pixels = values.get("pixels")
+            pixels = pixels if isinstance(pixels, dict) else {}  # the schema has already said what is wrong with it
+            return (join_backbones(parts, pixels) if parts else None), parts
         return self.component("backbone", ("backbone",), values.get("backbone")), ()
 
     def _parts(self, names: Any) -> tuple[Chosen, ...]:

@@ -129,6 +129,29 @@ def test_each_part_is_fed_as_it_was_trained_and_the_whole_is_saved(tmp_path: Pat
     assert np.array_equal(again(photos).numpy(), found)
 
 
+@pytest.mark.parametrize(
+    ("settings", "side"),
+    [
+        (["pixels.fit=crop"], 10),  # 16 px hold .75 of the photo's short side; red was scored on .5 of it
+        (["pixels={fit: crop, crop_pct: 0.75}"], 10),
+        (["pixels={fit: crop, crop_pct: 1}"], 16),
+        (["pixels.fit=pad"], 16),
+    ],
+)
+def test_each_part_sees_as_much_of_a_photo_as_it_was_scored_on(settings: Sequence[str], side: int) -> None:
+    import keras
+
+    from finetunekit.models.classifier import build_backbone
+
+    model = build_backbone(planned(*settings).network, "float32").model
+    photos = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3)).astype(np.float32)
+    margin = (16 - side) // 2
+    seen = photos[:, margin : 16 - margin, margin : 16 - margin]
+    fed = keras.Model(model.input, model.get_layer("red_rescaling").output)(photos)
+    expected = np.asarray(keras.ops.image.resize(seen, (8, 8)))[..., ::-1]
+    assert np.allclose(fed, (expected - np.float32([104, 117, 123])) / np.float32([64, 64, 32]), atol=1e-4)
+
+
 @pytest.mark.slow
 def test_a_run_of_two_is_compared_loaded_and_exported_as_any_other(tmp_path: Path, own_cache: Path) -> None:
     import finetunekit as ftk

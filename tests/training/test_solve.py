@@ -197,7 +197,8 @@ def test_a_verdict_of_one_photo_has_no_interval() -> None:
     assert not verdict.is_better
     hardly = judge(np.full(50, 0.0009), np.full(50, 0.0001))
     assert hardly.high < 0
-    assert not (hardly.has_gained or hardly.is_better)
+    assert not hardly.has_gained
+    assert not hardly.is_better
     assert "too few photos" in verdict.words()
 
 
