@@ -125,15 +125,16 @@ def choose_penalty(
     if isinstance(features, FeatureRows):
         left_out, folds, repeats = left_out[:1], 1, 1
     fitters = [open_fitter(features[~is_out], labels[~is_out], classes, recipe.solver) for is_out in left_out]
-    losses = dict(_search(fitters, left_out, features, labels, recipe.views, count))
+    often = np.sum(left_out, axis=0)
+    is_asked = often[: len(labels) // recipe.views] > 0  # of very many photos only one fold is
+    search = _search(fitters, left_out, features, labels, count)
+    losses = dict(
+        _until_worse(search, lambda rows: (rows / often.clip(1)).reshape(recipe.views, -1).mean(axis=0)[is_asked])
+    )
     tried = tuple((penalty, float(each.mean())) for penalty, each in losses.items())
     penalty, log_loss = min(tried, key=lambda pair: pair[1])
-    by_photo = np.array(list(losses.values()))
-    if (
-        groups is not None and len(groups) == by_photo.shape[1] * recipe.views
-    ):  # photos of a group stand or fall together
-        by_photo = _summed(by_photo, groups[: by_photo.shape[1]])
-    mixture = _weigh(tuple(losses), by_photo, seed=recipe.seed)
+    names = None if groups is None else np.asarray(groups)[: len(is_asked)][is_asked]
+    mixture = _weigh(tuple(losses), _by_group(np.array(list(losses.values())), names), seed=recipe.seed)
     return PenaltyChoice(penalty, log_loss, mixture, folds, tried, repeats)
 
 
@@ -182,12 +183,9 @@ def _search(
     left_out: Sequence[NDArray[np.bool_]],
     features: ProbeFeatures,
     labels: IntArray,
-    views: int,
     count: Count | None,
 ) -> Iterator[tuple[float, FloatArray]]:
-    """Penalties, strongest first, with the log loss of each photo, its mean over views and repeats."""
-    best, worse, often = float("inf"), 0, np.sum(left_out, axis=0)
-    is_asked = often[: len(labels) // views] > 0  # of very many photos only one fold is
+    """Penalties, strongest first, with the sum of each row's log losses whenever it was left out."""
     for position, penalty in enumerate(PENALTIES):
         rows: FloatArray = np.zeros(len(labels))
         for k, (fitter, is_out) in enumerate(zip(fitters, left_out, strict=True)):
@@ -195,7 +193,16 @@ def _search(
             rows[is_out] += photo_log_losses(probabilities, labels[is_out])
             if count:
                 count(position * len(fitters) + k + 1, len(PENALTIES) * len(fitters))
-        losses: FloatArray = rows.reshape(views, -1).mean(axis=0)[is_asked] / often.max()
+        yield penalty, rows
+
+
+def _until_worse(
+    search: Iterator[tuple[float, FloatArray]], by_photo: Callable[[FloatArray], FloatArray]
+) -> Iterator[tuple[float, FloatArray]]:
+    """Penalties with the log loss of each photo, as far as it is worth searching."""
+    best, worse = float("inf"), 0
+    for penalty, rows in search:
+        losses = by_photo(rows)
         yield penalty, losses
         total = float(losses.sum())
         best, worse = (total, 0) if total < best else (best, worse + 1)
@@ -204,8 +211,10 @@ def _search(
             return
 
 
-def _summed(losses: FloatArray, groups: Sequence[str]) -> FloatArray:
-    """Losses of photos, `(penalties, photos)`, of each group together, `(penalties, groups)`."""
+def _by_group(losses: FloatArray, groups: NDArray[np.str_] | None) -> FloatArray:
+    """Losses of photos, `(penalties, photos)`, summed over those of each group, which stand or fall together."""
+    if groups is None:
+        return losses
     place = np.unique(groups, return_inverse=True)[1]
     return np.array([np.bincount(place, weights=each) for each in losses])
 
@@ -258,11 +267,14 @@ def fit_chosen(
     if asked is None:
         choice = choose_penalty(features, labels, classes, recipe, groups=groups, count=count)
         asked = choice.mixture
-    return _fit_mixture(open_fitter(features, labels, classes, recipe.solver), asked, recipe.solver), choice
+    return _fit_mixture(features, labels, classes, asked, recipe.solver), choice
 
 
 @one_thread()
-def _fit_mixture(fitter: Fitter | StreamedFitter, mixture: Mixture, solver: Solver) -> LinearFit:
+def _fit_mixture(
+    features: ProbeFeatures, labels: IntArray, classes: int, mixture: Mixture, solver: Solver
+) -> LinearFit:
+    fitter = open_fitter(features, labels, classes, solver)
     kernel: FloatArray | float = 0.0
     bias: FloatArray | float = 0.0
     for penalty, share in mixture:
