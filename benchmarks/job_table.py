@@ -40,7 +40,7 @@ def _bank(views: int, precision: str, target: float | None) -> Mode:
 
 
 MODES = {
-    "preset": Mode((), 64, 6.5),
+    "preset": Mode((), 64, None),
     "warm": Mode((), 64, 8.0),
     "bank8-bf16": _bank(8, "auto", None),
     "bank8-fp32": _bank(8, "float32", 4.0),
