@@ -15,7 +15,6 @@ PLAIN = "plain Keras"
 OPPONENTS = {PLAIN: "plain_keras.py", "plain PyTorch": "plain_torch.py"}
 """Contestant → its script. Ratios are against the first."""
 PHOTOS, BATCH_SIZE = 600, 32
-STRETCH = 8.0
 Round = Mapping[str, tuple[Job, Mapping[str, Any]]]
 """Contestant → its job and what it reported."""
 
@@ -88,8 +87,7 @@ def _verdict(name: str, ratios: Sequence[float]) -> str:
     if target is None:
         return "-"
     ratio = statistics.median(ratios)
-    stretch = ", stretch" if name == "preset" and ratio >= STRETCH else ""
-    return f"{target:g} {'met' if ratio >= target else 'missed'}{stretch}"
+    return f"{target:g} {'met' if ratio >= target else 'missed'}"
 
 
 def show_fractions(rounds: Sequence[Round], rates: conv_rates.Rates) -> list[str]:
