@@ -19,7 +19,7 @@ from finetunekit.models.linear_probe.cross_validation import Recipe, fit_chosen
 from finetunekit.models.linear_probe.linear import Mixture
 from finetunekit.models.weight_arrays import assign, copies
 from finetunekit.runs.run_record import RunRecord
-from finetunekit.statistics import logit_log_losses, stratified_folds
+from finetunekit.statistics import photo_log_losses, softmax, stratified_folds
 from finetunekit.system.formatting import counted
 from finetunekit.system.memory import free_models
 from finetunekit.system.progress import Progress
@@ -34,6 +34,9 @@ from finetunekit.training.stage_record import StageRecord
 from finetunekit.training.validation import Validator
 from finetunekit.training.verdict import Verdict, judge
 from finetunekit.types import TRAIN
+
+MIRRORED = "mirrored train"
+"""How messages call the mirror images of training photos."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,11 @@ class _Folds:
     inputs: tuple[NDArray[np.float32], ...]
 
     def losses(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Log losses of training photos by the network as it is now, `(rows,)`."""
-        logits = self.prepared.predict(self.context.train, TRAIN)[rows]
-        return logit_log_losses(logits, self.context.train.labels[rows])
+        """Log losses of training photos by the network as it is now, `(rows,)`: of the answers that the run will be scored by."""
+        train, is_flipped = self.context.train, self.context.plan.config.evaluate.flip
+        looks = {TRAIN: train, MIRRORED: train.mirrored()} if is_flipped else {TRAIN: train}
+        answers = [softmax(self.prepared.predict(look, what)[rows]) for what, look in looks.items()]
+        return photo_log_losses(np.mean(answers, axis=0), train.labels[rows])
 
     def solve(self, rows: NDArray[np.int64]) -> None:
         """Solve the head on some of the training photos, as the stage before did on all, with its penalties."""
@@ -164,8 +169,10 @@ def _deal(context: StageContext, stage: FitStage, folds: int) -> NDArray[np.int6
 
 def _head_inputs(context: StageContext, prepared: Prepared, number: int) -> tuple[NDArray[np.float32], ...]:
     solved = context.plan.stages[number - 1].config
-    looks = [context.train, context.train.mirrored()] if solved.kind == "solve" and solved.mirror else [context.train]
-    found = [prepared.answer(look, TRAIN if look is context.train else "mirrored train")[1] for look in looks]
+    looks = {TRAIN: context.train}
+    if solved.kind == "solve" and solved.mirror:
+        looks[MIRRORED] = context.train.mirrored()
+    found = [prepared.answer(look, what)[1] for what, look in looks.items()]
     return tuple(features for features in found if features is not None)
 
 

@@ -177,6 +177,9 @@ def test_a_stage_that_does_not_pay_on_photos_left_out_is_not_run(tiny_yaml: Path
         r"so far: [\d.]+ % \(\d+ to \d+ %\) of \d+ validation photos right; fine-tune goes on for at most about \d+ s"
     )
     assert re.search(said, shown)
+    flipped, _ = ran(tiny_yaml, *augmented, "evaluate.flip=true", f"stages=[{solve}, {ruin}]")
+    before = flipped.state["stages"][1]["revert"]["before"]
+    assert before != pytest.approx(record["before"]), "answers of photos and their mirror images, as they are scored"
 
 
 @pytest.mark.parametrize(
