@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from bench_probe import Probe, of_length_one, show_ratio, show_scores
+from bench_probe import Probe, of_length_one, score_answers, show_ratio, show_scores
 from common import describe_machine, new_parser
 from numpy.typing import NDArray
 from recipe_splits import find_photos, size_of, split_again
@@ -265,8 +265,7 @@ def run_variant(
             train, test = (np.array([one.row[path.resolve()] for path, _ in split[part]]) for part in ("train", "test"))
             with one_thread():
                 shares = bench.ask(name, train, test)
-            right = int((shares.argmax(axis=1) == one.labels[test]).sum())
-            scores.append((right, len(test), float(photo_log_losses(shares, one.labels[test]).mean())))
+            scores.append(score_answers(shares, one.labels[test]))
         of[name] = scores
         yield show_scores(name, scores, time.perf_counter() - started)
         if name != beside:

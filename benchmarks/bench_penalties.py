@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from bench_probe import Probe, show_ratio, show_scores
+from bench_probe import Probe, score_answers, show_ratio, show_scores
 from common import describe_machine, new_parser
 from numpy.typing import NDArray
 from recipe_splits import find_photos, size_of, split_again
@@ -24,7 +24,6 @@ from recipe_splits import find_photos, size_of, split_again
 from finetunekit.models.linear_probe import scaling
 from finetunekit.models.linear_probe.cross_validation import Recipe, choose_penalty, fit_chosen
 from finetunekit.models.linear_probe.linear import Mixture
-from finetunekit.statistics import photo_log_losses
 from finetunekit.system.threads import one_thread
 
 Scores = tuple[int, int, float]
@@ -43,8 +42,7 @@ def score_both(probe: Probe, train: NDArray[np.int64], test: NDArray[np.int64]) 
         for name, penalty in asked.items():
             fit, _ = fit_chosen(rows, labels, probe.classes, Recipe(penalty=penalty))
             shares = np.mean([fit.probabilities(look[test]) for look in looks], axis=0)
-            losses = photo_log_losses(shares, probe.labels[test])
-            found[name] = (int((shares.argmax(axis=1) == probe.labels[test]).sum()), len(test), float(losses.mean()))
+            found[name] = score_answers(shares, probe.labels[test])
     return found
 
 

@@ -100,11 +100,15 @@ def plain_contestant(paths: Sequence[Path], source_px: int | None) -> Contestant
     return lambda train, labels, test: plain_probe.fit_and_ask(features[train], labels, features[test])
 
 
+def score_answers(shares: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[int, int, float]:
+    """Right, photos and mean log loss of probabilities, `(photos, classes)`."""
+    return int((shares.argmax(axis=1) == labels).sum()), len(labels), float(photo_log_losses(shares, labels).mean())
+
+
 def score(ask: Contestant, probe: Probe, split: Split) -> tuple[int, int, float]:
     """Right, photos and mean log loss on the test photos of a split."""
     train, test = (np.array([probe.row[path.resolve()] for path, _ in split[name]]) for name in ("train", "test"))
-    shares, labels = ask(train, probe.labels[train], test), probe.labels[test]
-    return int((shares.argmax(axis=1) == labels).sum()), len(test), float(photo_log_losses(shares, labels).mean())
+    return score_answers(ask(train, probe.labels[train], test), probe.labels[test])
 
 
 def show_scores(name: str, scores: Sequence[tuple[int, int, float]], fit_s: float) -> str:

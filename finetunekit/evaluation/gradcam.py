@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: Decimals kept of a map; a thumbnail shows no more.
 DECIMALS = 3
-#: Photos at once: Keras holds what all layers make of them until the last is done, 100 MB for a photo of 260 px and two small networks.
+#: Photos at once: Keras holds what all layers make of them until the last is done: over 100 MB for one of 260 px and two small networks.
 _BATCH = 1
 MISSING = (
     "Grad-CAM needs a feature map of more than one place; this backbone gives none after its last layer with weights."

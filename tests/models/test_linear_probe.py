@@ -175,9 +175,8 @@ def test_views_of_a_photo_count_once() -> None:
     rows, labels, groups = np.tile(x, (2, 1)), np.tile(y, 2), [str(i) for i in range(len(y))] * 2
     once = choose_penalty(rows, labels, 3, Recipe(views=2), groups=groups)
     as_more_photos = choose_penalty(rows, labels, 3, groups=groups)
-    both = zip(
-        once.tried, as_more_photos.tried, strict=False
-    )  # the fewer the photos, the more penalties are worth trying
+    # the fewer the photos, the more penalties are worth trying
+    both = zip(once.tried, as_more_photos.tried, strict=False)
     assert all(one == pytest.approx(other) for one, other in both)
     assert max(weight for _, weight in once.mixture) < max(weight for _, weight in as_more_photos.mixture)
 
